@@ -1,0 +1,237 @@
+#include <faiss_ext/codec.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include <faiss/utils/fp16.h>
+
+namespace faiss_ext {
+
+namespace {
+
+float dot(const float* a, const float* b, size_t d) {
+    double sum = 0;
+    for (size_t i = 0; i < d; i++) {
+        sum += double(a[i]) * b[i];
+    }
+    return float(sum);
+}
+
+uint16_t encode_bf16(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof(bits));
+    return uint16_t((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+}
+
+float decode_bf16(uint16_t code) {
+    uint32_t bits = uint32_t(code) << 16;
+    float x;
+    std::memcpy(&x, &bits, sizeof(x));
+    return x;
+}
+
+/// Writes the d values of a refine row; returns the factor between them and r.
+float encode_refine_values(
+        RefineType type,
+        size_t d,
+        const float* r,
+        uint8_t* row) {
+    if (type == RefineType::Int8) {
+        float largest = 0;
+        for (size_t i = 0; i < d; i++) {
+            largest = std::max(largest, std::fabs(r[i]));
+        }
+        if (largest == 0) {
+            std::memset(row, 0, d);
+            return 0;
+        }
+        float to_code = 127 / largest;
+        for (size_t i = 0; i < d; i++) {
+            row[i] = uint8_t(int8_t(std::nearbyint(r[i] * to_code)));
+        }
+        return largest / 127;
+    }
+    for (size_t i = 0; i < d; i++) {
+        uint16_t code = type == RefineType::FP16 ? faiss::encode_fp16(r[i])
+                                                 : encode_bf16(r[i]);
+        std::memcpy(row + 2 * i, &code, sizeof(code));
+    }
+    return 1;
+}
+
+/// Scale that makes <x, scale * values> = <x, r>. Where x is nearly orthogonal
+/// to r that scale means nothing: then the plain one.
+float exact_scale(float plain, float x_values, float x_r) {
+    float scale = x_values == 0 ? plain : x_r / x_values;
+    return std::fabs(scale / plain - 1) < 0.02f ? scale : plain;
+}
+
+void put_float(uint8_t* at, float value) {
+    std::memcpy(at, &value, sizeof(value));
+}
+
+} // namespace
+
+void refine_values(RefineType type, size_t d, const uint8_t* row, float* out) {
+    for (size_t i = 0; i < d; i++) {
+        if (type == RefineType::Int8) {
+            out[i] = int8_t(row[i]);
+        } else {
+            uint16_t code;
+            std::memcpy(&code, row + 2 * i, sizeof(code));
+            out[i] = type == RefineType::FP16 ? faiss::decode_fp16(code)
+                                              : decode_bf16(code);
+        }
+    }
+}
+
+void EntryCodec::rotate_residuals(
+        size_t n,
+        const float* x,
+        const float* centroids,
+        float* residuals,
+        float* directions) const {
+    size_t d = layout.d;
+    std::vector<float> plain(n * d);
+    for (size_t i = 0; i < n * d; i++) {
+        plain[i] = x[i] - centroids[i];
+    }
+    rotation.apply(n, plain.data(), residuals);
+    for (size_t i = 0; i < n; i++) {
+        float norm = std::sqrt(dot(x + i * d, x + i * d, d));
+        float factor = norm > 0 ? 1 / norm : 0;
+        for (size_t j = 0; j < d; j++) {
+            plain[i * d + j] = x[i * d + j] * factor;
+        }
+    }
+    rotation.apply(n, plain.data(), directions);
+}
+
+void EntryCodec::terms(
+        size_t n,
+        const float* x,
+        const float* residuals,
+        const float* decoded,
+        float* out) const {
+    size_t d = layout.d;
+    for (size_t i = 0; i < n; i++) {
+        const float* r = residuals + i * d;
+        out[i] = dot(x + i * d, decoded + i * d, d) - dot(r, r, d) / 2;
+    }
+}
+
+void EntryCodec::encode(
+        size_t n,
+        const float* x,
+        const float* raw,
+        const float* centroids,
+        uint8_t* entries) const {
+    size_t d = layout.d;
+    size_t M = layout.M;
+    std::vector<float> residuals(n * d), directions(n * d);
+    rotate_residuals(n, x, centroids, residuals.data(), directions.data());
+    std::vector<uint8_t> codes(n * M + 1);
+    pq.encode(n, residuals.data(), directions.data(), codes.data());
+
+    std::vector<float> row_terms(n);
+    if (layout.has_term) {
+        // Rotations keep inner products: rotate x rather than decoded codes.
+        std::vector<float> rotated_x(n * d), decoded(n * d);
+        rotation.apply(n, x, rotated_x.data());
+        pq.decode(n, codes.data(), decoded.data());
+        terms(n,
+              rotated_x.data(),
+              residuals.data(),
+              decoded.data(),
+              row_terms.data());
+    }
+
+    std::vector<float> residual(d), values(d);
+    for (size_t i = 0; i < n; i++, entries += layout.size()) {
+        const uint8_t* code = codes.data() + i * M;
+        for (size_t m = 0; m < M; m += 2) {
+            entries[m / 2] = code[m] | (m + 1 < M ? code[m + 1] << 4 : 0);
+        }
+        if (layout.has_term) {
+            uint16_t term = term_code.encode(row_terms[i]);
+            std::memcpy(entries + layout.term_offset(), &term, sizeof(term));
+        }
+        const float* row = x + i * d;
+        if (layout.refine_type != RefineType::None) {
+            uint8_t* refine = entries + layout.refine_offset();
+            for (size_t j = 0; j < d; j++) {
+                residual[j] = row[j] - centroids[i * d + j];
+            }
+            float scale = encode_refine_values(
+                    layout.refine_type, d, residual.data(), refine);
+            refine_values(layout.refine_type, d, refine, values.data());
+            float x_values = dot(row, values.data(), d);
+            if (!layout.refine_shift && scale > 0) {
+                scale = exact_scale(
+                        scale, x_values, dot(row, residual.data(), d));
+            }
+            uint8_t* extra = refine + layout.refine_row_bytes() -
+                    sizeof(float) * (layout.refine_shift ? 2 : 1);
+            put_float(extra, scale);
+            if (layout.refine_shift) {
+                float half = dot(residual.data(), residual.data(), d) / 2;
+                put_float(extra + sizeof(float), scale * x_values - half);
+            }
+        }
+        if (layout.with_raw_data) {
+            const float* kept = raw + i * d;
+            uint8_t* to = entries + layout.raw_offset();
+            std::memcpy(to, kept, d * sizeof(float));
+            if (layout.raw_norm) {
+                float norm = std::sqrt(dot(kept, kept, d));
+                put_float(to + d * sizeof(float), norm > 0 ? 1 / norm : 0);
+            }
+        }
+        if (layout.has_primary) {
+            std::memset(
+                    entries + layout.primary_offset(), 0, sizeof(uint64_t));
+        }
+    }
+}
+
+void EntryCodec::decode(
+        size_t n,
+        const uint8_t* entries,
+        const float* centroids,
+        float* x) const {
+    size_t d = layout.d;
+    std::vector<uint8_t> codes(layout.M + 1);
+    std::vector<float> rotated(d), residual(d);
+    for (size_t i = 0; i < n; i++, entries += layout.size(), x += d) {
+        if (layout.with_raw_data) {
+            std::memcpy(x, entries + layout.raw_offset(), d * sizeof(float));
+            continue;
+        }
+        if (layout.refine_type != RefineType::None) {
+            const uint8_t* row = entries + layout.refine_offset();
+            refine_values(layout.refine_type, d, row, residual.data());
+            float scale;
+            std::memcpy(
+                    &scale,
+                    row + layout.refine_row_bytes() -
+                            sizeof(float) * (layout.refine_shift ? 2 : 1),
+                    sizeof(scale));
+            for (float& value : residual) {
+                value *= scale;
+            }
+        } else {
+            for (size_t m = 0; m < layout.M; m += 2) {
+                codes[m] = entries[m / 2] & 0x0F;
+                codes[m + 1] = entries[m / 2] >> 4;
+            }
+            pq.decode(1, codes.data(), rotated.data());
+            rotation.apply_transposed(1, rotated.data(), residual.data());
+        }
+        for (size_t j = 0; j < d; j++) {
+            x[j] = centroids[i * d + j] + residual[j];
+        }
+    }
+}
+
+} // namespace faiss_ext

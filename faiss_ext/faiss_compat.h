@@ -1,0 +1,32 @@
+/* What differs between the Faiss releases we compile against (1.7.3, 1.11 and
+ * 1.15): the only place with version checks besides the #if on overrides in
+ * IndexIVFScaNN.h. */
+
+#pragma once
+
+#include <faiss/Index.h>
+#include <faiss/IndexIVF.h>
+
+#define FAISS_EXT_FAISS_VERSION                             \
+    (FAISS_VERSION_MAJOR * 10000 + FAISS_VERSION_MINOR * 100 + \
+     FAISS_VERSION_PATCH)
+
+/// virtuals that newer releases have: `override` there, nothing before
+#if FAISS_EXT_FAISS_VERSION >= 10704
+#include <faiss/impl/CodePacker.h>
+#define FAISS_EXT_OVERRIDE_10704 override
+#else
+#define FAISS_EXT_OVERRIDE_10704
+#endif
+
+#if FAISS_EXT_FAISS_VERSION >= 11000
+#define FAISS_EXT_OVERRIDE_11000 override
+#else
+#define FAISS_EXT_OVERRIDE_11000
+#endif
+
+#if FAISS_EXT_FAISS_VERSION >= 11200
+#define FAISS_EXT_OVERRIDE_11200 override
+#else
+#define FAISS_EXT_OVERRIDE_11200
+#endif

@@ -1,0 +1,301 @@
+#include <faiss_ext/scann_lists.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include <faiss/impl/FaissAssert.h>
+
+namespace faiss_ext {
+
+namespace {
+
+size_t refine_element_bytes(RefineType type) {
+    switch (type) {
+        case RefineType::None:
+            return 0;
+        case RefineType::Int8:
+            return 1;
+        case RefineType::FP16:
+        case RefineType::BF16:
+            return 2;
+    }
+    FAISS_THROW_FMT("unknown refine type %d", int(type));
+}
+
+void check_range(size_t offset, size_t n, size_t size) {
+    FAISS_THROW_IF_NOT_FMT(
+            offset <= size && n <= size - offset,
+            "entries %zu..%zu of a list of %zu",
+            offset,
+            offset + n,
+            size);
+}
+
+} // namespace
+
+uint16_t TermCode::encode(float term) const {
+    if (step == 0) {
+        return 0;
+    }
+    float code = std::nearbyint((term - minimum) / step);
+    return uint16_t(std::clamp(code, 0.0f, 65535.0f));
+}
+
+size_t EntryLayout::refine_row_bytes() const {
+    size_t element = refine_element_bytes(refine_type);
+    return element == 0
+            ? 0
+            : d * element + sizeof(float) * (refine_shift ? 2 : 1);
+}
+
+ScaNNLists::ScaNNLists(size_t nlist, const EntryLayout& layout)
+        : faiss::InvertedLists(nlist, layout.size()),
+          layout_(layout),
+          lists_(nlist) {}
+
+size_t ScaNNLists::memory_usage() const {
+    size_t total = lists_.capacity() * sizeof(ScaNNList);
+    auto count = [&total](const auto& buffer) {
+        size_t held = buffer.size() * sizeof(buffer[0]);
+        total += std::max(held, buffer.allocated_bytes());
+    };
+    for (const ScaNNList& list : lists_) {
+        count(list.packed);
+        count(list.ids);
+        count(list.refine);
+        count(list.raw);
+        count(list.primary);
+    }
+    return total;
+}
+
+size_t ScaNNLists::estimate_memory(
+        const EntryLayout& layout,
+        size_t nlist,
+        size_t n) {
+    // A last block of t vectors, t even or odd alike, wastes half a vector.
+    size_t column = 4 * layout.packed().columns();
+    size_t packed = n / 2 * column + std::min(nlist, n) * column / 4;
+    size_t per_vector = sizeof(int64_t) + layout.refine_row_bytes() +
+            layout.raw_row_floats() * sizeof(float) +
+            (layout.has_primary ? sizeof(uint64_t) : 0);
+    return nlist * sizeof(ScaNNList) + packed + n * per_vector;
+}
+
+void ScaNNLists::reserve(const std::vector<size_t>& extra) {
+    FAISS_THROW_IF_NOT(extra.size() == nlist);
+    for (size_t l = 0; l < nlist; l++) {
+        if (extra[l] == 0) {
+            continue;
+        }
+        ScaNNList& list = lists_[l];
+        size_t n = list.size() + extra[l];
+        list.packed.reserve_exactly(layout_.packed().list_bytes(n));
+        list.ids.reserve_exactly(n);
+        list.refine.reserve_exactly(n * layout_.refine_row_bytes());
+        list.raw.reserve_exactly(n * layout_.raw_row_floats());
+        list.primary.reserve_exactly(layout_.has_primary ? n : 0);
+    }
+}
+
+size_t ScaNNLists::list_size(size_t list_no) const {
+    FAISS_THROW_IF_NOT_FMT(
+            list_no < nlist, "list %zu of %zu lists", list_no, nlist);
+    return lists_[list_no].size();
+}
+
+const ScaNNLists::idx_t* ScaNNLists::get_ids(size_t list_no) const {
+    return lists_[list_no].ids.data();
+}
+
+ScaNNLists::idx_t ScaNNLists::get_single_id(size_t list_no, size_t offset)
+        const {
+    check_range(offset, 1, list_size(list_no));
+    return lists_[list_no].ids[offset];
+}
+
+const uint8_t* ScaNNLists::get_codes(size_t list_no) const {
+    size_t n = list_size(list_no);
+    auto entries = std::make_unique<uint8_t[]>(n * code_size);
+    read_entries(list_no, 0, n, entries.get());
+    return entries.release();
+}
+
+const uint8_t* ScaNNLists::get_single_code(size_t list_no, size_t offset)
+        const {
+    auto entry = std::make_unique<uint8_t[]>(code_size);
+    read_entries(list_no, offset, 1, entry.get());
+    return entry.release();
+}
+
+void ScaNNLists::release_codes(size_t, const uint8_t* codes) const {
+    delete[] codes;
+}
+
+void ScaNNLists::prefetch_lists(const idx_t* list_nos, int n) const {
+    for (int i = 0; i < n; i++) {
+        if (list_nos[i] >= 0 && size_t(list_nos[i]) < nlist) {
+            __builtin_prefetch(lists_[list_nos[i]].packed.data());
+        }
+    }
+}
+
+size_t ScaNNLists::add_entries(
+        size_t list_no,
+        size_t n,
+        const idx_t* ids,
+        const uint8_t* entries) {
+    size_t offset = list_size(list_no);
+    if (n > 0) {
+        resize(list_no, offset + n);
+        write_entries(list_no, offset, n, ids, entries);
+    }
+    return offset;
+}
+
+void ScaNNLists::update_entries(
+        size_t list_no,
+        size_t offset,
+        size_t n,
+        const idx_t* ids,
+        const uint8_t* entries) {
+    check_range(offset, n, list_size(list_no));
+    write_entries(list_no, offset, n, ids, entries);
+}
+
+void ScaNNLists::resize(size_t list_no, size_t new_size) {
+    size_t old_size = list_size(list_no);
+    if (new_size == old_size) {
+        return;
+    }
+    ScaNNList& list = lists_[list_no];
+    PackedLayout packed = layout_.packed();
+    // Everything that can fail comes before the first visible change: a
+    // column longer than the list is harmless, the ids define its size.
+    if (new_size > old_size) {
+        list.packed.resize(packed.list_bytes(new_size));
+        list.refine.resize(new_size * layout_.refine_row_bytes());
+        list.raw.resize(new_size * layout_.raw_row_floats());
+        list.primary.resize(layout_.has_primary ? new_size : 0);
+        list.ids.resize(new_size);
+        reshape_tail(
+                packed, list.packed.mutable_data(), old_size, new_size);
+        return;
+    }
+    reshape_tail(packed, list.packed.mutable_data(), old_size, new_size);
+    list.packed.resize(packed.list_bytes(new_size));
+    list.refine.resize(new_size * layout_.refine_row_bytes());
+    list.raw.resize(new_size * layout_.raw_row_floats());
+    list.primary.resize(layout_.has_primary ? new_size : 0);
+    list.ids.resize(new_size);
+}
+
+void ScaNNLists::read_entries(
+        size_t list_no,
+        size_t offset,
+        size_t n,
+        uint8_t* entries) const {
+    check_range(offset, n, list_size(list_no));
+    const ScaNNList& list = lists_[list_no];
+    size_t refine_bytes = layout_.refine_row_bytes();
+    size_t raw_bytes = layout_.raw_row_floats() * sizeof(float);
+    std::vector<uint8_t> codes(layout_.M + 1);
+    for (size_t i = 0; i < n; i++, entries += code_size) {
+        size_t at = offset + i;
+        uint16_t term = 0;
+        codes[layout_.M] = 0;
+        unpack_codes(
+                layout_.packed(),
+                list.packed.data(),
+                list.size(),
+                at,
+                1,
+                codes.data(),
+                &term);
+        for (size_t m = 0; m < layout_.M; m += 2) {
+            entries[m / 2] = codes[m] | (codes[m + 1] << 4);
+        }
+        if (layout_.has_term) {
+            std::memcpy(entries + layout_.term_offset(), &term, sizeof(term));
+        }
+        if (refine_bytes > 0) {
+            std::memcpy(
+                    entries + layout_.refine_offset(),
+                    list.refine.data() + at * refine_bytes,
+                    refine_bytes);
+        }
+        if (raw_bytes > 0) {
+            std::memcpy(
+                    entries + layout_.raw_offset(),
+                    raw_row(list_no, at),
+                    raw_bytes);
+        }
+        if (layout_.has_primary) {
+            std::memcpy(
+                    entries + layout_.primary_offset(),
+                    &list.primary[at],
+                    sizeof(uint64_t));
+        }
+    }
+}
+
+void ScaNNLists::write_entries(
+        size_t list_no,
+        size_t offset,
+        size_t n,
+        const idx_t* ids,
+        const uint8_t* entries) {
+    ScaNNList& list = lists_[list_no];
+    size_t refine_bytes = layout_.refine_row_bytes();
+    size_t raw_bytes = layout_.raw_row_floats() * sizeof(float);
+    std::vector<uint8_t> codes(layout_.M + 1);
+    uint8_t* packed = list.packed.mutable_data();
+    for (size_t i = 0; i < n; i++, entries += code_size) {
+        size_t at = offset + i;
+        for (size_t m = 0; m < layout_.M; m += 2) {
+            codes[m] = entries[m / 2] & 0x0F;
+            codes[m + 1] = entries[m / 2] >> 4;
+        }
+        uint16_t term = 0;
+        if (layout_.has_term) {
+            std::memcpy(&term, entries + layout_.term_offset(), sizeof(term));
+        }
+        pack_codes(
+                layout_.packed(),
+                packed,
+                list.size(),
+                at,
+                1,
+                codes.data(),
+                &term);
+        if (refine_bytes > 0) {
+            std::memcpy(
+                    list.refine.mutable_data() + at * refine_bytes,
+                    entries + layout_.refine_offset(),
+                    refine_bytes);
+        }
+        if (raw_bytes > 0) {
+            std::memcpy(
+                    list.raw.mutable_data() + at * layout_.raw_row_floats(),
+                    entries + layout_.raw_offset(),
+                    raw_bytes);
+        }
+        if (layout_.has_primary) {
+            std::memcpy(
+                    list.primary.mutable_data() + at,
+                    entries + layout_.primary_offset(),
+                    sizeof(uint64_t));
+        }
+        list.ids.mutable_data()[at] = ids[i];
+    }
+}
+
+void ScaNNLists::move_entry(size_t list_no, size_t from, size_t to) {
+    std::vector<uint8_t> entry(code_size);
+    read_entries(list_no, from, 1, entry.data());
+    idx_t id = lists_[list_no].ids[from];
+    write_entries(list_no, to, 1, &id, entry.data());
+}
+
+} // namespace faiss_ext

@@ -1,0 +1,201 @@
+/*
+ * The lists: packed codes, ids, refine codes and raw rows of each list.
+ *
+ * In: entries (the flat bytes of one vector, EntryLayout). Out: columns that
+ * the kernels read in place. As a faiss::InvertedLists it speaks entries, so
+ * that all of Faiss' list operations work on it; search reads the columns.
+ */
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include <faiss_ext/aligned_buffer.h>
+#include <faiss_ext/export.h>
+#include <faiss_ext/faiss_compat.h>
+#include <faiss_ext/packed_block.h>
+
+namespace faiss_ext {
+
+/// Codes kept beside the 4-bit codes to rescore candidates.
+enum class RefineType : uint8_t { None = 0, Int8 = 1, FP16 = 2, BF16 = 3 };
+
+/** The uint16 code of the additive term of a vector's score (rerank.h has the
+ * formula): term ~ minimum + step * code, clamped to 0..65535. */
+struct TermCode {
+    float minimum = 0;
+    float step = 0; ///< 0: no term
+
+    uint16_t encode(float term) const;
+    float decode(uint16_t code) const {
+        return minimum + step * code;
+    }
+};
+
+/** What the lists keep of a vector, and where an entry has it:
+ *
+ *     [codes, two per byte, low nibble first] [uint16 term]
+ *     [refine: d values, float scale, L2 only: float shift]
+ *     [raw: d floats, with normalize: float 1 / ||x||]
+ *     [uint64 primary: list << 32 | offset, spilled lists only]
+ */
+struct EntryLayout {
+    size_t d = 0;
+    size_t M = 0; ///< 4-bit codes
+    bool has_term = false;
+    RefineType refine_type = RefineType::None;
+    bool refine_shift = false; ///< refine rows end with a shift (L2)
+    bool with_raw_data = false;
+    bool raw_norm = false;    ///< raw rows end with 1 / ||x|| (normalize)
+    bool has_primary = false; ///< entry is a spilled copy
+
+    PackedLayout packed() const {
+        return {M, has_term};
+    }
+    size_t code_bytes() const {
+        return (M + 1) / 2;
+    }
+    size_t refine_row_bytes() const;
+    size_t raw_row_floats() const {
+        return with_raw_data ? d + (raw_norm ? 1 : 0) : 0;
+    }
+    size_t term_offset() const {
+        return code_bytes();
+    }
+    size_t refine_offset() const {
+        return term_offset() + (has_term ? sizeof(uint16_t) : 0);
+    }
+    size_t raw_offset() const {
+        return refine_offset() + refine_row_bytes();
+    }
+    size_t primary_offset() const {
+        return raw_offset() + raw_row_floats() * sizeof(float);
+    }
+    /// bytes of an entry
+    size_t size() const {
+        return primary_offset() + (has_primary ? sizeof(uint64_t) : 0);
+    }
+    bool operator==(const EntryLayout&) const = default;
+};
+
+/// The columns of one list; each is contiguous.
+struct ScaNNList {
+    AlignedBuffer<uint8_t> packed;   ///< PackedLayout::list_bytes(size)
+    AlignedBuffer<int64_t> ids;      ///< size
+    AlignedBuffer<uint8_t> refine;   ///< size * refine_row_bytes()
+    AlignedBuffer<float> raw;        ///< size * raw_row_floats()
+    AlignedBuffer<uint64_t> primary; ///< size, spilled lists only
+
+    size_t size() const {
+        return ids.size();
+    }
+};
+
+class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
+   public:
+    using idx_t = int64_t;
+
+    ScaNNLists(size_t nlist, const EntryLayout& layout);
+
+    const EntryLayout& layout() const {
+        return layout_;
+    }
+    const ScaNNList& list(size_t list_no) const {
+        return lists_[list_no];
+    }
+    ScaNNList& mutable_list(size_t list_no) {
+        return lists_[list_no];
+    }
+    const uint8_t* refine_row(size_t list_no, size_t offset) const {
+        return lists_[list_no].refine.data() +
+                offset * layout_.refine_row_bytes();
+    }
+    const float* raw_row(size_t list_no, size_t offset) const {
+        return lists_[list_no].raw.data() + offset * layout_.raw_row_floats();
+    }
+
+    /// Bytes allocated, or mapped.
+    size_t memory_usage() const;
+    /// Bytes for n vectors in nlist lists, besides the struct itself.
+    static size_t estimate_memory(
+            const EntryLayout& layout,
+            size_t nlist,
+            size_t n);
+
+    /// Makes room for `extra[l]` more entries in each list l, exactly, so that
+    /// adding them cannot fail. @param extra  size nlist
+    void reserve(const std::vector<size_t>& extra);
+
+    /// Removes entries; the last ones move into the holes.
+    /// @param offsets  ascending, distinct, < list_size(list_no)
+    /// @param moved    called with (from, to) for each entry that moves
+    template <class Moved>
+    void remove(
+            size_t list_no,
+            const std::vector<size_t>& offsets,
+            Moved&& moved) {
+        size_t last = lists_[list_no].size();
+        for (size_t i = offsets.size(); i-- > 0;) {
+            if (offsets[i] != --last) {
+                move_entry(list_no, last, offsets[i]);
+                moved(last, offsets[i]);
+            }
+        }
+        resize(list_no, last);
+    }
+
+    /// Keeps memory alive that the lists borrow (a mapped file).
+    void keep_alive(std::shared_ptr<const void> owner) {
+        owner_ = std::move(owner);
+    }
+
+    // ---- faiss::InvertedLists, in entries ----
+
+    size_t list_size(size_t list_no) const override;
+    /// All entries of the list, unpacked; release_codes() frees them.
+    const uint8_t* get_codes(size_t list_no) const override;
+    const idx_t* get_ids(size_t list_no) const override;
+    void release_codes(size_t list_no, const uint8_t* codes) const override;
+    idx_t get_single_id(size_t list_no, size_t offset) const override;
+    const uint8_t* get_single_code(size_t list_no, size_t offset)
+            const override;
+    void prefetch_lists(const idx_t* list_nos, int nlist) const override;
+
+    size_t add_entries(
+            size_t list_no,
+            size_t n,
+            const idx_t* ids,
+            const uint8_t* entries) override;
+    void update_entries(
+            size_t list_no,
+            size_t offset,
+            size_t n,
+            const idx_t* ids,
+            const uint8_t* entries) override;
+    /// New entries, if any, are zeros.
+    void resize(size_t list_no, size_t new_size) override;
+
+    /// Reads entries [offset, offset + n). @param entries  out, n * code_size
+    void read_entries(
+            size_t list_no,
+            size_t offset,
+            size_t n,
+            uint8_t* entries) const;
+
+   private:
+    void move_entry(size_t list_no, size_t from, size_t to);
+    void write_entries(
+            size_t list_no,
+            size_t offset,
+            size_t n,
+            const idx_t* ids,
+            const uint8_t* entries);
+
+    EntryLayout layout_;
+    std::vector<ScaNNList> lists_;
+    std::shared_ptr<const void> owner_;
+};
+
+} // namespace faiss_ext
