@@ -1,0 +1,64 @@
+/*
+ * The best candidates of a scan: an append buffer with a rising threshold.
+ *
+ * In: keys (score, position) that the scan kernel appends. Out: the `keep`
+ * best, equal scores going to the smaller position, so that the result does
+ * not depend on the order in which lists are scanned; next: rerank.
+ */
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include <faiss_ext/kernels/kernels.h>
+
+namespace faiss_ext {
+
+inline int32_t key_score(uint64_t key) {
+    return static_cast<int32_t>(
+            static_cast<uint32_t>(key >> 32) ^ 0x80000000u);
+}
+inline uint32_t key_position(uint64_t key) {
+    return ~static_cast<uint32_t>(key);
+}
+
+class Candidates {
+   public:
+    /// Starts over for a query that wants the `keep` >= 1 best.
+    void reset(size_t keep);
+
+    /// Lends the buffer to a scan: keys, count, capacity and threshold.
+    void lend(kernels::ScanQuery& query);
+    /// Takes it back; when little room is left, drops all but the best and
+    /// raises the threshold.
+    void take_back(const kernels::ScanQuery& query);
+
+    /// Drops all but the `keep` best. Unordered.
+    void finish();
+    /// The same, best first.
+    void finish_sorted();
+
+    size_t size() const {
+        return count_;
+    }
+    const uint64_t* keys() const {
+        return keys_.data();
+    }
+    /// lowest score that can still be kept
+    int32_t threshold() const {
+        return threshold_;
+    }
+
+   private:
+    void select();
+
+    std::vector<uint64_t> keys_;
+    size_t keep_ = 0;
+    size_t capacity_ = 0;
+    size_t count_ = 0;
+    int32_t threshold_ = INT32_MIN;
+};
+
+} // namespace faiss_ext

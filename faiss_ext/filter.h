@@ -1,0 +1,46 @@
+/*
+ * The filter: an IDSelector as one bit per vector of a list.
+ *
+ * In: a faiss::IDSelector, the ids of a list. Out: one word per packed block;
+ * next: the scan, which skips blocks whose word is 0.
+ */
+
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <faiss/impl/IDSelector.h>
+
+#include <faiss_ext/kernels/kernels.h>
+
+namespace faiss_ext {
+
+class Filter {
+   public:
+    /// @param sel  borrowed; nullptr: everything passes
+    explicit Filter(const faiss::IDSelector* sel);
+
+    bool passes_all() const {
+        return sel_ == nullptr;
+    }
+    bool passes(int64_t id) const {
+        return sel_ == nullptr || sel_->is_member(id);
+    }
+
+    /** Bitmaps are tested by the kernel; other selectors once per id.
+     * @param ids    size n
+     * @param words  out, resized to ceil(n / 32)
+     * @return       number of ids that pass */
+    size_t masks(
+            const kernels::Kernels& kernels,
+            const int64_t* ids,
+            size_t n,
+            std::vector<uint32_t>& words) const;
+
+   private:
+    const faiss::IDSelector* sel_;
+    const faiss::IDSelectorBitmap* bitmap_;
+};
+
+} // namespace faiss_ext

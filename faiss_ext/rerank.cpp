@@ -1,0 +1,154 @@
+#include <faiss_ext/rerank.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace faiss_ext {
+
+namespace {
+
+bool better(const Row& a, const Row& b) {
+    if (a.score != b.score) {
+        return a.score > b.score;
+    }
+    return a.list != b.list ? a.list < b.list : a.offset < b.offset;
+}
+
+float get_float(const uint8_t* at) {
+    float value;
+    std::memcpy(&value, at, sizeof(value));
+    return value;
+}
+
+} // namespace
+
+void keep_best(std::vector<Row>& rows, size_t keep) {
+    if (rows.size() > keep) {
+        std::nth_element(
+                rows.begin(), rows.begin() + keep, rows.end(), better);
+        rows.resize(keep);
+    }
+}
+
+void Rescorer::set_query(const float* query) {
+    query_ = query;
+    quantized_ = false;
+}
+
+void Rescorer::rescore_codes(
+        const LookupTable& table,
+        const TermCode& term_code,
+        std::vector<Row>& rows) {
+    const EntryLayout& layout = lists_->layout();
+    codes_.resize(layout.M);
+    for (Row& row : rows) {
+        const ScaNNList& list = lists_->list(row.list);
+        uint16_t term = 0;
+        unpack_codes(
+                layout.packed(),
+                list.packed.data(),
+                list.size(),
+                row.offset,
+                1,
+                codes_.data(),
+                &term);
+        row.score = row.bias + table.score(codes_.data(), layout.M);
+        if (layout.has_term) {
+            row.score -= term_code.decode(term);
+        }
+    }
+}
+
+void Rescorer::quantize_query() {
+    size_t d = lists_->layout().d;
+    high_.resize(d);
+    low_.resize(d);
+    float largest = 0;
+    for (size_t i = 0; i < d; i++) {
+        largest = std::max(largest, std::fabs(query_[i]));
+    }
+    // 128 * high + low with |low| <= 64; the sum over d rows of at most
+    // 127 * limit must fit an int32.
+    float limit = std::min(16256.0f, std::floor(2147483520.0f / (127.0f * d)));
+    query_step_ = largest > 0 ? largest / limit : 1;
+    for (size_t i = 0; i < d; i++) {
+        int code = int(std::nearbyint(query_[i] / query_step_));
+        int high = (code + 64) >> 7;
+        high_[i] = int8_t(high);
+        low_[i] = int8_t(code - 128 * high);
+    }
+    quantized_ = true;
+}
+
+void Rescorer::refine(
+        const kernels::Kernels& kernels,
+        std::vector<Row>& rows) {
+    const EntryLayout& layout = lists_->layout();
+    size_t n = rows.size();
+    pointers_.resize(n);
+    for (size_t i = 0; i < n; i++) {
+        pointers_[i] = lists_->refine_row(rows[i].list, rows[i].offset);
+    }
+    products_.resize(n);
+    if (layout.refine_type == RefineType::Int8) {
+        if (!quantized_) {
+            quantize_query();
+        }
+        byte_products_.resize(n);
+        kernels.byte_rows_dot(
+                {reinterpret_cast<const int8_t* const*>(pointers_.data()),
+                 n,
+                 layout.d,
+                 high_.data(),
+                 low_.data(),
+                 byte_products_.data()});
+        for (size_t i = 0; i < n; i++) {
+            products_[i] = query_step_ * float(byte_products_[i]);
+        }
+    } else {
+        auto product = layout.refine_type == RefineType::FP16
+                ? kernels.fp16_rows_dot
+                : kernels.bf16_rows_dot;
+        product({pointers_.data(), n, layout.d, query_, products_.data()});
+    }
+    size_t extra = layout.refine_row_bytes() -
+            sizeof(float) * (layout.refine_shift ? 2 : 1);
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t* at = static_cast<const uint8_t*>(pointers_[i]) + extra;
+        rows[i].score = rows[i].bias + get_float(at) * products_[i];
+        if (layout.refine_shift) {
+            rows[i].score -= get_float(at + sizeof(float));
+        }
+    }
+}
+
+void Rescorer::rerank(
+        const kernels::Kernels& kernels,
+        std::vector<Row>& rows) {
+    const EntryLayout& layout = lists_->layout();
+    size_t n = rows.size();
+    pointers_.resize(n);
+    products_.resize(n);
+    for (size_t i = 0; i < n; i++) {
+        pointers_[i] = lists_->raw_row(rows[i].list, rows[i].offset);
+    }
+    kernels::FloatRowsArgs args{
+            pointers_.data(), n, layout.d, query_, products_.data()};
+    if (metric_ == faiss::METRIC_L2) {
+        kernels.float_rows_l2(args);
+        for (size_t i = 0; i < n; i++) {
+            rows[i].score = -products_[i] / 2;
+        }
+        return;
+    }
+    kernels.float_rows_dot(args);
+    for (size_t i = 0; i < n; i++) {
+        rows[i].score = products_[i];
+        if (layout.raw_norm) {
+            rows[i].score *= static_cast<const float*>(pointers_[i])[layout.d];
+        }
+    }
+}
+
+} // namespace faiss_ext

@@ -1,0 +1,72 @@
+/*
+ * Rescoring: candidates -> exact or nearly exact scores.
+ *
+ * In: rows (where a vector lies, score so far). Out: the same rows with a
+ * better score, the best of them kept; next: the caller's output arrays.
+ *
+ * Scores are larger-is-better: inner product, or minus half the squared
+ * distance (codec.h has the formulas).
+ */
+
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <faiss/MetricType.h>
+
+#include <faiss_ext/aligned_buffer.h>
+#include <faiss_ext/kernels/kernels.h>
+#include <faiss_ext/lookup_table.h>
+#include <faiss_ext/scann_lists.h>
+
+namespace faiss_ext {
+
+/// A vector that may be among the results.
+struct Row {
+    uint32_t list;   ///< primary list
+    uint32_t offset; ///< in that list
+    float bias;      ///< score of the list's centroid
+    float score;
+};
+
+/// One query's view of the rescoring stages.
+class Rescorer {
+   public:
+    Rescorer(const ScaNNLists& lists, faiss::MetricType metric)
+            : lists_(&lists), metric_(metric) {}
+
+    /** @param query  size d, unit length if the index normalises; borrowed
+     *         until the next call */
+    void set_query(const float* query);
+
+    /// Rescores from the codes, by the float table.
+    void rescore_codes(
+            const LookupTable& table,
+            const TermCode& term_code,
+            std::vector<Row>& rows);
+    /// Rescores from refine codes.
+    void refine(const kernels::Kernels& kernels, std::vector<Row>& rows);
+    /// Rescores from raw rows.
+    void rerank(const kernels::Kernels& kernels, std::vector<Row>& rows);
+
+   private:
+    void quantize_query();
+
+    const ScaNNLists* lists_;
+    faiss::MetricType metric_;
+    const float* query_ = nullptr;
+    // query ~ query_step_ * (128 * high + low)
+    float query_step_ = 0;
+    bool quantized_ = false;
+    std::vector<int8_t> high_, low_;
+    std::vector<const void*> pointers_;
+    std::vector<float> products_;
+    std::vector<int32_t> byte_products_;
+    std::vector<uint8_t> codes_;
+};
+
+/// Keeps the `keep` best rows; equal scores: smaller (list, offset).
+void keep_best(std::vector<Row>& rows, size_t keep);
+
+} // namespace faiss_ext
