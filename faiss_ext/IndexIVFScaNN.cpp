@@ -1,0 +1,427 @@
+#include <faiss_ext/IndexIVFScaNN.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include <faiss/IndexFlat.h>
+#include <faiss/impl/FaissAssert.h>
+
+#include <faiss_ext/kernels/kernels.h>
+#include <faiss_ext/kmeans.h>
+#include <faiss_ext/parallel.h>
+#include <faiss_ext/query_rows.h>
+
+namespace faiss_ext {
+
+namespace {
+
+/// Rows that the rotation and the codebook learn from.
+constexpr size_t kCodeTrainingRows = 65536;
+
+void check_options(
+        size_t d,
+        faiss::MetricType metric,
+        const ScaNNOptions& options) {
+    bool inner_product = metric == faiss::METRIC_INNER_PRODUCT;
+    FAISS_THROW_IF_NOT_FMT(
+            inner_product || metric == faiss::METRIC_L2,
+            "metric %d (allowed: METRIC_INNER_PRODUCT, METRIC_L2)",
+            int(metric));
+    FAISS_THROW_IF_NOT_FMT(
+            d >= 1 && d <= 65536, "d = %zu (allowed: 1..65536)", d);
+    uniform_block_offsets(d, options.sub_dim);
+    FAISS_THROW_IF_NOT_FMT(
+            options.eta == 0 ||
+                    (options.eta >= 1 && std::isfinite(options.eta)),
+            "eta = %g (allowed: >= 1, or 0 for automatic)",
+            options.eta);
+    bool has_threshold = !std::isnan(options.threshold);
+    FAISS_THROW_IF_NOT_FMT(
+            !has_threshold || std::isfinite(options.threshold),
+            "threshold = %g (allowed: finite)",
+            options.threshold);
+    FAISS_THROW_IF_NOT_FMT(
+            !(has_threshold && options.eta != 0),
+            "threshold = %g and eta = %g (allowed: one of them)",
+            options.threshold,
+            options.eta);
+    FAISS_THROW_IF_NOT_FMT(
+            options.soar_lambda >= 0 && std::isfinite(options.soar_lambda),
+            "soar_lambda = %g (allowed: >= 0)",
+            options.soar_lambda);
+    FAISS_THROW_IF_NOT_MSG(
+            inner_product || !options.normalize,
+            "normalize = 1 with METRIC_L2 (allowed: METRIC_INNER_PRODUCT)");
+    FAISS_THROW_IF_NOT_MSG(
+            inner_product || !options.score_aware_centroids,
+            "score_aware_centroids = 1 with METRIC_L2 (allowed: "
+            "METRIC_INNER_PRODUCT)");
+    FAISS_THROW_IF_NOT_FMT(
+            options.max_points_per_centroid >= 1,
+            "max_points_per_centroid = %zu (allowed: >= 1)",
+            options.max_points_per_centroid);
+}
+
+faiss::IndexFlat* new_flat(size_t d, faiss::MetricType metric) {
+    return new faiss::IndexFlat(d, metric);
+}
+
+/// 4 sqrt(n), so that finding the lists and scanning them cost alike, but at
+/// least 32 training rows each.
+size_t automatic_nlist(size_t n) {
+    size_t wanted = size_t(4 * std::sqrt(double(n)));
+    return std::max<size_t>(1, std::min(wanted, n / 32));
+}
+
+/// Evenly spaced rows, at most `wanted` of n.
+std::vector<size_t> sample_rows(size_t n, size_t wanted) {
+    size_t count = std::min(n, wanted);
+    std::vector<size_t> rows(count);
+    for (size_t i = 0; i < count; i++) {
+        rows[i] = i * n / count;
+    }
+    return rows;
+}
+
+} // namespace
+
+IndexIVFScaNN::IndexIVFScaNN(
+        faiss::Index* quantizer,
+        size_t d,
+        size_t nlist,
+        faiss::MetricType metric,
+        const ScaNNOptions& options)
+        : faiss::IndexIVF(quantizer, d, nlist, 0, metric), options(options) {
+    check_options(d, metric, options);
+    is_trained = false;
+    by_residual = true;
+    // A quantizer with a wrong number of centroids is trained anew.
+    pq_ = ScoreAwarePQ(uniform_block_offsets(d, options.sub_dim));
+    replace_lists();
+}
+
+IndexIVFScaNN::IndexIVFScaNN(
+        size_t d,
+        size_t nlist,
+        faiss::MetricType metric,
+        const ScaNNOptions& options)
+        : IndexIVFScaNN(
+                  (check_options(d, metric, options), new_flat(d, metric)),
+                  d,
+                  nlist,
+                  metric,
+                  options) {
+    own_fields = true;
+}
+
+IndexIVFScaNN::~IndexIVFScaNN() = default;
+
+EntryLayout IndexIVFScaNN::entry_layout() const {
+    EntryLayout layout;
+    layout.d = d;
+    layout.M = pq_.M();
+    layout.has_term = metric_type == faiss::METRIC_L2;
+    layout.refine_type = options.refine_type;
+    layout.refine_shift = metric_type == faiss::METRIC_L2;
+    layout.with_raw_data = options.with_raw_data;
+    layout.raw_norm = options.with_raw_data && options.normalize;
+    return layout;
+}
+
+void IndexIVFScaNN::replace_lists() {
+    EntryLayout layout = entry_layout();
+    auto lists = std::make_unique<ScaNNLists>(nlist, layout);
+    std::unique_ptr<ScaNNLists> spilled;
+    if (options.soar_lambda > 0) {
+        layout.refine_type = RefineType::None;
+        layout.refine_shift = false;
+        layout.with_raw_data = layout.raw_norm = false;
+        layout.has_primary = true;
+        spilled = std::make_unique<ScaNNLists>(nlist, layout);
+    }
+    set_lists(std::move(lists), std::move(spilled));
+}
+
+void IndexIVFScaNN::set_lists(
+        std::unique_ptr<ScaNNLists> lists,
+        std::unique_ptr<ScaNNLists> spilled) {
+    FAISS_THROW_IF_NOT(lists->nlist == nlist);
+    FAISS_THROW_IF_NOT((spilled != nullptr) == (options.soar_lambda > 0));
+    code_size = lists->code_size;
+    replace_invlists(lists.release(), true);
+    spilled_ = std::move(spilled);
+}
+
+void IndexIVFScaNN::set_trained(
+        Rotation rotation,
+        ScoreAwarePQ pq,
+        TermCode term_code) {
+    rotation_ = std::move(rotation);
+    pq_ = std::move(pq);
+    term_code_ = term_code;
+    rebuild_partition();
+    replace_lists();
+    is_trained = true;
+}
+
+void IndexIVFScaNN::rebuild_partition() {
+    std::vector<float> centroids(nlist * d);
+    quantizer->reconstruct_n(0, nlist, centroids.data());
+    partition_ = Partition(nlist, d, centroids.data(), metric_type);
+    auto flat = dynamic_cast<const faiss::IndexFlat*>(quantizer);
+    quantizer_is_flat_ = flat != nullptr && flat->metric_type == metric_type;
+}
+
+float IndexIVFScaNN::effective_eta(float typical_norm) const {
+    if (options.eta != 0) {
+        return options.eta;
+    }
+    if (!std::isnan(options.threshold)) {
+        return float(eta_from_threshold(
+                options.threshold,
+                typical_norm,
+                std::max<size_t>(d, 2),
+                options.eta_formula));
+    }
+    // L2 scores carry a term that takes the parallel error out (codec.h).
+    return metric_type == faiss::METRIC_L2 ? 1 : 4;
+}
+
+void IndexIVFScaNN::check_trained() const {
+    FAISS_THROW_IF_NOT_MSG(is_trained, "the index is not trained");
+}
+
+EntryCodec IndexIVFScaNN::codec() const {
+    return {lists().layout(), rotation_, pq_, term_code_, metric_type};
+}
+
+// ---- train ----
+
+void IndexIVFScaNN::train(idx_t n, const float* x) {
+    if (is_trained) {
+        return;
+    }
+    FAISS_THROW_IF_NOT_FMT(
+            n >= 1,
+            "%lld training rows (allowed: >= 1)",
+            static_cast<long long>(n));
+    size_t wanted = nlist == 0 ? automatic_nlist(n) : nlist;
+    FAISS_THROW_IF_NOT_FMT(
+            size_t(n) >= wanted,
+            "%lld training rows for nlist = %zu lists (needed: >= %zu)",
+            static_cast<long long>(n),
+            wanted,
+            wanted);
+    std::vector<float> unit;
+    x = checked_rows(n, d, x, options.normalize, "training row", unit);
+
+    size_t old_nlist = nlist;
+    bool had_centroids =
+            quantizer->is_trained && size_t(quantizer->ntotal) == wanted;
+    try {
+        nlist = wanted;
+        if (!had_centroids) {
+            train_centroids(n, x);
+        }
+        rebuild_partition();
+        train_codes(n, x);
+        replace_lists();
+        is_trained = true;
+    } catch (...) {
+        nlist = old_nlist;
+        if (!had_centroids) {
+            quantizer->reset();
+        }
+        partition_ = Partition();
+        throw;
+    }
+}
+
+void IndexIVFScaNN::train_centroids(idx_t n, const float* x) {
+    KMeansParameters kmeans_parameters;
+    kmeans_parameters.k = nlist;
+    kmeans_parameters.rounds = options.kmeans_rounds;
+    kmeans_parameters.max_points_per_centroid =
+            options.max_points_per_centroid;
+    kmeans_parameters.seed = options.seed;
+    if (progress) {
+        kmeans_parameters.on_round = [this](size_t done, size_t total) {
+            progress("k-means", done, total);
+        };
+    }
+    std::vector<float> centroids = kmeans(n, d, x, kmeans_parameters);
+    if (options.score_aware_centroids) {
+        std::vector<idx_t> lists(n);
+        Partition(nlist, d, centroids.data(), metric_type)
+                .assign(n, x, lists.data());
+        make_centroids_score_aware(
+                n, d, x, lists.data(), nlist, effective_eta(1),
+                centroids.data());
+    }
+    quantizer->reset();
+    if (!quantizer->is_trained) {
+        quantizer->train(nlist, centroids.data());
+    }
+    quantizer->add(nlist, centroids.data());
+}
+
+void IndexIVFScaNN::train_codes(idx_t n, const float* x) {
+    std::vector<size_t> sample = sample_rows(n, kCodeTrainingRows);
+    size_t count = sample.size();
+    std::vector<float> rows(count * d), residuals(count * d);
+    double norm = 0;
+    for (size_t i = 0; i < count; i++) {
+        const float* row = x + sample[i] * d;
+        std::copy(row, row + d, rows.data() + i * d);
+        for (size_t j = 0; j < size_t(d); j++) {
+            norm += double(row[j]) * row[j];
+        }
+    }
+    float typical_norm = float(std::sqrt(norm / count));
+    std::vector<idx_t> assign(count);
+    assign_lists(count, rows.data(), assign.data());
+    std::vector<float> centroids = centroids_of(count, assign.data());
+    for (size_t i = 0; i < count * d; i++) {
+        residuals[i] = rows[i] - centroids[i];
+    }
+
+    Rotation rotation;
+    std::vector<uint32_t> offsets = uniform_block_offsets(d, options.sub_dim);
+    rotation.train(
+            options.rotation,
+            count,
+            d,
+            residuals.data(),
+            offsets,
+            options.seed);
+    ScoreAwarePQ pq(offsets);
+    EntryLayout layout = entry_layout();
+    EntryCodec codec{layout, rotation, pq, term_code_, metric_type};
+    std::vector<float> directions(count * d);
+    codec.rotate_residuals(
+            count,
+            rows.data(),
+            centroids.data(),
+            residuals.data(),
+            directions.data());
+    ScoreAwarePQTraining training;
+    training.eta = effective_eta(typical_norm);
+    training.max_points = kCodeTrainingRows;
+    training.seed = options.seed;
+    if (progress) {
+        training.on_round = [this](size_t done, size_t total) {
+            progress("codebook", done, total);
+        };
+    }
+    pq.train(count, residuals.data(), directions.data(), training);
+
+    TermCode term_code;
+    if (layout.has_term) {
+        std::vector<float> rotated(count * d), decoded(count * d);
+        std::vector<uint8_t> codes(count * pq.M());
+        std::vector<float> terms(count);
+        rotation.apply(count, rows.data(), rotated.data());
+        pq.encode(count, residuals.data(), directions.data(), codes.data());
+        pq.decode(count, codes.data(), decoded.data());
+        codec.terms(
+                count,
+                rotated.data(),
+                residuals.data(),
+                decoded.data(),
+                terms.data());
+        auto [low, high] = std::minmax_element(terms.begin(), terms.end());
+        // Rows added later may lie outside; what lies further is clamped.
+        float margin = std::max((*high - *low) / 4, 1e-6f);
+        term_code.minimum = *low - margin;
+        term_code.step = (*high - *low + 2 * margin) / 65535;
+    }
+    rotation_ = std::move(rotation);
+    pq_ = std::move(pq);
+    term_code_ = term_code;
+}
+
+void IndexIVFScaNN::assign_lists(idx_t n, const float* x, idx_t* lists) const {
+    if (quantizer_is_flat_) {
+        partition_.assign(n, x, lists);
+    } else {
+        quantizer->assign(n, x, lists);
+    }
+}
+
+std::vector<float> IndexIVFScaNN::centroids_of(idx_t n, const idx_t* lists)
+        const {
+    std::vector<float> centroids(n * d);
+    for (idx_t i = 0; i < n; i++) {
+        if (lists[i] >= 0) {
+            quantizer->reconstruct(lists[i], centroids.data() + i * d);
+        }
+    }
+    return centroids;
+}
+
+float IndexIVFScaNN::centroid_score(const float* query, int64_t list_no)
+        const {
+    return partition_.score(query, list_no);
+}
+
+std::vector<float> IndexIVFScaNN::scores_from_distances(
+        idx_t n,
+        const float* x,
+        const float* queries,
+        size_t per_query,
+        const float* centroid_dis) const {
+    std::vector<float> scores(centroid_dis, centroid_dis + n * per_query);
+    for (idx_t i = 0; i < n; i++) {
+        float factor = metric_type == faiss::METRIC_L2 ? -0.5f : 1;
+        if (options.normalize) {
+            // centroid_dis belongs to the query before it was normalised
+            const float* given = x + i * d;
+            size_t largest =
+                    std::max_element(
+                            given,
+                            given + d,
+                            [](float a, float b) {
+                                return std::fabs(a) < std::fabs(b);
+                            }) -
+                    given;
+            factor = queries[i * d + largest] / given[largest];
+        }
+        for (size_t j = 0; j < per_query; j++) {
+            scores[i * per_query + j] *= factor;
+        }
+    }
+    return scores;
+}
+
+// ---- memory ----
+
+size_t IndexIVFScaNN::estimate_memory(size_t n) const {
+    size_t lists_wanted = nlist == 0 ? automatic_nlist(n) : nlist;
+    size_t total = ScaNNLists::estimate_memory(
+            lists().layout(), lists_wanted, n);
+    if (spilled_ != nullptr) {
+        total += ScaNNLists::estimate_memory(
+                spilled_->layout(), lists_wanted, n);
+    }
+    size_t rotation = options.rotation == RotationKind::None ? 0 : 2 * d * d;
+    size_t codebook = d * kernels::kCodewords;
+    total += (rotation + codebook + lists_wanted * d) * sizeof(float);
+    return total + Partition::estimate_memory(lists_wanted, d);
+}
+
+size_t IndexIVFScaNN::memory_usage() const {
+    size_t total = lists().memory_usage() + partition_.memory_usage();
+    if (spilled_ != nullptr) {
+        total += spilled_->memory_usage();
+    }
+    total += 2 * rotation_.matrix().size() * sizeof(float);
+    total += pq_.codebook().size() * sizeof(float);
+    total += size_t(quantizer->ntotal) * d * sizeof(float);
+    total += direct_map.array.capacity() * sizeof(idx_t);
+    // a node of std::unordered_map: pair, next, and its bucket
+    total += direct_map.hashtable.size() * 4 * sizeof(void*);
+    return total;
+}
+
+} // namespace faiss_ext

@@ -1,0 +1,362 @@
+/*
+ * The index: ScaNN (score-aware 4-bit codes, scanned in registers, refined by
+ * 8-bit codes and raw rows) as a faiss::IndexIVF.
+ *
+ * Build: rows -> partition -> rotation -> score_aware_pq -> packed_block ->
+ * scann_lists. Search: query -> partition -> lookup_table -> scan ->
+ * candidates -> rerank. This class calls those rooms in order and holds no
+ * arithmetic of its own.
+ */
+
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <string>
+
+#include <faiss_ext/codec.h>
+#include <faiss_ext/export.h>
+#include <faiss_ext/faiss_compat.h>
+#include <faiss_ext/partition.h>
+#include <faiss_ext/rotation.h>
+#include <faiss_ext/scann_lists.h>
+#include <faiss_ext/score_aware_loss.h>
+#include <faiss_ext/score_aware_pq.h>
+
+namespace faiss_ext {
+
+/** What is decided before training. */
+struct ScaNNOptions {
+    /// dimensions per 4-bit code, 1..8; the last block may be shorter
+    size_t sub_dim = 2;
+    /// weight of the parallel error, >= 1; 0: the index chooses (see
+    /// default_eta()). eta and threshold exclude each other
+    float eta = 0;
+    /// T of the paper, in units of the inner product; NaN: not set
+    float threshold = std::numeric_limits<float>::quiet_NaN();
+    EtaFormula eta_formula = EtaFormula::Exact;
+    RotationKind rotation = RotationKind::PCA;
+    /// rows and queries are scaled to unit length (cosine); needs
+    /// METRIC_INNER_PRODUCT
+    bool normalize = false;
+    /// centroids minimise the score-aware loss too; inner product only
+    bool score_aware_centroids = false;
+    /// > 0: each vector gets a copy in a second list (SOAR), 0: none
+    float soar_lambda = 0;
+    RefineType refine_type = RefineType::None;
+    /// raw rows are kept: exact rescoring, exact reconstruction
+    bool with_raw_data = false;
+    /// seed of all random choices in training
+    uint64_t seed = 1234;
+    /// k-means uses at most so many training rows per list
+    size_t max_points_per_centroid = 256;
+    size_t kmeans_rounds = 10;
+};
+
+/** What a search did, summed over its queries; times in seconds, summed over
+ * threads. The caller owns it; concurrent searches may share one only if they
+ * do not overlap. */
+struct ScaNNSearchStats {
+    size_t nq = 0;
+    size_t lists = 0;      ///< lists visited
+    size_t codes = 0;      ///< codes scored
+    size_t candidates = 0; ///< survivors of the scan
+    size_t refined = 0;    ///< rows rescored from refine codes
+    size_t reranked = 0;   ///< rows rescored from raw vectors
+    double partition_time = 0;
+    double table_time = 0;
+    double scan_time = 0;
+    double refine_time = 0;
+    double rerank_time = 0;
+};
+
+/** Search parameters; a plain faiss::SearchParametersIVF is accepted too.
+ * nprobe, max_codes, sel, quantizer_params mean what they mean in Faiss. */
+struct SearchParametersScaNN : faiss::SearchParametersIVF {
+    /// nprobe 0: the index' nprobe
+    SearchParametersScaNN() {
+        nprobe = 0;
+    }
+    /// candidates rescored from raw rows, >= k; 0: the index' reorder_k
+    size_t reorder_k = 0;
+    /// candidates rescored from refine codes, >= k; 0: the index' refine_k
+    size_t refine_k = 0;
+    /// filled if not nullptr (borrowed)
+    ScaNNSearchStats* stats = nullptr;
+};
+
+/** Progress of train and add: stage ("k-means", "codebook", "add"), steps
+ * done, steps in all. Called on the calling thread; an exception thrown there
+ * ends the call and leaves the index as it was. */
+using ScaNNProgress =
+        std::function<void(const char* stage, size_t done, size_t total)>;
+
+struct SearchPlan;
+
+class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
+   public:
+    using idx_t = int64_t;
+
+    ScaNNOptions options;
+    /// default for searches that do not say; 0: chosen from k
+    size_t reorder_k = 0;
+    size_t refine_k = 0;
+    /// not saved, not cloned
+    ScaNNProgress progress;
+
+    /** @param quantizer  maps vectors to lists; borrowed unless own_fields
+     *  @param d          1..65536
+     *  @param nlist      lists; 0: chosen when trained
+     *  @param metric     METRIC_L2 or METRIC_INNER_PRODUCT
+     *  @throws faiss::FaissException on options out of range
+     */
+    IndexIVFScaNN(
+            faiss::Index* quantizer,
+            size_t d,
+            size_t nlist,
+            faiss::MetricType metric = faiss::METRIC_L2,
+            const ScaNNOptions& options = ScaNNOptions());
+
+    /// Same, with a flat quantizer of its own.
+    IndexIVFScaNN(
+            size_t d,
+            size_t nlist,
+            faiss::MetricType metric = faiss::METRIC_L2,
+            const ScaNNOptions& options = ScaNNOptions());
+
+    IndexIVFScaNN(const IndexIVFScaNN&) = delete;
+    IndexIVFScaNN& operator=(const IndexIVFScaNN&) = delete;
+    ~IndexIVFScaNN() override;
+
+    // ---- build ----
+
+    /** Trains lists, rotation and codebook.
+     * @param n  at least nlist rows, all finite
+     * @throws faiss::FaissException otherwise; the index stays untrained
+     */
+    void train(idx_t n, const float* x) override;
+
+    /// Adds rows under their running number ntotal, ntotal + 1, ...
+    void add(idx_t n, const float* x) override;
+    void add_with_ids(idx_t n, const float* x, const idx_t* ids) override;
+    /** Adds rows to given lists. Rows of list -1 are counted but not stored,
+     * as in Faiss.
+     * @param ids     size n, or nullptr for running numbers
+     * @param assign  size n, list of each row */
+    void add_core(
+            idx_t n,
+            const float* x,
+            const idx_t* ids,
+            const idx_t* assign
+#if FAISS_EXT_FAISS_VERSION >= 10800
+            ,
+            void* inverted_list_context = nullptr
+#endif
+            ) override;
+    /// Adds what sa_encode() made; spilled copies are made from the decoded
+    /// vector.
+    void add_sa_codes(idx_t n, const uint8_t* codes, const idx_t* ids)
+            FAISS_EXT_OVERRIDE_11000;
+
+    /** Bytes that the index takes in memory with n vectors in it, before it
+     * is trained; within 5 % of memory_usage() then. */
+    size_t estimate_memory(size_t n) const;
+    /// Bytes held now, mapped files included.
+    size_t memory_usage() const;
+
+    // ---- search ----
+
+    void search(
+            idx_t n,
+            const float* x,
+            idx_t k,
+            float* distances,
+            idx_t* labels,
+            const faiss::SearchParameters* params = nullptr) const override;
+
+    void search_preassigned(
+            idx_t n,
+            const float* x,
+            idx_t k,
+            const idx_t* assign,
+            const float* centroid_dis,
+            float* distances,
+            idx_t* labels,
+            bool store_pairs,
+            const faiss::IVFSearchParameters* params = nullptr,
+            faiss::IndexIVFStats* stats = nullptr) const override;
+
+    /** All vectors of the probed lists whose rescored score passes the
+     * radius: raw rows if kept, else refine codes, else codes. */
+    void range_search(
+            idx_t n,
+            const float* x,
+            float radius,
+            faiss::RangeSearchResult* result,
+            const faiss::SearchParameters* params = nullptr) const override;
+
+    void range_search_preassigned(
+            idx_t n,
+            const float* x,
+            float radius,
+            const idx_t* assign,
+            const float* centroid_dis,
+            faiss::RangeSearchResult* result,
+            bool store_pairs = false,
+            const faiss::IVFSearchParameters* params = nullptr,
+            faiss::IndexIVFStats* stats = nullptr) const
+            FAISS_EXT_OVERRIDE_10704;
+
+    faiss::InvertedListScanner* get_InvertedListScanner(
+            bool store_pairs = false,
+            const faiss::IDSelector* sel = nullptr
+#if FAISS_EXT_FAISS_VERSION >= 11100
+            ,
+            const faiss::IVFSearchParameters* params = nullptr
+#endif
+    ) const override;
+
+    // ---- codec: an entry is what the lists hold of a vector ----
+
+    void encode_vectors(
+            idx_t n,
+            const float* x,
+            const idx_t* list_nos,
+            uint8_t* codes,
+            bool include_listno = false) const override;
+    void decode_vectors(
+            idx_t n,
+            const uint8_t* codes,
+            const idx_t* list_nos,
+            float* x) const FAISS_EXT_OVERRIDE_11200;
+    void sa_encode(idx_t n, const float* x, uint8_t* codes) const override;
+    void sa_decode(idx_t n, const uint8_t* codes, float* x) const override;
+    /// The raw row if kept, else the best approximation held.
+    void reconstruct_from_offset(int64_t list_no, int64_t offset, float* x)
+            const override;
+
+    // ---- maintenance ----
+
+    /// Any selector, any direct map; an Array map becomes a Hashtable, since
+    /// the ids are no longer consecutive.
+    size_t remove_ids(const faiss::IDSelector& sel) override;
+    /// Replaces rows; throws if an id is unknown, before anything changes.
+    void update_vectors(int n, const idx_t* ids, const float* x) override;
+    void reset() override;
+    void check_compatible_for_merge(
+            const faiss::Index& other) const override;
+    void merge_from(faiss::Index& other, idx_t add_id) override;
+    void copy_subset_to(
+            faiss::IndexIVF& other,
+#if FAISS_EXT_FAISS_VERSION >= 10704
+            faiss::InvertedLists::subset_type_t subset_type,
+#else
+            int subset_type,
+#endif
+            idx_t a1,
+            idx_t a2) const override;
+#if FAISS_EXT_FAISS_VERSION >= 10704
+    faiss::CodePacker* get_CodePacker() const override;
+#endif
+
+    // ---- what training made (read by index_io, export and tests) ----
+
+    const Partition& partition() const {
+        return partition_;
+    }
+    const Rotation& rotation() const {
+        return rotation_;
+    }
+    const ScoreAwarePQ& pq() const {
+        return pq_;
+    }
+    const TermCode& term_code() const {
+        return term_code_;
+    }
+    const ScaNNLists& lists() const {
+        return *static_cast<const ScaNNLists*>(invlists);
+    }
+    ScaNNLists& mutable_lists() {
+        return *static_cast<ScaNNLists*>(invlists);
+    }
+    /** Score of a list's centroid for a query: <q, c>, or for L2
+     * -||q - c||^2 / 2. */
+    float centroid_score(const float* query, int64_t list_no) const;
+    /** The lists that a search visits, best first, with centroid_score().
+     * @param x       size n * d, normalised if the index does
+     * @param lists   out, size n * count; -1 beyond what the quantizer finds
+     * @param scores  out, size n * count */
+    void find_probes(
+            idx_t n,
+            const float* x,
+            size_t count,
+            idx_t* lists,
+            float* scores,
+            const faiss::SearchParameters* quantizer_params = nullptr) const;
+    /// Lists of rows as add() assigns them. @param lists  out, size n
+    void assign_lists(idx_t n, const float* x, idx_t* lists) const;
+    /// nullptr without spilled copies
+    const ScaNNLists* spilled_lists() const {
+        return spilled_.get();
+    }
+    /// the eta that training uses: options.eta, from options.threshold, or
+    /// the default for the metric
+    float effective_eta(float typical_norm) const;
+
+    /** Takes trained parts (index_io, clone); the quantizer must hold nlist
+     * centroids. Lists are replaced by empty ones. */
+    void set_trained(Rotation rotation, ScoreAwarePQ pq, TermCode term_code);
+    /// Takes filled lists; `spilled` is nullptr iff options.soar_lambda == 0.
+    void set_lists(
+            std::unique_ptr<ScaNNLists> lists,
+            std::unique_ptr<ScaNNLists> spilled);
+
+   private:
+    /// What search_preassigned was given as find_probes() gives it.
+    std::vector<float> scores_from_distances(
+            idx_t n,
+            const float* x,
+            const float* queries,
+            size_t per_query,
+            const float* centroid_dis) const;
+    void range_search_lists(
+            idx_t n,
+            const float* queries,
+            float radius,
+            const idx_t* assign,
+            const float* scores,
+            const SearchPlan& plan,
+            faiss::RangeSearchResult* result) const;
+    EntryLayout entry_layout() const;
+    EntryCodec codec() const;
+    void check_trained() const;
+    /// size n * d; zeros for lists of -1
+    std::vector<float> centroids_of(idx_t n, const idx_t* lists) const;
+    void train_centroids(idx_t n, const float* x);
+    void train_codes(idx_t n, const float* x);
+    void replace_lists();
+    void rebuild_partition();
+    void store(
+            idx_t n,
+            const idx_t* ids,
+            const idx_t* assign,
+            const std::function<
+                    void(std::vector<uint64_t>& places, const idx_t* ids)>&
+                    append);
+    void rebuild_direct_map();
+    void remove_places(const std::vector<std::vector<size_t>>& offsets);
+
+#if FAISS_EXT_FAISS_VERSION < 10800
+    bool by_residual = true;
+#endif
+    Partition partition_;
+    bool quantizer_is_flat_ = false; ///< partition_ stands in for it
+    Rotation rotation_;
+    ScoreAwarePQ pq_;
+    TermCode term_code_;
+    std::unique_ptr<ScaNNLists> spilled_;
+};
+
+} // namespace faiss_ext

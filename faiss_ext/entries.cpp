@@ -1,0 +1,116 @@
+/*
+ * The codec functions of faiss::IndexIVF: an entry is what the lists hold of
+ * a vector (EntryLayout).
+ */
+
+#include <algorithm>
+#include <memory>
+
+#include <faiss/impl/FaissAssert.h>
+
+#include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/parallel.h>
+#include <faiss_ext/query_rows.h>
+
+namespace faiss_ext {
+
+namespace {
+
+constexpr size_t kSlice = 128;
+
+} // namespace
+
+void IndexIVFScaNN::encode_vectors(
+        idx_t n,
+        const float* x,
+        const idx_t* list_nos,
+        uint8_t* codes,
+        bool include_listno) const {
+    check_trained();
+    std::vector<float> unit;
+    const float* rows = checked_rows(n, d, x, options.normalize, "row", unit);
+    size_t prefix = include_listno ? coarse_code_size() : 0;
+    size_t stride = prefix + code_size;
+    EntryCodec by = codec();
+    parallel_slices(n, kSlice, [&](size_t begin, size_t end) {
+        size_t count = end - begin;
+        std::vector<uint8_t> entries(count * code_size);
+        std::vector<float> centroids = centroids_of(count, list_nos + begin);
+        by.encode(
+                count,
+                rows + begin * d,
+                x + begin * d,
+                centroids.data(),
+                entries.data());
+        for (size_t i = 0; i < count; i++) {
+            uint8_t* out = codes + (begin + i) * stride;
+            idx_t list = list_nos[begin + i];
+            if (list < 0) {
+                std::fill_n(out, stride, 0);
+                continue;
+            }
+            if (include_listno) {
+                encode_listno(list, out);
+            }
+            std::copy_n(
+                    entries.data() + i * code_size, code_size, out + prefix);
+        }
+    });
+}
+
+void IndexIVFScaNN::decode_vectors(
+        idx_t n,
+        const uint8_t* codes,
+        const idx_t* list_nos,
+        float* x) const {
+    check_trained();
+    EntryCodec by = codec();
+    parallel_slices(n, kSlice, [&](size_t begin, size_t end) {
+        size_t count = end - begin;
+        std::vector<float> centroids = centroids_of(count, list_nos + begin);
+        by.decode(
+                count,
+                codes + begin * code_size,
+                centroids.data(),
+                x + begin * d);
+    });
+}
+
+void IndexIVFScaNN::sa_encode(idx_t n, const float* x, uint8_t* codes) const {
+    check_trained();
+    std::vector<float> unit;
+    const float* rows = checked_rows(n, d, x, options.normalize, "row", unit);
+    std::vector<idx_t> lists_of(n);
+    assign_lists(n, rows, lists_of.data());
+    encode_vectors(n, x, lists_of.data(), codes, true);
+}
+
+void IndexIVFScaNN::sa_decode(idx_t n, const uint8_t* codes, float* x) const {
+    check_trained();
+    size_t stride = sa_code_size();
+    size_t prefix = coarse_code_size();
+    std::vector<uint8_t> entries(n * code_size);
+    std::vector<idx_t> lists_of(n);
+    for (idx_t i = 0; i < n; i++) {
+        const uint8_t* code = codes + i * stride;
+        lists_of[i] = decode_listno(code);
+        FAISS_THROW_IF_NOT_FMT(
+                lists_of[i] >= 0 && size_t(lists_of[i]) < nlist,
+                "code %zu names list %lld (allowed: 0..%zu)",
+                size_t(i),
+                static_cast<long long>(lists_of[i]),
+                size_t(nlist) - 1);
+        std::copy_n(code + prefix, code_size, entries.data() + i * code_size);
+    }
+    decode_vectors(n, entries.data(), lists_of.data(), x);
+}
+
+void IndexIVFScaNN::reconstruct_from_offset(
+        int64_t list_no,
+        int64_t offset,
+        float* x) const {
+    faiss::InvertedLists::ScopedCodes entry(invlists, list_no, offset);
+    decode_vectors(1, entry.get(), &list_no, x);
+}
+
+} // namespace faiss_ext

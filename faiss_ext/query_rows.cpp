@@ -1,0 +1,65 @@
+#include <faiss_ext/query_rows.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include <faiss/impl/FaissAssert.h>
+
+namespace faiss_ext {
+
+namespace {
+
+/// On the bits, since the compiler may vectorise that without fast-math.
+bool is_finite_row(const float* x, size_t d) {
+    constexpr uint32_t kExponent = 0x7F800000;
+    uint32_t found = 0;
+    for (size_t i = 0; i < d; i++) {
+        uint32_t bits;
+        std::memcpy(&bits, x + i, sizeof(bits));
+        found |= (bits & kExponent) == kExponent ? 1 : 0;
+    }
+    return found == 0;
+}
+
+} // namespace
+
+void check_finite(size_t n, size_t d, const float* x, const char* what) {
+    for (size_t i = 0; i < n; i++) {
+        FAISS_THROW_IF_NOT_FMT(
+                is_finite_row(x + i * d, d),
+                "%s %zu has a NaN or infinite value (allowed: finite)",
+                what,
+                i);
+    }
+}
+
+const float* checked_rows(
+        size_t n,
+        size_t d,
+        const float* x,
+        bool normalize,
+        const char* what,
+        std::vector<float>& storage) {
+    check_finite(n, d, x, what);
+    if (!normalize) {
+        return x;
+    }
+    storage.resize(n * d);
+    for (size_t i = 0; i < n; i++) {
+        const float* row = x + i * d;
+        double norm = 0;
+        for (size_t j = 0; j < d; j++) {
+            norm += double(row[j]) * row[j];
+        }
+        FAISS_THROW_IF_NOT_FMT(
+                norm > 0, "%s %zu is zero, it has no direction", what, i);
+        float factor = float(1 / std::sqrt(norm));
+        for (size_t j = 0; j < d; j++) {
+            storage[i * d + j] = row[j] * factor;
+        }
+    }
+    return storage.data();
+}
+
+} // namespace faiss_ext

@@ -1,0 +1,25 @@
+/* Rows and queries as the caller gives them: checked, and scaled to unit
+ * length where the index asks for it. */
+
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+namespace faiss_ext {
+
+/// @throws faiss::FaissException naming the first row with a NaN or infinity
+void check_finite(size_t n, size_t d, const float* x, const char* what);
+
+/** x itself, or with `normalize` a scaled copy in `storage`.
+ * @throws faiss::FaissException if a value is not finite, or a row to be
+ *         normalised is zero */
+const float* checked_rows(
+        size_t n,
+        size_t d,
+        const float* x,
+        bool normalize,
+        const char* what,
+        std::vector<float>& storage);
+
+} // namespace faiss_ext

@@ -1,0 +1,89 @@
+/*
+ * The way of one query: probes -> table -> scan -> candidates -> refine ->
+ * rerank -> results. search.cpp runs these steps for one query at a time, or
+ * scans a list for several queries that visit it.
+ */
+
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/candidates.h>
+#include <faiss_ext/lookup_table.h>
+#include <faiss_ext/rerank.h>
+#include <faiss_ext/search_plan.h>
+
+namespace faiss_ext {
+
+/// The part of a list that one query scans.
+struct Segment {
+    const ScaNNLists* lists;
+    uint32_t list;
+    uint32_t position; ///< of the list's first vector in the query's numbering
+    float bias;        ///< score of the list's centroid
+};
+
+/// State of one query; reused from query to query, so that searching does not
+/// allocate once it is warm.
+class QuerySearch {
+   public:
+    /** @param query  size d, normalised if the index does; borrowed until
+     *         write_results() */
+    void begin(
+            const IndexIVFScaNN& index,
+            const SearchPlan& plan,
+            const kernels::Kernels& kernels,
+            const float* query,
+            ScaNNSearchStats& stats);
+
+    /** Appends lists to visit, best first. Lists of -1 are skipped.
+     * @param scores  larger is better (partition.h) */
+    void add_probes(size_t n, const int64_t* lists, const float* scores);
+
+    const std::vector<Segment>& segments() const {
+        return segments_;
+    }
+
+    /// Scans one segment for several queries that all have it.
+    /// @param queries   at most kMaxScanQueries, with their segment's index
+    struct Visit {
+        QuerySearch* query;
+        size_t segment;
+    };
+    static void scan(const Visit* visits, size_t n);
+
+    /// Scans every segment from `first` on, for this query alone.
+    void scan_all(size_t first);
+
+    /// Rows scanned so far that pass the filter.
+    size_t passing() const {
+        return passing_;
+    }
+
+    /// Rescores the candidates and writes k results, padded with -1.
+    void write_results(float* distances, int64_t* labels);
+
+   private:
+    void locate_candidates();
+    void output(float* distances, int64_t* labels) const;
+
+    const IndexIVFScaNN* index_ = nullptr;
+    const SearchPlan* plan_ = nullptr;
+    const kernels::Kernels* kernels_ = nullptr;
+    ScaNNSearchStats* stats_ = nullptr;
+    const float* query_ = nullptr;
+    float reference_bias_ = 0; ///< integer biases count from it
+    uint32_t term_mult_ = 0;
+    uint64_t positions_ = 0; ///< vectors in all segments
+    size_t passing_ = 0;
+    std::vector<float> rotated_;
+    LookupTable table_;
+    Candidates candidates_;
+    std::vector<Segment> segments_;
+    std::vector<Row> rows_;
+    std::vector<uint32_t> masks_;
+};
+
+} // namespace faiss_ext

@@ -1,0 +1,190 @@
+/*
+ * Range search: rescores every row of the probed lists that passes the
+ * filter, so that the result is exact with respect to the rescored scores.
+ */
+
+#include <algorithm>
+
+#include <faiss/impl/AuxIndexStructures.h>
+#include <faiss/impl/FaissAssert.h>
+
+#include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/kernels/dispatch.h>
+#include <faiss_ext/lookup_table.h>
+#include <faiss_ext/parallel.h>
+#include <faiss_ext/query_rows.h>
+#include <faiss_ext/rerank.h>
+#include <faiss_ext/search_plan.h>
+
+namespace faiss_ext {
+
+namespace {
+
+/// Scores rows of one list by the best that the index keeps.
+void rescore(
+        const IndexIVFScaNN& index,
+        const kernels::Kernels& kernels,
+        const LookupTable& table,
+        Rescorer& rescorer,
+        std::vector<Row>& rows) {
+    const EntryLayout& layout = index.lists().layout();
+    if (layout.with_raw_data) {
+        rescorer.rerank(kernels, rows);
+    } else if (layout.refine_type != RefineType::None) {
+        rescorer.refine(kernels, rows);
+    } else {
+        rescorer.rescore_codes(table, index.term_code(), rows);
+    }
+}
+
+} // namespace
+
+void IndexIVFScaNN::range_search(
+        idx_t n,
+        const float* x,
+        float radius,
+        faiss::RangeSearchResult* result,
+        const faiss::SearchParameters* params) const {
+    SearchPlan plan = make_search_plan(*this, 1, params, 0, false);
+    std::vector<float> unit;
+    const float* queries =
+            checked_rows(n, d, x, options.normalize, "query", unit);
+    std::vector<idx_t> assign(n * plan.nprobe);
+    std::vector<float> scores(n * plan.nprobe);
+    find_probes(
+            n,
+            queries,
+            plan.nprobe,
+            assign.data(),
+            scores.data(),
+            plan.quantizer_params);
+    range_search_lists(
+            n, queries, radius, assign.data(), scores.data(), plan, result);
+}
+
+void IndexIVFScaNN::range_search_preassigned(
+        idx_t n,
+        const float* x,
+        float radius,
+        const idx_t* assign,
+        const float* centroid_dis,
+        faiss::RangeSearchResult* result,
+        bool store_pairs,
+        const faiss::IVFSearchParameters* params,
+        faiss::IndexIVFStats* ivf_stats) const {
+    size_t per_query =
+            params != nullptr && params->nprobe != 0 ? params->nprobe : nprobe;
+    SearchPlan plan =
+            make_search_plan(*this, 1, params, per_query, store_pairs);
+    std::vector<float> unit;
+    const float* queries =
+            checked_rows(n, d, x, options.normalize, "query", unit);
+    std::vector<float> scores =
+            scores_from_distances(n, x, queries, per_query, centroid_dis);
+    ScaNNSearchStats counted;
+    if (plan.stats == nullptr) {
+        plan.stats = &counted;
+    }
+    ScaNNSearchStats before = *plan.stats;
+    range_search_lists(
+            n, queries, radius, assign, scores.data(), plan, result);
+    if (ivf_stats != nullptr) {
+        ivf_stats->nq += n;
+        ivf_stats->nlist += plan.stats->lists - before.lists;
+        ivf_stats->ndis += plan.stats->codes - before.codes;
+    }
+}
+
+/** @param queries  normalised if the index does
+ *  @param scores   as find_probes() gives them */
+void IndexIVFScaNN::range_search_lists(
+        idx_t n,
+        const float* queries,
+        float radius,
+        const idx_t* assign,
+        const float* scores,
+        const SearchPlan& plan,
+        faiss::RangeSearchResult* result) const {
+    const kernels::Kernels& kernels = active_kernels();
+    bool l2 = metric_type == faiss::METRIC_L2;
+    bool codes_only = !plan.refine && !plan.rerank;
+    float term_step = term_code_.step * 1.0001f;
+    struct Found {
+        float distance;
+        idx_t label;
+    };
+    std::vector<std::vector<Found>> found(n);
+    std::vector<ScaNNSearchStats> stats(n);
+    parallel_slices(n, 1, [&](size_t q, size_t) {
+        const float* query = queries + q * d;
+        LookupTable table;
+        if (codes_only) {
+            std::vector<float> rotated(query, query + d);
+            if (!rotation_.is_identity()) {
+                rotation_.apply(1, query, rotated.data());
+            }
+            table.build(kernels, pq_, rotated.data(), term_step);
+        }
+        Rescorer rescorer(lists(), metric_type);
+        rescorer.set_query(query);
+        std::vector<Row> rows;
+        for (size_t p = 0; p < plan.nprobe; p++) {
+            idx_t list_no = assign[q * plan.nprobe + p];
+            if (list_no < 0) {
+                continue;
+            }
+            FAISS_THROW_IF_NOT_FMT(
+                    size_t(list_no) < nlist,
+                    "list %lld is not below nlist = %zu",
+                    static_cast<long long>(list_no),
+                    size_t(nlist));
+            const ScaNNList& list = lists().list(list_no);
+            stats[q].lists++;
+            rows.clear();
+            for (size_t i = 0; i < list.size(); i++) {
+                if (plan.filter.passes(list.ids[i])) {
+                    rows.push_back(
+                            {uint32_t(list_no),
+                             uint32_t(i),
+                             scores[q * plan.nprobe + p],
+                             0});
+                }
+            }
+            rescore(*this, kernels, table, rescorer, rows);
+            stats[q].codes += rows.size();
+            for (const Row& row : rows) {
+                float distance =
+                        l2 ? std::max(0.0f, -2 * row.score) : row.score;
+                if (l2 ? distance < radius : distance > radius) {
+                    idx_t label = plan.store_pairs
+                            ? idx_t(faiss::lo_build(row.list, row.offset))
+                            : list.ids[row.offset];
+                    found[q].push_back({distance, label});
+                }
+            }
+            if (plan.max_codes > 0 && stats[q].codes >= plan.max_codes) {
+                break;
+            }
+        }
+    });
+    for (idx_t q = 0; q < n; q++) {
+        result->lims[q] = found[q].size();
+    }
+    result->do_allocation();
+    for (idx_t q = 0; q < n; q++) {
+        size_t at = result->lims[q];
+        for (const Found& hit : found[q]) {
+            result->distances[at] = hit.distance;
+            result->labels[at++] = hit.label;
+        }
+        if (plan.stats != nullptr) {
+            plan.stats->nq++;
+            plan.stats->lists += stats[q].lists;
+            plan.stats->codes += stats[q].codes;
+            plan.stats->refined += plan.refine ? stats[q].codes : 0;
+            plan.stats->reranked += plan.rerank ? stats[q].codes : 0;
+        }
+    }
+}
+
+} // namespace faiss_ext

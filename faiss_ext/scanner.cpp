@@ -1,0 +1,116 @@
+/*
+ * faiss::InvertedListScanner: one entry at a time, for callers that walk the
+ * lists themselves. Distances are those that range_search() reports.
+ */
+
+#include <algorithm>
+#include <cstring>
+
+#include <faiss/impl/AuxIndexStructures.h>
+#include <faiss/impl/FaissAssert.h>
+
+#include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/kernels/dispatch.h>
+#include <faiss_ext/lookup_table.h>
+#include <faiss_ext/query_rows.h>
+#include <faiss_ext/rerank.h>
+
+namespace faiss_ext {
+
+namespace {
+
+/// Scores entries through one-entry lists, so that the arithmetic is that of
+/// the search itself.
+class Scanner : public faiss::InvertedListScanner {
+   public:
+    using faiss::InvertedListScanner::scan_codes;
+
+    Scanner(const IndexIVFScaNN& index,
+            bool store_pairs,
+            const faiss::IDSelector* sel)
+            : index_(index),
+              kernels_(active_kernels()),
+              entry_(1, index.lists().layout()),
+              rescorer_(entry_, index.metric_type),
+              rows_(1) {
+        this->store_pairs = store_pairs;
+        this->sel = sel;
+        keep_max = index.metric_type == faiss::METRIC_INNER_PRODUCT;
+        code_size = index.code_size;
+        entry_.resize(0, 1);
+    }
+
+    void set_query(const float* query) override {
+        query_ = checked_rows(
+                1,
+                index_.d,
+                query,
+                index_.options.normalize,
+                "query",
+                unit_);
+        rescorer_.set_query(query_);
+        std::vector<float> rotated(query_, query_ + index_.d);
+        if (!index_.rotation().is_identity()) {
+            index_.rotation().apply(1, query_, rotated.data());
+        }
+        table_.build(
+                kernels_,
+                index_.pq(),
+                rotated.data(),
+                index_.term_code().step * 1.0001f);
+    }
+
+    void set_list(int64_t list_no, float) override {
+        this->list_no = list_no;
+        bias_ = index_.centroid_score(query_, list_no);
+    }
+
+    float distance_to_code(const uint8_t* code) const override {
+        int64_t id = 0;
+        entry_.update_entries(0, 0, 1, &id, code);
+        rows_[0] = {0, 0, bias_, 0};
+        const EntryLayout& layout = entry_.layout();
+        if (layout.with_raw_data) {
+            rescorer_.rerank(kernels_, rows_);
+        } else if (layout.refine_type != RefineType::None) {
+            rescorer_.refine(kernels_, rows_);
+        } else {
+            rescorer_.rescore_codes(table_, index_.term_code(), rows_);
+        }
+        return keep_max ? rows_[0].score
+                        : std::max(0.0f, -2 * rows_[0].score);
+    }
+
+   private:
+    const IndexIVFScaNN& index_;
+    const kernels::Kernels& kernels_;
+    std::vector<float> unit_;
+    const float* query_ = nullptr;
+    LookupTable table_;
+    float bias_ = 0;
+    // A scanner belongs to one thread.
+    mutable ScaNNLists entry_;
+    mutable Rescorer rescorer_;
+    mutable std::vector<Row> rows_;
+};
+
+} // namespace
+
+faiss::InvertedListScanner* IndexIVFScaNN::get_InvertedListScanner(
+        bool store_pairs,
+        const faiss::IDSelector* sel
+#if FAISS_EXT_FAISS_VERSION >= 11100
+        ,
+        const faiss::IVFSearchParameters* params
+#endif
+) const {
+    check_trained();
+#if FAISS_EXT_FAISS_VERSION >= 11100
+    if (sel == nullptr && params != nullptr) {
+        sel = params->sel;
+    }
+#endif
+    return new Scanner(*this, store_pairs, sel);
+}
+
+} // namespace faiss_ext

@@ -1,0 +1,330 @@
+/*
+ * Search: runs the steps of query_search.h, one query at a time or, when
+ * several queries of a batch visit the same lists, list by list.
+ */
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <mutex>
+
+#include <faiss/impl/AuxIndexStructures.h>
+#include <faiss/impl/FaissAssert.h>
+
+#include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/kernels/dispatch.h>
+#include <faiss_ext/parallel.h>
+#include <faiss_ext/query_rows.h>
+#include <faiss_ext/query_search.h>
+#include <faiss_ext/search_plan.h>
+
+namespace faiss_ext {
+
+namespace {
+
+/// Queries whose lists are scanned together. More share more lists; beyond
+/// this their tables no longer fit the L2 cache.
+constexpr size_t kBatch = 128;
+/// Between checks for an interrupt.
+constexpr size_t kQueriesPerRound = 4096;
+
+/// Everything that the threads of one search call share.
+struct SearchCall {
+    const IndexIVFScaNN& index;
+    const SearchPlan& plan;
+    const kernels::Kernels& kernels;
+    const float* x;
+    /// probes of each query, or nullptr: found by each slice for itself
+    const int64_t* assign;
+    const float* scores;
+    float* distances;
+    int64_t* labels;
+    std::mutex& stats_mutex;
+};
+
+void merge_stats(ScaNNSearchStats& into, const ScaNNSearchStats& from) {
+    into.nq += from.nq;
+    into.lists += from.lists;
+    into.codes += from.codes;
+    into.candidates += from.candidates;
+    into.refined += from.refined;
+    into.reranked += from.reranked;
+    into.partition_time += from.partition_time;
+    into.table_time += from.table_time;
+    into.scan_time += from.scan_time;
+    into.refine_time += from.refine_time;
+    into.rerank_time += from.rerank_time;
+}
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+    return std::chrono::duration<double>(
+                   std::chrono::steady_clock::now() - start)
+            .count();
+}
+
+/// Few rows pass the filter: visits further lists until as many rows were
+/// scanned as the first stage keeps, so that none is missed for want of lists.
+void extend_probes(
+        const SearchCall& call,
+        const float* query,
+        QuerySearch& search) {
+    size_t nlist = call.index.nlist;
+    std::vector<int64_t> lists;
+    std::vector<float> scores;
+    size_t visited = call.plan.nprobe;
+    while (search.passing() < call.plan.scan_keep && visited < nlist) {
+        size_t wanted = std::min(nlist, 4 * visited);
+        lists.resize(wanted);
+        scores.resize(wanted);
+        call.index.find_probes(
+                1,
+                query,
+                wanted,
+                lists.data(),
+                scores.data(),
+                call.plan.quantizer_params);
+        size_t first = search.segments().size();
+        search.add_probes(
+                wanted - visited,
+                lists.data() + visited,
+                scores.data() + visited);
+        search.scan_all(first);
+        visited = wanted;
+    }
+}
+
+/// Scans the lists of a batch, each once for all queries that visit it. The
+/// queries' best lists come first: they give each its threshold.
+void scan_list_by_list(QuerySearch* queries, size_t n) {
+    struct Task {
+        uint32_t late; ///< 0: the query's best list
+        uint32_t list;
+        bool spilled;
+        QuerySearch::Visit visit;
+        bool same_list(const Task& other) const {
+            return late == other.late && list == other.list &&
+                    spilled == other.spilled;
+        }
+    };
+    std::vector<Task> tasks;
+    for (size_t q = 0; q < n; q++) {
+        const auto& segments = queries[q].segments();
+        for (size_t s = 0; s < segments.size(); s++) {
+            tasks.push_back(
+                    {s == 0 ? 0u : 1u,
+                     segments[s].list,
+                     segments[s].lists->layout().has_primary,
+                     {&queries[q], s}});
+        }
+    }
+    std::sort(tasks.begin(), tasks.end(), [](auto& a, auto& b) {
+        if (a.late != b.late) {
+            return a.late < b.late;
+        }
+        if (a.list != b.list) {
+            return a.list < b.list;
+        }
+        return a.spilled != b.spilled ? a.spilled < b.spilled
+                                      : a.visit.query < b.visit.query;
+    });
+    QuerySearch::Visit visits[kernels::kMaxScanQueries];
+    for (size_t i = 0; i < tasks.size();) {
+        size_t count = 0;
+        while (count < kernels::kMaxScanQueries &&
+               i + count < tasks.size() &&
+               tasks[i].same_list(tasks[i + count])) {
+            visits[count] = tasks[i + count].visit;
+            count++;
+        }
+        QuerySearch::scan(visits, count);
+        i += count;
+    }
+}
+
+/// Searches queries [begin, end).
+void search_slice(const SearchCall& call, size_t begin, size_t end) {
+    thread_local std::vector<QuerySearch> states;
+    thread_local std::vector<int64_t> lists;
+    thread_local std::vector<float> scores;
+    const SearchPlan& plan = call.plan;
+    size_t n = end - begin;
+    size_t nprobe = plan.nprobe;
+    size_t d = call.index.d;
+    ScaNNSearchStats stats;
+    stats.nq = n;
+
+    const float* x = call.x + begin * d;
+    const int64_t* probes = call.assign + begin * nprobe;
+    const float* probe_scores = call.scores + begin * nprobe;
+    if (call.assign == nullptr) {
+        auto start = std::chrono::steady_clock::now();
+        lists.resize(n * nprobe);
+        scores.resize(n * nprobe);
+        call.index.find_probes(
+                n,
+                x,
+                nprobe,
+                lists.data(),
+                scores.data(),
+                plan.quantizer_params);
+        probes = lists.data();
+        probe_scores = scores.data();
+        stats.partition_time = seconds_since(start);
+    }
+
+    // A list must be visited about twice by a batch before sharing its codes
+    // pays for the worse order of lists.
+    bool together = plan.filter.passes_all() && n > 1 &&
+            n * nprobe >= 2 * call.index.nlist;
+    if (states.size() < (together ? n : 1)) {
+        states.resize(together ? n : 1);
+    }
+    auto start_query = [&](QuerySearch& search, size_t i) {
+        search.begin(call.index, plan, call.kernels, x + i * d, stats);
+        search.add_probes(
+                nprobe, probes + i * nprobe, probe_scores + i * nprobe);
+    };
+    auto finish_query = [&](QuerySearch& search, size_t i) {
+        search.write_results(
+                call.distances + (begin + i) * plan.k,
+                call.labels + (begin + i) * plan.k);
+    };
+    if (together) {
+        for (size_t i = 0; i < n; i++) {
+            start_query(states[i], i);
+        }
+        auto start = std::chrono::steady_clock::now();
+        scan_list_by_list(states.data(), n);
+        stats.scan_time += seconds_since(start);
+        for (size_t i = 0; i < n; i++) {
+            finish_query(states[i], i);
+        }
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            start_query(states[0], i);
+            auto start = std::chrono::steady_clock::now();
+            states[0].scan_all(0);
+            if (plan.may_extend) {
+                extend_probes(call, x + i * d, states[0]);
+            }
+            stats.scan_time += seconds_since(start);
+            finish_query(states[0], i);
+        }
+    }
+    if (plan.stats != nullptr) {
+        std::lock_guard<std::mutex> lock(call.stats_mutex);
+        merge_stats(*plan.stats, stats);
+    }
+}
+
+/// Queries a thread takes at a time: whole batches if there are enough.
+size_t slice_size(size_t n) {
+    size_t threads = std::max(1, omp_get_max_threads());
+    return std::clamp<size_t>((n + threads - 1) / threads, 1, kBatch);
+}
+
+void search_all(const SearchCall& call, size_t n) {
+    for (size_t round = 0; round < n; round += kQueriesPerRound) {
+        if (n > 1) {
+            faiss::InterruptCallback::check();
+        }
+        size_t count = std::min(kQueriesPerRound, n - round);
+        parallel_slices(
+                count, slice_size(count), [&](size_t begin, size_t end) {
+                    search_slice(call, round + begin, round + end);
+                });
+    }
+}
+
+} // namespace
+
+void IndexIVFScaNN::search(
+        idx_t n,
+        const float* x,
+        idx_t k,
+        float* distances,
+        idx_t* labels,
+        const faiss::SearchParameters* params) const {
+    SearchPlan plan = make_search_plan(*this, k, params, 0, false);
+    std::vector<float> unit;
+    x = checked_rows(n, d, x, options.normalize, "query", unit);
+    std::mutex stats_mutex;
+    SearchCall call{
+            *this,
+            plan,
+            active_kernels(),
+            x,
+            nullptr,
+            nullptr,
+            distances,
+            labels,
+            stats_mutex};
+    search_all(call, n);
+}
+
+void IndexIVFScaNN::search_preassigned(
+        idx_t n,
+        const float* x,
+        idx_t k,
+        const idx_t* assign,
+        const float* centroid_dis,
+        float* distances,
+        idx_t* labels,
+        bool store_pairs,
+        const faiss::IVFSearchParameters* params,
+        faiss::IndexIVFStats* ivf_stats) const {
+    size_t lists_per_query = params != nullptr && params->nprobe != 0
+            ? params->nprobe
+            : nprobe;
+    FAISS_THROW_IF_NOT_FMT(
+            lists_per_query >= 1, "nprobe = %zu (allowed: >= 1)", nprobe);
+    SearchPlan plan =
+            make_search_plan(*this, k, params, lists_per_query, store_pairs);
+    std::vector<float> unit;
+    const float* queries =
+            checked_rows(n, d, x, options.normalize, "query", unit);
+    std::vector<float> scores = scores_from_distances(
+            n, x, queries, lists_per_query, centroid_dis);
+    std::mutex stats_mutex;
+    SearchCall call{
+            *this,
+            plan,
+            active_kernels(),
+            queries,
+            assign,
+            scores.data(),
+            distances,
+            labels,
+            stats_mutex};
+    ScaNNSearchStats counted;
+    if (ivf_stats != nullptr && plan.stats == nullptr) {
+        plan.stats = &counted;
+    }
+    search_all(call, n);
+    if (ivf_stats != nullptr) {
+        ivf_stats->nq += n;
+        ivf_stats->nlist += plan.stats->lists;
+        ivf_stats->ndis += plan.stats->codes;
+    }
+}
+
+void IndexIVFScaNN::find_probes(
+        idx_t n,
+        const float* x,
+        size_t count,
+        idx_t* lists,
+        float* scores,
+        const faiss::SearchParameters* quantizer_params) const {
+    if (quantizer_is_flat_) {
+        partition_.probes(n, x, count, lists, scores);
+        return;
+    }
+    quantizer->search(n, x, count, scores, lists, quantizer_params);
+    if (metric_type == faiss::METRIC_L2) {
+        for (size_t i = 0; i < n * count; i++) {
+            scores[i] *= -0.5f;
+        }
+    }
+}
+
+} // namespace faiss_ext

@@ -1,0 +1,104 @@
+#include <faiss_ext/search_plan.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include <faiss/impl/FaissAssert.h>
+
+namespace faiss_ext {
+
+namespace {
+
+size_t pick(size_t from_params, size_t from_index, size_t fallback) {
+    return from_params != 0 ? from_params
+            : from_index != 0 ? from_index
+                              : fallback;
+}
+
+size_t check_at_least_k(const char* name, size_t value, size_t k) {
+    FAISS_THROW_IF_NOT_FMT(
+            value >= k,
+            "%s = %zu is below k = %zu (allowed: >= k)",
+            name,
+            value,
+            k);
+    return value;
+}
+
+} // namespace
+
+SearchPlan make_search_plan(
+        const IndexIVFScaNN& index,
+        int64_t k,
+        const faiss::SearchParameters* params,
+        size_t nprobe_given,
+        bool store_pairs) {
+    FAISS_THROW_IF_NOT_MSG(index.is_trained, "the index is not trained");
+    FAISS_THROW_IF_NOT_FMT(
+            k >= 1, "k = %lld (allowed: >= 1)", static_cast<long long>(k));
+    auto ivf = dynamic_cast<const faiss::SearchParametersIVF*>(params);
+    auto own = dynamic_cast<const SearchParametersScaNN*>(params);
+
+    size_t nprobe = nprobe_given != 0 ? nprobe_given
+                                      : pick(ivf ? ivf->nprobe : 0,
+                                             index.nprobe,
+                                             0);
+    if (nprobe_given == 0) {
+        FAISS_THROW_IF_NOT_FMT(
+                nprobe >= 1 && nprobe <= index.nlist,
+                "nprobe = %zu (allowed: 1..nlist = %zu)",
+                nprobe,
+                size_t(index.nlist));
+    }
+
+    size_t k_size = size_t(k);
+    // Measured on the three real sets at recall@10 .95-.99 (bench/curves):
+    // 8-bit codes order almost as raw rows do, 4-bit codes need many more.
+    size_t many = k_size + size_t(30 * std::sqrt(double(k_size)));
+    size_t few = k_size + size_t(6 * std::sqrt(double(k_size)));
+    const EntryLayout& layout = index.lists().layout();
+    bool refine = layout.refine_type != RefineType::None;
+    bool rerank = layout.with_raw_data;
+    size_t refine_k = check_at_least_k(
+            "refine_k",
+            pick(own ? own->refine_k : 0, index.refine_k, many),
+            k_size);
+    size_t reorder_k = check_at_least_k(
+            "reorder_k",
+            pick(own ? own->reorder_k : 0,
+                 index.reorder_k,
+                 refine ? few : many),
+            k_size);
+    if (refine && rerank) {
+        refine_k = std::max(refine_k, reorder_k);
+    }
+    // Codes alone are rescored by the float table, which moves a result by
+    // some ranks at most.
+    size_t scan_keep = refine ? refine_k
+            : rerank          ? reorder_k
+                              : k_size + k_size / 2 + 8;
+    size_t total = std::max<size_t>(index.ntotal, 1);
+    if (index.spilled_lists() != nullptr) {
+        // a vector may take two places until duplicates are dropped
+        scan_keep += scan_keep / 2;
+        total *= 2;
+    }
+
+    size_t max_codes = ivf ? ivf->max_codes : index.max_codes;
+    const faiss::IDSelector* sel = params ? params->sel : nullptr;
+    return SearchPlan{
+            k_size,
+            nprobe,
+            max_codes,
+            store_pairs,
+            sel != nullptr && nprobe_given == 0 && max_codes == 0,
+            std::min(scan_keep, total),
+            rerank ? reorder_k : k_size,
+            refine,
+            rerank,
+            Filter(sel),
+            ivf ? ivf->quantizer_params : nullptr,
+            own ? own->stats : nullptr};
+}
+
+} // namespace faiss_ext
