@@ -37,7 +37,7 @@ struct ScaNNOptions {
     /// T of the paper, in units of the inner product; NaN: not set
     float threshold = std::numeric_limits<float>::quiet_NaN();
     EtaFormula eta_formula = EtaFormula::Exact;
-    RotationKind rotation = RotationKind::PCA;
+    RotationKind rotation = RotationKind::Balanced;
     /// rows and queries are scaled to unit length (cosine); needs
     /// METRIC_INNER_PRODUCT
     bool normalize = false;
@@ -92,6 +92,15 @@ struct SearchParametersScaNN : faiss::SearchParametersIVF {
  * ends the call and leaves the index as it was. */
 using ScaNNProgress =
         std::function<void(const char* stage, size_t done, size_t total)>;
+
+/// What training makes besides the centroids.
+struct ScaNNTrained {
+    Rotation rotation;
+    ScoreAwarePQ pq;
+    ScoreTerm score_term;
+    /// mean squared length of the residuals in each list, size nlist
+    std::vector<float> list_spread;
+};
 
 struct SearchPlan;
 
@@ -266,14 +275,17 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     const Partition& partition() const {
         return partition_;
     }
+    const ScaNNTrained& trained() const {
+        return trained_;
+    }
     const Rotation& rotation() const {
-        return rotation_;
+        return trained_.rotation;
     }
     const ScoreAwarePQ& pq() const {
-        return pq_;
+        return trained_.pq;
     }
-    const TermCode& term_code() const {
-        return term_code_;
+    const ScoreTerm& score_term() const {
+        return trained_.score_term;
     }
     const ScaNNLists& lists() const {
         return *static_cast<const ScaNNLists*>(invlists);
@@ -307,7 +319,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
 
     /** Takes trained parts (index_io, clone); the quantizer must hold nlist
      * centroids. Lists are replaced by empty ones. */
-    void set_trained(Rotation rotation, ScoreAwarePQ pq, TermCode term_code);
+    void set_trained(ScaNNTrained trained);
     /// Takes filled lists; `spilled` is nullptr iff options.soar_lambda == 0.
     void set_lists(
             std::unique_ptr<ScaNNLists> lists,
@@ -335,7 +347,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     /// size n * d; zeros for lists of -1
     std::vector<float> centroids_of(idx_t n, const idx_t* lists) const;
     void train_centroids(idx_t n, const float* x);
-    void train_codes(idx_t n, const float* x);
+    ScaNNTrained train_codes(idx_t n, const float* x) const;
     void replace_lists();
     void rebuild_partition();
     void store(
@@ -353,9 +365,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
 #endif
     Partition partition_;
     bool quantizer_is_flat_ = false; ///< partition_ stands in for it
-    Rotation rotation_;
-    ScoreAwarePQ pq_;
-    TermCode term_code_;
+    ScaNNTrained trained_;
     std::unique_ptr<ScaNNLists> spilled_;
 };
 

@@ -206,7 +206,7 @@ void IndexIVFScaNN::add_core(
                 n, rows, assign, options.soar_lambda, second.data());
         ListOrder spilled_order(nlist, n, second.data());
         EntryCodec spilled_codec{
-                spilled_->layout(), rotation_, pq_, term_code_, metric_type};
+                spilled_->layout(), rotation(), pq(), score_term()};
         std::vector<uint64_t> spilled_places(n);
         append_entries(
                 *spilled_,

@@ -60,13 +60,6 @@ float encode_refine_values(
     return 1;
 }
 
-/// Scale that makes <x, scale * values> = <x, r>. Where x is nearly orthogonal
-/// to r that scale means nothing: then the plain one.
-float exact_scale(float plain, float x_values, float x_r) {
-    float scale = x_values == 0 ? plain : x_r / x_values;
-    return std::fabs(scale / plain - 1) < 0.02f ? scale : plain;
-}
-
 void put_float(uint8_t* at, float value) {
     std::memcpy(at, &value, sizeof(value));
 }
@@ -108,19 +101,6 @@ void EntryCodec::rotate_residuals(
     rotation.apply(n, plain.data(), directions);
 }
 
-void EntryCodec::terms(
-        size_t n,
-        const float* x,
-        const float* residuals,
-        const float* decoded,
-        float* out) const {
-    size_t d = layout.d;
-    for (size_t i = 0; i < n; i++) {
-        const float* r = residuals + i * d;
-        out[i] = dot(x + i * d, decoded + i * d, d) - dot(r, r, d) / 2;
-    }
-}
-
 void EntryCodec::encode(
         size_t n,
         const float* x,
@@ -134,18 +114,9 @@ void EntryCodec::encode(
     std::vector<uint8_t> codes(n * M + 1);
     pq.encode(n, residuals.data(), directions.data(), codes.data());
 
-    std::vector<float> row_terms(n);
-    if (layout.has_term) {
-        // Rotations keep inner products: rotate x rather than decoded codes.
-        std::vector<float> rotated_x(n * d), decoded(n * d);
-        rotation.apply(n, x, rotated_x.data());
-        pq.decode(n, codes.data(), decoded.data());
-        terms(n,
-              rotated_x.data(),
-              residuals.data(),
-              decoded.data(),
-              row_terms.data());
-    }
+    std::vector<float> rotated_x(n * d), decoded(n * d);
+    rotation.apply(n, x, rotated_x.data());
+    pq.decode(n, codes.data(), decoded.data());
 
     std::vector<float> residual(d), values(d);
     for (size_t i = 0; i < n; i++, entries += layout.size()) {
@@ -154,7 +125,11 @@ void EntryCodec::encode(
             entries[m / 2] = code[m] | (m + 1 < M ? code[m + 1] << 4 : 0);
         }
         if (layout.has_term) {
-            uint16_t term = term_code.encode(row_terms[i]);
+            uint16_t term = score_term.encode(score_term.term(
+                    d,
+                    rotated_x.data() + i * d,
+                    residuals.data() + i * d,
+                    decoded.data() + i * d));
             std::memcpy(entries + layout.term_offset(), &term, sizeof(term));
         }
         const float* row = x + i * d;
@@ -166,18 +141,15 @@ void EntryCodec::encode(
             float scale = encode_refine_values(
                     layout.refine_type, d, residual.data(), refine);
             refine_values(layout.refine_type, d, refine, values.data());
-            float x_values = dot(row, values.data(), d);
-            if (!layout.refine_shift && scale > 0) {
-                scale = exact_scale(
-                        scale, x_values, dot(row, residual.data(), d));
+            for (float& value : values) {
+                value *= scale;
             }
-            uint8_t* extra = refine + layout.refine_row_bytes() -
-                    sizeof(float) * (layout.refine_shift ? 2 : 1);
+            uint8_t* extra = refine + layout.refine_value_bytes();
             put_float(extra, scale);
-            if (layout.refine_shift) {
-                float half = dot(residual.data(), residual.data(), d) / 2;
-                put_float(extra + sizeof(float), scale * x_values - half);
-            }
+            put_float(
+                    extra + sizeof(float),
+                    score_term.term(
+                            d, row, residual.data(), values.data()));
         }
         if (layout.with_raw_data) {
             const float* kept = raw + i * d;
@@ -213,10 +185,7 @@ void EntryCodec::decode(
             refine_values(layout.refine_type, d, row, residual.data());
             float scale;
             std::memcpy(
-                    &scale,
-                    row + layout.refine_row_bytes() -
-                            sizeof(float) * (layout.refine_shift ? 2 : 1),
-                    sizeof(scale));
+                    &scale, row + layout.refine_value_bytes(), sizeof(scale));
             for (float& value : residual) {
                 value *= scale;
             }

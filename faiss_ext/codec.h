@@ -3,20 +3,10 @@
  *
  * In: rows and their lists. Out: entries (EntryLayout); next: scann_lists.
  *
- * With r = x - c the residual, r~ its decoded codes and r^ its refine code,
- * the score of x for a query q (larger is better) is approximated as
- *
- *     inner product:  <q, c> + <q, r~>
- *     L2:             -||q - c||^2 / 2 + <q, r~> - term    (= -distance / 2)
- *
- * and with r^ in place of r~, `shift` in place of term. Both extra numbers
- * are chosen so that the score is exact at q = x, where near neighbours are:
- *
- *     term = <x, r~> - ||r||^2 / 2,      shift = <x, r^> - ||r||^2 / 2.
- *
- * So the parallel error of L2 codes is gone by construction, and what is left
- * is 2 <q - x, r - r~>. For the inner product the scale of r^ does the same:
- * it is chosen so that <x, r^> = <x, r>.
+ * An entry holds the residual r = x - c three times, coarser and cheaper to
+ * read each time: as the raw row, as a refine row r^ = scale * values, and as
+ * codes of the rotated residual. What the latter two miss of a score on
+ * average is in `shift` and in the code's term (score_term.h).
  */
 
 #pragma once
@@ -25,11 +15,10 @@
 #include <cstdint>
 #include <vector>
 
-#include <faiss/MetricType.h>
-
 #include <faiss_ext/rotation.h>
 #include <faiss_ext/scann_lists.h>
 #include <faiss_ext/score_aware_pq.h>
+#include <faiss_ext/score_term.h>
 
 namespace faiss_ext {
 
@@ -38,8 +27,7 @@ struct EntryCodec {
     const EntryLayout& layout;
     const Rotation& rotation;
     const ScoreAwarePQ& pq;
-    const TermCode& term_code;
-    faiss::MetricType metric;
+    const ScoreTerm& score_term;
 
     /** @param x          size n * d; unit rows if raw_norm
      *  @param raw        size n * d, the rows as the caller gave them
@@ -60,14 +48,6 @@ struct EntryCodec {
             const uint8_t* entries,
             const float* centroids,
             float* x) const;
-
-    /// Terms of rows with given codes (training of term_code). size n
-    void terms(
-            size_t n,
-            const float* x,
-            const float* residuals,
-            const float* decoded,
-            float* out) const;
 
     /** Residuals and directions as score_aware_pq wants them, rotated.
      *  @param residuals, directions  out, size n * d */

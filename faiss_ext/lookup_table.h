@@ -18,6 +18,13 @@
 
 namespace faiss_ext {
 
+/** Terms are counted in table steps too, and a term of 65535 steps of its own
+ * must not exceed 65535 of the table's.
+ * @param term_step  of the terms, times the query's factor */
+inline float smallest_table_step(float term_step) {
+    return term_step * 1.0001f;
+}
+
 struct LookupTable {
     AlignedBuffer<float> values;  ///< [M][16]
     AlignedBuffer<uint8_t> bytes; ///< [groups][4][16]

@@ -207,10 +207,9 @@ void IndexIVFScaNN::check_compatible_for_merge(
                 std::equal(a.data(), a.data() + a.size(), b.data());
     };
     FAISS_THROW_IF_NOT_MSG(
-            same(pq_.codebook(), other->pq_.codebook()) &&
-                    same(rotation_.matrix(), other->rotation_.matrix()) &&
-                    term_code_.minimum == other->term_code_.minimum &&
-                    term_code_.step == other->term_code_.step,
+            same(pq().codebook(), other->pq().codebook()) &&
+                    same(rotation().matrix(), other->rotation().matrix()) &&
+                    score_term() == other->score_term(),
             "the indexes were trained differently");
     std::vector<float> mine(nlist * d), theirs(nlist * d);
     quantizer->reconstruct_n(0, nlist, mine.data());

@@ -1,6 +1,7 @@
 #include <faiss_ext/query_search.h>
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <limits>
@@ -34,6 +35,14 @@ class StageTimer {
     std::chrono::steady_clock::time_point start_;
 };
 
+constexpr uint64_t kNoPlace = ~uint64_t(0);
+/// Fibonacci hashing: 2^64 / golden ratio
+constexpr uint64_t kHashFactor = 0x9E3779B97F4A7C15;
+
+/// Bytes of the next list that are fetched while one is scanned; the hardware
+/// prefetcher takes over from there.
+constexpr size_t kPrefetchBytes = 512;
+
 /// In table steps; far lists saturate, where order no longer matters.
 int32_t integer_bias(float bias, float reference, float step) {
     constexpr float kLimit = 1 << 30;
@@ -57,6 +66,10 @@ void QuerySearch::begin(
     positions_ = 0;
     passing_ = 0;
     segments_.clear();
+    for (uint32_t list : lists_seen_) {
+        list_scores_[list] = std::numeric_limits<float>::quiet_NaN();
+    }
+    lists_seen_.clear();
     candidates_.reset(plan.scan_keep);
 
     StageTimer timer(plan, stats.table_time);
@@ -66,9 +79,9 @@ void QuerySearch::begin(
         index.rotation().apply(1, query, rotated_.data());
         rotated = rotated_.data();
     }
-    // A term must not exceed 65535 table steps.
-    float term_step = index.term_code().step;
-    table_.build(kernels, index.pq(), rotated, term_step * 1.0001f);
+    float term_step = index.score_term().step *
+            index.score_term().query_factor(index.d, query);
+    table_.build(kernels, index.pq(), rotated, smallest_table_step(term_step));
     term_mult_ = uint32_t(std::nearbyint(65536 * term_step / table_.step));
 }
 
@@ -77,9 +90,6 @@ void QuerySearch::add_probes(
         const int64_t* lists,
         const float* scores) {
     const ScaNNLists* spilled = index_->spilled_lists();
-    if (positions_ == 0 && n > 0) {
-        reference_bias_ = scores[0];
-    }
     for (size_t i = 0; i < n; i++) {
         if (plan_->max_codes > 0 && positions_ >= plan_->max_codes) {
             break;
@@ -94,6 +104,14 @@ void QuerySearch::add_probes(
                 static_cast<long long>(list),
                 size_t(index_->nlist));
         stats_->lists++;
+        if (spilled != nullptr) {
+            list_scores_[list] = scores[i];
+            lists_seen_.push_back(uint32_t(list));
+        }
+        if (positions_ == 0) {
+            // not scores[0], which means nothing if that list is -1
+            reference_bias_ = scores[i];
+        }
         for (const ScaNNLists* source : {&index_->lists(), spilled}) {
             size_t size = source == nullptr ? 0 : source->list(list).size();
             if (size == 0) {
@@ -156,16 +174,37 @@ void QuerySearch::scan(const Visit* visits, size_t n) {
 
 void QuerySearch::scan_all(size_t first) {
     for (size_t s = first; s < segments_.size(); s++) {
+        if (s + 1 < segments_.size()) {
+            const Segment& next = segments_[s + 1];
+            const uint8_t* codes = next.lists->list(next.list).packed.data();
+            for (size_t i = 0; i < kPrefetchBytes; i += 64) {
+                __builtin_prefetch(codes + i);
+            }
+        }
         Visit visit{this, s};
         scan(&visit, 1);
     }
 }
 
+/// Score of a list's centroid; the probes' scores are known already.
+float QuerySearch::list_score(uint32_t list) {
+    if (std::isnan(list_scores_[list])) {
+        list_scores_[list] = index_->centroid_score(query_, list);
+        lists_seen_.push_back(list);
+    }
+    return list_scores_[list];
+}
+
 void QuerySearch::locate_candidates() {
     candidates_.finish();
     stats_->candidates += candidates_.size();
-    rows_.resize(candidates_.size());
-    for (size_t i = 0; i < rows_.size(); i++) {
+    rows_.clear();
+    bool spilled = index_->spilled_lists() != nullptr;
+    size_t slots = std::bit_ceil(2 * candidates_.size() + 1);
+    if (spilled) {
+        places_.assign(slots, kNoPlace);
+    }
+    for (size_t i = 0; i < candidates_.size(); i++) {
         uint64_t key = candidates_.keys()[i];
         uint32_t position = key_position(key);
         auto segment = std::upper_bound(
@@ -174,8 +213,7 @@ void QuerySearch::locate_candidates() {
                 position,
                 [](uint32_t p, const Segment& s) { return p < s.position; });
         --segment;
-        rows_[i] = {
-                segment->list,
+        Row row{segment->list,
                 position - segment->position,
                 segment->bias,
                 float(key_score(key))};
@@ -183,75 +221,67 @@ void QuerySearch::locate_candidates() {
             // The same vector in its primary list, whose centroid has another
             // score than that of the list it was spilled to.
             uint64_t primary =
-                    segment->lists->list(segment->list).primary[rows_[i].offset];
-            rows_[i].list = uint32_t(faiss::lo_listno(primary));
-            rows_[i].offset = uint32_t(faiss::lo_offset(primary));
-            rows_[i].bias = index_->centroid_score(query_, rows_[i].list);
+                    segment->lists->list(segment->list).primary[row.offset];
+            row.list = uint32_t(faiss::lo_listno(primary));
+            row.offset = uint32_t(faiss::lo_offset(primary));
+            row.bias = list_score(row.list);
         }
-    }
-    if (index_->spilled_lists() != nullptr) {
-        auto place = [](const Row& row) {
-            return faiss::lo_build(row.list, row.offset);
-        };
-        std::sort(rows_.begin(), rows_.end(), [&](auto& a, auto& b) {
-            return place(a) < place(b);
-        });
-        auto end = std::unique(
-                rows_.begin(), rows_.end(), [&](auto& a, auto& b) {
-                    return place(a) == place(b);
-                });
-        rows_.erase(end, rows_.end());
+        if (spilled) {
+            uint64_t place = faiss::lo_build(row.list, row.offset);
+            size_t slot = place * kHashFactor >> 32 & (slots - 1);
+            while (places_[slot] != kNoPlace && places_[slot] != place) {
+                slot = (slot + 1) & (slots - 1);
+            }
+            if (places_[slot] == place) {
+                continue;
+            }
+            places_[slot] = place;
+        }
+        rows_.push_back(row);
     }
 }
 
 void QuerySearch::write_results(float* distances, int64_t* labels) {
     locate_candidates();
-    Rescorer rescorer(index_->lists(), index_->metric_type);
-    rescorer.set_query(query_);
+    rescorer_.begin(index_->lists(), index_->score_term(), query_);
     if (plan_->refine) {
         StageTimer timer(*plan_, stats_->refine_time);
         stats_->refined += rows_.size();
-        rescorer.refine(*kernels_, rows_);
+        rescorer_.refine(*kernels_, rows_);
         keep_best(rows_, plan_->refine_keep);
     }
     if (plan_->rerank) {
         StageTimer timer(*plan_, stats_->rerank_time);
         stats_->reranked += rows_.size();
-        rescorer.rerank(*kernels_, rows_);
+        rescorer_.rerank(*kernels_, rows_);
     }
     if (!plan_->refine && !plan_->rerank) {
-        rescorer.rescore_codes(table_, index_->term_code(), rows_);
+        rescorer_.rescore_codes(table_, rows_);
     }
     keep_best(rows_, plan_->k);
     output(distances, labels);
 }
 
-void QuerySearch::output(float* distances, int64_t* labels) const {
-    bool l2 = index_->metric_type == faiss::METRIC_L2;
-    struct Result {
-        float score;
-        int64_t label;
-    };
-    std::vector<Result> results(rows_.size());
-    for (size_t i = 0; i < rows_.size(); i++) {
-        const Row& row = rows_[i];
+void QuerySearch::output(float* distances, int64_t* labels) {
+    results_.clear();
+    for (const Row& row : rows_) {
         int64_t label = plan_->store_pairs
                 ? int64_t(faiss::lo_build(row.list, row.offset))
                 : index_->lists().list(row.list).ids[row.offset];
-        results[i] = {row.score, label};
+        results_.emplace_back(-row.score, label);
     }
-    std::sort(results.begin(), results.end(), [](auto& a, auto& b) {
-        return a.score != b.score ? a.score > b.score : a.label < b.label;
-    });
+    // Best first; equal scores: smaller label.
+    std::sort(results_.begin(), results_.end());
+    bool l2 = index_->metric_type == faiss::METRIC_L2;
     float largest = std::numeric_limits<float>::max();
     for (size_t i = 0; i < plan_->k; i++) {
-        bool found = i < results.size();
-        labels[i] = found ? results[i].label : -1;
+        bool found = i < results_.size();
+        labels[i] = found ? results_[i].second : -1;
         if (l2) {
-            distances[i] = found ? std::max(0.0f, -2 * results[i].score)
-                                 : largest;
+            distances[i] =
+                    found ? std::max(0.0f, 2 * results_[i].first) : largest;
         } else {
-            distances[i] = found ? results[i].score : -largest;
+            distances[i] = found ? -results_[i].first : -largest;
         }
     }
 }

@@ -67,7 +67,8 @@ class QuerySearch {
 
    private:
     void locate_candidates();
-    void output(float* distances, int64_t* labels) const;
+    void output(float* distances, int64_t* labels);
+    float list_score(uint32_t list);
 
     const IndexIVFScaNN* index_ = nullptr;
     const SearchPlan* plan_ = nullptr;
@@ -83,6 +84,13 @@ class QuerySearch {
     Candidates candidates_;
     std::vector<Segment> segments_;
     std::vector<Row> rows_;
+    Rescorer rescorer_;
+    std::vector<std::pair<float, int64_t>> results_;
+    // Spilled copies only: scores of the lists seen by this query, and the
+    // places of its candidates as an open hash table.
+    std::vector<float> list_scores_; ///< NaN: not seen
+    std::vector<uint32_t> lists_seen_;
+    std::vector<uint64_t> places_;
     std::vector<uint32_t> masks_;
 };
 

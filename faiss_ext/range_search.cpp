@@ -33,7 +33,7 @@ void rescore(
     } else if (layout.refine_type != RefineType::None) {
         rescorer.refine(kernels, rows);
     } else {
-        rescorer.rescore_codes(table, index.term_code(), rows);
+        rescorer.rescore_codes(table, rows);
     }
 }
 
@@ -108,7 +108,6 @@ void IndexIVFScaNN::range_search_lists(
     const kernels::Kernels& kernels = active_kernels();
     bool l2 = metric_type == faiss::METRIC_L2;
     bool codes_only = !plan.refine && !plan.rerank;
-    float term_step = term_code_.step * 1.0001f;
     struct Found {
         float distance;
         idx_t label;
@@ -120,13 +119,13 @@ void IndexIVFScaNN::range_search_lists(
         LookupTable table;
         if (codes_only) {
             std::vector<float> rotated(query, query + d);
-            if (!rotation_.is_identity()) {
-                rotation_.apply(1, query, rotated.data());
+            if (!rotation().is_identity()) {
+                rotation().apply(1, query, rotated.data());
             }
-            table.build(kernels, pq_, rotated.data(), term_step);
+            table.build(kernels, pq(), rotated.data(), 0);
         }
-        Rescorer rescorer(lists(), metric_type);
-        rescorer.set_query(query);
+        Rescorer rescorer;
+        rescorer.begin(lists(), score_term(), query);
         std::vector<Row> rows;
         for (size_t p = 0; p < plan.nprobe; p++) {
             idx_t list_no = assign[q * plan.nprobe + p];

@@ -31,14 +31,19 @@ void keep_best(std::vector<Row>& rows, size_t keep) {
     }
 }
 
-void Rescorer::set_query(const float* query) {
+void Rescorer::begin(
+        const ScaNNLists& lists,
+        const ScoreTerm& score_term,
+        const float* query) {
+    lists_ = &lists;
+    score_term_ = &score_term;
     query_ = query;
+    term_factor_ = score_term_->query_factor(lists_->layout().d, query);
     quantized_ = false;
 }
 
 void Rescorer::rescore_codes(
         const LookupTable& table,
-        const TermCode& term_code,
         std::vector<Row>& rows) {
     const EntryLayout& layout = lists_->layout();
     codes_.resize(layout.M);
@@ -55,7 +60,7 @@ void Rescorer::rescore_codes(
                 &term);
         row.score = row.bias + table.score(codes_.data(), layout.M);
         if (layout.has_term) {
-            row.score -= term_code.decode(term);
+            row.score -= term_factor_ * score_term_->decode(term);
         }
     }
 }
@@ -112,14 +117,13 @@ void Rescorer::refine(
                 : kernels.bf16_rows_dot;
         product({pointers_.data(), n, layout.d, query_, products_.data()});
     }
-    size_t extra = layout.refine_row_bytes() -
-            sizeof(float) * (layout.refine_shift ? 2 : 1);
     for (size_t i = 0; i < n; i++) {
-        const uint8_t* at = static_cast<const uint8_t*>(pointers_[i]) + extra;
-        rows[i].score = rows[i].bias + get_float(at) * products_[i];
-        if (layout.refine_shift) {
-            rows[i].score -= get_float(at + sizeof(float));
-        }
+        const uint8_t* at = static_cast<const uint8_t*>(pointers_[i]) +
+                layout.refine_value_bytes();
+        float scale = get_float(at);
+        float shift = get_float(at + sizeof(float));
+        rows[i].score = rows[i].bias + scale * products_[i] -
+                term_factor_ * shift;
     }
 }
 
@@ -135,7 +139,7 @@ void Rescorer::rerank(
     }
     kernels::FloatRowsArgs args{
             pointers_.data(), n, layout.d, query_, products_.data()};
-    if (metric_ == faiss::METRIC_L2) {
+    if (score_term_->metric == faiss::METRIC_L2) {
         kernels.float_rows_l2(args);
         for (size_t i = 0; i < n; i++) {
             rows[i].score = -products_[i] / 2;

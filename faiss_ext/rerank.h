@@ -13,12 +13,11 @@
 #include <cstdint>
 #include <vector>
 
-#include <faiss/MetricType.h>
-
 #include <faiss_ext/aligned_buffer.h>
 #include <faiss_ext/kernels/kernels.h>
 #include <faiss_ext/lookup_table.h>
 #include <faiss_ext/scann_lists.h>
+#include <faiss_ext/score_term.h>
 
 namespace faiss_ext {
 
@@ -30,21 +29,19 @@ struct Row {
     float score;
 };
 
-/// One query's view of the rescoring stages.
+/// One query's view of the rescoring stages; keeps its memory from query to
+/// query.
 class Rescorer {
    public:
-    Rescorer(const ScaNNLists& lists, faiss::MetricType metric)
-            : lists_(&lists), metric_(metric) {}
-
-    /** @param query  size d, unit length if the index normalises; borrowed
-     *         until the next call */
-    void set_query(const float* query);
+    /** Starts a query. All arguments are borrowed until the next call.
+     * @param query  size d, unit length if the index normalises */
+    void begin(
+            const ScaNNLists& lists,
+            const ScoreTerm& score_term,
+            const float* query);
 
     /// Rescores from the codes, by the float table.
-    void rescore_codes(
-            const LookupTable& table,
-            const TermCode& term_code,
-            std::vector<Row>& rows);
+    void rescore_codes(const LookupTable& table, std::vector<Row>& rows);
     /// Rescores from refine codes.
     void refine(const kernels::Kernels& kernels, std::vector<Row>& rows);
     /// Rescores from raw rows.
@@ -53,9 +50,10 @@ class Rescorer {
    private:
     void quantize_query();
 
-    const ScaNNLists* lists_;
-    faiss::MetricType metric_;
+    const ScaNNLists* lists_ = nullptr;
+    const ScoreTerm* score_term_ = nullptr;
     const float* query_ = nullptr;
+    float term_factor_ = 1;
     // query ~ query_step_ * (128 * high + low)
     float query_step_ = 0;
     bool quantized_ = false;

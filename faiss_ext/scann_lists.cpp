@@ -34,19 +34,8 @@ void check_range(size_t offset, size_t n, size_t size) {
 
 } // namespace
 
-uint16_t TermCode::encode(float term) const {
-    if (step == 0) {
-        return 0;
-    }
-    float code = std::nearbyint((term - minimum) / step);
-    return uint16_t(std::clamp(code, 0.0f, 65535.0f));
-}
-
-size_t EntryLayout::refine_row_bytes() const {
-    size_t element = refine_element_bytes(refine_type);
-    return element == 0
-            ? 0
-            : d * element + sizeof(float) * (refine_shift ? 2 : 1);
+size_t EntryLayout::refine_value_bytes() const {
+    return d * refine_element_bytes(refine_type);
 }
 
 ScaNNLists::ScaNNLists(size_t nlist, const EntryLayout& layout)

@@ -22,31 +22,18 @@ namespace faiss_ext {
 /// Codes kept beside the 4-bit codes to rescore candidates.
 enum class RefineType : uint8_t { None = 0, Int8 = 1, FP16 = 2, BF16 = 3 };
 
-/** The uint16 code of the additive term of a vector's score (rerank.h has the
- * formula): term ~ minimum + step * code, clamped to 0..65535. */
-struct TermCode {
-    float minimum = 0;
-    float step = 0; ///< 0: no term
-
-    uint16_t encode(float term) const;
-    float decode(uint16_t code) const {
-        return minimum + step * code;
-    }
-};
-
 /** What the lists keep of a vector, and where an entry has it:
  *
  *     [codes, two per byte, low nibble first] [uint16 term]
- *     [refine: d values, float scale, L2 only: float shift]
+ *     [refine: d values, float scale, float shift]
  *     [raw: d floats, with normalize: float 1 / ||x||]
  *     [uint64 primary: list << 32 | offset, spilled lists only]
  */
 struct EntryLayout {
     size_t d = 0;
     size_t M = 0; ///< 4-bit codes
-    bool has_term = false;
+    bool has_term = true; ///< score_term.h
     RefineType refine_type = RefineType::None;
-    bool refine_shift = false; ///< refine rows end with a shift (L2)
     bool with_raw_data = false;
     bool raw_norm = false;    ///< raw rows end with 1 / ||x|| (normalize)
     bool has_primary = false; ///< entry is a spilled copy
@@ -57,7 +44,13 @@ struct EntryLayout {
     size_t code_bytes() const {
         return (M + 1) / 2;
     }
-    size_t refine_row_bytes() const;
+    /// bytes of the d values of a refine row
+    size_t refine_value_bytes() const;
+    size_t refine_row_bytes() const {
+        return refine_type == RefineType::None
+                ? 0
+                : refine_value_bytes() + 2 * sizeof(float);
+    }
     size_t raw_row_floats() const {
         return with_raw_data ? d + (raw_norm ? 1 : 0) : 0;
     }

@@ -31,7 +31,6 @@ class Scanner : public faiss::InvertedListScanner {
             : index_(index),
               kernels_(active_kernels()),
               entry_(1, index.lists().layout()),
-              rescorer_(entry_, index.metric_type),
               rows_(1) {
         this->store_pairs = store_pairs;
         this->sel = sel;
@@ -48,16 +47,12 @@ class Scanner : public faiss::InvertedListScanner {
                 index_.options.normalize,
                 "query",
                 unit_);
-        rescorer_.set_query(query_);
+        rescorer_.begin(entry_, index_.score_term(), query_);
         std::vector<float> rotated(query_, query_ + index_.d);
         if (!index_.rotation().is_identity()) {
             index_.rotation().apply(1, query_, rotated.data());
         }
-        table_.build(
-                kernels_,
-                index_.pq(),
-                rotated.data(),
-                index_.term_code().step * 1.0001f);
+        table_.build(kernels_, index_.pq(), rotated.data(), 0);
     }
 
     void set_list(int64_t list_no, float) override {
@@ -75,7 +70,7 @@ class Scanner : public faiss::InvertedListScanner {
         } else if (layout.refine_type != RefineType::None) {
             rescorer_.refine(kernels_, rows_);
         } else {
-            rescorer_.rescore_codes(table_, index_.term_code(), rows_);
+            rescorer_.rescore_codes(table_, rows_);
         }
         return keep_max ? rows_[0].score
                         : std::max(0.0f, -2 * rows_[0].score);

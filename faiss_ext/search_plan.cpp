@@ -79,8 +79,9 @@ SearchPlan make_search_plan(
                               : k_size + k_size / 2 + 8;
     size_t total = std::max<size_t>(index.ntotal, 1);
     if (index.spilled_lists() != nullptr) {
-        // a vector may take two places until duplicates are dropped
-        scan_keep += scan_keep / 2;
+        // A vector may take two places until duplicates are dropped; most do
+        // not, but k of them must be left.
+        scan_keep = std::max(scan_keep + scan_keep / 2, 2 * k_size);
         total *= 2;
     }
 

@@ -1,0 +1,162 @@
+#include <faiss_ext/clone.h>
+
+#include <faiss/IndexIDMap.h>
+#include <faiss/IndexPreTransform.h>
+#include <faiss/VectorTransform.h>
+#include <faiss/clone_index.h>
+#include <faiss/impl/FaissAssert.h>
+
+#include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/index_factory.h>
+#include <faiss_ext/index_io.h>
+
+namespace faiss_ext {
+
+namespace {
+
+/// Copies also what Faiss has no clone of; these hold no pointers.
+struct TransformCloner : faiss::Cloner {
+    faiss::VectorTransform* clone_VectorTransform(
+            const faiss::VectorTransform* transform) override {
+        using namespace faiss;
+        if (auto t = dynamic_cast<const NormalizationTransform*>(transform)) {
+            return new NormalizationTransform(*t);
+        }
+        if (auto t = dynamic_cast<const CenteringTransform*>(transform)) {
+            return new CenteringTransform(*t);
+        }
+        if (auto t = dynamic_cast<const ITQTransform*>(transform)) {
+            return new ITQTransform(*t);
+        }
+        return Cloner::clone_VectorTransform(transform);
+    }
+};
+
+/// The fields that all indexes have, of a wrapper that owns what it wraps.
+void copy_index_fields(const faiss::Index& from, faiss::Index& to) {
+    to.d = from.d;
+    to.ntotal = from.ntotal;
+    to.verbose = from.verbose;
+    to.is_trained = from.is_trained;
+    to.metric_type = from.metric_type;
+    to.metric_arg = from.metric_arg;
+}
+
+void own(faiss::Index*& slot, bool& owned, std::unique_ptr<faiss::Index> leaf) {
+    slot = leaf.release();
+    owned = true;
+}
+
+} // namespace
+
+faiss::Index** wrapped_index(faiss::Index* index) {
+    // IndexIDMap2 is an IndexIDMap.
+    if (auto map = dynamic_cast<faiss::IndexIDMap*>(index)) {
+        return &map->index;
+    }
+    if (auto chain = dynamic_cast<faiss::IndexPreTransform*>(index)) {
+        return &chain->index;
+    }
+    return nullptr;
+}
+
+void replace_leaf(
+        std::unique_ptr<faiss::Index>& root,
+        std::unique_ptr<faiss::Index> leaf) {
+    faiss::Index** slot = wrapped_index(root.get());
+    if (slot == nullptr) {
+        root = std::move(leaf);
+        return;
+    }
+    while (faiss::Index** deeper = wrapped_index(*slot)) {
+        slot = deeper;
+    }
+    delete *slot;
+    *slot = leaf.release();
+}
+
+std::unique_ptr<faiss::Index> copy_wrappers(
+        const faiss::Index* root,
+        std::unique_ptr<faiss::Index> leaf,
+        bool reverse_map) {
+    if (auto map = dynamic_cast<const faiss::IndexIDMap*>(root)) {
+        auto inner = copy_wrappers(map->index, std::move(leaf), reverse_map);
+        auto map2 = dynamic_cast<const faiss::IndexIDMap2*>(root);
+        auto copy = map2 != nullptr ? std::make_unique<faiss::IndexIDMap2>()
+                                    : std::make_unique<faiss::IndexIDMap>();
+        copy_index_fields(*map, *copy);
+        copy->id_map = map->id_map;
+        if (map2 != nullptr && reverse_map) {
+            static_cast<faiss::IndexIDMap2&>(*copy).rev_map = map2->rev_map;
+        }
+        own(copy->index, copy->own_fields, std::move(inner));
+        return copy;
+    }
+    if (auto chain = dynamic_cast<const faiss::IndexPreTransform*>(root)) {
+        auto inner = copy_wrappers(chain->index, std::move(leaf), reverse_map);
+        auto copy = std::make_unique<faiss::IndexPreTransform>();
+        copy_index_fields(*chain, *copy);
+        copy->own_fields = true;
+        copy->chain.reserve(chain->chain.size());
+        for (const faiss::VectorTransform* transform : chain->chain) {
+            copy->chain.push_back(
+                    TransformCloner().clone_VectorTransform(transform));
+        }
+        own(copy->index, copy->own_fields, std::move(inner));
+        return copy;
+    }
+    return leaf;
+}
+
+void copy_settings(const IndexIVFScaNN& from, IndexIVFScaNN& to) {
+    copy_index_fields(from, to);
+    to.nprobe = from.nprobe;
+    to.max_codes = from.max_codes;
+    to.parallel_mode = from.parallel_mode;
+    to.reorder_k = from.reorder_k;
+    to.refine_k = from.refine_k;
+    to.quantizer_trains_alone = from.quantizer_trains_alone;
+    to.cp = from.cp;
+}
+
+std::unique_ptr<IndexIVFScaNN> clone_scann(const IndexIVFScaNN& index) {
+    std::unique_ptr<faiss::Index> quantizer(
+            TransformCloner().clone_Index(index.quantizer));
+    auto copy = std::make_unique<IndexIVFScaNN>(
+            quantizer.get(),
+            index.d,
+            index.nlist,
+            index.metric_type,
+            index.options);
+    quantizer.release();
+    copy->own_fields = true;
+    if (index.is_trained) {
+        copy->set_trained(index.trained());
+        auto copy_lists = [](const ScaNNLists* lists) {
+            if (lists == nullptr) {
+                return std::unique_ptr<ScaNNLists>();
+            }
+            auto out =
+                    std::make_unique<ScaNNLists>(lists->nlist, lists->layout());
+            for (size_t l = 0; l < lists->nlist; l++) {
+                out->mutable_list(l) = lists->list(l);
+            }
+            return out;
+        };
+        copy->set_lists(
+                copy_lists(&index.lists()), copy_lists(index.spilled_lists()));
+    }
+    copy_settings(index, *copy);
+    copy->direct_map = index.direct_map;
+    return copy;
+}
+
+faiss::Index* clone_index(const faiss::Index* index) {
+    const IndexIVFScaNN* scann = find_scann(index);
+    if (scann == nullptr) {
+        return TransformCloner().clone_Index(index);
+    }
+    return copy_wrappers(index, clone_scann(*scann), true).release();
+}
+
+} // namespace faiss_ext

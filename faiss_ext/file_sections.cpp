@@ -1,0 +1,332 @@
+#include <faiss_ext/file_sections.h>
+
+#include <algorithm>
+
+#include <zlib.h>
+
+#include <faiss/impl/FaissAssert.h>
+
+#include <faiss_ext/aligned_buffer.h>
+
+namespace faiss_ext {
+
+namespace {
+
+constexpr char kMagic[8] = {'S', 'c', 'a', 'N', 'N', 'i', 'd', 'x'};
+constexpr size_t kNameBytes = 16;
+constexpr size_t kBufferBytes = 1 << 20;
+/// far above what any version needs: bounds the table of a damaged header
+constexpr uint32_t kMaxSections = 64;
+
+struct Header {
+    char magic[8];
+    uint32_t version;
+    uint32_t sections;
+    uint64_t file_size;
+    uint32_t crc;
+    uint32_t zero;
+};
+static_assert(sizeof(Header) == 32);
+
+struct TableEntry {
+    char name[kNameBytes];
+    uint64_t offset;
+    uint64_t size;
+    uint32_t crc;
+    uint32_t zero;
+};
+static_assert(sizeof(TableEntry) == 40);
+
+uint32_t crc_of(uint32_t crc, const void* data, size_t n) {
+    return n == 0 ? crc : crc32_z(crc, static_cast<const Bytef*>(data), n);
+}
+
+uint64_t aligned(uint64_t n) {
+    return (n + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+uint32_t crc_of_header(Header header, const std::vector<TableEntry>& table) {
+    header.crc = 0;
+    uint32_t crc = crc_of(0, &header, sizeof(header));
+    return crc_of(crc, table.data(), table.size() * sizeof(TableEntry));
+}
+
+} // namespace
+
+SectionSink::SectionSink(faiss::IOWriter* writer) : writer_(writer) {
+    if (writer != nullptr) {
+        buffer_.reserve(kBufferBytes);
+    }
+}
+
+void SectionSink::put(const void* data, size_t n) {
+    auto bytes = static_cast<const uint8_t*>(data);
+    size_ += n;
+    if (writer_ == nullptr) {
+        crc_ = crc_of(crc_, bytes, n);
+    } else if (buffer_.size() + n <= kBufferBytes) {
+        buffer_.insert(buffer_.end(), bytes, bytes + n);
+    } else {
+        flush();
+        hand_over(bytes, n);
+    }
+}
+
+void SectionSink::align() {
+    static constexpr uint8_t zeros[kAlignment] = {};
+    put(zeros, aligned(size_) - size_);
+}
+
+void SectionSink::flush() {
+    hand_over(buffer_.data(), buffer_.size());
+    buffer_.clear();
+}
+
+void SectionSink::hand_over(const uint8_t* data, size_t n) {
+    if (n == 0) {
+        return;
+    }
+    size_t written = (*writer_)(data, 1, n);
+    FAISS_THROW_IF_NOT_FMT(
+            written == n,
+            "cannot write the index to %s: %zu of %zu bytes written (%s)",
+            writer_->name.c_str(),
+            written,
+            n,
+            strerror(errno));
+}
+
+void write_sections(
+        const std::vector<Section>& sections,
+        faiss::IOWriter* writer) {
+    std::vector<TableEntry> table(sections.size());
+    uint64_t end = sizeof(Header) + table.size() * sizeof(TableEntry);
+    for (size_t i = 0; i < sections.size(); i++) {
+        SectionSink counter(nullptr);
+        sections[i].produce(counter);
+        TableEntry& entry = table[i];
+        FAISS_THROW_IF_NOT(sections[i].name.size() <= kNameBytes);
+        std::memset(&entry, 0, sizeof(entry));
+        std::memcpy(
+                entry.name, sections[i].name.data(), sections[i].name.size());
+        entry.offset = aligned(end);
+        entry.size = counter.size();
+        entry.crc = counter.crc();
+        end = entry.offset + entry.size;
+    }
+    Header header;
+    std::memset(&header, 0, sizeof(header));
+    std::memcpy(header.magic, kMagic, sizeof(kMagic));
+    header.version = kFormatVersion;
+    header.sections = table.size();
+    header.file_size = end;
+    header.crc = crc_of_header(header, table);
+
+    SectionSink sink(writer);
+    sink.put_value(header);
+    sink.put(table.data(), table.size() * sizeof(TableEntry));
+    for (size_t i = 0; i < sections.size(); i++) {
+        sink.align();
+        sections[i].produce(sink);
+        FAISS_THROW_IF_NOT_FMT(
+                sink.size() == table[i].offset + table[i].size,
+                "section '%s': the index changed while it was saved",
+                sections[i].name.c_str());
+    }
+    sink.flush();
+}
+
+void ByteReader::check_left(uint64_t n, size_t size) const {
+    check(n <= (bytes_.size() - at_) / size, "too short for what it counts");
+}
+
+void ByteReader::get(void* out, size_t n) {
+    check_left(n, 1);
+    if (n > 0) {
+        std::memcpy(out, bytes_.data() + at_, n);
+    }
+    at_ += n;
+}
+
+void ByteReader::finish() const {
+    check(at_ == bytes_.size(), "longer than its contents");
+}
+
+void ByteReader::fail(const std::string& message) const {
+    FAISS_THROW_FMT(
+            "cannot read the index: section '%s': %s",
+            section_.c_str(),
+            message.c_str());
+}
+
+SectionReader::SectionReader(faiss::IOReader* stream, uint64_t size)
+        : stream_(stream), size_(size) {
+    read_header();
+}
+
+SectionReader::SectionReader(const uint8_t* data, uint64_t size)
+        : data_(data), size_(size) {
+    read_header();
+}
+
+void SectionReader::fail(const std::string& message) const {
+    FAISS_THROW_FMT(
+            "cannot read the index: section '%s': %s",
+            current_.c_str(),
+            message.c_str());
+}
+
+void SectionReader::fetch(void* out, size_t n) {
+    if (n == 0) {
+        return;
+    }
+    if (size_ != 0 && n > size_ - at_) {
+        fail("the file is truncated");
+    }
+    if (data_ != nullptr) {
+        std::memcpy(out, data_ + at_, n);
+    } else if ((*stream_)(out, 1, n) != n) {
+        fail("the file is truncated or cannot be read");
+    }
+    at_ += n;
+}
+
+void SectionReader::read_header() {
+    Header header;
+    fetch(&header, sizeof(header));
+    if (std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0) {
+        fail("this is not a file of a ScaNN index");
+    }
+    // Before the checksum: a later version may keep it elsewhere.
+    if (header.version > kFormatVersion) {
+        fail("format version " + std::to_string(header.version) +
+             " is newer than " + std::to_string(kFormatVersion) +
+             ", the newest that this library reads");
+    }
+    if (header.version == 0) {
+        fail("there is no format version 0");
+    }
+    if (header.sections == 0 || header.sections > kMaxSections) {
+        fail("damaged: " + std::to_string(header.sections) + " sections");
+    }
+    std::vector<TableEntry> table(header.sections);
+    fetch(table.data(), table.size() * sizeof(TableEntry));
+    if (crc_of_header(header, table) != header.crc) {
+        fail("damaged: wrong checksum");
+    }
+    for (const TableEntry& entry : table) {
+        table_.push_back(
+                {std::string(entry.name, strnlen(entry.name, kNameBytes)),
+                 entry.offset,
+                 entry.size,
+                 entry.crc});
+    }
+    check_layout(header.file_size);
+}
+
+void SectionReader::check_layout(uint64_t file_size) const {
+    uint64_t end = at_;
+    for (const Entry& entry : table_) {
+        if (entry.offset != aligned(end) || entry.offset > file_size ||
+            entry.size > file_size - entry.offset) {
+            fail("damaged: place of section '" + entry.name + "'");
+        }
+        end = entry.offset + entry.size;
+        if (size_ != 0 && end > size_) {
+            fail("the file ends at byte " + std::to_string(size_) +
+                 ", inside section '" + entry.name + "', which ends at " +
+                 std::to_string(end));
+        }
+    }
+    if (end != file_size || (size_ != 0 && size_ != file_size)) {
+        fail("damaged: the file has " + std::to_string(size_) + " bytes, not " +
+             std::to_string(file_size));
+    }
+}
+
+void SectionReader::skip_zeros(uint64_t end) {
+    while (at_ < end) {
+        uint8_t zeros[kAlignment];
+        size_t n = std::min<uint64_t>(end - at_, sizeof(zeros));
+        fetch(zeros, n);
+        if (std::any_of(zeros, zeros + n, [](uint8_t b) { return b != 0; })) {
+            fail("damaged: padding is not zero");
+        }
+    }
+}
+
+uint64_t SectionReader::enter(const std::string& name) {
+    current_ = name;
+    if (next_ == table_.size() || table_[next_].name != name) {
+        fail("missing");
+    }
+    const Entry& entry = table_[next_++];
+    skip_zeros(entry.offset);
+    crc_ = 0;
+    verify_ = true;
+    return entry.size;
+}
+
+void SectionReader::read(void* out, size_t n) {
+    const Entry& entry = table_[next_ - 1];
+    if (n > entry.offset + entry.size - at_) {
+        fail("too short");
+    }
+    fetch(out, n);
+    crc_ = crc_of(crc_, out, n);
+}
+
+const uint8_t* SectionReader::borrow(size_t n) {
+    const Entry& entry = table_[next_ - 1];
+    if (n > entry.offset + entry.size - at_) {
+        fail("too short");
+    }
+    const uint8_t* bytes = data_ + at_;
+    at_ += n;
+    verify_ = false;
+    return bytes;
+}
+
+void SectionReader::align() {
+    uint64_t n = aligned(at_) - at_;
+    if (is_mapped()) {
+        // Not looked at: that would read a page of every list.
+        borrow(n);
+        return;
+    }
+    uint8_t zeros[kAlignment];
+    read(zeros, n);
+}
+
+void SectionReader::leave() {
+    const Entry& entry = table_[next_ - 1];
+    if (at_ != entry.offset + entry.size) {
+        fail("longer than its contents");
+    }
+    if (verify_ && crc_ != entry.crc) {
+        fail("damaged: wrong checksum");
+    }
+}
+
+ByteReader SectionReader::read_all(const std::string& name) {
+    uint64_t size = enter(name);
+    std::vector<uint8_t> bytes;
+    // Of a stream nobody knows the length: grow with what really comes.
+    size_t step = size_ != 0 ? size : std::min<uint64_t>(size, 64 << 20);
+    for (uint64_t at = 0; at < size;) {
+        size_t n = std::min<uint64_t>(size - at, step);
+        bytes.resize(at + n);
+        read(bytes.data() + at, n);
+        at += n;
+    }
+    leave();
+    return ByteReader(name, std::move(bytes));
+}
+
+void SectionReader::finish() const {
+    if (next_ != table_.size()) {
+        fail("followed by unknown section '" + table_[next_].name + "'");
+    }
+}
+
+} // namespace faiss_ext

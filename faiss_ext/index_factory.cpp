@@ -1,0 +1,415 @@
+#include <faiss_ext/index_factory.h>
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+#include <cmath>
+#include <vector>
+
+#include <faiss/IndexIVF.h>
+#include <faiss/impl/FaissAssert.h>
+#include <faiss/index_factory.h>
+
+#include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/clone.h>
+
+namespace faiss_ext {
+
+namespace {
+
+constexpr char kTrailing[] = "SQ8, SQfp16, SQbf16, RFlat, IDMap, IDMap2";
+
+/// A piece of the description and where it begins.
+struct Token {
+    std::string text;
+    size_t position = 0;
+
+    Token part(size_t begin, size_t n = std::string::npos) const {
+        return {text.substr(begin, n), position + begin};
+    }
+};
+
+[[noreturn]] void fail(
+        const std::string& description,
+        size_t position,
+        const std::string& message) {
+    FAISS_THROW_FMT(
+            "factory string \"%s\", position %zu: %s",
+            description.c_str(),
+            position,
+            message.c_str());
+}
+
+std::string quoted(const std::string& text) {
+    return "\"" + text + "\"";
+}
+
+std::string lower(std::string text) {
+    for (char& c : text) {
+        c = char(std::tolower(static_cast<unsigned char>(c)));
+    }
+    return text;
+}
+
+bool starts_with(const std::string& text, const std::string& prefix) {
+    return text.compare(0, prefix.size(), prefix) == 0;
+}
+
+bool names_scann(const Token& token) {
+    return starts_with(lower(token.text), "scann");
+}
+
+/// Splits at commas that are in no parentheses.
+std::vector<Token> split(const std::string& description, const Token& whole) {
+    std::vector<Token> tokens = {{"", whole.position}};
+    std::vector<size_t> open;
+    for (size_t i = 0; i < whole.text.size(); i++) {
+        char c = whole.text[i];
+        size_t position = whole.position + i;
+        if (c == ',' && open.empty()) {
+            tokens.push_back({"", position + 1});
+            continue;
+        }
+        if (c == '(') {
+            open.push_back(position);
+        } else if (c == ')') {
+            if (open.empty()) {
+                fail(description, position, "\")\" without \"(\"");
+            }
+            open.pop_back();
+        }
+        tokens.back().text += c;
+    }
+    if (!open.empty()) {
+        fail(description, open.back(), "\"(\" without \")\"");
+    }
+    for (const Token& token : tokens) {
+        if (token.text.empty()) {
+            fail(description, token.position, "nothing between two commas");
+        }
+    }
+    return tokens;
+}
+
+class Parser {
+ public:
+    Parser(const std::string& description, faiss::MetricType metric)
+            : description_(description), metric_(metric) {}
+
+    std::unique_ptr<faiss::Index> build(int d);
+
+ private:
+    [[noreturn]] void fail(size_t position, const std::string& message) const {
+        faiss_ext::fail(description_, position, message);
+    }
+
+    void parse_scann(const Token& token);
+    void parse_option(const Token& option);
+    void parse_trailing(const Token& token);
+    void set_codes(size_t d);
+    std::unique_ptr<faiss::Index> build_around(int d) const;
+
+    template <class T>
+    T number(const Token& value, T low, T high, const char* allowed) const {
+        T number{};
+        const char* end = value.text.data() + value.text.size();
+        auto [stop, error] = std::from_chars(value.text.data(), end, number);
+        if (error != std::errc() || stop != end ||
+            !(number >= low && number <= high)) {
+            fail(value.position,
+                 quoted(value.text) + " (allowed: " + allowed + ")");
+        }
+        return number;
+    }
+    float real(const Token& value, float low, const char* allowed) const {
+        constexpr float kMax = std::numeric_limits<float>::max();
+        return number<float>(value, low, kMax, allowed);
+    }
+    bool flag(const Token& value) const {
+        return number<unsigned>(value, 0, 1, "0, 1") != 0;
+    }
+
+    const std::string& description_;
+    faiss::MetricType metric_;
+    std::vector<Token> before_; ///< what Faiss builds
+    std::vector<Token> after_;  ///< IDMap as a suffix
+    bool automatic_nlist_ = false;
+    std::vector<std::string> options_seen_;
+    Token scann_;
+    ScaNNOptions options_wanted_;
+    size_t M_ = 0; ///< number of codes if it was given, and where
+    size_t M_position_ = 0;
+};
+
+void Parser::parse_option(const Token& option) {
+    size_t equals = option.text.find('=');
+    if (equals == std::string::npos) {
+        fail(option.position,
+             quoted(option.text) + " (wanted: <option>=<value>)");
+    }
+    std::string name = option.text.substr(0, equals);
+    Token value = option.part(equals + 1);
+    ScaNNOptions& o = options_wanted_;
+    auto seen = [this](const char* other) {
+        return std::count(options_seen_.begin(), options_seen_.end(), other) >
+               0;
+    };
+    if (seen(name.c_str())) {
+        fail(option.position, quoted(name) + " is given twice");
+    }
+    if ((name == "eta" && seen("threshold")) ||
+        (name == "threshold" && seen("eta"))) {
+        fail(option.position, "eta and threshold exclude each other");
+    }
+    if (name == "sub_dim") {
+        if (M_ > 0) {
+            fail(option.position,
+                 "sub_dim and the number of codes exclude each other");
+        }
+        o.sub_dim = number<size_t>(value, 1, 8, "1..8");
+    } else if (name == "eta") {
+        constexpr char allowed[] = ">= 1, or 0 for automatic";
+        o.eta = real(value, 0, allowed);
+        if (o.eta != 0) {
+            real(value, 1, allowed);
+        }
+    } else if (name == "threshold") {
+        o.threshold = real(
+                value, std::numeric_limits<float>::lowest(), "finite numbers");
+    } else if (name == "soar_lambda") {
+        o.soar_lambda = real(value, 0, ">= 0");
+    } else if (name == "rotation") {
+        static const std::vector<std::string> kinds = {
+                "none", "pca", "balanced", "random"};
+        auto found = std::find(kinds.begin(), kinds.end(), value.text);
+        if (found == kinds.end()) {
+            fail(value.position,
+                 quoted(value.text) +
+                         " (allowed: none, pca, balanced, random)");
+        }
+        o.rotation = RotationKind(found - kinds.begin());
+    } else if (name == "normalize" || name == "score_aware_centroids") {
+        bool on = flag(value);
+        if (on && metric_ != faiss::METRIC_INNER_PRODUCT) {
+            fail(option.position,
+                 name + "=1 needs METRIC_INNER_PRODUCT, not L2");
+        }
+        (name == "normalize" ? o.normalize : o.score_aware_centroids) = on;
+    } else if (name == "seed") {
+        o.seed = number<uint64_t>(value, 0, UINT64_MAX, "0..2^64-1");
+    } else {
+        fail(option.position,
+             "unknown option " + quoted(name) +
+                     " (known: sub_dim, eta, threshold, soar_lambda, "
+                     "rotation, normalize, score_aware_centroids, seed)");
+    }
+    options_seen_.push_back(name);
+}
+
+void Parser::parse_scann(const Token& token) {
+    constexpr size_t kLength = 5;
+    std::string spelling = token.text.substr(0, kLength);
+    if (spelling != "ScaNN" && spelling != "SCANN") {
+        fail(token.position,
+             "unknown " + quoted(spelling) + " (meant: ScaNN?)");
+    }
+    size_t at = kLength;
+    size_t digits = token.text.find_first_not_of("0123456789", at);
+    digits = std::min(digits, token.text.size()) - at;
+    if (digits > 0) {
+        constexpr char allowed[] = "1..65536 codes";
+        M_ = number<size_t>(token.part(at, digits), 1, 65536, allowed);
+        M_position_ = token.position + at;
+        at += digits;
+        if (token.text.compare(at, 2, "x4") != 0) {
+            fail(token.position + at, "wanted: x4 (codes have 4 bits)");
+        }
+        at += 2;
+    }
+    if (at == token.text.size()) {
+        return;
+    }
+    size_t last = token.text.size() - 1;
+    if (token.text[at] != '(') {
+        fail(token.position + at,
+             quoted(token.text.substr(at)) +
+                     " (wanted: <M>x4, \"(\" or \",\")");
+    }
+    size_t closing = token.text.find(')', at);
+    if (closing != last) {
+        fail(token.position + closing + 1, "wanted: \",\"");
+    }
+    Token inside = token.part(at + 1, last - at - 1);
+    for (const Token& option : split(description_, inside)) {
+        parse_option(option);
+    }
+}
+
+void Parser::parse_trailing(const Token& token) {
+    const std::string& text = token.text;
+    ScaNNOptions& o = options_wanted_;
+    if (text == "IDMap" || text == "IDMap2") {
+        after_.push_back(token);
+        return;
+    }
+    if (!after_.empty()) {
+        fail(token.position,
+             quoted(text) + " after " + quoted(after_.back().text));
+    }
+    if (text == "RFlat") {
+        if (o.with_raw_data) {
+            fail(token.position, "RFlat is given twice");
+        }
+        o.with_raw_data = true;
+        return;
+    }
+    RefineType type = text == "SQ8"      ? RefineType::Int8
+                      : text == "SQfp16" ? RefineType::FP16
+                      : text == "SQbf16" ? RefineType::BF16
+                                         : RefineType::None;
+    if (type == RefineType::None) {
+        fail(token.position,
+             "unknown " + quoted(text) + " after ScaNN (known: " + kTrailing +
+                     ")");
+    }
+    if (o.refine_type != RefineType::None) {
+        fail(token.position, "a second kind of refine codes, " + quoted(text));
+    }
+    o.refine_type = type;
+}
+
+void Parser::set_codes(size_t d) {
+    if (M_ == 0) {
+        return;
+    }
+    size_t M = M_;
+    size_t sub_dim = (d + M - 1) / M;
+    if (sub_dim > 8 || (d + sub_dim - 1) / sub_dim != M) {
+        std::string possible;
+        for (size_t s = 8; s >= 1; s--) {
+            std::string count = std::to_string((d + s - 1) / s);
+            // several widths may give the same number in few dimensions
+            if (possible != count && !possible.ends_with(" " + count)) {
+                possible += (possible.empty() ? "" : ", ") + count;
+            }
+        }
+        fail(M_position_,
+             std::to_string(M) + " codes do not divide " + std::to_string(d) +
+                     " dimensions into equal blocks of 1..8, the last one "
+                     "perhaps shorter (possible: " +
+                     possible + ")");
+    }
+    options_wanted_.sub_dim = sub_dim;
+}
+
+/// Faiss builds everything around a placeholder.
+std::unique_ptr<faiss::Index> Parser::build_around(int d) const {
+    std::string prefix;
+    auto make = [&](const std::string& description) {
+        return std::unique_ptr<faiss::Index>(
+                faiss::index_factory(d, description.c_str(), metric_));
+    };
+    for (const Token& token : before_) {
+        prefix += token.text + ",";
+    }
+    std::string suffix;
+    for (const Token& token : after_) {
+        suffix += "," + token.text;
+    }
+    try {
+        return make(prefix + "Flat" + suffix);
+    } catch (const std::exception&) {
+        // Which token was it? The first that fails together with all before.
+        prefix.clear();
+        for (const Token& token : before_) {
+            prefix += token.text + ",";
+            try {
+                make(prefix + "Flat");
+            } catch (const std::exception& error) {
+                fail(token.position, quoted(token.text) + ": " + error.what());
+            }
+        }
+        fail(after_.empty() ? scann_.position : after_[0].position,
+             "Faiss cannot build " + quoted(prefix + "Flat" + suffix));
+    }
+}
+
+std::unique_ptr<faiss::Index> Parser::build(int d) {
+    if (metric_ != faiss::METRIC_L2 && metric_ != faiss::METRIC_INNER_PRODUCT) {
+        fail(0,
+             "metric " + std::to_string(int(metric_)) +
+                     " (allowed: METRIC_L2, METRIC_INNER_PRODUCT)");
+    }
+    std::vector<Token> tokens = split(description_, {description_, 0});
+    auto found = std::find_if(tokens.begin(), tokens.end(), names_scann);
+    if (found == tokens.end()) {
+        fail(lower(description_).find("scann"),
+             "ScaNN inside parentheses or a word (it stands alone, after "
+             "IVF<nlist>)");
+    }
+    scann_ = *found;
+    before_.assign(tokens.begin(), found);
+    parse_scann(scann_);
+    for (auto token = found + 1; token != tokens.end(); ++token) {
+        parse_trailing(*token);
+    }
+    if (before_.empty() || !starts_with(before_.back().text, "IVF")) {
+        automatic_nlist_ = true;
+        before_.push_back({"IVF1", scann_.position});
+    } else if (before_.back().text == "IVF") {
+        automatic_nlist_ = true;
+        before_.back().text = "IVF1";
+    } else if (starts_with(before_.back().text, "IVF0")) {
+        fail(before_.back().position + 3,
+             "0 lists (\"IVF\" alone chooses their number)");
+    }
+    if (d < 1 || d > 65536) {
+        fail(0, "d = " + std::to_string(d) + " (allowed: 1..65536)");
+    }
+
+    std::unique_ptr<faiss::Index> root = build_around(d);
+    faiss::Index* below = root.get();
+    while (faiss::Index** slot = wrapped_index(below)) {
+        below = *slot;
+    }
+    auto leaf = dynamic_cast<faiss::IndexIVF*>(below);
+    if (leaf == nullptr) {
+        fail(scann_.position, "ScaNN cannot stand behind what precedes it");
+    }
+    set_codes(leaf->d);
+    auto index = std::make_unique<IndexIVFScaNN>(
+            leaf->quantizer,
+            leaf->d,
+            automatic_nlist_ ? 0 : leaf->nlist,
+            metric_,
+            options_wanted_);
+    index->own_fields = leaf->own_fields;
+    leaf->own_fields = false;
+    index->quantizer_trains_alone = leaf->quantizer_trains_alone;
+    index->cp = leaf->cp;
+    replace_leaf(root, std::move(index));
+    return root;
+}
+
+} // namespace
+
+faiss::Index*
+index_factory(int d, const std::string& description, faiss::MetricType metric) {
+    if (lower(description).find("scann") == std::string::npos) {
+        return faiss::index_factory(d, description.c_str(), metric);
+    }
+    return Parser(description, metric).build(d).release();
+}
+
+IndexIVFScaNN* find_scann(faiss::Index* index) {
+    while (faiss::Index** below = wrapped_index(index)) {
+        index = *below;
+    }
+    return dynamic_cast<IndexIVFScaNN*>(index);
+}
+
+const IndexIVFScaNN* find_scann(const faiss::Index* index) {
+    return find_scann(const_cast<faiss::Index*>(index));
+}
+
+} // namespace faiss_ext

@@ -1,0 +1,40 @@
+/* The factory string of the index, in Faiss' grammar:
+ *
+ *   [IDMap,|IDMap2,] [OPQ..,|PCA..,|L2norm,|..] [IVF<nlist>[_HNSW32|(..)],]
+ *       ScaNN[<M>x4][(<option>=<value>,...)] [,SQ8|,SQfp16|,SQbf16] [,RFlat]
+ *
+ * "ScaNN" alone and "IVF,ScaNN" choose the number of lists when trained.
+ * <M>x4: number of 4-bit codes; d / M dimensions each (default: 2 each).
+ * SQ8, SQfp16, SQbf16: refine codes; RFlat: raw rows (with_raw_data).
+ * Options: sub_dim, eta, threshold, soar_lambda, rotation (none, pca,
+ * balanced, random), normalize (0, 1), score_aware_centroids (0, 1), seed.
+ * "SCANN" and "ScaNN" are the same; everything else is Faiss' own parser's.
+ */
+
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include <faiss/Index.h>
+
+#include <faiss_ext/export.h>
+
+namespace faiss_ext {
+
+class IndexIVFScaNN;
+
+/** @return a new index, owned by the caller; strings without ScaNN give what
+ *          faiss::index_factory gives
+ *  @throws faiss::FaissException with the position of the fault */
+FAISS_EXT_API faiss::Index* index_factory(
+        int d,
+        const std::string& description,
+        faiss::MetricType metric = faiss::METRIC_L2);
+
+/// The ScaNN index inside wrappers (IndexIDMap, IndexPreTransform), or
+/// nullptr.
+FAISS_EXT_API IndexIVFScaNN* find_scann(faiss::Index* index);
+FAISS_EXT_API const IndexIVFScaNN* find_scann(const faiss::Index* index);
+
+} // namespace faiss_ext

@@ -1,0 +1,404 @@
+#include <faiss_ext/index_io.h>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <filesystem>
+
+#include <boost/interprocess/file_mapping.hpp>
+#include <boost/interprocess/mapped_region.hpp>
+
+#include <faiss/IndexFlat.h>
+#include <faiss/IndexIDMap.h>
+#include <faiss/impl/FaissAssert.h>
+#include <faiss/index_io.h>
+
+#include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/clone.h>
+#include <faiss_ext/file_sections.h>
+#include <faiss_ext/index_factory.h>
+#include <faiss_ext/index_sections.h>
+
+namespace faiss_ext {
+
+namespace {
+
+const IndexIVFScaNN& scann_of(const faiss::Index* index) {
+    const IndexIVFScaNN* scann = find_scann(index);
+    FAISS_THROW_IF_NOT_MSG(
+            scann != nullptr,
+            "there is no ScaNN index inside IndexIDMap or IndexPreTransform "
+            "here; faiss::write_index saves Faiss' own indexes");
+    return *scann;
+}
+
+std::vector<uint8_t> faiss_bytes(const faiss::Index* index) {
+    faiss::VectorIOWriter writer;
+    faiss::write_index(index, &writer);
+    return std::move(writer.data);
+}
+
+std::unique_ptr<faiss::Index> from_faiss_bytes(ByteReader& section) {
+    faiss::VectorIOReader reader;
+    reader.data = section.take();
+    std::unique_ptr<faiss::Index> index;
+    try {
+        index.reset(faiss::read_index(&reader));
+    } catch (const faiss::FaissException& error) {
+        section.fail(error.what());
+    }
+    section.check(reader.rp == reader.data.size(), "longer than its contents");
+    return index;
+}
+
+// ---- write ----
+
+void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
+    const IndexIVFScaNN& index = scann_of(root);
+    // A copy: `root` is const, and others may be searching it.
+    std::unique_ptr<faiss::Index> wrappers = copy_wrappers(
+            root,
+            std::make_unique<faiss::IndexFlat>(index.d, index.metric_type),
+            false);
+    std::vector<uint8_t> tree = faiss_bytes(wrappers.get());
+    wrappers.reset();
+    std::vector<uint8_t> quantizer = faiss_bytes(index.quantizer);
+
+    auto put_bytes = [](const std::vector<uint8_t>& bytes) {
+        return [&bytes](SectionSink& sink) {
+            sink.put(bytes.data(), bytes.size());
+        };
+    };
+    auto put = [](auto function, const auto& argument) {
+        return [function, &argument](SectionSink& sink) {
+            function(sink, argument);
+        };
+    };
+    IndexHeader header = header_of(index);
+    std::vector<Section> sections = {
+            {"index", put(put_header, header)},
+            {"tree", put_bytes(tree)},
+            {"quantizer", put_bytes(quantizer)},
+            {"direct_map", put(put_direct_map, index.direct_map)}};
+    if (index.is_trained) {
+        sections.push_back({"rotation", put(put_rotation, index.rotation())});
+        sections.push_back({"codebook", put(put_codebook, index.trained())});
+        sections.push_back({"lists", put(put_list_table, index.lists())});
+        const ScaNNLists* spilled = index.spilled_lists();
+        if (spilled != nullptr) {
+            sections.push_back(
+                    {"spilled_lists", put(put_list_table, *spilled)});
+        }
+        add_column_sections(index.lists(), "", sections);
+        if (spilled != nullptr) {
+            add_column_sections(*spilled, "spilled_", sections);
+        }
+    }
+    write_sections(sections, writer);
+}
+
+[[noreturn]] void fail(const char* what, const std::string& path) {
+    FAISS_THROW_FMT("%s %s: %s", what, path.c_str(), strerror(errno));
+}
+
+/// A new file beside the target; becomes the target, or vanishes.
+class TemporaryFile : public faiss::IOWriter {
+ public:
+    explicit TemporaryFile(const std::string& target) : target_(target) {
+        namespace fs = std::filesystem;
+        std::error_code error;
+        // Through a symbolic link: the file is replaced, not the link.
+        if (fs::is_symlink(target_, error)) {
+            fs::path resolved = fs::weakly_canonical(target_, error);
+            if (!error) {
+                target_ = resolved.string();
+            }
+        }
+        struct stat existing;
+        bool exists = stat(target_.c_str(), &existing) == 0;
+        FAISS_THROW_IF_NOT_FMT(
+                !exists || S_ISREG(existing.st_mode),
+                "cannot write the index to %s: not a regular file (use an "
+                "IOWriter for pipes and devices)",
+                target_.c_str());
+        static std::atomic<unsigned> counter{0};
+        do {
+            name = target_ + ".tmp" + std::to_string(getpid()) + "-" +
+                   std::to_string(counter++);
+            file_ =
+                    open(name.c_str(),
+                         O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
+                         0666);
+        } while (file_ < 0 && errno == EEXIST);
+        if (file_ < 0) {
+            fail("cannot write the index: creating", name);
+        }
+        if (exists) {
+            // the permissions people gave the old file; best effort
+            (void)!fchmod(file_, existing.st_mode & 07777);
+        }
+    }
+
+    TemporaryFile(const TemporaryFile&) = delete;
+    TemporaryFile& operator=(const TemporaryFile&) = delete;
+
+    ~TemporaryFile() override {
+        if (file_ >= 0) {
+            close(file_);
+        }
+        if (!kept_) {
+            unlink(name.c_str());
+        }
+    }
+
+    size_t operator()(const void* data, size_t size, size_t n) override {
+        auto bytes = static_cast<const char*>(data);
+        size_t left = size * n;
+        while (left > 0) {
+            ssize_t written = write(file_, bytes, left);
+            if (written < 0 && errno == EINTR) {
+                continue;
+            }
+            if (written <= 0) {
+                break;
+            }
+            bytes += written;
+            left -= written;
+        }
+        return n - (left + size - 1) / size;
+    }
+
+    void become_target() {
+        if (fsync(file_) != 0) {
+            fail("cannot write the index: syncing", name);
+        }
+        int file = file_;
+        file_ = -1;
+        if (close(file) != 0) {
+            fail("cannot write the index: closing", name);
+        }
+        if (rename(name.c_str(), target_.c_str()) != 0) {
+            fail("cannot write the index: renaming to", target_);
+        }
+        kept_ = true;
+        // The new file is there and whole; that its name survives a power cut
+        // too is not an error to report if the directory cannot be synced.
+        auto parent = std::filesystem::path(target_).parent_path();
+        const char* directory = parent.empty() ? "." : parent.c_str();
+        int handle = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (handle >= 0) {
+            (void)!fsync(handle);
+            close(handle);
+        }
+    }
+
+ private:
+    std::string target_;
+    int file_ = -1;
+    bool kept_ = false;
+};
+
+// ---- read ----
+
+/// IndexIDMap looks ids up in a table: an id beyond it would be read wildly.
+void check_ids(faiss::Index* root, const ScaNNLists& lists) {
+    faiss::Index* innermost = nullptr;
+    for (faiss::Index* at = root;;) {
+        if (dynamic_cast<faiss::IndexIDMap*>(at) != nullptr) {
+            innermost = at;
+        }
+        faiss::Index** below = wrapped_index(at);
+        if (below == nullptr) {
+            break;
+        }
+        at = *below;
+    }
+    if (innermost == nullptr) {
+        return;
+    }
+    size_t n = static_cast<faiss::IndexIDMap*>(innermost)->id_map.size();
+    for (size_t l = 0; l < lists.nlist; l++) {
+        for (size_t i = 0; i < lists.list(l).size(); i++) {
+            FAISS_THROW_IF_NOT_FMT(
+                    size_t(lists.list(l).ids[i]) < n,
+                    "cannot read the index: section 'ids': id %lld is not in "
+                    "the IndexIDMap around the index",
+                    static_cast<long long>(lists.list(l).ids[i]));
+        }
+    }
+}
+
+std::unique_ptr<faiss::Index> read_quantizer(
+        SectionReader& reader,
+        const IndexHeader& header) {
+    ByteReader section = reader.read_all("quantizer");
+    std::unique_ptr<faiss::Index> quantizer = from_faiss_bytes(section);
+    section.check(
+            size_t(quantizer->d) == header.d,
+            "its dimension does not fit the index");
+    section.check(
+            !header.is_trained || (quantizer->is_trained &&
+                                   size_t(quantizer->ntotal) == header.nlist),
+            "its number of centroids does not fit the index");
+    return quantizer;
+}
+
+std::unique_ptr<faiss::Index> read_wrappers(
+        SectionReader& reader,
+        const IndexHeader& header) {
+    ByteReader section = reader.read_all("tree");
+    std::unique_ptr<faiss::Index> tree = from_faiss_bytes(section);
+    faiss::Index* leaf = tree.get();
+    while (faiss::Index** below = wrapped_index(leaf)) {
+        auto map = dynamic_cast<faiss::IndexIDMap*>(leaf);
+        section.check(
+                map == nullptr || map->id_map.size() >= size_t(header.ntotal),
+                "IndexIDMap has fewer ids than the index");
+        leaf = *below;
+    }
+    section.check(
+            dynamic_cast<faiss::IndexFlat*>(leaf) != nullptr &&
+                    leaf->ntotal == 0 && size_t(leaf->d) == header.d,
+            "no place for the ScaNN index");
+    return tree;
+}
+
+/// @param memory  keeps alive what the reader maps; nullptr with a stream
+faiss::Index* read_tree(
+        SectionReader& reader,
+        std::shared_ptr<const void> memory) {
+    IndexHeader header = get_header(reader.read_all("index"));
+    std::unique_ptr<faiss::Index> root = read_wrappers(reader, header);
+    std::unique_ptr<faiss::Index> quantizer = read_quantizer(reader, header);
+    auto index = std::make_unique<IndexIVFScaNN>(
+            quantizer.get(),
+            header.d,
+            header.nlist,
+            header.metric == 0 ? faiss::METRIC_INNER_PRODUCT : faiss::METRIC_L2,
+            header.options);
+    quantizer.release();
+    index->own_fields = true;
+    ByteReader direct_map = reader.read_all("direct_map");
+    if (header.is_trained) {
+        ScaNNTrained trained;
+        trained.rotation = get_rotation(reader.read_all("rotation"), header.d);
+        trained.score_term.metric = index->metric_type;
+        get_codebook(
+                reader.read_all("codebook"),
+                header.d,
+                index->lists().layout().M,
+                header.nlist,
+                trained);
+        index->set_trained(std::move(trained));
+
+        auto read_table = [&](const char* name, const ScaNNLists& empty) {
+            return get_list_table(
+                    reader.read_all(name),
+                    header.nlist,
+                    empty.layout(),
+                    header.ntotal);
+        };
+        auto sizes = read_table("lists", index->lists());
+        const ScaNNLists* empty_spilled = index->spilled_lists();
+        std::vector<uint64_t> spilled_sizes;
+        if (empty_spilled != nullptr) {
+            spilled_sizes = read_table("spilled_lists", *empty_spilled);
+        }
+        auto lists = read_columns(index->lists().layout(), sizes, "", reader);
+        lists->keep_alive(memory);
+        std::unique_ptr<ScaNNLists> spilled;
+        if (empty_spilled != nullptr) {
+            spilled = read_columns(
+                    empty_spilled->layout(), spilled_sizes, "spilled_", reader);
+            spilled->keep_alive(memory);
+        }
+        // Mapped too: where there is a table of ids, that was read as well.
+        check_ids(root.get(), *lists);
+        if (spilled != nullptr && !reader.is_mapped()) {
+            check_primary(*spilled, *lists);
+        }
+        index->set_lists(std::move(lists), std::move(spilled));
+    }
+    reader.finish();
+    get_direct_map(
+            std::move(direct_map),
+            faiss::DirectMap::Type(header.direct_map_type),
+            index->lists(),
+            index->direct_map);
+    apply_header(header, *index);
+    replace_leaf(root, std::move(index));
+    return root.release();
+}
+
+faiss::Index* read_mapped(const std::string& path) {
+    namespace bip = boost::interprocess;
+    std::shared_ptr<const bip::mapped_region> region;
+    try {
+        bip::file_mapping file(path.c_str(), bip::read_only);
+        region = std::make_shared<bip::mapped_region>(file, bip::read_only);
+    } catch (const bip::interprocess_exception& error) {
+        FAISS_THROW_FMT(
+                "cannot map the index file %s: %s", path.c_str(), error.what());
+    }
+    SectionReader reader(
+            static_cast<const uint8_t*>(region->get_address()),
+            region->get_size());
+    return read_tree(reader, region);
+}
+
+faiss::Index* read_copied(const std::string& path) {
+    faiss::FileIOReader file(path.c_str());
+    struct stat status;
+    if (fstat(file.fileno(), &status) != 0) {
+        fail("cannot read the index file", path);
+    }
+    FAISS_THROW_IF_NOT_FMT(
+            S_ISREG(status.st_mode),
+            "cannot read the index file %s: not a regular file",
+            path.c_str());
+    FAISS_THROW_IF_NOT_FMT(
+            status.st_size > 0,
+            "cannot read the index file %s: it is empty",
+            path.c_str());
+    SectionReader reader(&file, status.st_size);
+    return read_tree(reader, nullptr);
+}
+
+} // namespace
+
+void write_index(const faiss::Index* index, faiss::IOWriter* writer) {
+    write_tree(index, writer);
+    // What sits in stdio's buffer may still fail; its destructor only prints.
+    if (auto file = dynamic_cast<faiss::FileIOWriter*>(writer)) {
+        if (fflush(file->f) != 0) {
+            fail("cannot write the index to", writer->name);
+        }
+    }
+}
+
+void write_index(const faiss::Index* index, const std::string& path) {
+    scann_of(index);
+    TemporaryFile file(path);
+    write_tree(index, &file);
+    file.become_target();
+}
+
+faiss::Index* read_index(const std::string& path, ReadMode mode) {
+    switch (mode) {
+        case ReadMode::Copy:
+            return read_copied(path);
+        case ReadMode::Mmap:
+            return read_mapped(path);
+    }
+    FAISS_THROW_FMT("unknown ReadMode %d", int(mode));
+}
+
+faiss::Index* read_index(faiss::IOReader* reader) {
+    SectionReader sections(reader, 0);
+    return read_tree(sections, nullptr);
+}
+
+} // namespace faiss_ext

@@ -1,0 +1,433 @@
+#include <faiss_ext/index_sections.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include <faiss/impl/FaissAssert.h>
+
+namespace faiss_ext {
+
+namespace {
+
+/// Writes each field it is called with.
+struct FieldWriter {
+    SectionSink& sink;
+
+    template <class T>
+    void operator()(const T& field) {
+        sink.put_value(field);
+    }
+    void operator()(const bool& field) {
+        sink.put_value(uint8_t(field));
+    }
+};
+
+/// Reads it; a bool or enum gets no value that it does not have.
+struct FieldReader {
+    ByteReader& reader;
+
+    template <class T>
+    void operator()(T& field) {
+        reader.get_value(field);
+    }
+    void operator()(bool& field) {
+        field = byte(1) != 0;
+    }
+    uint8_t byte(uint8_t largest) {
+        uint8_t value;
+        reader.get_value(value);
+        reader.check(value <= largest, "a flag or kind out of range");
+        return value;
+    }
+};
+
+template <class Enum>
+void transfer_enum(FieldWriter& fields, const Enum& value, Enum) {
+    fields(uint8_t(value));
+}
+
+template <class Enum>
+void transfer_enum(FieldReader& fields, Enum& value, Enum largest) {
+    value = Enum(fields.byte(uint8_t(largest)));
+}
+
+// The order of these lines is the file format.
+template <class Fields, class Header>
+void transfer_header(Fields& fields, Header& h) {
+    fields(h.d);
+    fields(h.nlist);
+    fields(h.ntotal);
+    fields(h.metric);
+    fields(h.is_trained);
+    fields(h.verbose);
+    fields(h.quantizer_trains_alone);
+    fields(h.direct_map_type);
+    fields(h.parallel_mode);
+    fields(h.nprobe);
+    fields(h.max_codes);
+    fields(h.reorder_k);
+    fields(h.refine_k);
+    auto& o = h.options;
+    fields(o.sub_dim);
+    fields(o.eta);
+    fields(o.threshold);
+    transfer_enum(fields, o.eta_formula, EtaFormula::Limit);
+    transfer_enum(fields, o.rotation, RotationKind::Random);
+    fields(o.normalize);
+    fields(o.score_aware_centroids);
+    fields(o.soar_lambda);
+    transfer_enum(fields, o.refine_type, RefineType::BF16);
+    fields(o.with_raw_data);
+    fields(o.seed);
+    fields(o.max_points_per_centroid);
+    fields(o.kmeans_rounds);
+}
+
+template <class Fields, class Layout>
+void transfer_layout(Fields& fields, Layout& layout) {
+    fields(layout.d);
+    fields(layout.M);
+    fields(layout.has_term);
+    transfer_enum(fields, layout.refine_type, RefineType::BF16);
+    fields(layout.with_raw_data);
+    fields(layout.raw_norm);
+    fields(layout.has_primary);
+}
+
+/// Calls visit(name, column, elements of n vectors) for each column that the
+/// layout has, in the order of the file.
+template <class Visit>
+void visit_columns(const EntryLayout& layout, Visit&& visit) {
+    visit("codes", &ScaNNList::packed, [&](size_t n) {
+        return layout.packed().list_bytes(n);
+    });
+    visit("ids", &ScaNNList::ids, [](size_t n) { return n; });
+    if (layout.refine_type != RefineType::None) {
+        visit("refine", &ScaNNList::refine, [&](size_t n) {
+            return n * layout.refine_row_bytes();
+        });
+    }
+    if (layout.with_raw_data) {
+        visit("raw", &ScaNNList::raw, [&](size_t n) {
+            return n * layout.raw_row_floats();
+        });
+    }
+    if (layout.has_primary) {
+        visit("primary", &ScaNNList::primary, [](size_t n) { return n; });
+    }
+}
+
+bool is_entry(uint64_t lo, const ScaNNLists& lists) {
+    return faiss::lo_listno(lo) < lists.nlist &&
+           faiss::lo_offset(lo) < lists.list(faiss::lo_listno(lo)).size();
+}
+
+template <class T>
+void read_column(SectionReader& reader, size_t n, AlignedBuffer<T>& column) {
+    if (reader.is_mapped()) {
+        auto data = reinterpret_cast<const T*>(reader.borrow(n * sizeof(T)));
+        if (n > 0) {
+            column = AlignedBuffer<T>::borrow(data, n);
+        }
+        return;
+    }
+    // Of a stream nobody knows the length: grow with what really comes.
+    constexpr size_t kStep = (64 << 20) / sizeof(T);
+    for (size_t at = 0; at < n;) {
+        size_t count = std::min(n - at, std::max(kStep, at));
+        column.reserve_exactly(at + count);
+        column.resize(at + count);
+        reader.read(column.mutable_data() + at, count * sizeof(T));
+        at += count;
+    }
+}
+
+} // namespace
+
+IndexHeader header_of(const IndexIVFScaNN& index) {
+    IndexHeader h;
+    h.d = index.d;
+    h.nlist = index.nlist;
+    h.ntotal = index.ntotal;
+    h.metric = index.metric_type == faiss::METRIC_INNER_PRODUCT ? 0 : 1;
+    h.is_trained = index.is_trained;
+    h.verbose = index.verbose;
+    h.quantizer_trains_alone = index.quantizer_trains_alone;
+    h.direct_map_type = index.direct_map.type;
+    h.parallel_mode = index.parallel_mode;
+    h.nprobe = index.nprobe;
+    h.max_codes = index.max_codes;
+    h.reorder_k = index.reorder_k;
+    h.refine_k = index.refine_k;
+    h.options = index.options;
+    return h;
+}
+
+void put_header(SectionSink& sink, const IndexHeader& header) {
+    FieldWriter fields{sink};
+    transfer_header(fields, header);
+}
+
+IndexHeader get_header(ByteReader reader) {
+    IndexHeader h;
+    FieldReader fields{reader};
+    transfer_header(fields, h);
+    reader.finish();
+    reader.check(h.d >= 1 && h.d <= 65536, "dimension out of range");
+    // list numbers are 32 bits in direct maps and spilled copies
+    reader.check(h.nlist < (uint64_t(1) << 32), "too many lists");
+    reader.check(h.nlist > 0 || !h.is_trained, "no lists");
+    reader.check(h.ntotal >= 0, "negative number of vectors");
+    reader.check(h.metric <= 1, "unknown metric");
+    reader.check(h.quantizer_trains_alone <= 2, "unknown kind of training");
+    reader.check(h.direct_map_type <= 2, "unknown kind of direct map");
+    reader.check(h.is_trained || h.ntotal == 0, "untrained, but with vectors");
+    return h;
+}
+
+void apply_header(const IndexHeader& header, IndexIVFScaNN& index) {
+    index.ntotal = header.ntotal;
+    index.verbose = header.verbose;
+    index.quantizer_trains_alone = header.quantizer_trains_alone;
+    index.parallel_mode = header.parallel_mode;
+    index.nprobe = header.nprobe;
+    index.max_codes = header.max_codes;
+    index.reorder_k = header.reorder_k;
+    index.refine_k = header.refine_k;
+}
+
+void put_direct_map(SectionSink& sink, const faiss::DirectMap& map) {
+    switch (map.type) {
+        case faiss::DirectMap::NoMap:
+            sink.put_value(uint64_t(0));
+            break;
+        case faiss::DirectMap::Array:
+            sink.put_value(uint64_t(map.array.size()));
+            sink.put(map.array.data(), map.array.size() * sizeof(int64_t));
+            break;
+        case faiss::DirectMap::Hashtable:
+            sink.put_value(uint64_t(map.hashtable.size()));
+            for (const auto& [id, lo] : map.hashtable) {
+                sink.put_value(id);
+                sink.put_value(lo);
+            }
+            break;
+    }
+}
+
+void get_direct_map(
+        ByteReader reader,
+        faiss::DirectMap::Type type,
+        const ScaNNLists& lists,
+        faiss::DirectMap& map) {
+    uint64_t n;
+    reader.get_value(n);
+    faiss::DirectMap fresh;
+    fresh.type = type;
+    auto check_entry = [&](int64_t lo) {
+        // -1: counted, but in no list
+        reader.check(
+                lo == -1 || (lo >= 0 && is_entry(lo, lists)),
+                "an entry that is in no list");
+    };
+    switch (type) {
+        case faiss::DirectMap::NoMap:
+            reader.check(n == 0, "entries without a map");
+            break;
+        case faiss::DirectMap::Array:
+            for (int64_t lo : reader.get_vector<int64_t>(n)) {
+                check_entry(lo);
+                fresh.array.push_back(lo);
+            }
+            break;
+        case faiss::DirectMap::Hashtable:
+            reader.check_left(n, 2 * sizeof(int64_t));
+            fresh.hashtable.reserve(n);
+            for (uint64_t i = 0; i < n; i++) {
+                int64_t pair[2];
+                reader.get_value(pair);
+                check_entry(pair[1]);
+                fresh.hashtable.emplace(pair[0], pair[1]);
+            }
+            break;
+    }
+    reader.finish();
+    map = std::move(fresh);
+}
+
+void put_rotation(SectionSink& sink, const Rotation& rotation) {
+    const std::vector<float>& matrix = rotation.matrix();
+    sink.put_value(uint64_t(matrix.size()));
+    sink.put(matrix.data(), matrix.size() * sizeof(float));
+}
+
+Rotation get_rotation(ByteReader reader, size_t d) {
+    uint64_t n;
+    reader.get_value(n);
+    reader.check(n == 0 || n == d * d, "not a matrix of d x d");
+    std::vector<float> matrix = reader.get_vector<float>(n);
+    reader.finish();
+    Rotation rotation;
+    rotation.set_matrix(d, std::move(matrix));
+    return rotation;
+}
+
+// The order of the lines of transfer_ functions is the file format.
+template <class Fields, class Term>
+static void transfer_term(Fields& fields, Term& term) {
+    fields(term.centroid_weight);
+    fields(term.residual_weight);
+    fields(term.error_weight);
+    fields(term.query_norm);
+    fields(term.minimum);
+    fields(term.step);
+}
+
+void put_codebook(SectionSink& sink, const ScaNNTrained& trained) {
+    const ScoreAwarePQ& pq = trained.pq;
+    sink.put_value(uint64_t(pq.M()));
+    sink.put(pq.offsets().data(), pq.offsets().size() * sizeof(uint32_t));
+    sink.put_value(pq.eta());
+    sink.put(pq.codebook().data(), pq.codebook().size() * sizeof(float));
+    FieldWriter fields{sink};
+    transfer_term(fields, trained.score_term);
+    const std::vector<float>& spread = trained.list_spread;
+    sink.put(spread.data(), spread.size() * sizeof(float));
+}
+
+void get_codebook(
+        ByteReader reader,
+        size_t d,
+        size_t M,
+        size_t nlist,
+        ScaNNTrained& trained) {
+    uint64_t stored_M;
+    reader.get_value(stored_M);
+    reader.check(stored_M == M, "number of codes does not fit the options");
+    std::vector<uint32_t> offsets = reader.get_vector<uint32_t>(M + 1);
+    reader.check(offsets[0] == 0 && offsets[M] == d, "wrong block boundaries");
+    for (size_t m = 0; m < M; m++) {
+        reader.check(
+                offsets[m] < offsets[m + 1] && offsets[m + 1] - offsets[m] <= 8,
+                "wrong block boundaries");
+    }
+    float eta;
+    reader.get_value(eta);
+    reader.check(std::isfinite(eta) && eta >= 1, "eta out of range");
+    std::vector<float> codebook = reader.get_vector<float>(d * 16);
+    ScoreTerm& term = trained.score_term;
+    FieldReader fields{reader};
+    transfer_term(fields, term);
+    for (float value :
+         {term.centroid_weight,
+          term.residual_weight,
+          term.error_weight,
+          term.minimum}) {
+        reader.check(std::isfinite(value), "a term's weight is not finite");
+    }
+    reader.check(
+            std::isfinite(term.query_norm) && term.query_norm > 0 &&
+                    std::isfinite(term.step) && term.step >= 0,
+            "a term's scale is out of range");
+    trained.list_spread = reader.get_vector<float>(nlist);
+    reader.finish();
+    trained.pq = ScoreAwarePQ(std::move(offsets));
+    trained.pq.set_codebook(codebook.data(), eta);
+}
+
+void put_list_table(SectionSink& sink, const ScaNNLists& lists) {
+    FieldWriter fields{sink};
+    transfer_layout(fields, lists.layout());
+    sink.put_value(uint64_t(lists.nlist));
+    for (size_t l = 0; l < lists.nlist; l++) {
+        sink.put_value(uint64_t(lists.list(l).size()));
+    }
+}
+
+std::vector<uint64_t> get_list_table(
+        ByteReader reader,
+        size_t nlist,
+        const EntryLayout& layout,
+        uint64_t largest) {
+    EntryLayout stored;
+    FieldReader fields{reader};
+    transfer_layout(fields, stored);
+    reader.check(stored == layout, "entries do not fit the options");
+    uint64_t n;
+    reader.get_value(n);
+    reader.check(n == nlist, "number of lists does not fit the index");
+    std::vector<uint64_t> sizes = reader.get_vector<uint64_t>(n);
+    for (uint64_t size : sizes) {
+        reader.check(size <= largest, "more vectors than the index has");
+        largest -= size;
+        // offsets are 32 bits in direct maps and spilled copies
+        reader.check(size < (uint64_t(1) << 32), "a list is too long");
+    }
+    reader.finish();
+    return sizes;
+}
+
+void add_column_sections(
+        const ScaNNLists& lists,
+        const std::string& prefix,
+        std::vector<Section>& sections) {
+    visit_columns(lists.layout(), [&](const char* name, auto column, auto) {
+        sections.push_back({prefix + name, [&lists, column](SectionSink& sink) {
+                                for (size_t l = 0; l < lists.nlist; l++) {
+                                    const auto& buffer = lists.list(l).*column;
+                                    sink.put(
+                                            buffer.data(),
+                                            buffer.size() * sizeof(buffer[0]));
+                                    sink.align();
+                                }
+                            }});
+    });
+}
+
+std::unique_ptr<ScaNNLists> read_columns(
+        const EntryLayout& layout,
+        const std::vector<uint64_t>& sizes,
+        const std::string& prefix,
+        SectionReader& reader) {
+    auto lists = std::make_unique<ScaNNLists>(sizes.size(), layout);
+    auto read = [&](const char* name, auto column, auto elements) {
+        uint64_t section_size = reader.enter(prefix + name);
+        uint64_t total = 0;
+        for (uint64_t n : sizes) {
+            using T = std::decay_t<decltype((ScaNNList().*column)[0])>;
+            total += (elements(n) * sizeof(T) + kAlignment - 1) / kAlignment *
+                     kAlignment;
+            // each list has less than 2^52 bytes: no overflow before this
+            if (total > section_size) {
+                break;
+            }
+        }
+        if (total != section_size) {
+            reader.fail("its size does not fit the sizes of the lists");
+        }
+        for (size_t l = 0; l < sizes.size(); l++) {
+            read_column(
+                    reader, elements(sizes[l]), lists->mutable_list(l).*column);
+            reader.align();
+        }
+        reader.leave();
+    };
+    visit_columns(layout, read);
+    return lists;
+}
+
+void check_primary(const ScaNNLists& spilled, const ScaNNLists& lists) {
+    for (size_t l = 0; l < spilled.nlist; l++) {
+        const ScaNNList& list = spilled.list(l);
+        for (size_t i = 0; i < list.size(); i++) {
+            FAISS_THROW_IF_NOT_FMT(
+                    is_entry(list.primary[i], lists),
+                    "cannot read the index: section 'spilled_primary': copy "
+                    "%zu of list %zu is of an entry that is in no list",
+                    i,
+                    l);
+        }
+    }
+}
+
+} // namespace faiss_ext

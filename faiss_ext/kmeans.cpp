@@ -1,0 +1,411 @@
+#include <faiss_ext/kmeans.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <exception>
+#include <numeric>
+#include <queue>
+#include <random>
+#include <utility>
+
+#include <faiss/impl/AuxIndexStructures.h>
+#include <faiss/impl/FaissAssert.h>
+#include <omp.h>
+
+#include <faiss_ext/kernels/kernels.h>
+#include <faiss_ext/partition.h>
+
+namespace faiss_ext {
+
+namespace {
+
+constexpr size_t kTileRows = 128;
+/// lists whose centroids are computed in one tile
+constexpr size_t kTileLists = 16;
+/// rows per list that every round uses, if there are as many
+constexpr size_t kMinRowsPerList = 32;
+/// how far the halves of a split list are nudged apart (as in Faiss)
+constexpr float kNudge = 1 / 1024.f;
+
+void check_finite(size_t n, size_t d, const float* x) {
+    for_tiles((n + 4095) / 4096, [&](size_t tile) {
+        for (size_t i = tile * 4096; i < std::min(n, (tile + 1) * 4096); i++) {
+            FAISS_THROW_IF_NOT_FMT(
+                    all_finite(d, x + i * d),
+                    "row %zd has a NaN or infinite value",
+                    i);
+        }
+    });
+}
+
+/** m of n rows in random order: one from each of m even stretches, so that
+ * any order of the data is covered. */
+std::vector<size_t> sample_rows(size_t n, size_t m, std::mt19937_64& random) {
+    std::vector<size_t> rows(m);
+    for (size_t i = 0; i < m; i++) {
+        size_t begin = size_t(double(n) * i / m);
+        size_t end = i + 1 < m ? size_t(double(n) * (i + 1) / m) : n;
+        rows[i] = begin + random() % std::max<size_t>(end - begin, 1);
+    }
+    for (size_t i = m; i > 1; i--) {
+        std::swap(rows[i - 1], rows[random() % i]);
+    }
+    return rows;
+}
+
+/// Rows of the sample of m used in a round: 1 / 8 of it at first, all of it in
+/// the last third of the rounds.
+size_t rows_of_round(const KMeansParameters& p, size_t round, size_t m) {
+    double done = double(round) / double(p.rounds);
+    size_t share = done < 0.2 ? 8 : done < 0.4 ? 4 : done < 0.7 ? 2 : 1;
+    return std::min(m, std::max(m / share, kMinRowsPerList * p.k));
+}
+
+/// Rows by list: rows of list l are order[begin[l] .. begin[l + 1]).
+struct RowsByList {
+    std::vector<size_t> begin;
+    std::vector<size_t> order;
+
+    RowsByList(size_t k, size_t n, const int64_t* lists)
+            : begin(k + 1), order(n) {
+        for (size_t i = 0; i < n; i++) {
+            begin[lists[i] + 1]++;
+        }
+        std::partial_sum(begin.begin(), begin.end(), begin.begin());
+        std::vector<size_t> next(begin.begin(), begin.end() - 1);
+        for (size_t i = 0; i < n; i++) {
+            order[next[lists[i]]++] = i;
+        }
+    }
+
+    size_t size(size_t list) const {
+        return begin[list + 1] - begin[list];
+    }
+};
+
+void normalize(size_t d, float* x) {
+    double norm2 = 0;
+    for (size_t i = 0; i < d; i++) {
+        norm2 += double(x[i]) * x[i];
+    }
+    for (size_t i = 0; i < d && norm2 > 0; i++) {
+        x[i] = float(x[i] / std::sqrt(norm2));
+    }
+}
+
+/** Each empty list takes half of the list that has the largest sum of squared
+ * distances by then: the largest in number may be copies of one row, of which
+ * no half can be made. */
+void split_largest(
+        size_t d,
+        const RowsByList& by_list,
+        const std::vector<double>& distances,
+        std::vector<float>& centroids) {
+    size_t k = distances.size();
+    // (sum, -list): among equals the first
+    std::priority_queue<std::pair<double, int64_t>> largest;
+    for (size_t l = 0; l < k; l++) {
+        if (by_list.size(l) > 0) {
+            largest.emplace(distances[l], -int64_t(l));
+        }
+    }
+    for (size_t empty = 0; empty < k; empty++) {
+        if (by_list.size(empty) > 0) {
+            continue;
+        }
+        auto [distance, negated] = largest.top();
+        largest.pop();
+        float* from = centroids.data() + size_t(-negated) * d;
+        float* to = centroids.data() + empty * d;
+        for (size_t i = 0; i < d; i++) {
+            float nudge = i % 2 == 0 ? kNudge : -kNudge;
+            to[i] = from[i] * (1 + nudge);
+            from[i] *= 1 - nudge;
+        }
+        largest.emplace(distance / 2, negated);
+        largest.emplace(distance / 2, -int64_t(empty));
+    }
+}
+
+/** Solves (s I + (eta - 1) sum w x x^T) c = b by conjugate gradients, rows x
+ * of unit length, s = sum w. The eigenvalues lie within [s, eta s]: some 20
+ * steps for common eta, against a matrix of d x d for each list.
+ * @param c  in/out, first guess and solution
+ */
+void solve_centroid(
+        size_t d,
+        const std::vector<const float*>& rows,
+        const std::vector<double>& weights, // of x x^T, in units of s
+        double eta,
+        const std::vector<double>& b, // in units of s
+        std::vector<double>& c) {
+    constexpr size_t kLanes = 8;
+    constexpr double kTolerance = 1e-14; // of squared lengths
+    size_t steps = size_t(40 * std::sqrt(eta)) + 10;
+    auto dot = [d](const auto* a, const double* v) {
+        double lanes[kLanes] = {};
+        size_t i = 0;
+        for (; i + kLanes <= d; i += kLanes) {
+            for (size_t l = 0; l < kLanes; l++) {
+                lanes[l] += a[i + l] * v[i + l];
+            }
+        }
+        double sum = std::accumulate(lanes, lanes + kLanes, 0.0);
+        for (; i < d; i++) {
+            sum += a[i] * v[i];
+        }
+        return sum;
+    };
+    auto multiply = [&](const std::vector<double>& v,
+                        std::vector<double>& out) {
+        out = v;
+        for (size_t r = 0; r < rows.size(); r++) {
+            const float* x = rows[r];
+            double t = (eta - 1) * weights[r] * dot(x, v.data());
+            for (size_t i = 0; i < d; i++) {
+                out[i] += t * x[i];
+            }
+        }
+    };
+    std::vector<double> image;
+    multiply(c, image);
+    std::vector<double> residual(d);
+    for (size_t i = 0; i < d; i++) {
+        residual[i] = b[i] - image[i];
+    }
+    std::vector<double> direction = residual;
+    double error = dot(residual.data(), residual.data());
+    double enough = kTolerance * dot(b.data(), b.data());
+    for (size_t step = 0; step < steps && error > enough; step++) {
+        multiply(direction, image);
+        double length = error / dot(direction.data(), image.data());
+        for (size_t i = 0; i < d; i++) {
+            c[i] += length * direction[i];
+            residual[i] -= length * image[i];
+        }
+        double next = dot(residual.data(), residual.data());
+        for (size_t i = 0; i < d; i++) {
+            direction[i] = residual[i] + next / error * direction[i];
+        }
+        error = next;
+    }
+}
+
+} // namespace
+
+AlignedBuffer<float> make_half_norms(size_t n, size_t d, const float* rows) {
+    AlignedBuffer<float> norms(
+            (n + kernels::kPanel - 1) / kernels::kPanel * kernels::kPanel);
+    float* out = norms.mutable_data();
+    std::fill(out, out + norms.size(), HUGE_VALF);
+    for (size_t j = 0; j < n; j++) {
+        double norm2 = 0;
+        for (size_t i = 0; i < d; i++) {
+            norm2 += double(rows[j * d + i]) * rows[j * d + i];
+        }
+        out[j] = float(norm2) / 2;
+    }
+    return norms;
+}
+
+bool all_finite(size_t n, const float* values) {
+    uint32_t bad = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        std::memcpy(&bits, values + i, sizeof(bits));
+        bad |= (bits & 0x7f800000u) == 0x7f800000u ? 1 : 0;
+    }
+    return bad == 0;
+}
+
+void for_tiles(size_t tiles, const std::function<void(size_t)>& work) {
+    using Clock = std::chrono::steady_clock;
+    constexpr auto kPause = std::chrono::milliseconds(50);
+    std::exception_ptr failure;
+    std::atomic<bool> stop{false};
+    faiss::InterruptCallback::check();
+    auto checked = Clock::now();
+#pragma omp parallel for schedule(dynamic) if (tiles > 1)
+    for (size_t tile = 0; tile < tiles; tile++) {
+        if (stop.load(std::memory_order_relaxed)) {
+            continue;
+        }
+        try {
+            work(tile);
+            // the calling thread, the only one that Python's handlers run on
+            if (omp_get_thread_num() == 0 && Clock::now() - checked > kPause) {
+                faiss::InterruptCallback::check();
+                checked = Clock::now();
+            }
+        } catch (...) {
+#pragma omp critical(faiss_ext_for_tiles)
+            failure = std::current_exception();
+            stop = true;
+        }
+    }
+    if (failure) {
+        std::rethrow_exception(failure);
+    }
+}
+
+std::vector<float>
+kmeans(size_t n, size_t d, const float* x, const KMeansParameters& parameters) {
+    const KMeansParameters& p = parameters;
+    FAISS_THROW_IF_NOT_FMT(
+            p.k >= 1 && n >= p.k,
+            "%zd training rows are too few for %zd lists",
+            n,
+            p.k);
+    FAISS_THROW_IF_NOT_FMT(
+            p.max_points_per_centroid >= 1,
+            "max_points_per_centroid is %zd, expected at least 1",
+            p.max_points_per_centroid);
+    check_finite(n, d, x);
+    std::mt19937_64 random(p.seed);
+    size_t m = n / p.k < p.max_points_per_centroid
+                       ? n
+                       : p.k * p.max_points_per_centroid;
+    std::vector<size_t> sample = sample_rows(n, m, random);
+
+    std::vector<float> centroids(p.k * d);
+    for (size_t l = 0; l < p.k; l++) {
+        std::copy_n(x + sample[l] * d, d, centroids.begin() + l * d);
+        if (p.spherical) {
+            normalize(d, centroids.data() + l * d);
+        }
+    }
+    std::vector<int64_t> lists(m);
+    for (size_t round = 0; round < p.rounds; round++) {
+        if (p.on_round) {
+            p.on_round(round, p.rounds);
+        }
+        size_t used = rows_of_round(p, round, m);
+        AlignedBuffer<float> panels = make_panels(p.k, d, centroids.data());
+        AlignedBuffer<float> half_norms =
+                make_half_norms(p.k, d, centroids.data());
+        for_tiles((used + kTileRows - 1) / kTileRows, [&](size_t tile) {
+            size_t begin = tile * kTileRows;
+            size_t size = std::min(kTileRows, used - begin);
+            std::vector<float> rows(size * d);
+            for (size_t i = 0; i < size; i++) {
+                std::copy_n(x + sample[begin + i] * d, d, &rows[i * d]);
+            }
+            find_nearest(
+                    size,
+                    d,
+                    rows.data(),
+                    p.k,
+                    panels.data(),
+                    half_norms.data(),
+                    lists.data() + begin);
+        });
+
+        RowsByList by_list(p.k, used, lists.data());
+        std::vector<double> distances(p.k); // squared, to the new centroid
+        for_tiles((p.k + kTileLists - 1) / kTileLists, [&](size_t tile) {
+            std::vector<double> sum(d);
+            std::vector<double> squares(d);
+            size_t end = std::min(p.k, (tile + 1) * kTileLists);
+            for (size_t l = tile * kTileLists; l < end; l++) {
+                if (by_list.size(l) == 0) {
+                    continue;
+                }
+                std::fill(sum.begin(), sum.end(), 0.0);
+                std::fill(squares.begin(), squares.end(), 0.0);
+                for (size_t r = by_list.begin[l]; r < by_list.begin[l + 1];
+                     r++) {
+                    const float* row = x + sample[by_list.order[r]] * d;
+                    for (size_t i = 0; i < d; i++) {
+                        sum[i] += row[i];
+                        squares[i] += double(row[i]) * row[i];
+                    }
+                }
+                double size = double(by_list.size(l));
+                for (size_t i = 0; i < d; i++) {
+                    centroids[l * d + i] = float(sum[i] / size);
+                    distances[l] += squares[i] - sum[i] * sum[i] / size;
+                }
+            }
+        });
+        split_largest(d, by_list, distances, centroids);
+        for (size_t l = 0; l < p.k && p.spherical; l++) {
+            normalize(d, centroids.data() + l * d);
+        }
+    }
+    if (p.on_round) {
+        p.on_round(p.rounds, p.rounds);
+    }
+    return centroids;
+}
+
+void make_centroids_score_aware(
+        size_t n,
+        size_t d,
+        const float* x,
+        const int64_t* assign,
+        size_t k,
+        float eta,
+        float* centroids) {
+    FAISS_THROW_IF_NOT_FMT(
+            eta >= 1 && std::isfinite(eta),
+            "eta is %g, expected a finite value of at least 1",
+            eta);
+    check_finite(n, d, x);
+    for (size_t i = 0; i < n; i++) {
+        FAISS_THROW_IF_NOT_FMT(
+                assign[i] >= 0 && assign[i] < int64_t(k),
+                "row %zd is assigned to list %zd, expected 0 to %zd",
+                i,
+                size_t(assign[i]),
+                k - 1);
+    }
+    RowsByList by_list(k, n, assign);
+    for_tiles(k, [&](size_t l) {
+        // rows of length 0 have no direction and weight 0
+        std::vector<float> units;
+        std::vector<double> norms;
+        for (size_t r = by_list.begin[l]; r < by_list.begin[l + 1]; r++) {
+            const float* row = x + by_list.order[r] * d;
+            double norm2 = 0;
+            for (size_t i = 0; i < d; i++) {
+                norm2 += double(row[i]) * row[i];
+            }
+            if (norm2 > 0) {
+                norms.push_back(std::sqrt(norm2));
+                for (size_t i = 0; i < d; i++) {
+                    units.push_back(float(row[i] / norms.back()));
+                }
+            }
+        }
+        if (norms.empty()) {
+            return;
+        }
+        // Only ratios of w_0 = ||x||^(eta - 1) count: the longest row has 1.
+        // w_2 x x^T = w_0 x x^T / ||x||^2.
+        double longest = *std::max_element(norms.begin(), norms.end());
+        double total = 0;
+        std::vector<double> weights;
+        for (double norm : norms) {
+            weights.push_back(std::pow(norm / longest, eta - 1.0));
+            total += weights.back();
+        }
+        std::vector<const float*> rows;
+        std::vector<double> right(d);
+        for (size_t r = 0; r < norms.size(); r++) {
+            weights[r] /= total;
+            rows.push_back(units.data() + r * d);
+            for (size_t i = 0; i < d; i++) {
+                right[i] += eta * weights[r] * norms[r] * rows[r][i];
+            }
+        }
+        float* centroid = centroids + l * d;
+        std::vector<double> solution(centroid, centroid + d);
+        solve_centroid(d, rows, weights, eta, right, solution);
+        std::copy(solution.begin(), solution.end(), centroid);
+    });
+}
+
+} // namespace faiss_ext

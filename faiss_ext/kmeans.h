@@ -1,0 +1,75 @@
+/*
+ * k-means for the centroids of the lists, on our own matrix kernel: no BLAS
+ * threads, the same result for any number of threads and any SIMD level.
+ *
+ * In: training rows. Out: centroids; next: partition.
+ */
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include <faiss_ext/aligned_buffer.h>
+
+namespace faiss_ext {
+
+struct KMeansParameters {
+    size_t k = 0;
+    size_t rounds = 10;
+    /// at most this many training rows per centroid are used (evenly spaced
+    /// random sample); the first rounds use fewer
+    size_t max_points_per_centroid = 256;
+    /// centroids are scaled to unit length after each round
+    bool spherical = false;
+    uint64_t seed = 1234;
+    /// called between rounds with (done, total); may throw to stop
+    std::function<void(size_t, size_t)> on_round;
+};
+
+/** Squared-Euclidean k-means.
+ *
+ * Starts from distinct random rows; an empty list takes half of the one with
+ * the largest sum of squared distances (a copy of its centroid, both nudged
+ * apart, as Faiss does).
+ *
+ * @param x  size n * d, n >= k
+ * @return   centroids, size k * d
+ * @throws faiss::FaissException if n < k (the message has both numbers)
+ */
+std::vector<float>
+kmeans(size_t n, size_t d, const float* x, const KMeansParameters& parameters);
+
+/** Score-aware centroids (anisotropic vector quantisation, arXiv 1908.10396
+ * section 4.1 in the closed form of ScaNN's AVQ): for the rows of each list
+ *
+ *     c = eta [ (sum w_0) I + (eta - 1) sum w_2 x x^T ]^-1 sum w_0 x,
+ *     w_0 = ||x||^(eta - 1),  w_2 = ||x||^(eta - 3)
+ *
+ * @param assign     size n, list of each row, 0 <= assign[i] < k
+ * @param centroids  in/out, size k * d; lists without rows keep theirs
+ */
+void make_centroids_score_aware(
+        size_t n,
+        size_t d,
+        const float* x,
+        const int64_t* assign,
+        size_t k,
+        float eta,
+        float* centroids);
+
+/// ||row||^2 / 2 of n rows, padded to panels with infinity.
+AlignedBuffer<float> make_half_norms(size_t n, size_t d, const float* rows);
+
+/// Whether none of n values is a NaN or infinite.
+bool all_finite(size_t n, const float* values);
+
+/** Calls work(tile) for tile = 0 .. tiles - 1 on up to omp_get_max_threads()
+ * threads. Tiles are independent, so that results are too of the number of
+ * threads. An exception of a tile, or Faiss' interrupt, ends the loop and is
+ * thrown here. */
+void for_tiles(size_t tiles, const std::function<void(size_t)>& work);
+
+} // namespace faiss_ext

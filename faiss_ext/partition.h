@@ -1,0 +1,134 @@
+/*
+ * The partition: which list a vector belongs to, which lists a query visits.
+ *
+ * In: centroids (the rows of the index' flat quantizer). Out: for a vector its
+ * nearest list and, for spilled copies, the second one; for a query its probes,
+ * best first, with the score of each centroid; next: score_aware_pq (build),
+ * the scan (search).
+ *
+ * Similarities here are "larger is better": <q, c> for inner product,
+ * -||q - c||^2 / 2 for L2.
+ */
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <faiss/MetricType.h>
+
+#include <faiss_ext/aligned_buffer.h>
+
+namespace faiss_ext {
+
+class Partition {
+ public:
+    Partition() = default;
+
+    /** @param centroids   size nlist * d, copied into panels and 8-bit codes
+     *  @param list_bonus  size nlist or nullptr: added to a list's rank, times
+     *         the length of the query. For inner product, lists whose rows lie
+     *         far from the centroid hold more near neighbours than <q, c> says
+     */
+    Partition(
+            size_t nlist,
+            size_t d,
+            const float* centroids,
+            faiss::MetricType metric,
+            const float* list_bonus = nullptr);
+
+    size_t nlist() const {
+        return nlist_;
+    }
+    bool empty() const {
+        return nlist_ == 0;
+    }
+    size_t memory_usage() const;
+    /// what memory_usage() will be
+    static size_t estimate_memory(size_t nlist, size_t d);
+
+    /// Exact similarity of one centroid, as probes() gives it.
+    float score(const float* query, int64_t list_no) const;
+
+    /** Nearest centroid of each row in Euclidean distance, whatever the
+     * metric: a code covers the residual, so the residual must be short.
+     * @param x      size n * d
+     * @param lists  out, size n; -1 for rows with a NaN or infinite value
+     */
+    void assign(size_t n, const float* x, int64_t* lists) const;
+
+    /** Second list of each row (SOAR, arXiv 2404.00774, Theorem 3.1):
+     *     argmin over c' of ||x - c'||^2 + lambda <x - c', r>^2 / ||r||^2,
+     * r = x - c the primary residual.
+     * @param primary  size n, from assign()
+     * @param spilled  out, size n; -1 where the best is the primary list
+     */
+    void assign_spilled(
+            size_t n,
+            const float* x,
+            const int64_t* primary,
+            float lambda,
+            int64_t* spilled) const;
+
+    /** The nprobe best lists of each query, best first: by similarity, plus
+     * ||query|| * list_bonus if given.
+     *
+     * All centroids in 8 bits, then the best nprobe and a quarter more in
+     * full precision: scores and order are exact, and a list can be missing
+     * only if 8 bits misjudge it by more than that margin. A query gets the
+     * same lists and scores alone as among others. Equal similarities go to
+     * the smaller list number.
+     *
+     * @param x       size n * d
+     * @param lists   out, size n * nprobe, nprobe <= nlist(); -1 for queries
+     *                with a NaN or infinite value
+     * @param scores  out, size n * nprobe, similarities without bonus
+     */
+    void probes(
+            size_t n,
+            const float* x,
+            size_t nprobe,
+            int64_t* lists,
+            float* scores) const;
+
+ private:
+    void probes_of_one(
+            const float* x,
+            size_t nprobe,
+            int64_t* lists,
+            float* scores) const;
+
+    size_t nlist_ = 0;
+    size_t d_ = 0;
+    faiss::MetricType metric_ = faiss::METRIC_L2;
+    AlignedBuffer<float> panels_;     ///< centroids, [nlist/16][d][16]
+    AlignedBuffer<float> rows_;       ///< centroids, [nlist][d]
+    AlignedBuffer<float> half_norms_; ///< ||c||^2 / 2; infinite beyond nlist
+
+    // The 8-bit copy is of c - mean_, and so is the query's: less range, finer
+    // steps. similarity(q, c) = <q - mean_, c - mean_> + byte_terms_[c] + a
+    // value that does not depend on c.
+    AlignedBuffer<uint8_t> bytes_; ///< [nlist/16][d/4][16][4], code + 128
+    AlignedBuffer<float> byte_scales_;
+    AlignedBuffer<float> byte_terms_; ///< -infinite beyond nlist
+    AlignedBuffer<float> mean_;       ///< size d
+    AlignedBuffer<float> bonus_;      ///< size nlist, or empty
+};
+
+/// Panels of the matrix kernel: out[j/16][i][j%16] = rows[j][i], zero padded.
+AlignedBuffer<float> make_panels(size_t n, size_t d, const float* rows);
+
+/** Nearest of k rows, given as panels, for each of n rows x; on the calling
+ * thread, for n of some hundreds. Equal distances go to the smaller number.
+ * @param lists  out, size n; -1 for rows with a NaN or infinite value
+ */
+void find_nearest(
+        size_t n,
+        size_t d,
+        const float* x,
+        size_t k,
+        const float* panels,
+        const float* half_norms,
+        int64_t* lists);
+
+} // namespace faiss_ext

@@ -1,0 +1,71 @@
+/*
+ * The rotation of residuals before they are coded, and of queries before
+ * their tables are built. Centroids, refine codes and raw rows stay unrotated.
+ *
+ * In: training residuals. Out: an orthonormal matrix; next: score_aware_pq.
+ */
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include <faiss_ext/aligned_buffer.h>
+
+namespace faiss_ext {
+
+enum class RotationKind : uint8_t {
+    None = 0,
+    /// principal axes of the residuals, largest variance first
+    PCA = 1,
+    /// principal axes dealt to the blocks so that the products of the
+    /// eigenvalues of all blocks are alike (parametric OPQ, Ge et al. 2013)
+    Balanced = 2,
+    /// random orthonormal matrix
+    Random = 3,
+};
+
+class Rotation {
+ public:
+    Rotation() = default;
+
+    /** Computes the matrix.
+     * @param x     size n * d, residuals (only their second moments count)
+     * @param offsets  block boundaries, size M + 1 (Balanced only)
+     */
+    void train(
+            RotationKind kind,
+            size_t n,
+            size_t d,
+            const float* x,
+            const std::vector<uint32_t>& offsets,
+            uint64_t seed);
+
+    /// Takes a matrix of d rows (the new axes) of d values; empty: identity.
+    void set_matrix(size_t d, std::vector<float> matrix);
+
+    bool is_identity() const {
+        return matrix_.empty();
+    }
+    size_t d() const {
+        return d_;
+    }
+    /// size d * d row-major, or empty for the identity
+    const std::vector<float>& matrix() const {
+        return matrix_;
+    }
+
+    /// out_i = R x_i, size n * d each; out may not alias x
+    void apply(size_t n, const float* x, float* out) const;
+    /// out_i = R^T x_i
+    void apply_transposed(size_t n, const float* x, float* out) const;
+
+ private:
+    size_t d_ = 0;
+    std::vector<float> matrix_;
+    AlignedBuffer<float> panels_; ///< of matrix_, for the matrix kernel
+    AlignedBuffer<float> transposed_panels_;
+};
+
+} // namespace faiss_ext
