@@ -1,0 +1,440 @@
+/*
+ * The kernels other than scan and filter, one test each; test_kernels.cpp
+ * includes them.
+ */
+
+#pragma once
+
+#include "kernel_fixtures.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace {
+
+// -------------------------------------------------------------------- select
+
+TEST(SelectKeys, KeepsTheLargestAtEveryLevel) {
+    for (size_t n = 1; n <= 700; n += n < 40 ? 1 : 37) {
+        for (size_t keep : {size_t(1), (n + 1) / 2, n - n / 5, n}) {
+            // many equal scores: only the positions differ
+            size_t scores = 1 + random_below(n);
+            Guarded<uint64_t> keys(n);
+            uint64_t position = 0;
+            keys.fill([&] {
+                return uint64_t(random_below(scores)) << 32 | position++;
+            });
+            if (random_below(4) == 0) {
+                std::sort(keys.data(), keys.data() + n);
+            }
+            std::vector<uint64_t> expected(keys.data(), keys.data() + n);
+            std::sort(expected.rbegin(), expected.rend());
+            expected.resize(keep);
+            for (const Kernels* level : all_levels()) {
+                Guarded<uint64_t> work(n);
+                std::copy_n(keys.data(), n, work.data());
+                Guarded<uint64_t> scratch(n + kSelectSlack);
+                uint64_t smallest = level->select_keys(
+                        {work.data(), n, keep, scratch.data()});
+                ASSERT_EQ(smallest, expected.back()) << level->name;
+                std::vector<uint64_t> kept(work.data(), work.data() + keep);
+                std::sort(kept.rbegin(), kept.rend());
+                ASSERT_EQ(kept, expected)
+                        << level->name << " n " << n << " keep " << keep;
+            }
+        }
+    }
+}
+
+// -------------------------------------------------------------------- panels
+
+TEST(PanelProducts, SameBitsAtEveryLevel) {
+    for (size_t d : dimensions()) {
+        for (int repeat = 0; repeat < 6; repeat++) {
+            size_t nx = repeat == 0 ? 1 : random_below(20);
+            size_t ny = 1 + random_below(repeat < 3 ? 200 : 40);
+            size_t ldx = d + random_below(3);
+            size_t panels = (ny + 15) / 16;
+            size_t ldo = 16 * panels + random_below(3);
+            Guarded<float> x(nx == 0 ? 0 : (nx - 1) * ldx + d);
+            Guarded<float> y(panels * d * 16, 64);
+            x.fill(random_float);
+            y.fill(random_float);
+            for (size_t j = ny; j < panels * 16; j++) {
+                for (size_t k = 0; k < d; k++) {
+                    y[(j / 16 * d + k) * 16 + j % 16] = 0;
+                }
+            }
+            Guarded<float> expected(nx * ldo);
+            expected.fill([] { return -7; });
+            PanelArgs args{
+                    x.data(), nx, ldx, d, y.data(), ny, expected.data(), ldo};
+            scalar().panel_products(args);
+            for (size_t i = 0; i < nx; i += 3) {
+                size_t j = random_below(ny);
+                double sum = 0;
+                for (size_t k = 0; k < d; k++) {
+                    sum += double(x[i * ldx + k]) *
+                           y[(j / 16 * d + k) * 16 + j % 16];
+                }
+                ASSERT_NEAR(expected[i * ldo + j], sum, 1e-6 * d);
+            }
+            for (const Kernels* level : all_levels()) {
+                Guarded<float> out(nx * ldo);
+                out.fill([] { return -7; });
+                args.out = out.data();
+                level->panel_products(args);
+                ASSERT_TRUE(out.same_bits(expected))
+                        << level->name << " nx " << nx << " ny " << ny << " d "
+                        << d;
+            }
+        }
+    }
+}
+
+TEST(BytePanelProducts, EveryShape) {
+    for (size_t d = 4; d <= 1000; d += d < 80 ? 4 : 92) {
+        for (int repeat = 0; repeat < 5; repeat++) {
+            size_t ny = 1 + random_below(repeat < 3 ? 40 : 300);
+            size_t panels = (ny + 15) / 16;
+            Guarded<int8_t> query(d);
+            Guarded<uint8_t> rows(panels * d * 16, 64);
+            if (repeat == 0) { // the largest sums
+                bool negative = random_below(2);
+                query.fill([&] { return negative ? -63 : 63; });
+                rows.fill([] { return 255; });
+            } else {
+                query.fill([] { return int(random_below(127)) - 63; });
+                rows.fill([] { return rng() & 255; });
+            }
+            std::vector<int32_t> expected(16 * panels);
+            for (size_t j = 0; j < 16 * panels; j++) {
+                for (size_t i = 0; i < d; i++) {
+                    expected[j] +=
+                            query[i] *
+                            rows[((j / 16 * (d / 4) + i / 4) * 16 + j % 16) *
+                                         4 +
+                                 i % 4];
+                }
+            }
+            for (const Kernels* level : all_levels()) {
+                Guarded<int32_t> out(16 * panels);
+                level->byte_panel_products(
+                        {query.data(), d, rows.data(), ny, out.data()});
+                ASSERT_EQ(
+                        expected,
+                        std::vector<int32_t>(
+                                out.data(), out.data() + out.size()))
+                        << level->name << " ny " << ny << " d " << d;
+            }
+        }
+    }
+}
+
+// -------------------------------------------------------------------- tables
+
+std::vector<uint32_t> random_offsets(size_t M) {
+    std::vector<uint32_t> offsets(1, 0);
+    for (size_t m = 0; m < M; m++) {
+        offsets.push_back(offsets.back() + 1 + random_below(8));
+    }
+    return offsets;
+}
+
+TEST(Tables, SameBitsAtEveryLevel) {
+    for (size_t M = 0; M <= 300; M += M < 40 ? 1 : 65) {
+        std::vector<uint32_t> offsets = random_offsets(M);
+        size_t D = offsets.back();
+        Guarded<float> query(D);
+        Guarded<float> codebook(D * 16, 64);
+        query.fill(random_float);
+        codebook.fill(random_float);
+        Guarded<float> expected(M * 16, 64);
+        TableArgs args{
+                query.data(),
+                offsets.data(),
+                M,
+                codebook.data(),
+                expected.data(),
+                0,
+                0};
+        scalar().float_table(args);
+        for (size_t m = 0; m < M; m++) {
+            double sum = 0;
+            for (size_t i = offsets[m]; i < offsets[m + 1]; i++) {
+                sum += double(query[i]) * codebook[i * 16 + 5];
+            }
+            ASSERT_NEAR(expected[m * 16 + 5], sum, 1e-5);
+        }
+        float scales[] = {255 / (args.max_span + 1e-9f), 1000, 0, 3.5e9f};
+        for (const Kernels* level : all_levels()) {
+            Guarded<float> table(M * 16, 64);
+            TableArgs other = args;
+            other.table = table.data();
+            other.max_span = other.sum_min = -1;
+            level->float_table(other);
+            ASSERT_TRUE(table.same_bits(expected)) << level->name;
+            ASSERT_EQ(args.max_span, other.max_span) << level->name;
+            ASSERT_EQ(args.sum_min, other.sum_min) << level->name;
+            for (float scale : scales) {
+                Guarded<uint8_t> bytes(16 * 4 * ((M + 3) / 4), 64);
+                Guarded<uint8_t> expected_bytes(16 * 4 * ((M + 3) / 4), 64);
+                bytes.fill([] { return 77; });
+                scalar().quantize_table(
+                        {expected.data(), M, scale, expected_bytes.data()});
+                level->quantize_table(
+                        {expected.data(), M, scale, bytes.data()});
+                ASSERT_TRUE(bytes.same_bits(expected_bytes))
+                        << level->name << " scale " << scale << " M " << M;
+            }
+        }
+    }
+}
+
+TEST(Tables, RoundsHalvesToEven) {
+    Guarded<float> table(16, 64);
+    for (size_t j = 0; j < 16; j++) {
+        table[j] = j + 0.5f - 1; // the smallest, -0.5, becomes 0
+    }
+    table[0] = -1;
+    for (const Kernels* level : all_levels()) {
+        Guarded<uint8_t> bytes(64, 64);
+        level->quantize_table({table.data(), 1, 1.f, bytes.data()});
+        for (size_t j = 1; j < 16; j++) {
+            EXPECT_EQ(bytes[j], (j + 1) / 2 * 2) << level->name << " " << j;
+        }
+        EXPECT_EQ(bytes[16], 0);
+        EXPECT_EQ(bytes[63], 0);
+    }
+}
+
+// ---------------------------------------------------------------------- rows
+
+TEST(ByteRows, EveryShape) {
+    for (size_t d : dimensions()) {
+        for (size_t n : {0, 1, 2, 3, 4, 5, 7, 8, 13, 21}) {
+            bool extreme = random_below(4) == 0;
+            Guarded<int8_t> high(d);
+            Guarded<int8_t> low(d);
+            high.fill([&] {
+                return extreme ? 127 : int(random_below(255)) - 127;
+            });
+            low.fill(
+                    [&] { return extreme ? 63 : int(random_below(128)) - 64; });
+            std::vector<Guarded<int8_t>> rows;
+            std::vector<const int8_t*> pointers;
+            std::vector<int32_t> expected;
+            for (size_t r = 0; r < n; r++) {
+                rows.emplace_back(d, 1, random_below(3));
+                rows[r].fill([&] { return extreme ? -128 : int(rng() & 255); });
+                pointers.push_back(rows[r].data());
+                int64_t sum = 0;
+                for (size_t i = 0; i < d; i++) {
+                    sum += (128 * high[i] + low[i]) * rows[r][i];
+                }
+                ASSERT_EQ(sum, static_cast<int32_t>(sum));
+                expected.push_back(static_cast<int32_t>(sum));
+            }
+            for (const Kernels* level : all_levels()) {
+                Guarded<int32_t> out(n);
+                level->byte_rows_dot(
+                        {pointers.data(),
+                         n,
+                         d,
+                         high.data(),
+                         low.data(),
+                         out.data()});
+                for (size_t r = 0; r < n; r++) {
+                    ASSERT_EQ(out[r], expected[r])
+                            << level->name << " d " << d << " row " << r
+                            << " of " << n;
+                }
+            }
+        }
+    }
+}
+
+/// float to half precision, for values that need no rounding: multiples of
+/// 1/1024 in (-1, 1), and of 2^-24 (subnormals) when tiny
+uint16_t to_fp16(int numerator, bool tiny) {
+    uint16_t sign = numerator < 0 ? 0x8000 : 0;
+    int mantissa = std::abs(numerator);
+    if (tiny || mantissa == 0) {
+        return sign | mantissa; // exponent 0: mantissa * 2^-24
+    }
+    int exponent = 15 + 10 - 10;
+    for (; mantissa < 1024; mantissa *= 2) {
+        exponent--;
+    }
+    return sign | exponent << 10 | (mantissa & 1023);
+}
+
+enum class RowKind { kFp16, kBf16, kFloat, kL2 };
+
+class FloatRows : public testing::TestWithParam<RowKind> {};
+
+TEST_P(FloatRows, AgreeToRounding) {
+    const RowKind kind = GetParam();
+    const size_t bytes =
+            kind == RowKind::kFp16 || kind == RowKind::kBf16 ? 2 : 4;
+    auto kernel = [&](const Kernels& k) {
+        return kind == RowKind::kFp16   ? k.fp16_rows_dot
+               : kind == RowKind::kBf16 ? k.bf16_rows_dot
+               : kind == RowKind::kL2   ? k.float_rows_l2
+                                        : k.float_rows_dot;
+    };
+    for (size_t d : dimensions()) {
+        for (size_t n : {0, 1, 2, 3, 4, 5, 7, 8, 13, 21}) {
+            Guarded<float> query(d);
+            query.fill(random_float);
+            std::vector<Guarded<uint8_t>> rows;
+            std::vector<const void*> pointers;
+            std::vector<double> expected;
+            for (size_t r = 0; r < n; r++) {
+                rows.emplace_back(d * bytes, 1, random_below(3));
+                pointers.push_back(rows[r].data());
+                expected.push_back(0);
+                bool tiny = random_below(4) == 0;
+                for (size_t i = 0; i < d; i++) {
+                    int numerator = int(random_below(2047)) - 1023;
+                    float value = numerator / 1024.f;
+                    uint32_t bits;
+                    if (kind == RowKind::kFp16) {
+                        value = tiny ? numerator * 0x1p-24f : value;
+                        bits = to_fp16(numerator, tiny);
+                    } else {
+                        memcpy(&bits, &value, 4);
+                    }
+                    if (kind == RowKind::kBf16) {
+                        bits &= 0xffff0000u;
+                        memcpy(&value, &bits, 4);
+                        bits >>= 16;
+                    }
+                    memcpy(&rows[r][i * bytes], &bits, bytes);
+                    double difference = double(query[i]) - value;
+                    expected[r] += kind == RowKind::kL2
+                                           ? difference * difference
+                                           : double(query[i]) * value;
+                }
+            }
+            for (const Kernels* level : all_levels()) {
+                Guarded<float> out(n);
+                kernel (*level)(
+                        {pointers.data(), n, d, query.data(), out.data()});
+                for (size_t r = 0; r < n; r++) {
+                    ASSERT_NEAR(out[r], expected[r], 4e-6 * d)
+                            << level->name << " d " << d << " row " << r;
+                }
+            }
+        }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+        Kinds,
+        FloatRows,
+        testing::Values(
+                RowKind::kFp16,
+                RowKind::kBf16,
+                RowKind::kFloat,
+                RowKind::kL2));
+
+TEST(Fp16Rows, ReadsEveryFiniteValue) {
+    for (const Kernels* level : all_levels()) {
+        for (uint32_t bits = 0; bits < 0x10000; bits++) {
+            int exponent = bits >> 10 & 31;
+            if (exponent == 31) {
+                continue;
+            }
+            int mantissa = (bits & 1023) + (exponent == 0 ? 0 : 1024);
+            float value =
+                    std::ldexp(float(mantissa), std::max(exponent, 1) - 25);
+            uint16_t half = static_cast<uint16_t>(bits);
+            const void* row = &half;
+            float one = 1;
+            float out;
+            level->fp16_rows_dot({&row, 1, 1, &one, &out});
+            ASSERT_EQ(out, bits & 0x8000 ? -value : value) << level->name;
+        }
+    }
+}
+
+// -------------------------------------------------------------------- encode
+
+TEST(Encode, SameCodesAtEveryLevel) {
+    for (size_t M : {1, 2, 3, 7, 25, 64}) {
+        for (float eta : {1.f, 1.001f, 4.f, 300.f}) {
+            for (size_t rounds : {0, 1, 2, 10}) {
+                std::vector<uint32_t> offsets = random_offsets(M);
+                size_t D = offsets.back();
+                size_t n = 20;
+                Guarded<float> residuals(n * D);
+                Guarded<float> directions(n * D);
+                Guarded<float> codebook(D * 16, 64);
+                residuals.fill(random_float);
+                directions.fill([&] { return random_float() / std::sqrt(D); });
+                // few distinct values: ties must go to the smallest code
+                bool coarse = random_below(2);
+                codebook.fill([&] {
+                    float value = random_float();
+                    return coarse ? std::round(2 * value) / 2 : value;
+                });
+                auto run = [&](const Kernels& kernels) {
+                    Guarded<uint8_t> codes(n * M);
+                    Guarded<float> scratch(M * 32, 64);
+                    kernels.encode(
+                            {residuals.data(),
+                             eta == 1 ? nullptr : directions.data(),
+                             n,
+                             offsets.data(),
+                             M,
+                             codebook.data(),
+                             eta,
+                             rounds,
+                             scratch.data(),
+                             codes.data()});
+                    return codes;
+                };
+                auto loss = [&](const uint8_t* codes) {
+                    double total = 0;
+                    for (size_t i = 0; i < n; i++) {
+                        double parallel = 0;
+                        for (size_t m = 0; m < M; m++) {
+                            for (size_t k = offsets[m]; k < offsets[m + 1];
+                                 k++) {
+                                double e = residuals[i * D + k] -
+                                           codebook[k * 16 + codes[i * M + m]];
+                                total += e * e;
+                                parallel += e * directions[i * D + k];
+                            }
+                        }
+                        total += (eta - 1) * parallel * parallel;
+                    }
+                    return total;
+                };
+                Guarded<uint8_t> expected = run(scalar());
+                for (size_t i = 0; i < n * M; i++) {
+                    ASSERT_LT(expected[i], 16);
+                }
+                // no single code of vector 0 could be better
+                double best = loss(expected.data());
+                for (size_t m = 0; m < M && rounds == 10 && M < 20; m++) {
+                    uint8_t kept = expected[m];
+                    for (uint8_t j = 0; j < 16; j++) {
+                        expected[m] = j;
+                        ASSERT_GE(loss(expected.data()), best * (1 - 1e-5));
+                    }
+                    expected[m] = kept;
+                }
+                for (const Kernels* level : all_levels()) {
+                    Guarded<uint8_t> codes = run(*level);
+                    ASSERT_TRUE(codes.same_bits(expected))
+                            << level->name << " M " << M << " eta " << eta
+                            << " rounds " << rounds;
+                }
+            }
+        }
+    }
+}
+
+} // namespace
