@@ -227,6 +227,9 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
 #endif
     ) const override;
 
+    /// Distances to single rows by id; needs a direct map.
+    faiss::DistanceComputer* get_distance_computer() const override;
+
     // ---- codec: an entry is what the lists hold of a vector ----
 
     void encode_vectors(

@@ -1,20 +1,22 @@
 #include <faiss_ext/candidates.h>
 
 #include <algorithm>
-#include <functional>
 
 namespace faiss_ext {
 
 using kernels::kBlockSize;
 using kernels::kScanSlack;
+using kernels::kSelectSlack;
 
-void Candidates::reset(size_t keep) {
+void Candidates::reset(const kernels::Kernels& kernels, size_t keep) {
+    kernels_ = &kernels;
     keep_ = keep;
     // Room for as many again as are kept makes selection linear per key on
     // average; the floor lets a scan run some blocks between selections.
     capacity_ = keep + std::max(keep, 8 * kBlockSize);
     if (keys_.size() < capacity_ + kScanSlack) {
         keys_.resize(capacity_ + kScanSlack);
+        scratch_.resize(capacity_ + kSelectSlack);
     }
     count_ = 0;
     threshold_ = INT32_MIN;
@@ -36,29 +38,17 @@ void Candidates::take_back(const kernels::ScanQuery& query) {
 }
 
 void Candidates::select() {
-    if (count_ > keep_) {
-        std::nth_element(
-                keys_.begin(),
-                keys_.begin() + (keep_ - 1),
-                keys_.begin() + count_,
-                std::greater<uint64_t>());
+    if (count_ >= keep_) {
+        uint64_t smallest = kernels_->select_keys(
+                {keys_.data(), count_, keep_, scratch_.data()});
         count_ = keep_;
-    }
-    if (count_ == keep_) {
         // Equal scores may still win by their position: keep them.
-        threshold_ = key_score(*std::min_element(
-                keys_.begin(), keys_.begin() + count_));
+        threshold_ = key_score(smallest);
     }
 }
 
 void Candidates::finish() {
     select();
-}
-
-void Candidates::finish_sorted() {
-    select();
-    std::sort(
-            keys_.begin(), keys_.begin() + count_, std::greater<uint64_t>());
 }
 
 } // namespace faiss_ext

@@ -26,8 +26,9 @@ inline uint32_t key_position(uint64_t key) {
 
 class Candidates {
    public:
-    /// Starts over for a query that wants the `keep` >= 1 best.
-    void reset(size_t keep);
+    /// Starts over for a query that wants the `keep` >= 1 best. The kernels
+    /// are borrowed.
+    void reset(const kernels::Kernels& kernels, size_t keep);
 
     /// Lends the buffer to a scan: keys, count, capacity and threshold.
     void lend(kernels::ScanQuery& query);
@@ -37,8 +38,6 @@ class Candidates {
 
     /// Drops all but the `keep` best. Unordered.
     void finish();
-    /// The same, best first.
-    void finish_sorted();
 
     size_t size() const {
         return count_;
@@ -54,7 +53,9 @@ class Candidates {
    private:
     void select();
 
+    const kernels::Kernels* kernels_ = nullptr;
     std::vector<uint64_t> keys_;
+    std::vector<uint64_t> scratch_;
     size_t keep_ = 0;
     size_t capacity_ = 0;
     size_t count_ = 0;

@@ -18,8 +18,8 @@
  *
  * Why: one 64-byte row of a full block, two index masks and two VPERMB look up
  * 4 codes of 32 vectors in a 64-byte row of the table, and VPDPBUSD adds each
- * vector's 4 values at once (55 GB/s of codes on Zen 4 against 36 GB/s for
- * the usual layout with VPSHUFB and 16-bit adds, bench/kernels). The narrow
+ * vector's 4 values at once (44-52 GB/s of codes on Zen 4, bench/kernels; the
+ * usual layout with VPSHUFB and 16-bit adds reached 0.65 of that). The narrow
  * last block costs half a vector of padding on average, not half a block.
  * Codes M .. 4 ceil(M/4) - 1 and vectors beyond n are 0.
  */

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
-#include <limits>
 #include <vector>
 
 #include <faiss/impl/FaissAssert.h>
@@ -18,7 +17,7 @@ using kernels::kPanel;
 
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kInfinity = HUGE_VALF;
 /// rows per tile, and lists per call of the matrix kernel: rows, panels and
 /// products of d = 384 stay in a second-level cache of 1 MB
 constexpr size_t kTileRows = 128;

@@ -70,7 +70,12 @@ void QuerySearch::begin(
         list_scores_[list] = std::numeric_limits<float>::quiet_NaN();
     }
     lists_seen_.clear();
-    candidates_.reset(plan.scan_keep);
+    if (index.spilled_lists() != nullptr &&
+        list_scores_.size() < index.nlist) {
+        list_scores_.resize(
+                index.nlist, std::numeric_limits<float>::quiet_NaN());
+    }
+    candidates_.reset(kernels, plan.scan_keep);
 
     StageTimer timer(plan, stats.table_time);
     const float* rotated = query;

@@ -1,12 +1,14 @@
 /*
  * faiss::InvertedListScanner: one entry at a time, for callers that walk the
- * lists themselves. Distances are those that range_search() reports.
+ * lists themselves; faiss::DistanceComputer: the same by id. Distances are
+ * those that range_search() reports.
  */
 
 #include <algorithm>
 #include <cstring>
 
 #include <faiss/impl/AuxIndexStructures.h>
+#include <faiss/impl/DistanceComputer.h>
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
@@ -89,7 +91,47 @@ class Scanner : public faiss::InvertedListScanner {
     mutable std::vector<Row> rows_;
 };
 
+class DistanceById : public faiss::DistanceComputer {
+   public:
+    explicit DistanceById(const IndexIVFScaNN& index)
+            : index_(index), scanner_(index, false, nullptr) {}
+
+    void set_query(const float* query) override {
+        scanner_.set_query(query);
+    }
+
+    float operator()(int64_t id) override {
+        return distance(scanner_, id);
+    }
+
+    float symmetric_dis(int64_t i, int64_t j) override {
+        std::vector<float> row(index_.d);
+        index_.reconstruct(i, row.data());
+        Scanner scanner(index_, false, nullptr);
+        scanner.set_query(row.data());
+        return distance(scanner, j);
+    }
+
+   private:
+    float distance(Scanner& scanner, int64_t id) const {
+        int64_t place = index_.direct_map.get(id);
+        int64_t list = faiss::lo_listno(place);
+        faiss::InvertedLists::ScopedCodes entry(
+                index_.invlists, list, faiss::lo_offset(place));
+        scanner.set_list(list, 0);
+        return scanner.distance_to_code(entry.get());
+    }
+
+    const IndexIVFScaNN& index_;
+    Scanner scanner_;
+};
+
 } // namespace
+
+faiss::DistanceComputer* IndexIVFScaNN::get_distance_computer() const {
+    check_trained();
+    return new DistanceById(*this);
+}
 
 faiss::InvertedListScanner* IndexIVFScaNN::get_InvertedListScanner(
         bool store_pairs,

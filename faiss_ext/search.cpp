@@ -64,6 +64,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 /// Few rows pass the filter: visits further lists until as many rows were
 /// scanned as the first stage keeps, so that none is missed for want of lists.
+/// A quantizer such as HNSW may order lists otherwise when asked for more of
+/// them, and never find some: each list is visited once, in the end all.
 void extend_probes(
         const SearchCall& call,
         const float* query,
@@ -71,6 +73,10 @@ void extend_probes(
     size_t nlist = call.index.nlist;
     std::vector<int64_t> lists;
     std::vector<float> scores;
+    std::vector<bool> seen(nlist);
+    for (const Segment& segment : search.segments()) {
+        seen[segment.list] = true;
+    }
     size_t visited = call.plan.nprobe;
     while (search.passing() < call.plan.scan_keep && visited < nlist) {
         size_t wanted = std::min(nlist, 4 * visited);
@@ -83,11 +89,22 @@ void extend_probes(
                 lists.data(),
                 scores.data(),
                 call.plan.quantizer_params);
+        size_t fresh = 0;
+        for (size_t i = 0; i < wanted; i++) {
+            if (lists[i] >= 0 && !seen[lists[i]]) {
+                seen[lists[i]] = true;
+                lists[fresh] = lists[i];
+                scores[fresh++] = scores[i];
+            }
+        }
+        for (size_t l = 0; wanted == nlist && l < nlist; l++) {
+            if (!seen[l]) {
+                lists[fresh] = int64_t(l);
+                scores[fresh++] = call.index.centroid_score(query, l);
+            }
+        }
         size_t first = search.segments().size();
-        search.add_probes(
-                wanted - visited,
-                lists.data() + visited,
-                scores.data() + visited);
+        search.add_probes(fresh, lists.data(), scores.data());
         search.scan_all(first);
         visited = wanted;
     }
