@@ -1,0 +1,99 @@
+# Set-up shared by bench/demo and tests/run: Debian packages, a Python
+# environment, the Python package. Sourced by bash from the repository's root.
+#
+# Everything is made once, in build/: a second run only looks that it is there.
+
+jobs=$(nproc 2>/dev/null || echo 2)
+venv=build/venv
+logs=build/logs
+
+build_packages=(cmake g++ ninja-build libboost-dev libfaiss-dev libopenblas-dev
+    zlib1g-dev python3-dev python3-venv)
+test_packages=(libgtest-dev)
+cross_packages=(g++-aarch64-linux-gnu googletest qemu-user)
+
+build_requirements=("numpy>=1.24,<3" "pybind11>=2.13,<4" "scikit-build-core>=0.11,<2")
+test_requirements=("pytest>=7.4,<10" "matplotlib>=3.7,<4" "faiss-cpu>=1.8,<2")
+
+# say TEXT: a step begins
+say() {
+    if [ -t 1 ]; then printf '\033[1m== %s\033[0m\n' "$*"; else printf '== %s\n' "$*"; fi
+}
+
+# logged NAME COMMAND...: output into build/logs/NAME.log. A terminal sees how
+# far the compiler is; after a failure everybody sees the end of the log.
+logged() {
+    local log=$logs/$1.log start=$SECONDS status
+    shift
+    mkdir -p "$logs"
+    if [ -t 1 ]; then
+        "$@" 2>&1 | tee "$log" | awk '
+            match($0, /\[[0-9]+\/[0-9]+\]/) {
+                printf "\r   %s", substr($0, RSTART, RLENGTH); fflush() }
+            END { printf "\r\033[K" }'
+        status=${PIPESTATUS[0]}
+    else
+        "$@" >"$log" 2>&1
+        status=$?
+    fi
+    if [ "$status" != 0 ]; then
+        grep -nE 'error|FAILED' "$log" | head -n 20
+        tail -n 40 "$log"
+        echo "failed: $* (all of its output: $log)"
+        return "$status"
+    fi
+    echo "   done in $((SECONDS - start)) s"
+}
+
+# need_packages NAME...: installs the Debian packages that are missing.
+need_packages() {
+    local missing=() name as_root=()
+    if ! command -v dpkg-query >/dev/null; then
+        echo "This is no Debian: make sure that you have what it calls $*"
+        return 0
+    fi
+    for name in "$@"; do
+        [ "$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || missing+=("$name")
+    done
+    [ ${#missing[@]} != 0 ] || return 0
+    if [ "$(id -u)" != 0 ]; then
+        as_root=(sudo)
+        [ -t 0 ] || as_root+=(-n)
+        if ! command -v sudo >/dev/null; then
+            echo "Missing packages; please have installed: apt-get install ${missing[*]}"
+            return 1
+        fi
+    fi
+    say "installing ${missing[*]}"
+    logged apt-update "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=120 update &&
+        logged apt-install "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+            apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "${missing[@]}"
+}
+
+# need_python REQUIREMENT...: the environment build/venv, with these in it.
+need_python() {
+    local name missing=()
+    if ! "$venv/bin/python" -c '' 2>/dev/null; then
+        say "making the Python environment $venv"
+        logged venv "${PYTHON:-python3}" -m venv --clear "$venv" || return 1
+    fi
+    touch "$venv/requirements"
+    for name in "$@"; do
+        grep -qxF "$name" "$venv/requirements" || missing+=("$name")
+    done
+    [ ${#missing[@]} != 0 ] || return 0
+    say "Python packages: ${missing[*]}"
+    logged pip "$venv/bin/pip" install --disable-pip-version-check "${missing[@]}" &&
+        printf '%s\n' "${missing[@]}" >>"$venv/requirements"
+}
+
+# install_package: the wheel of this tree, built and put into build/venv. The
+# compiler only does what changed since the last time.
+install_package() {
+    say "building and installing the Python package ($jobs jobs; the first time takes minutes)"
+    rm -rf build/dist
+    CMAKE_BUILD_PARALLEL_LEVEL=$jobs logged wheel "$venv/bin/pip" wheel -v --disable-pip-version-check \
+        --no-build-isolation --no-deps --wheel-dir build/dist . &&
+        logged wheel-install "$venv/bin/pip" install --disable-pip-version-check \
+            --no-index --no-deps --force-reinstall build/dist/*.whl
+}
