@@ -200,9 +200,15 @@ void IndexIVFScaNN::set_trained(ScaNNTrained trained) {
     is_trained = true;
 }
 
+/// The quantizer, if the partition can read its centroids in place and stand
+/// in for it.
+const faiss::IndexFlat* IndexIVFScaNN::flat_quantizer() const {
+    auto flat = dynamic_cast<const faiss::IndexFlat*>(quantizer);
+    return flat != nullptr && flat->metric_type == metric_type ? flat
+                                                               : nullptr;
+}
+
 void IndexIVFScaNN::rebuild_partition() {
-    std::vector<float> centroids(nlist * d);
-    quantizer->reconstruct_n(0, nlist, centroids.data());
     std::vector<float> bonus;
     if (metric_type == faiss::METRIC_INNER_PRODUCT &&
         !trained_.list_spread.empty()) {
@@ -212,14 +218,20 @@ void IndexIVFScaNN::rebuild_partition() {
                     trained_.score_term.query_norm);
         }
     }
+    const faiss::IndexFlat* flat = flat_quantizer();
+    std::vector<float> centroids;
+    if (flat == nullptr) {
+        centroids.resize(nlist * d);
+        quantizer->reconstruct_n(0, nlist, centroids.data());
+    }
     partition_ = Partition(
             nlist,
             d,
-            centroids.data(),
+            flat != nullptr ? flat->get_xb() : centroids.data(),
             metric_type,
-            bonus.empty() ? nullptr : bonus.data());
-    auto flat = dynamic_cast<const faiss::IndexFlat*>(quantizer);
-    quantizer_is_flat_ = flat != nullptr && flat->metric_type == metric_type;
+            bonus.empty() ? nullptr : bonus.data(),
+            flat != nullptr);
+    quantizer_is_flat_ = flat != nullptr;
 }
 
 float IndexIVFScaNN::effective_eta(float typical_norm) const {
@@ -439,10 +451,13 @@ size_t IndexIVFScaNN::estimate_memory(size_t n) const {
         total += ScaNNLists::estimate_memory(
                 spilled_->layout(), lists_wanted, n);
     }
-    size_t rotation = options.rotation == RotationKind::None ? 0 : 2 * d * d;
+    size_t rotation = options.rotation == RotationKind::None ? 0 : d * d;
     size_t codebook = d * kernels::kCodewords;
-    total += (rotation + codebook + lists_wanted * d) * sizeof(float);
-    return total + Partition::estimate_memory(lists_wanted, d);
+    total += Rotation::kCopies * rotation * sizeof(float);
+    total += (codebook + lists_wanted * (d + 1)) * sizeof(float);
+    return total +
+            Partition::estimate_memory(
+                    lists_wanted, d, flat_quantizer() != nullptr);
 }
 
 size_t IndexIVFScaNN::memory_usage() const {
@@ -450,7 +465,8 @@ size_t IndexIVFScaNN::memory_usage() const {
     if (spilled_ != nullptr) {
         total += spilled_->memory_usage();
     }
-    total += 2 * rotation().matrix().size() * sizeof(float);
+    total += Rotation::kCopies * rotation().matrix().size() * sizeof(float);
+    total += trained_.list_spread.size() * sizeof(float);
     total += pq().codebook().size() * sizeof(float);
     total += size_t(quantizer->ntotal) * d * sizeof(float);
     total += direct_map.array.capacity() * sizeof(idx_t);

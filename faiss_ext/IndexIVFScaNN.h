@@ -25,6 +25,10 @@
 #include <faiss_ext/score_aware_loss.h>
 #include <faiss_ext/score_aware_pq.h>
 
+namespace faiss {
+struct IndexFlat;
+}
+
 namespace faiss_ext {
 
 /** What is decided before training. */
@@ -353,6 +357,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     ScaNNTrained train_codes(idx_t n, const float* x) const;
     void replace_lists();
     void rebuild_partition();
+    const faiss::IndexFlat* flat_quantizer() const;
     void store(
             idx_t n,
             const idx_t* ids,

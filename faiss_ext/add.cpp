@@ -240,14 +240,26 @@ void IndexIVFScaNN::add_sa_codes(
         const idx_t* ids) {
     check_trained();
     if (spilled_ != nullptr) {
-        // A copy needs the vector; it goes the way of every other row.
+        // A copy needs the vector, so the decoded one goes the way of every
+        // other row; what is stored of it is then put right.
         std::vector<float> x(n * d);
         std::vector<idx_t> assign(n);
         sa_decode(n, codes, x.data());
         for (idx_t i = 0; i < n; i++) {
             assign[i] = decode_listno(codes + i * sa_code_size());
         }
+        std::vector<size_t> next = list_sizes(lists());
         add_core(n, x.data(), ids, assign.data());
+        for (idx_t i = 0; i < n; i++) {
+            size_t at = next[assign[i]]++;
+            idx_t id = lists().get_single_id(assign[i], at);
+            mutable_lists().update_entries(
+                    assign[i],
+                    at,
+                    1,
+                    &id,
+                    codes + i * sa_code_size() + coarse_code_size());
+        }
         return;
     }
     size_t stride = sa_code_size();

@@ -1,10 +1,13 @@
 #include <faiss_ext/clone.h>
 
+#include <faiss/IndexFlat.h>
 #include <faiss/IndexIDMap.h>
 #include <faiss/IndexPreTransform.h>
 #include <faiss/VectorTransform.h>
 #include <faiss/clone_index.h>
 #include <faiss/impl/FaissAssert.h>
+#include <faiss/impl/io.h>
+#include <faiss/index_io.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/index_factory.h>
@@ -119,9 +122,19 @@ void copy_settings(const IndexIVFScaNN& from, IndexIVFScaNN& to) {
     to.cp = from.cp;
 }
 
+std::unique_ptr<faiss::Index> clone_quantizer(const faiss::Index& quantizer) {
+    if (auto flat = dynamic_cast<const faiss::IndexFlat*>(&quantizer)) {
+        return std::unique_ptr<faiss::Index>(faiss::clone_index(flat));
+    }
+    faiss::VectorIOWriter writer;
+    faiss::write_index(&quantizer, &writer);
+    faiss::VectorIOReader reader;
+    reader.data = std::move(writer.data);
+    return std::unique_ptr<faiss::Index>(faiss::read_index(&reader));
+}
+
 std::unique_ptr<IndexIVFScaNN> clone_scann(const IndexIVFScaNN& index) {
-    std::unique_ptr<faiss::Index> quantizer(
-            TransformCloner().clone_Index(index.quantizer));
+    std::unique_ptr<faiss::Index> quantizer = clone_quantizer(*index.quantizer);
     auto copy = std::make_unique<IndexIVFScaNN>(
             quantizer.get(),
             index.d,

@@ -35,6 +35,11 @@ std::unique_ptr<faiss::Index> copy_wrappers(
         std::unique_ptr<faiss::Index> leaf,
         bool reverse_map);
 
+/** A quantizer of any kind that Faiss can save. Saved and read again, not
+ * cloned, unless it is flat: 1.7.3's clone of an IndexHNSWFlat is a plain
+ * IndexHNSW, which it then cannot write. */
+std::unique_ptr<faiss::Index> clone_quantizer(const faiss::Index& quantizer);
+
 /// The leaf alone, with its quantizer.
 std::unique_ptr<IndexIVFScaNN> clone_scann(const IndexIVFScaNN& index);
 

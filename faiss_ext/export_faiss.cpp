@@ -8,10 +8,13 @@
 #include <faiss/IndexPreTransform.h>
 #include <faiss/IndexRefine.h>
 #include <faiss/VectorTransform.h>
-#include <faiss/clone_index.h>
 #include <faiss/impl/FaissAssert.h>
-#include <faiss/impl/pq4_fast_scan.h>
 #include <faiss/invlists/BlockInvertedLists.h>
+#if __has_include(<faiss/impl/fast_scan/fast_scan.h>)
+#include <faiss/impl/fast_scan/fast_scan.h> // its place since 1.14
+#else
+#include <faiss/impl/pq4_fast_scan.h>
+#endif
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/clone.h>
@@ -89,8 +92,7 @@ struct CodeSpace {
 std::unique_ptr<faiss::Index> export_quantizer(const CodeSpace& space) {
     const IndexIVFScaNN& index = space.index;
     if (space.is_plain()) {
-        return std::unique_ptr<faiss::Index>(
-                faiss::clone_index(index.quantizer));
+        return clone_quantizer(*index.quantizer);
     }
     std::vector<float> centroids(index.nlist * index.d);
     index.quantizer->reconstruct_n(0, index.nlist, centroids.data());

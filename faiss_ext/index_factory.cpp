@@ -176,6 +176,13 @@ void Parser::parse_option(const Token& option) {
     } else if (name == "threshold") {
         o.threshold = real(
                 value, std::numeric_limits<float>::lowest(), "finite numbers");
+    } else if (name == "eta_formula") {
+        if (value.text != "exact" && value.text != "limit") {
+            fail(value.position,
+                 quoted(value.text) + " (allowed: exact, limit)");
+        }
+        o.eta_formula =
+                value.text == "exact" ? EtaFormula::Exact : EtaFormula::Limit;
     } else if (name == "soar_lambda") {
         o.soar_lambda = real(value, 0, ">= 0");
     } else if (name == "rotation") {
@@ -200,7 +207,7 @@ void Parser::parse_option(const Token& option) {
     } else {
         fail(option.position,
              "unknown option " + quoted(name) +
-                     " (known: sub_dim, eta, threshold, soar_lambda, "
+                     " (known: sub_dim, eta, threshold, eta_formula, soar_lambda, "
                      "rotation, normalize, score_aware_centroids, seed)");
     }
     options_seen_.push_back(name);

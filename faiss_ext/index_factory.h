@@ -6,8 +6,8 @@
  * "ScaNN" alone and "IVF,ScaNN" choose the number of lists when trained.
  * <M>x4: number of 4-bit codes; d / M dimensions each (default: 2 each).
  * SQ8, SQfp16, SQbf16: refine codes; RFlat: raw rows (with_raw_data).
- * Options: sub_dim, eta, threshold, soar_lambda, rotation (none, pca,
- * balanced, random), normalize (0, 1), score_aware_centroids (0, 1), seed.
+ * Options: sub_dim, eta, threshold, eta_formula (exact, limit), soar_lambda,
+ * rotation (none, pca, balanced, random), normalize (0, 1), score_aware_centroids (0, 1), seed.
  * "SCANN" and "ScaNN" are the same; everything else is Faiss' own parser's.
  */
 

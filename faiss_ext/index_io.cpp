@@ -352,7 +352,7 @@ faiss::Index* read_mapped(const std::string& path) {
 faiss::Index* read_copied(const std::string& path) {
     faiss::FileIOReader file(path.c_str());
     struct stat status;
-    if (fstat(file.fileno(), &status) != 0) {
+    if (stat(path.c_str(), &status) != 0) {
         fail("cannot read the index file", path);
     }
     FAISS_THROW_IF_NOT_FMT(

@@ -31,8 +31,9 @@ FAISS_EXT_API void write_index(
 enum class ReadMode {
     Copy, ///< into memory, all checksums verified
     /// mapped: opening takes milliseconds, pages are read when searched;
-    /// header sections are verified, lists only structurally. Changing the
-    /// index copies the lists touched; the file is never written
+    /// header sections are verified, lists only structurally (what stands in
+    /// them is trusted). Changing the index copies the lists touched; the
+    /// file is never written
     Mmap,
 };
 
@@ -51,7 +52,8 @@ FAISS_EXT_API faiss::Index* clone_index(const faiss::Index* index);
  * LinearTransform if the index rotates. faiss-cpu reads the result of
  * faiss::write_index without this library. Spilled copies and terms are
  * dropped. Owned by the caller.
- * @throws faiss::FaissException if the block widths are not uniform */
+ * @throws faiss::FaissException if the block widths are not uniform (a last
+ *         block that is shorter is filled up with zeros) */
 FAISS_EXT_API faiss::Index* export_to_faiss(const faiss::Index* index);
 
 } // namespace faiss_ext

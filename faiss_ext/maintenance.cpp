@@ -57,9 +57,16 @@ void IndexIVFScaNN::remove_places(
                 direct_map.hashtable.erase(entry);
             }
         }
+        // An entry that fills a hole near the end may move on from there:
+        // what counts is where it was at first.
+        std::unordered_map<size_t, size_t> first_place;
         mutable_lists().remove(l, offsets[l], [&](size_t from, size_t to) {
             if (spilled_ != nullptr) {
-                now[lo_build(l, from)] = lo_build(l, to);
+                auto before = first_place.find(from);
+                size_t first =
+                        before == first_place.end() ? from : before->second;
+                first_place[to] = first;
+                now[lo_build(l, first)] = lo_build(l, to);
             }
             if (hashed) {
                 direct_map.hashtable[list.ids[to]] = lo_build(l, to);

@@ -222,7 +222,8 @@ Partition::Partition(
         size_t d,
         const float* centroids,
         faiss::MetricType metric,
-        const float* list_bonus)
+        const float* list_bonus,
+        bool borrow_centroids)
         : nlist_(nlist), d_(d), metric_(metric) {
     FAISS_THROW_IF_NOT_FMT(
             metric == faiss::METRIC_L2 || metric == faiss::METRIC_INNER_PRODUCT,
@@ -237,8 +238,10 @@ Partition::Partition(
         bonus_.resize(nlist);
         std::copy(list_bonus, list_bonus + nlist, bonus_.mutable_data());
     }
-    rows_.resize(nlist * d);
-    std::copy(centroids, centroids + nlist * d, rows_.mutable_data());
+    rows_ = AlignedBuffer<float>::borrow(centroids, nlist * d);
+    if (!borrow_centroids) {
+        rows_.mutable_data(); // copies
+    }
 
     std::vector<double> sum(d);
     for (size_t j = 0; j < nlist * d; j++) {
@@ -287,11 +290,14 @@ size_t Partition::memory_usage() const {
            bonus_.allocated_bytes() + mean_.allocated_bytes();
 }
 
-size_t Partition::estimate_memory(size_t nlist, size_t d) {
-    size_t padded = (nlist + kPanel - 1) / kPanel * kPanel;
-    size_t bytes_per_row = (d + 3) / 4 * 4;
-    return padded * (d * sizeof(float) + bytes_per_row + 3 * sizeof(float)) +
-           nlist * d * sizeof(float);
+size_t Partition::estimate_memory(
+        size_t nlist,
+        size_t d,
+        bool borrow_centroids) {
+    size_t padded = round_up(nlist, kPanel);
+    size_t floats = padded * (d + 3) + nlist + d +
+            (borrow_centroids ? 0 : nlist * d);
+    return padded * round_up(d, 4) + floats * sizeof(float);
 }
 
 float Partition::score(const float* query, int64_t list_no) const {

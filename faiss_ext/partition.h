@@ -26,6 +26,8 @@ class Partition {
     Partition() = default;
 
     /** @param centroids   size nlist * d, copied into panels and 8-bit codes
+     *  @param borrow_centroids  read `centroids` in place too, as long as this
+     *         lives, instead of copying them
      *  @param list_bonus  size nlist or nullptr: added to a list's rank, times
      *         the length of the query. For inner product, lists whose rows lie
      *         far from the centroid hold more near neighbours than <q, c> says
@@ -35,7 +37,8 @@ class Partition {
             size_t d,
             const float* centroids,
             faiss::MetricType metric,
-            const float* list_bonus = nullptr);
+            const float* list_bonus = nullptr,
+            bool borrow_centroids = false);
 
     size_t nlist() const {
         return nlist_;
@@ -45,7 +48,10 @@ class Partition {
     }
     size_t memory_usage() const;
     /// what memory_usage() will be
-    static size_t estimate_memory(size_t nlist, size_t d);
+    static size_t estimate_memory(
+            size_t nlist,
+            size_t d,
+            bool borrow_centroids);
 
     /// Exact similarity of one centroid, as probes() gives it.
     float score(const float* query, int64_t list_no) const;

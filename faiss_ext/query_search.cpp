@@ -229,6 +229,12 @@ void QuerySearch::locate_candidates() {
                     segment->lists->list(segment->list).primary[row.offset];
             row.list = uint32_t(faiss::lo_listno(primary));
             row.offset = uint32_t(faiss::lo_offset(primary));
+            // a mapped file is not read through when it is opened
+            FAISS_THROW_IF_NOT_FMT(
+                    row.list < index_->nlist &&
+                            row.offset < index_->lists().list(row.list).size(),
+                    "the spilled copies of list %u are damaged",
+                    segment->list);
             row.bias = list_score(row.list);
         }
         if (spilled) {

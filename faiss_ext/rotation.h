@@ -28,6 +28,9 @@ enum class RotationKind : uint8_t {
 
 class Rotation {
  public:
+    /// copies of the matrix held: rows, and panels for either direction
+    static constexpr size_t kCopies = 3;
+
     Rotation() = default;
 
     /** Computes the matrix.

@@ -1,0 +1,98 @@
+"""The examples in the docstrings run; signatures and stubs agree."""
+
+import ast
+import doctest
+import inspect
+import pathlib
+
+import numpy as np
+import pytest
+
+import faiss_ext as fx
+
+
+def documented():
+    yield "faiss_ext", fx.__doc__
+    for name in fx.__all__:
+        thing = getattr(fx, name)
+        if isinstance(thing, (int, str)):
+            continue
+        yield name, thing.__doc__
+        if inspect.isclass(thing):
+            for member in vars(thing):
+                if not member.startswith("_") and name != "DirectMap":
+                    yield f"{name}.{member}", getattr(thing, member).__doc__
+
+
+DOCS = dict(documented())
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_examples(name, tmp_path):
+    assert DOCS[name], f"{name} has no docstring"
+    parser = doctest.DocTestParser()
+    names = {"path": str(tmp_path / "example.scann")}
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE, verbose=False)
+    threads, level = fx.omp_get_max_threads(), fx.simd_level()
+    report = []
+    try:
+        for part in ("faiss_ext", name):
+            test = parser.get_doctest(DOCS[part], names, part, None, 0)
+            runner.run(test, out=report.append, clear_globs=False)
+            names = test.globs
+    finally:
+        fx.omp_set_num_threads(threads)
+        fx.set_simd_level(level)
+    assert runner.failures == 0, "".join(report)
+
+
+def stub():
+    source = pathlib.Path(fx.__file__).with_name("_faiss_ext.pyi").read_text()
+    return ast.parse(source)
+
+
+def parameters(function):
+    a = function.args
+    return [p.arg for p in a.posonlyargs + a.args + a.kwonlyargs]
+
+
+def test_stubs_agree_with_the_module():
+    from faiss_ext import _faiss_ext as native
+
+    names = set()
+    for node in stub().body:
+        if isinstance(node, ast.FunctionDef):
+            names.add(node.name)
+            assert list(inspect.signature(getattr(native, node.name)).parameters) == parameters(node)
+        elif isinstance(node, ast.AnnAssign):
+            names.add(node.target.id)
+        elif isinstance(node, ast.ClassDef):
+            names.add(node.name)
+            thing = getattr(native, node.name)
+            members = set()
+            for member in node.body:
+                name = member.name if isinstance(member, ast.FunctionDef) else member.target.id
+                members.add(name)
+                assert hasattr(thing, name), f"{node.name}.{name} is only in the stub"
+                if (
+                    isinstance(member, ast.FunctionDef)
+                    and not name.startswith("__")
+                    and not member.decorator_list
+                ):
+                    assert list(inspect.signature(getattr(thing, name)).parameters) == parameters(member)
+            public = {n for n in vars(thing) if not n.startswith("_")}
+            assert public <= members, f"missing in the stub: {public - members}"
+    public = {n for n in vars(native) if not n.startswith("_")}
+    assert public <= names, f"missing in the stub: {public - names}"
+    assert set(fx.__all__) - {"progress_bar"} <= names
+
+
+def test_bound_signatures():
+    index = fx.index_factory(4, "IVF1,ScaNN")
+    assert list(inspect.signature(index.search).parameters)[:3] == ["q", "k", "nprobe"]
+
+
+def test_typed():
+    assert pathlib.Path(fx.__file__).with_name("py.typed").exists()
+    assert fx.__version__ and fx.FAISS_VERSION.count(".") == 2
+    assert isinstance(fx.simd_levels(), list) and np.isscalar(fx.METRIC_L2)

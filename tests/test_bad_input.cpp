@@ -1,0 +1,443 @@
+/* Bad input: an error that names the value and what is allowed, and an index
+ * that is as before. */
+
+#include <faiss_ext/IndexIVFScaNN.h>
+
+#include "index_fixtures.h"
+
+namespace {
+
+using namespace fixtures;
+
+constexpr size_t kD = 8;
+constexpr size_t kN = 300;
+constexpr size_t kLists = 10;
+constexpr size_t k = 5;
+
+/// The call throws, and its message has every word.
+template <class F>
+void expect_error(const std::vector<std::string>& words, F&& call) {
+    std::string message = message_of(call);
+    ASSERT_NE(message, "") << "nothing thrown";
+    for (const std::string& word : words) {
+        EXPECT_NE(message.find(word), std::string::npos)
+                << "'" << word << "' is missing in: " << message;
+    }
+}
+
+class BadInputTest : public testing::Test {
+ protected:
+    Hits find(
+            const IndexIVFScaNN& index,
+            int64_t count = k,
+            const faiss::SearchParameters* params = nullptr) const {
+        Hits hits{std::vector<float>(2 * k), std::vector<int64_t>(2 * k)};
+        index.search(
+                2,
+                queries_.data(),
+                count,
+                hits.distances.data(),
+                hits.labels.data(),
+                params);
+        return hits;
+    }
+    std::unique_ptr<IndexIVFScaNN> index_of(Tier tier) const {
+        return filled({kIP, tier}, rows_, kD, kLists);
+    }
+    void expect_options_error(
+            const std::vector<std::string>& words,
+            const ScaNNOptions& options,
+            faiss::MetricType metric = kIP) const {
+        expect_error(words, [&] {
+            IndexIVFScaNN index(kD, kLists, metric, options);
+        });
+    }
+
+    const std::vector<float> rows_ = clustered_rows(kN, kD, 1);
+    const std::vector<float> queries_ = clustered_rows(2, kD, 2);
+};
+
+// ---- options ----
+
+TEST_F(BadInputTest, SubDim) {
+    for (size_t value : {0, 9, 100}) {
+        ScaNNOptions options;
+        options.sub_dim = value;
+        expect_options_error({std::to_string(value), "8"}, options);
+    }
+}
+
+TEST_F(BadInputTest, Eta) {
+    for (float value : {-1.0f, 0.5f}) {
+        ScaNNOptions options;
+        options.eta = value;
+        expect_options_error({value < 0 ? "-1" : "0.5", ">= 1"}, options);
+    }
+    for (float value : {NAN, INFINITY}) {
+        ScaNNOptions options;
+        options.eta = value;
+        expect_options_error({"eta", ">= 1"}, options);
+    }
+}
+
+TEST_F(BadInputTest, Threshold) {
+    ScaNNOptions options;
+    options.threshold = INFINITY;
+    expect_options_error({"inf", "finite"}, options);
+    options.threshold = 0.25f;
+    options.eta = 3;
+    expect_options_error({"0.25", "3", "one of"}, options);
+}
+
+TEST_F(BadInputTest, SoarLambda) {
+    for (float value : {-2.0f, NAN, INFINITY}) {
+        ScaNNOptions options;
+        options.soar_lambda = value;
+        expect_options_error({"soar_lambda", ">= 0"}, options);
+    }
+}
+
+TEST_F(BadInputTest, InnerProductOptionsWithL2) {
+    ScaNNOptions options;
+    options.normalize = true;
+    expect_options_error({"normalize", "METRIC_INNER_PRODUCT"}, options, kL2);
+    options.normalize = false;
+    options.score_aware_centroids = true;
+    expect_options_error(
+            {"score_aware_centroids", "METRIC_INNER_PRODUCT"}, options, kL2);
+}
+
+TEST_F(BadInputTest, MetricAndDimension) {
+    ScaNNOptions options;
+    expect_options_error(
+            {"METRIC_INNER_PRODUCT", "METRIC_L2"}, options, faiss::METRIC_L1);
+    for (size_t d : {size_t(0), size_t(65537)}) {
+        expect_error({std::to_string(d), "1..65536"}, [&] {
+            IndexIVFScaNN index(d, kLists);
+        });
+    }
+}
+
+TEST_F(BadInputTest, TrainingPointsPerCentroid) {
+    ScaNNOptions options;
+    options.max_points_per_centroid = 0;
+    expect_options_error({"max_points_per_centroid", ">= 1"}, options);
+}
+
+// ---- train ----
+
+TEST_F(BadInputTest, FewerRowsThanLists) {
+    IndexIVFScaNN index(kD, 500);
+    expect_error({"300", "500"}, [&] { index.train(kN, rows_.data()); });
+    EXPECT_FALSE(index.is_trained);
+    expect_error({"0", ">= 1"}, [&] { index.train(0, rows_.data()); });
+    EXPECT_FALSE(index.is_trained);
+}
+
+TEST_F(BadInputTest, AutomaticListsTakeAnyNumberOfRows) {
+    for (auto metric : {kIP, kL2}) {
+        for (size_t n : {1, 2, 3, 17, 40, 300}) {
+            IndexIVFScaNN index(
+                    kD, 0, metric, tier_options(Tier::Int8Raw, n % 2));
+            index.train(n, rows_.data());
+            index.add(n, rows_.data());
+            EXPECT_GE(index.nlist, 1u);
+            EXPECT_LE(index.nlist, n);
+            index.nprobe = index.nlist;
+            EXPECT_EQ(find(index, 1).labels[0] >= 0, true) << n;
+        }
+    }
+}
+
+TEST_F(BadInputTest, EqualRowsTrain) {
+    for (auto metric : {kIP, kL2}) {
+        for (float value : {0.0f, 1.0f}) {
+            std::vector<float> x(100 * kD, value);
+            auto index = filled({metric, Tier::Codes, 1}, x, kD, 4);
+            std::vector<int64_t> labels = find(*index).labels;
+            EXPECT_EQ(std::count(labels.begin(), labels.end(), -1), 0);
+        }
+    }
+}
+
+TEST_F(BadInputTest, OneDimensionTrains) {
+    for (auto metric : {kIP, kL2}) {
+        std::vector<float> x = clustered_rows(200, 1, 3);
+        IndexIVFScaNN index(1, 4, metric, tier_options(Tier::Raw));
+        index.train(200, x.data());
+        index.add(200, x.data());
+        SearchParametersScaNN params = exhaustive(index);
+        std::vector<float> query = {0.5f};
+        Hits hits = search(index, query, 3, &params);
+        Hits exact = exact_search(metric, 1, x, query, 3);
+        EXPECT_TRUE(hits == exact);
+    }
+}
+
+TEST_F(BadInputTest, HugeAndTinyValuesAreFoundOrRefused) {
+    for (float scale : {1e-15f, 1e-6f, 1e6f, 1e15f}) {
+        for (auto metric : {kIP, kL2}) {
+            std::vector<float> x = rows_;
+            for (float& value : x) {
+                value *= scale;
+            }
+            auto index = filled({metric, Tier::Raw}, x, kD, kLists);
+            Hits hits = search(*index, {x.begin(), x.begin() + kD}, 5);
+            EXPECT_EQ(std::count(hits.labels.begin(), hits.labels.end(), -1), 0)
+                    << scale;
+            if (metric == kL2) {
+                EXPECT_EQ(hits.labels[0], 0) << scale;
+            }
+        }
+    }
+}
+
+TEST_F(BadInputTest, NaNAndInfinityInTraining) {
+    for (float bad : {NAN, INFINITY, -INFINITY}) {
+        std::vector<float> x = rows_;
+        x[123 * kD + 4] = bad;
+        IndexIVFScaNN index(kD, kLists);
+        expect_error({"123", "finite"}, [&] { index.train(kN, x.data()); });
+        EXPECT_FALSE(index.is_trained);
+        index.train(kN, rows_.data());
+        EXPECT_TRUE(index.is_trained);
+    }
+}
+
+TEST_F(BadInputTest, ProgressThatThrowsInTrainingLeavesItUntrained) {
+    for (int fatal : {0, 3, 12}) {
+        IndexIVFScaNN index(kD, kLists);
+        int calls = 0;
+        index.progress = [&](const char*, size_t, size_t) {
+            if (calls++ == fatal) {
+                throw std::runtime_error("enough");
+            }
+        };
+        EXPECT_THROW(index.train(kN, rows_.data()), std::runtime_error);
+        EXPECT_FALSE(index.is_trained);
+        index.progress = nullptr;
+        index.train(kN, rows_.data());
+        index.add(kN, rows_.data());
+        IndexIVFScaNN fresh(kD, kLists);
+        fresh.train(kN, rows_.data());
+        fresh.add(kN, rows_.data());
+        EXPECT_TRUE(find(index) == find(fresh));
+    }
+}
+
+// ---- an index that is not ready ----
+
+TEST_F(BadInputTest, UntrainedIndexRefusesWork) {
+    IndexIVFScaNN index(kD, kLists);
+    std::vector<uint8_t> codes(10000);
+    std::vector<float> out(kN * kD);
+    int64_t ids[] = {0, 1};
+    faiss::RangeSearchResult result(2);
+    const float* x = rows_.data();
+    expect_error({"not trained"}, [&] { index.add(kN, x); });
+    expect_error({"not trained"}, [&] { index.add_with_ids(2, x, ids); });
+    expect_error({"not trained"}, [&] { index.add_core(2, x, ids, ids); });
+    expect_error({"not trained"}, [&] { find(index); });
+    expect_error(
+            {"not trained"}, [&] { index.range_search(2, x, 1, &result); });
+    expect_error({"not trained"}, [&] { index.update_vectors(1, ids, x); });
+    expect_error({"not trained"}, [&] { index.sa_encode(1, x, codes.data()); });
+    expect_error({"not trained"}, [&] {
+        index.sa_decode(1, codes.data(), out.data());
+    });
+    expect_error(
+            {"not trained"}, [&] { index.add_sa_codes(1, codes.data(), ids); });
+    expect_error(
+            {"not trained"}, [&] { delete index.get_InvertedListScanner(); });
+    EXPECT_EQ(index.ntotal, 0);
+}
+
+TEST_F(BadInputTest, EmptyIndexFindsNothing) {
+    for (Tier tier : {Tier::Codes, Tier::Int8, Tier::Raw, Tier::Int8Raw}) {
+        for (auto metric : {kIP, kL2}) {
+            auto index = trained({metric, tier}, rows_, kD, kLists);
+            Hits hits = find(*index);
+            for (size_t i = 0; i < 2 * k; i++) {
+                EXPECT_EQ(hits.labels[i], -1);
+                EXPECT_EQ(
+                        hits.distances[i],
+                        metric == kL2 ? kLargest : -kLargest);
+            }
+            faiss::RangeSearchResult result(2);
+            index->range_search(2, queries_.data(), 1, &result);
+            EXPECT_EQ(result.lims[2], 0u);
+            EXPECT_EQ(index->remove_ids(faiss::IDSelectorAll()), 0u);
+            index->reset();
+        }
+    }
+}
+
+TEST_F(BadInputTest, NoRowsAndNoQueriesAreNothingToDo) {
+    auto index = index_of(Tier::Raw);
+    index->add(0, nullptr);
+    index->search(0, nullptr, k, nullptr, nullptr);
+    index->update_vectors(0, nullptr, nullptr);
+    EXPECT_EQ(index->ntotal, int64_t(kN));
+}
+
+// ---- search ----
+
+TEST_F(BadInputTest, K) {
+    auto index = index_of(Tier::Raw);
+    for (int64_t value : {0, -1, -1000}) {
+        expect_error(
+                {std::to_string(value), ">= 1"}, [&] { find(*index, value); });
+    }
+}
+
+TEST_F(BadInputTest, Nprobe) {
+    auto index = index_of(Tier::Raw);
+    faiss::RangeSearchResult result(2);
+    for (size_t value : {0, 11, 1000}) {
+        index->nprobe = value;
+        expect_error({std::to_string(value), "10"}, [&] { find(*index); });
+        expect_error({std::to_string(value), "10"}, [&] {
+            index->range_search(2, queries_.data(), 1, &result);
+        });
+    }
+    index->nprobe = 1;
+    faiss::SearchParametersIVF params;
+    params.nprobe = 11;
+    expect_error({"11", "10"}, [&] { find(*index, k, &params); });
+}
+
+TEST_F(BadInputTest, ReorderKAndRefineKBelowK) {
+    auto index = index_of(Tier::Int8Raw);
+    SearchParametersScaNN params;
+    params.reorder_k = 4;
+    expect_error({"reorder_k", "4", "5"}, [&] { find(*index, k, &params); });
+    params.reorder_k = 0;
+    params.refine_k = 3;
+    expect_error({"refine_k", "3", "5"}, [&] { find(*index, k, &params); });
+    index->reorder_k = 2;
+    expect_error({"reorder_k", "2", "5"}, [&] { find(*index); });
+    index->reorder_k = 0;
+    index->refine_k = 1;
+    expect_error({"refine_k", "1", "5"}, [&] { find(*index); });
+}
+
+TEST_F(BadInputTest, HugeReorderKAndKAreNoProblem) {
+    auto index = index_of(Tier::Int8Raw);
+    SearchParametersScaNN params;
+    params.reorder_k = params.refine_k = size_t(-1) / 2;
+    EXPECT_TRUE(find(*index, k, &params) == find(*index, k));
+}
+
+TEST_F(BadInputTest, NaNAndInfinityInQueries) {
+    auto index = index_of(Tier::Raw);
+    faiss::RangeSearchResult result(2);
+    int64_t lists[] = {0, 1};
+    float scores[] = {1, 1};
+    index->nprobe = 1;
+    for (float bad : {NAN, INFINITY, -INFINITY}) {
+        std::vector<float> x = queries_, distances(2 * k);
+        std::vector<int64_t> labels(2 * k);
+        x[kD + 2] = bad;
+        expect_error({"query 1", "finite"}, [&] {
+            index->search(2, x.data(), k, distances.data(), labels.data());
+        });
+        expect_error({"query 1", "finite"}, [&] {
+            index->range_search(2, x.data(), 1, &result);
+        });
+        expect_error({"query 1", "finite"}, [&] {
+            index->search_preassigned(
+                    2,
+                    x.data(),
+                    k,
+                    lists,
+                    scores,
+                    distances.data(),
+                    labels.data(),
+                    false);
+        });
+    }
+}
+
+TEST_F(BadInputTest, PreassignedListsOutOfRange) {
+    auto index = index_of(Tier::Raw);
+    faiss::RangeSearchResult result(2);
+    index->nprobe = 1;
+    int64_t lists[] = {3, 10};
+    float scores[] = {1, 1};
+    std::vector<float> distances(2 * k);
+    std::vector<int64_t> labels(2 * k);
+    expect_error({"10", "nlist"}, [&] {
+        index->search_preassigned(
+                2,
+                queries_.data(),
+                k,
+                lists,
+                scores,
+                distances.data(),
+                labels.data(),
+                false);
+    });
+    expect_error({"10", "nlist"}, [&] {
+        index->range_search_preassigned(
+                2, queries_.data(), 1, lists, scores, &result);
+    });
+}
+
+// ---- rows ----
+
+TEST_F(BadInputTest, NaNAndInfinityInRows) {
+    auto index = index_of(Tier::Raw);
+    Hits before = find(*index);
+    for (float bad : {NAN, INFINITY, -INFINITY}) {
+        std::vector<float> x = rows_;
+        x[77 * kD] = bad;
+        std::vector<uint8_t> codes(kN * index->sa_code_size());
+        std::vector<int64_t> lists(kN);
+        expect_error({"row 77", "finite"}, [&] { index->add(kN, x.data()); });
+        expect_error({"row 77", "finite"}, [&] {
+            index->add_core(kN, x.data(), nullptr, lists.data());
+        });
+        expect_error({"row 77", "finite"}, [&] {
+            index->sa_encode(kN, x.data(), codes.data());
+        });
+        EXPECT_EQ(index->ntotal, int64_t(kN));
+        EXPECT_TRUE(find(*index) == before);
+    }
+}
+
+TEST_F(BadInputTest, ZeroVectorsHaveNoAngle) {
+    ScaNNOptions options = tier_options(Tier::Raw);
+    options.normalize = true;
+    IndexIVFScaNN index(kD, kLists, kIP, options);
+    std::vector<float> x = rows_;
+    std::fill_n(x.begin() + 9 * kD, kD, 0.0f);
+    expect_error({"row 9", "zero"}, [&] { index.train(kN, x.data()); });
+    index.train(kN, rows_.data());
+    expect_error({"row 9", "zero"}, [&] { index.add(kN, x.data()); });
+    index.add(kN, rows_.data());
+    index.nprobe = kLists;
+    expect_error({"query 0", "zero"}, [&] {
+        search(index, std::vector<float>(kD), k);
+    });
+    EXPECT_EQ(index.ntotal, int64_t(kN));
+}
+
+TEST_F(BadInputTest, UnknownIds) {
+    auto index = index_of(Tier::Raw);
+    std::vector<float> row(kD);
+    EXPECT_ANY_THROW(index->reconstruct(5, row.data())); // no map
+    index->make_direct_map();
+    for (int64_t id : {int64_t(-1), int64_t(kN), int64_t(1) << 40}) {
+        EXPECT_ANY_THROW(index->reconstruct(id, row.data())) << id;
+        expect_error({std::to_string(id)}, [&] {
+            index->update_vectors(1, &id, rows_.data());
+        });
+    }
+    EXPECT_ANY_THROW(index->reconstruct_from_offset(0, 9999, row.data()));
+    EXPECT_ANY_THROW(index->reconstruct_from_offset(99, 0, row.data()));
+    faiss::IDSelectorRange unknown(kN, kN + 10);
+    EXPECT_EQ(index->remove_ids(unknown), 0u);
+    EXPECT_EQ(index->ntotal, int64_t(kN));
+}
+
+} // namespace

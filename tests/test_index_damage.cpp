@@ -1,0 +1,361 @@
+/* Files that are wrong: every byte of the header flipped, random bytes
+ * elsewhere, cut at every place, changed behind a right checksum, newer. And
+ * golden files, which must open for ever. */
+
+#include <cstring>
+#include <map>
+
+#include <zlib.h>
+
+#include "index_cases.h"
+
+using namespace cases;
+using faiss_ext::ReadMode;
+
+namespace {
+
+constexpr size_t kHeaderBytes = 32, kEntryBytes = 40;
+
+struct Place {
+    size_t entry; ///< of the table
+    uint64_t offset, size;
+};
+
+template <class T>
+T value_at(const std::string& bytes, size_t at) {
+    T value;
+    std::memcpy(&value, bytes.data() + at, sizeof(T));
+    return value;
+}
+
+template <class T>
+void set_at(std::string& bytes, size_t at, T value) {
+    std::memcpy(bytes.data() + at, &value, sizeof(T));
+}
+
+std::map<std::string, Place> sections_of(const std::string& bytes) {
+    std::map<std::string, Place> places;
+    auto n = value_at<uint32_t>(bytes, 12);
+    for (size_t i = 0; i < n; i++) {
+        size_t entry = kHeaderBytes + i * kEntryBytes;
+        places[std::string(bytes.data() + entry)] = {
+                entry,
+                value_at<uint64_t>(bytes, entry + 16),
+                value_at<uint64_t>(bytes, entry + 24)};
+    }
+    return places;
+}
+
+/// Makes all checksums right again.
+void seal(std::string& bytes) {
+    for (const auto& [name, place] : sections_of(bytes)) {
+        auto data = reinterpret_cast<const Bytef*>(bytes.data());
+        set_at<uint32_t>(
+                bytes,
+                place.entry + 32,
+                crc32_z(0, data + place.offset, place.size));
+    }
+    size_t n = kHeaderBytes + value_at<uint32_t>(bytes, 12) * kEntryBytes;
+    set_at<uint32_t>(bytes, 24, 0);
+    auto data = reinterpret_cast<const Bytef*>(bytes.data());
+    set_at<uint32_t>(bytes, 24, crc32_z(0, data, n));
+}
+
+/// Opens the bytes as a file; searches, if that succeeds.
+std::string
+open(const Directory& directory, const std::string& bytes, ReadMode mode) {
+    std::string path = directory.file("damaged.scann");
+    write_bytes(path, bytes);
+    return message_of([&] {
+        IndexPtr index(faiss_ext::read_index(path, mode));
+        if (index->is_trained && index->d < 100) {
+            search(*index, 3);
+        }
+    });
+}
+
+std::string open_stream(const std::string& bytes) {
+    return message_of([&] {
+        faiss::VectorIOReader reader;
+        reader.data.assign(bytes.begin(), bytes.end());
+        IndexPtr index(faiss_ext::read_index(&reader));
+    });
+}
+
+/// A file with every section, as small as may be.
+std::string small_file(const Directory& directory) {
+    Case c{"IDMap2,IVF4,ScaNN(soar_lambda=1),SQ8,RFlat",
+           faiss::METRIC_L2,
+           faiss::DirectMap::Hashtable};
+    IndexPtr index = build(c, 60, 5);
+    faiss_ext::find_scann(index.get())->nprobe = 3;
+    std::string path = directory.file("small.scann");
+    faiss_ext::write_index(index.get(), path);
+    return read_bytes(path);
+}
+
+class IndexDamage : public testing::Test {
+ protected:
+    Directory directory{true};
+    std::string bytes = small_file(directory);
+    std::map<std::string, Place> places = sections_of(bytes);
+
+    std::string open_with(
+            const std::string& section,
+            size_t at,
+            uint64_t value,
+            ReadMode mode = ReadMode::Copy) {
+        std::string changed = bytes;
+        set_at(changed, places.at(section).offset + at, value);
+        seal(changed);
+        return open(directory, changed, mode);
+    }
+};
+
+TEST_F(IndexDamage, UndamagedFileOpens) {
+    EXPECT_EQ(open(directory, bytes, ReadMode::Copy), "");
+    EXPECT_EQ(open(directory, bytes, ReadMode::Mmap), "");
+    EXPECT_EQ(open_stream(bytes), "");
+    std::string sealed = bytes;
+    seal(sealed);
+    EXPECT_TRUE(sealed == bytes);
+    for (const auto& [name, place] : places) {
+        EXPECT_EQ(place.offset % 64, 0) << name;
+    }
+}
+
+TEST_F(IndexDamage, EveryFlippedByteIsNoticed) {
+    std::mt19937 random(1);
+    uint64_t data = places.at("codes").offset;
+    // all bytes of the header and what follows it, random ones of the lists
+    for (size_t i = 0; i < bytes.size(); i += i < data ? 1 : 1 + random() % 9) {
+        std::string changed = bytes;
+        changed[i] ^= char(1 + random() % 255);
+        ASSERT_NE(open(directory, changed, ReadMode::Copy), "") << i;
+        ASSERT_NE(open_stream(changed), "") << i;
+        // Of a mapped file's lists only the structure is looked at. What is
+        // in them may be wrong, which is seen in wrong answers or a refused
+        // search, not in a crash.
+        std::string mapped = open(directory, changed, ReadMode::Mmap);
+        if (i < data) {
+            ASSERT_NE(mapped, "") << i;
+        }
+    }
+}
+
+TEST_F(IndexDamage, TheWrongSectionIsNamed) {
+    for (const auto& [name, place] : places) {
+        std::string changed = bytes;
+        changed[place.offset + place.size / 2] ^= 1;
+        std::string message = open(directory, changed, ReadMode::Copy);
+        EXPECT_NE(message.find("'" + name + "'"), std::string::npos) << message;
+    }
+}
+
+TEST_F(IndexDamage, TruncatedFilesAreRefused) {
+    std::vector<size_t> sizes = {0, 1, 31, 32, 33, bytes.size() - 1};
+    for (const auto& [name, place] : places) {
+        for (int step : {-1, 0, 1}) {
+            sizes.push_back(place.offset + step);
+            sizes.push_back(place.offset + place.size + step);
+        }
+    }
+    for (size_t size : sizes) {
+        if (size >= bytes.size()) {
+            continue;
+        }
+        std::string cut = bytes.substr(0, size);
+        for (ReadMode mode : {ReadMode::Copy, ReadMode::Mmap}) {
+            ASSERT_NE(open(directory, cut, mode), "") << size;
+        }
+        ASSERT_NE(open_stream(cut), "") << size;
+    }
+    std::string cut = bytes.substr(0, places.at("ids").offset + 1);
+    std::string message = open(directory, cut, ReadMode::Copy);
+    EXPECT_NE(message.find("'ids'"), std::string::npos) << message;
+    EXPECT_NE(open(directory, bytes + "x", ReadMode::Copy), "");
+    EXPECT_NE(open(directory, bytes + "x", ReadMode::Mmap), "");
+}
+
+TEST_F(IndexDamage, NewerVersionsAreRefused) {
+    set_at<uint32_t>(bytes, 8, 2);
+    for (ReadMode mode : {ReadMode::Copy, ReadMode::Mmap}) {
+        std::string message = open(directory, bytes, mode);
+        EXPECT_NE(message.find("version 2 is newer"), std::string::npos)
+                << message;
+    }
+}
+
+TEST_F(IndexDamage, MissingFilesAndDirectoriesAreRefused) {
+    for (ReadMode mode : {ReadMode::Copy, ReadMode::Mmap}) {
+        for (std::string path : {directory.file("none"), directory.file("")}) {
+            EXPECT_NE(
+                    message_of([&] { faiss_ext::read_index(path, mode); }), "");
+        }
+    }
+}
+
+// Sizes that the file cannot hold, behind a right checksum: nothing as large
+// may be allocated (ASan would stop at its limit, others throw bad_alloc).
+TEST_F(IndexDamage, HugeSizesAreRefused) {
+    constexpr uint64_t kHuge = uint64_t(1) << 40;
+    for (uint64_t huge : {kHuge, UINT64_MAX, UINT64_MAX / 8}) {
+        for (size_t field : {16, 24}) {
+            for (const auto& [name, place] : places) {
+                std::string changed = bytes;
+                set_at(changed, place.entry + field, huge);
+                std::string sealed = changed;
+                // only the header: the section cannot be summed up
+                uint32_t n = value_at<uint32_t>(bytes, 12);
+                set_at<uint32_t>(sealed, 24, 0);
+                auto data = reinterpret_cast<const Bytef*>(sealed.data());
+                set_at<uint32_t>(
+                        sealed,
+                        24,
+                        crc32_z(0, data, kHeaderBytes + n * kEntryBytes));
+                EXPECT_NE(open(directory, sealed, ReadMode::Copy), "");
+                EXPECT_NE(open(directory, sealed, ReadMode::Mmap), "");
+                EXPECT_NE(open_stream(sealed), "");
+            }
+        }
+        for (ReadMode mode : {ReadMode::Copy, ReadMode::Mmap}) {
+            EXPECT_NE(open_with("index", 8, huge, mode), "") << "nlist";
+            EXPECT_NE(open_with("direct_map", 0, huge, mode), "");
+            EXPECT_NE(open_with("rotation", 0, huge, mode), "");
+            EXPECT_NE(open_with("codebook", 0, huge, mode), "");
+        }
+    }
+}
+
+TEST_F(IndexDamage, EntriesOfNoListAreRefused) {
+    // direct_map: count, then pairs of id and list << 32 | offset
+    for (uint64_t lo : {uint64_t(4) << 32, uint64_t(60), uint64_t(-2)}) {
+        for (ReadMode mode : {ReadMode::Copy, ReadMode::Mmap}) {
+            EXPECT_NE(open_with("direct_map", 16, lo, mode), "");
+        }
+        std::string message = open_with("spilled_primary", 0, lo);
+        EXPECT_NE(message.find("'spilled_primary'"), std::string::npos);
+    }
+    for (uint64_t id : {uint64_t(60), uint64_t(-1)}) {
+        std::string message = open_with("ids", 0, id);
+        EXPECT_NE(message.find("'ids'"), std::string::npos) << message;
+    }
+    // sizes of the lists: behind the layout and the number of lists
+    size_t sizes = places.at("lists").size - 4 * sizeof(uint64_t);
+    for (uint64_t size : {uint64_t(61), uint64_t(0), uint64_t(1) << 33}) {
+        EXPECT_NE(open_with("lists", sizes, size), "");
+        EXPECT_NE(open_with("lists", sizes, size, ReadMode::Mmap), "");
+    }
+}
+
+// Whatever stands there behind a right checksum: an exception, or an index
+// that can be searched. (tree and quantizer are read by Faiss, which is not
+// made for that.)
+TEST_F(IndexDamage, NoValueCrashes) {
+    std::mt19937 random(2);
+    const char values[] = {0, 1, 127, char(128), char(255)};
+    for (const auto& [name, place] : places) {
+        if (name == "tree" || name == "quantizer") {
+            continue;
+        }
+        for (size_t i = 0; i < place.size; i++) {
+            std::string changed = bytes;
+            changed[place.offset + i] =
+                    i % 2 ? values[random() % 5] : char(random());
+            seal(changed);
+            open(directory, changed, ReadMode::Copy);
+            // A mapped file's lists are trusted, except for their sizes.
+            if (place.offset < places.at("codes").offset) {
+                open(directory, changed, ReadMode::Mmap);
+            }
+        }
+    }
+}
+
+TEST(IndexDamageUntrained, EveryFlippedByteIsNoticed) {
+    Directory directory(true);
+    Case c{"IVF4,ScaNN"};
+    c.add = c.train = false;
+    std::string path = directory.file("a.scann");
+    faiss_ext::write_index(build(c, 60, 5).get(), path);
+    std::string bytes = read_bytes(path);
+    for (size_t i = 0; i < bytes.size(); i++) {
+        std::string changed = bytes;
+        changed[i] ^= 1;
+        ASSERT_NE(open(directory, changed, ReadMode::Copy), "") << i;
+        ASSERT_NE(open(directory, changed, ReadMode::Mmap), "") << i;
+    }
+}
+
+// ---- golden files ----
+
+/* One file per format version, written by the first library with it:
+ *
+ *     FAISS_EXT_WRITE_GOLDEN=1 test_index_damage --gtest_filter=Golden.*
+ *
+ * writes the file of the current version, which is then committed and never
+ * written again. Only what no later version may change is asked of it. */
+std::string golden_path(unsigned version) {
+    return FAISS_EXT_TEST_DATA "/index-v" + std::to_string(version) + ".scann";
+}
+
+constexpr size_t kGoldenD = 7, kGoldenRows = 50;
+
+/// The same numbers on every machine.
+std::vector<float> golden_rows() {
+    std::vector<float> x(kGoldenRows * kGoldenD);
+    uint32_t state = 1;
+    for (float& value : x) {
+        state = state * 1664525 + 1013904223;
+        value = float(int(state >> 24) - 128) / 16;
+    }
+    return x;
+}
+
+int64_t golden_id(size_t row) {
+    return 1000 + 7 * row;
+}
+
+TEST(Golden, WriteIfAsked) {
+    if (std::getenv("FAISS_EXT_WRITE_GOLDEN") == nullptr) {
+        GTEST_SKIP() << "FAISS_EXT_WRITE_GOLDEN is not set";
+    }
+    IndexPtr index(faiss_ext::index_factory(
+            kGoldenD, "IDMap2,PCA7,IVF4,ScaNN(soar_lambda=1),SQ8,RFlat"));
+    std::vector<float> x = golden_rows();
+    std::vector<int64_t> ids(kGoldenRows);
+    for (size_t i = 0; i < kGoldenRows; i++) {
+        ids[i] = golden_id(i);
+    }
+    index->train(kGoldenRows, x.data());
+    auto scann = faiss_ext::find_scann(index.get());
+    scann->set_direct_map_type(faiss::DirectMap::Hashtable);
+    index->add_with_ids(kGoldenRows, x.data(), ids.data());
+    scann->nprobe = 4;
+    faiss_ext::write_index(index.get(), golden_path(1));
+}
+
+TEST(Golden, EveryVersionOpens) {
+    for (unsigned version = 1; version <= 1; version++) {
+        for (ReadMode mode : {ReadMode::Copy, ReadMode::Mmap}) {
+            IndexPtr index(faiss_ext::read_index(golden_path(version), mode));
+            ASSERT_EQ(index->ntotal, kGoldenRows);
+            EXPECT_EQ(faiss_ext::find_scann(index.get())->nprobe, 4);
+            std::vector<float> x = golden_rows();
+            std::vector<float> distances(kGoldenRows), row(kGoldenD);
+            std::vector<int64_t> labels(kGoldenRows);
+            index->search(
+                    kGoldenRows, x.data(), 1, distances.data(), labels.data());
+            for (size_t i = 0; i < kGoldenRows; i++) {
+                EXPECT_EQ(labels[i], golden_id(i));
+                EXPECT_NEAR(distances[i], 0, 1e-3);
+                index->reconstruct(golden_id(i), row.data());
+                for (size_t j = 0; j < kGoldenD; j++) {
+                    EXPECT_NEAR(row[j], x[i * kGoldenD + j], 1e-3);
+                }
+            }
+        }
+    }
+}
+
+} // namespace
