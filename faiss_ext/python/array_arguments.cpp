@@ -1,0 +1,333 @@
+#include "array_arguments.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "call_guard.h"
+
+namespace faiss_ext::python {
+
+namespace {
+
+/// a scan may read the bitmap by words
+constexpr size_t kBitmapPadding = 64;
+/// ids become a bitmap if that takes at most so many bits per id (8 bytes, as
+/// much as the ids themselves; a hash set takes more)
+constexpr uint64_t kBitmapBitsPerId = 64;
+
+std::string text(py::handle value) {
+    return py::str(value).cast<std::string>();
+}
+
+std::string shape_of(const py::array& array) {
+    return text(array.attr("shape"));
+}
+
+py::array as_array(const char* name, py::handle value) {
+    if (value.is_none()) {
+        throw py::value_error(std::string(name) + " is None; want an array");
+    }
+    if (Py_TYPE(value.ptr()) == py::detail::npy_api::get().PyArray_Type_) {
+        return py::reinterpret_borrow<py::array>(value);
+    }
+    py::module_ numpy = py::module_::import("numpy");
+    if (py::isinstance(value, numpy.attr("ma").attr("MaskedArray"))) {
+        throw py::value_error(
+                std::string(name) +
+                " is a masked array, whose mask would be lost; fill or "
+                "compress it first");
+    }
+    return py::array(numpy.attr("asarray")(value));
+}
+
+char kind_of(const py::array& array) {
+    return array.dtype().kind();
+}
+
+[[noreturn]] void refuse_dtype(
+        const char* name,
+        const py::array& array,
+        const char* allowed) {
+    throw py::value_error(
+            std::string(name) + " has dtype " + text(array.dtype()) +
+            "; allowed: " + allowed);
+}
+
+/// The array itself if it holds T in C order, aligned; else a converted copy.
+template <class T>
+py::array convert(const py::array& array) {
+    constexpr int good = int(py::array::c_style) |
+            int(py::detail::npy_api::NPY_ARRAY_ALIGNED_);
+    if (py::isinstance<py::array_t<T>>(array) &&
+        (array.flags() & good) == good) {
+        return array;
+    }
+    py::array copy = py::array(array.attr("astype")(
+            py::dtype::of<T>(), py::arg("order") = "C"));
+    return copy;
+}
+
+/// Vectorises at any level: no early exit inside a block.
+size_t first_not_finite(const float* x, size_t n) {
+    constexpr size_t kBlock = 1024;
+    constexpr uint32_t kExponent = 0x7f800000;
+    for (size_t start = 0; start < n; start += kBlock) {
+        size_t end = std::min(n, start + kBlock);
+        uint32_t worst = 0;
+        for (size_t i = start; i < end; i++) {
+            uint32_t bits;
+            std::memcpy(&bits, x + i, sizeof(bits));
+            worst = std::max(worst, bits & kExponent);
+        }
+        if (worst == kExponent) {
+            return std::find_if(
+                           x + start,
+                           x + end,
+                           [](float v) { return !std::isfinite(v); }) -
+                    x;
+        }
+    }
+    return n;
+}
+
+void check_finite(const char* name, const float* x, int64_t n, int64_t d) {
+    size_t total = size_t(n) * size_t(d);
+    size_t bad;
+    if (total < 65536) { // not worth letting other threads in
+        bad = first_not_finite(x, total);
+    } else {
+        bad = without_gil(Blame::Caller, [&] {
+            return first_not_finite(x, total);
+        });
+    }
+    if (bad < total) {
+        const char* what = std::isnan(x[bad]) ? "nan"
+                : x[bad] > 0                  ? "inf"
+                                              : "-inf";
+        throw py::value_error(
+                std::string(name) + "[" + std::to_string(bad / d) + ", " +
+                std::to_string(bad % d) + "] is " + what +
+                " (as float32); all values must be finite");
+    }
+}
+
+py::array integers(const char* name, py::handle value) {
+    py::array array = as_array(name, value);
+    char kind = kind_of(array);
+    bool is_integer = kind == 'i' || kind == 'u';
+    // [] is float64 in NumPy; nothing can be misread in it
+    if (!is_integer && array.size() > 0) {
+        refuse_dtype(name, array, "integers (int64 is used as it is)");
+    }
+    if (array.ndim() != 1) {
+        throw py::value_error(
+                std::string(name) + " has shape " + shape_of(array) +
+                "; want a 1-d array");
+    }
+    if (kind == 'u' && array.itemsize() == 8 && array.size() > 0) {
+        py::object largest = array.attr("max")();
+        if (largest.cast<uint64_t>() > uint64_t(INT64_MAX)) {
+            throw py::value_error(
+                    std::string(name) + " holds " + text(largest) +
+                    "; ids are at most 9223372036854775807");
+        }
+    }
+    return convert<int64_t>(array);
+}
+
+} // namespace
+
+Rows rows_argument(const char* name, py::handle value, int64_t d) {
+    py::array array = as_array(name, value);
+    char kind = kind_of(array);
+    if (kind != 'f' && kind != 'i' && kind != 'u') {
+        refuse_dtype(
+                name,
+                array,
+                "float32 (used as it is), other floats and integers "
+                "(converted)");
+    }
+    std::string wanted = "(n, " + std::to_string(d) + ")";
+    if (array.ndim() != 2) {
+        throw py::value_error(
+                std::string(name) + " has shape " + shape_of(array) +
+                "; want a 2-d array of shape " + wanted +
+                (array.ndim() == 1 ? "; for one vector use " +
+                                 std::string(name) + ".reshape(1, -1)"
+                                   : ""));
+    }
+    if (array.shape(1) != d) {
+        throw py::value_error(
+                std::string(name) + " has shape " + shape_of(array) +
+                "; want " + wanted + ", since the index has d = " +
+                std::to_string(d));
+    }
+    if (array.shape(0) == 0) {
+        throw py::value_error(
+                std::string(name) + " has shape " + shape_of(array) +
+                "; want " + wanted + " with n >= 1");
+    }
+    py::array rows = convert<float>(array);
+    const float* data = static_cast<const float*>(rows.data());
+    int64_t n = rows.shape(0);
+    check_finite(name, data, n, d);
+    return {std::move(rows), data, n};
+}
+
+Ids ids_argument(
+        const char* name,
+        py::handle value,
+        std::optional<int64_t> n) {
+    py::array array = integers(name, value);
+    int64_t size = array.shape(0);
+    if (n && size != *n) {
+        throw py::value_error(
+                std::string(name) + " has " + std::to_string(size) +
+                " entries; want " + std::to_string(*n) +
+                ", one for each row");
+    }
+    const int64_t* data = static_cast<const int64_t*>(array.data());
+    return {std::move(array), data, size};
+}
+
+Ids new_ids_argument(const char* name, py::handle value, int64_t n) {
+    Ids ids = ids_argument(name, value, n);
+    const int64_t* end = ids.data + ids.n;
+    const int64_t* bad = std::find(ids.data, end, int64_t(-1));
+    if (bad != end) {
+        throw py::value_error(
+                std::string(name) + "[" + std::to_string(bad - ids.data) +
+                "] is -1, which marks a missing result; any other int64 is "
+                "allowed");
+    }
+    return ids;
+}
+
+Codes codes_argument(const char* name, py::handle value, size_t code_size) {
+    py::array array = as_array(name, value);
+    if (!py::isinstance<py::array_t<uint8_t>>(array)) {
+        refuse_dtype(name, array, "uint8");
+    }
+    if (array.ndim() != 2 || array.shape(0) == 0 ||
+        size_t(array.shape(1)) != code_size) {
+        throw py::value_error(
+                std::string(name) + " has shape " + shape_of(array) +
+                "; want (n, " + std::to_string(code_size) +
+                ") with n >= 1, as sa_encode() returns it");
+    }
+    py::array codes = convert<uint8_t>(array);
+    const uint8_t* data = static_cast<const uint8_t*>(codes.data());
+    int64_t n = codes.shape(0);
+    return {std::move(codes), data, n};
+}
+
+size_t checked_integer(
+        const char* name,
+        int64_t value,
+        int64_t minimum,
+        int64_t maximum) {
+    if (value < minimum || value > maximum) {
+        std::string range = maximum == INT64_MAX
+                ? "at least " + std::to_string(minimum)
+                : std::to_string(minimum) + ".." + std::to_string(maximum);
+        throw py::value_error(
+                std::string(name) + " = " + std::to_string(value) +
+                "; allowed: " + range);
+    }
+    return size_t(value);
+}
+
+Filter::Filter(py::handle value) {
+    py::array array = as_array("filter", value);
+    if (kind_of(array) == 'b') {
+        if (array.ndim() != 1) {
+            throw py::value_error(
+                    "filter is a mask of shape " + shape_of(array) +
+                    "; want a 1-d array, one flag for each id");
+        }
+        py::array flags = convert<bool>(array);
+        auto data = static_cast<const uint8_t*>(flags.data());
+        size_t n = flags.size();
+        without_gil(Blame::Caller, [&] { set_mask(data, n); });
+        return;
+    }
+    char kind = kind_of(array);
+    if (kind != 'i' && kind != 'u' && array.size() > 0) {
+        refuse_dtype(
+                "filter",
+                array,
+                "bool (a mask over ids 0..n-1) or integers (allowed ids)");
+    }
+    Ids ids = ids_argument("filter", array);
+    without_gil(Blame::Caller, [&] {
+        set_ids(std::vector<int64_t>(ids.data, ids.data + ids.n));
+    });
+}
+
+void Filter::set_mask(const uint8_t* flags, size_t n) {
+    is_mask_ = true;
+    flags_ = n;
+    size_t bytes = (n + 7) / 8;
+    bitmap_.assign(bytes + kBitmapPadding, 0);
+    for (size_t i = 0; i < n; i++) {
+        bool allowed = flags[i] != 0;
+        bitmap_[i / 8] |= uint8_t(allowed) << (i % 8);
+        count_ += allowed;
+    }
+    selector_ = std::make_unique<faiss::IDSelectorBitmap>(
+            bytes, bitmap_.data());
+}
+
+void Filter::set_ids(std::vector<int64_t> ids) {
+    std::sort(ids.begin(), ids.end());
+    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+    count_ = ids.size();
+    bool dense = ids.empty() ||
+            (ids.front() >= 0 &&
+             uint64_t(ids.back()) / kBitmapBitsPerId < ids.size());
+    if (!dense) {
+        selector_ = std::make_unique<faiss::IDSelectorBatch>(
+                ids.size(), ids.data());
+        return;
+    }
+    size_t bytes = ids.empty() ? 0 : size_t(ids.back()) / 8 + 1;
+    bitmap_.assign(bytes + kBitmapPadding, 0);
+    for (int64_t id : ids) {
+        bitmap_[id / 8] |= uint8_t(1) << (id % 8);
+    }
+    selector_ = std::make_unique<faiss::IDSelectorBitmap>(
+            bytes, bitmap_.data());
+}
+
+void Filter::check_covers(int64_t ntotal) const {
+    if (is_mask_ && int64_t(flags_) < ntotal) {
+        throw py::value_error(
+                "filter is a mask of " + std::to_string(flags_) +
+                " flags; the index holds " + std::to_string(ntotal) +
+                " vectors, so ids beyond the mask exist: want one flag for "
+                "each id 0..n-1, n >= " +
+                std::to_string(ntotal));
+    }
+}
+
+std::string Filter::description() const {
+    return is_mask_ ? "mask of " + std::to_string(flags_) + " flags, " +
+                    std::to_string(count_) + " set"
+                    : std::to_string(count_) + " ids";
+}
+
+std::shared_ptr<const Filter> filter_argument(
+        py::handle value,
+        int64_t ntotal) {
+    if (value.is_none()) {
+        return nullptr;
+    }
+    std::shared_ptr<const Filter> filter = py::isinstance<Filter>(value)
+            ? value.cast<std::shared_ptr<Filter>>()
+            : std::make_shared<Filter>(value);
+    filter->check_covers(ntotal);
+    return filter;
+}
+
+} // namespace faiss_ext::python

@@ -1,0 +1,27 @@
+/* The parts of the module `_faiss_ext`; each file below binds one part. */
+
+#pragma once
+
+#include <memory>
+
+#include <pybind11/pybind11.h>
+
+#include "index_handle.h"
+
+namespace faiss_ext::python {
+
+namespace py = pybind11;
+
+/// The reference counts calls in other threads too.
+using IndexClass = py::class_<IndexHandle, std::shared_ptr<IndexHandle>>;
+
+void bind_build(IndexClass& index);       // train, add, remove, merge
+void bind_search(IndexClass& index);      // search, range_search, reconstruct
+void bind_properties(IndexClass& index);  // ntotal, nprobe, sub_dim, ...
+void bind_files(py::module_& module, IndexClass& index); // read, write, pickle
+
+/// @throws AttributeError if there is no ScaNN index inside
+IndexIVFScaNN& need_scann(const IndexHandle& handle, const char* what);
+faiss::IndexIVF& need_ivf(const IndexHandle& handle, const char* what);
+
+} // namespace faiss_ext::python

@@ -1,0 +1,256 @@
+/* Index: training, adding, removing, merging. */
+
+#include <optional>
+#include <string>
+
+#include <pybind11/stl.h>
+
+#include "array_arguments.h"
+#include "bindings.h"
+#include "docstrings.h"
+#include "wrapped_index.h"
+
+namespace faiss_ext::python {
+
+namespace {
+
+/// Lends a Python callback to the ScaNN index, and a look at signals with it.
+class ProgressScope {
+   public:
+    ProgressScope(IndexIVFScaNN* scann, const py::object& callback)
+            : scann_(scann) {
+        if (scann_ == nullptr) {
+            return;
+        }
+        const py::object* call = callback.is_none() ? nullptr : &callback;
+        scann_->progress =
+                [call](const char* stage, size_t done, size_t total) {
+                    check_signals();
+                    if (call == nullptr) {
+                        return;
+                    }
+                    py::gil_scoped_acquire gil;
+                    if (PyErr_Occurred() != nullptr) { // an interrupt
+                        throw py::error_already_set();
+                    }
+                    (*call)(stage, done, total);
+                };
+    }
+    ~ProgressScope() {
+        if (scann_ != nullptr) {
+            scann_->progress = nullptr;
+        }
+    }
+    ProgressScope(const ProgressScope&) = delete;
+    ProgressScope& operator=(const ProgressScope&) = delete;
+
+   private:
+    IndexIVFScaNN* scann_;
+};
+
+void check_callable(const py::object& progress) {
+    if (!progress.is_none() && PyCallable_Check(progress.ptr()) == 0) {
+        throw py::type_error(
+                "progress must be None or callable as progress(stage, done, "
+                "total)");
+    }
+}
+
+void check_trained(const IndexHandle& self) {
+    if (!self.index()->is_trained) {
+        throw py::value_error(
+                "the index is not trained: call train(x) before adding");
+    }
+}
+
+void train(IndexHandle& self, py::handle x, const py::object& progress) {
+    check_callable(progress);
+    Rows rows = rows_argument("x", x, self.index()->d);
+    self.change(Blame::Caller, [&] {
+        ProgressScope scope(self.scann(), progress);
+        self.index()->train(rows.n, rows.data);
+    });
+}
+
+void add(IndexHandle& self, py::handle x, const py::object& progress) {
+    check_callable(progress);
+    Rows rows = rows_argument("x", x, self.index()->d);
+    check_trained(self);
+    self.change(Blame::Caller, [&] {
+        ProgressScope scope(self.scann(), progress);
+        self.index()->add(rows.n, rows.data);
+    });
+}
+
+void add_with_ids(
+        IndexHandle& self,
+        py::handle x,
+        py::handle ids,
+        const py::object& progress) {
+    check_callable(progress);
+    Rows rows = rows_argument("x", x, self.index()->d);
+    Ids new_ids = new_ids_argument("ids", ids, rows.n);
+    check_trained(self);
+    self.change(Blame::Caller, [&] {
+        ProgressScope scope(self.scann(), progress);
+        self.index()->add_with_ids(rows.n, rows.data, new_ids.data);
+    });
+}
+
+size_t remove(IndexHandle& self, py::handle ids) {
+    Ids wanted = ids_argument("ids", ids);
+    return self.change(Blame::Caller, [&] {
+        faiss::IDSelectorBatch selector(wanted.n, wanted.data);
+        return remove_ids(self.index(), selector);
+    });
+}
+
+void update(IndexHandle& self, py::handle ids, py::handle x) {
+    Rows rows = rows_argument("x", x, self.index()->d);
+    Ids wanted = ids_argument("ids", ids, rows.n);
+    check_trained(self);
+    self.change(Blame::Caller, [&] {
+        update_vectors(self.index(), rows.n, wanted.data, rows.data);
+    });
+}
+
+size_t code_size(const IndexHandle& self) {
+    return self.read(Blame::Caller, [&] {
+        return codec(self.index())->sa_code_size();
+    });
+}
+
+py::array_t<uint8_t> encode(const IndexHandle& self, py::handle x) {
+    Rows rows = rows_argument("x", x, self.index()->d);
+    check_trained(self);
+    py::array_t<uint8_t> codes({rows.n, int64_t(code_size(self))});
+    uint8_t* out = codes.mutable_data();
+    self.read(Blame::Caller, [&] {
+        codec(self.index())->sa_encode(rows.n, rows.data, out);
+    });
+    return codes;
+}
+
+py::array_t<float> decode(const IndexHandle& self, py::handle codes) {
+    check_trained(self);
+    Codes given = codes_argument("codes", codes, code_size(self));
+    py::array_t<float> rows({given.n, int64_t(self.index()->d)});
+    float* out = rows.mutable_data();
+    self.read(Blame::Caller, [&] {
+        codec(self.index())->sa_decode(given.n, given.data, out);
+    });
+    return rows;
+}
+
+void add_codes(IndexHandle& self, py::handle codes, const py::object& ids) {
+    need_scann(self, "add_sa_codes");
+    check_trained(self);
+    Codes given = codes_argument("codes", codes, code_size(self));
+    std::optional<Ids> new_ids;
+    if (!ids.is_none()) {
+        new_ids = new_ids_argument("ids", ids, given.n);
+    }
+    self.change(Blame::Caller, [&] {
+        add_sa_codes(
+                self.index(),
+                given.n,
+                given.data,
+                new_ids ? new_ids->data : nullptr);
+    });
+}
+
+void merge(IndexHandle& self, IndexHandle& other, int64_t add_id) {
+    if (&self == &other) {
+        throw py::value_error("other is the index itself");
+    }
+    self.change_both(other, Blame::Caller, [&] {
+        merge_from(self.index(), other.index(), add_id);
+    });
+}
+
+void copy_subset(
+        IndexHandle& self,
+        IndexHandle& other,
+        int64_t subset_type,
+        int64_t a1,
+        int64_t a2) {
+    if (&self == &other) {
+        throw py::value_error("other is the index itself");
+    }
+    int largest = FAISS_EXT_FAISS_VERSION >= 10704 ? 4 : 2;
+    checked_integer("subset_type", subset_type, 0, largest);
+    if (subset_type == 1) {
+        checked_integer("a1", a1, 1);
+    }
+    self.change_both(other, Blame::Caller, [&] {
+        copy_subset_to(
+                self.index(), other.index(), int(subset_type), a1, a2);
+    });
+}
+
+void set_direct_map(IndexHandle& self, faiss::DirectMap::Type type) {
+    faiss::IndexIVF& ivf = need_ivf(self, "set_direct_map_type");
+    self.change(Blame::Caller, [&] { ivf.set_direct_map_type(type); });
+}
+
+} // namespace
+
+void bind_build(IndexClass& index) {
+    using py::arg;
+    py::object none = py::none();
+    index.def("train", train, arg("x"), arg("progress") = none, doc::train)
+            .def("add", add, arg("x"), arg("progress") = none, doc::add)
+            .def("add_with_ids",
+                 add_with_ids,
+                 arg("x"),
+                 arg("ids"),
+                 arg("progress") = none,
+                 doc::add_with_ids)
+            .def("remove_ids", remove, arg("ids"), doc::remove_ids)
+            .def("update_vectors",
+                 update,
+                 arg("ids"),
+                 arg("x"),
+                 doc::update_vectors)
+            .def("sa_code_size", code_size, doc::sa_code_size)
+            .def("sa_encode", encode, arg("x"), doc::sa_encode)
+            .def("sa_decode", decode, arg("codes"), doc::sa_decode)
+            .def("add_sa_codes",
+                 add_codes,
+                 arg("codes"),
+                 arg("ids") = none,
+                 doc::add_sa_codes)
+            .def("merge_from",
+                 merge,
+                 arg("other"),
+                 arg("add_id") = 0,
+                 doc::merge_from)
+            .def("copy_subset_to",
+                 copy_subset,
+                 arg("other"),
+                 arg("subset_type"),
+                 arg("a1"),
+                 arg("a2"),
+                 doc::copy_subset_to)
+            .def("reset",
+                 [](IndexHandle& self) {
+                     self.change(
+                             Blame::Caller, [&] { self.index()->reset(); });
+                 },
+                 doc::reset)
+            .def("set_direct_map_type",
+                 set_direct_map,
+                 arg("type"),
+                 doc::set_direct_map_type)
+            .def("make_direct_map",
+                 [](IndexHandle& self, bool on) {
+                     set_direct_map(
+                             self,
+                             on ? faiss::DirectMap::Array
+                                : faiss::DirectMap::NoMap);
+                 },
+                 arg("new_maintain_direct_map") = true,
+                 doc::make_direct_map);
+}
+
+} // namespace faiss_ext::python

@@ -1,0 +1,140 @@
+#include "call_guard.h"
+
+#include <atomic>
+#include <chrono>
+#include <new>
+#include <string>
+#include <thread>
+
+#include <omp.h>
+
+#include <faiss/impl/AuxIndexStructures.h>
+#include <faiss/impl/FaissException.h>
+
+namespace faiss_ext::python {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kSignalPeriod = std::chrono::milliseconds(50);
+
+unsigned long main_thread = 0;
+std::atomic<int> threads_wanted{0};
+
+/// True if a handler raised; the Python error is then set in this thread.
+bool signal_raised() {
+    if (PyThread_get_thread_ident() != main_thread) {
+        return false;
+    }
+    // only the main thread comes here, so a plain static will do
+    static Clock::time_point last;
+    Clock::time_point now = Clock::now();
+    if (now - last < kSignalPeriod) {
+        return false;
+    }
+    last = now;
+    py::gil_scoped_acquire gil;
+    return PyErr_Occurred() != nullptr || PyErr_CheckSignals() != 0;
+}
+
+/// The Python error stays set until rethrow_as_python() finds it: Faiss may
+/// ask from inside a parallel region, where nothing may be thrown.
+struct PythonInterruptCallback : faiss::InterruptCallback {
+    bool want_interrupt() override {
+        return signal_raised();
+    }
+};
+
+/// "Error in virtual void f(..) at x.cpp:12: Error: 'k > 0' failed: text" to
+/// "text"; what does not look like that stays as it is.
+std::string readable(const std::string& message) {
+    static const std::string failed = "' failed: ";
+    size_t start = message.find(failed);
+    if (start != std::string::npos) {
+        start += failed.size();
+    } else if (message.rfind("Error in ", 0) == 0) {
+        // ".. at <file>:<line>: text"
+        start = message.find(".cpp:");
+        if (start == std::string::npos) {
+            start = message.find(".h:");
+        }
+        if (start != std::string::npos) {
+            start = message.find(": ", start);
+            start = start == std::string::npos ? start : start + 2;
+        }
+    } else {
+        return message;
+    }
+    if (start == std::string::npos || start >= message.size()) {
+        return message;
+    }
+    return message.substr(start);
+}
+
+} // namespace
+
+void install_interrupt_callback() {
+    py::object main = py::module_::import("threading").attr("main_thread")();
+    main_thread = main.attr("ident").cast<unsigned long>();
+    faiss::InterruptCallback::instance =
+            std::make_unique<PythonInterruptCallback>();
+}
+
+void check_signals() {
+    if (signal_raised()) {
+        py::gil_scoped_acquire gil;
+        throw py::error_already_set();
+    }
+}
+
+void rethrow_as_python(Blame blame) {
+    // an interrupt beats what the native code made of it
+    if (PyErr_Occurred() != nullptr) {
+        throw py::error_already_set();
+    }
+    try {
+        throw;
+    } catch (const py::error_already_set&) {
+        throw;
+    } catch (const py::builtin_exception&) {
+        throw;
+    } catch (const faiss::FaissException& e) {
+        std::string message = readable(e.msg);
+        PyErr_SetString(
+                blame == Blame::Caller ? PyExc_ValueError : PyExc_RuntimeError,
+                message.c_str());
+    } catch (const std::bad_alloc&) {
+        PyErr_SetString(PyExc_MemoryError, "out of memory");
+    } catch (const std::exception& e) {
+        PyErr_SetString(PyExc_RuntimeError, e.what());
+    } catch (...) {
+        PyErr_SetString(PyExc_RuntimeError, "unknown C++ exception");
+    }
+    throw py::error_already_set();
+}
+
+void set_thread_count(int n) {
+    threads_wanted = n;
+}
+
+int thread_count() {
+    int wanted = threads_wanted;
+    return wanted > 0 ? wanted : omp_get_max_threads();
+}
+
+ThreadCountScope::ThreadCountScope() {
+    int wanted = threads_wanted;
+    int now = omp_get_max_threads();
+    if (wanted > 0 && wanted != now) {
+        omp_set_num_threads(wanted);
+        before_ = now;
+    }
+}
+
+ThreadCountScope::~ThreadCountScope() {
+    if (before_ > 0) {
+        omp_set_num_threads(before_);
+    }
+}
+
+} // namespace faiss_ext::python

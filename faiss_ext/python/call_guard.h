@@ -1,0 +1,68 @@
+/*
+ * How a Python call enters native code and comes out of it: the GIL is
+ * released, signals are looked at now and then, exceptions are translated.
+ *
+ * In: any work that touches no Python object. Out: its result, or a Python
+ * exception. Everything that may take longer than a microsecond goes this way.
+ */
+
+#pragma once
+
+#include <utility>
+
+#include <pybind11/pybind11.h>
+
+namespace faiss_ext::python {
+
+namespace py = pybind11;
+
+/** Whose fault a faiss::FaissException is. The mapping is documented in
+ * faiss_ext.__doc__:
+ *     Caller: arguments or the order of calls are wrong -> ValueError
+ *     File:   a file or stream cannot be read or written -> RuntimeError
+ * std::bad_alloc is a MemoryError, any other C++ exception a RuntimeError. */
+enum class Blame { Caller, File };
+
+/// Remembers Python's main thread and installs faiss::InterruptCallback. Once,
+/// at import.
+void install_interrupt_callback();
+
+/** Runs Python's signal handlers if the last look was at least 50 ms ago and
+ * this is Python's main thread; elsewhere it does nothing. Works with and
+ * without the GIL.
+ * @throws py::error_already_set  what a handler raised (KeyboardInterrupt) */
+void check_signals();
+
+/// Rethrows the exception being handled as a Python exception. Needs the GIL.
+[[noreturn]] void rethrow_as_python(Blame blame);
+
+/// Threads that calls into native code may use; 0: as OpenMP says.
+void set_thread_count(int n);
+int thread_count();
+
+/** Applies thread_count() to the calling thread while it lives: OpenMP keeps
+ * its own figure for every thread, users expect one for the process. */
+class ThreadCountScope {
+   public:
+    ThreadCountScope();
+    ~ThreadCountScope();
+    ThreadCountScope(const ThreadCountScope&) = delete;
+    ThreadCountScope& operator=(const ThreadCountScope&) = delete;
+
+   private:
+    int before_ = 0; ///< 0: nothing to restore
+};
+
+/// Calls `work` without the GIL.
+template <class Work>
+auto without_gil(Blame blame, Work&& work) {
+    try {
+        py::gil_scoped_release release;
+        ThreadCountScope threads;
+        return std::forward<Work>(work)();
+    } catch (...) {
+        rethrow_as_python(blame); // the GIL is back: release is gone
+    }
+}
+
+} // namespace faiss_ext::python

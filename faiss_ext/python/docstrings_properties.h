@@ -1,0 +1,109 @@
+/* docstrings.h: properties of Index. */
+
+#pragma once
+
+namespace faiss_ext::python::doc {
+
+constexpr const char* memory_usage = R"(memory_usage(self)
+--
+
+Bytes held now, mapped files included.
+
+Returns
+-------
+bytes : int
+)";
+
+constexpr const char* estimate_memory = R"(estimate_memory(self, n)
+--
+
+Bytes that the index takes with n vectors in it, within 5 %.
+
+Works before training, to choose options.
+
+Parameters
+----------
+n : int, >= 0
+
+Returns
+-------
+bytes : int
+
+Examples
+--------
+>>> small = fx.index_factory(384, "IVF1024,ScaNN")
+>>> large = fx.index_factory(384, "IVF1024,ScaNN,RFlat")
+>>> small.estimate_memory(100_000) < large.estimate_memory(100_000) / 8
+True
+)";
+
+constexpr const char* d =
+        "int: dimension of the vectors.";
+
+constexpr const char* ntotal =
+        "int: number of vectors.";
+
+constexpr const char* is_trained =
+        "bool: whether vectors can be added.";
+
+constexpr const char* metric_type =
+        "int: METRIC_INNER_PRODUCT or METRIC_L2.";
+
+constexpr const char* nlist =
+        "int: number of lists; 0: chosen when trained.";
+
+constexpr const char* nprobe =
+        "int, 1..nlist: lists that a search visits unless told otherwise.";
+
+constexpr const char* max_codes =
+        "int: codes that a query scores at most; 0: no limit.";
+
+constexpr const char* reorder_k = R"(int: candidates rescored from raw rows unless a search says
+otherwise; 0: chosen from k.
+)";
+
+constexpr const char* refine_k = R"(int: candidates rescored from refine codes unless a search says
+otherwise; 0: chosen from k.
+)";
+
+constexpr const char* direct_map_type =
+        "DirectMap: the map from ids to places that is kept.";
+
+constexpr const char* eta = R"(float: weight of the parallel error over the orthogonal one; before
+training what was asked for, 0: chosen when trained.
+)";
+
+constexpr const char* rotation =
+        "str: rotation before coding: none, pca, balanced, random.";
+
+constexpr const char* refine_type =
+        "str: codes that rescore candidates: none, int8, fp16, bf16.";
+
+constexpr const char* sub_dim =
+        "int, 1..8: dimensions per 4-bit code.";
+
+constexpr const char* threshold =
+        "float: T of the paper, in units of the inner product; NaN: not set.";
+
+constexpr const char* normalize =
+        "bool: vectors and queries are scaled to unit length (cosine).";
+
+constexpr const char* score_aware_centroids =
+        "bool: centroids minimise the score-aware loss too.";
+
+constexpr const char* soar_lambda =
+        "float: > 0 if vectors have a copy in a second list.";
+
+constexpr const char* with_raw_data =
+        "bool: raw rows are kept, for exact rescoring and reconstruct.";
+
+constexpr const char* seed =
+        "int: seed of all random choices of training; set before.";
+
+constexpr const char* max_points_per_centroid =
+        "int: training rows used per list at most; set before training.";
+
+constexpr const char* kmeans_rounds =
+        "int: rounds of k-means for the lists; set before training.";
+
+} // namespace faiss_ext::python::doc

@@ -1,0 +1,275 @@
+/* docstrings.h: searches of Index, Filter, SearchStats. */
+
+#pragma once
+
+namespace faiss_ext::python::doc {
+
+constexpr const char* search = R"(search(self, q, k, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None, stats=None)
+--
+
+Find the k nearest vectors of each query.
+
+Parameters
+----------
+q : array_like, shape (n, d)
+    Queries, n >= 1. float32 in C order is used in place, other floats and
+    integers are converted.
+k : int, >= 1
+    Results per query. If fewer vectors can be found, the row is filled with
+    the label -1.
+nprobe : int, 1..nlist, optional
+    Lists visited. Default: ``index.nprobe``.
+reorder_k : int, >= k, optional
+    Candidates rescored from raw rows. Default: ``index.reorder_k``; 0: chosen
+    from k.
+refine_k : int, >= k, optional
+    Candidates rescored from refine codes. Default: ``index.refine_k``; 0:
+    chosen from k.
+max_codes : int, >= 0, optional
+    Stop a query after so many codes. Default: ``index.max_codes``; 0: no
+    limit.
+filter : None, bool array, int array or Filter, optional
+    Which ids may be returned: a mask over ids 0..n-1 (at least one flag per
+    vector), or the allowed ids in any order. Make a `Filter` of it if you use
+    it more than once.
+stats : SearchStats, optional
+    What this search did is added to it.
+
+Returns
+-------
+D : ndarray of float32, shape (n, k)
+    METRIC_INNER_PRODUCT: inner products, largest first. METRIC_L2: squared
+    distances, smallest first.
+I : ndarray of int64, shape (n, k)
+    Ids; -1 where there are no more results.
+
+Raises
+------
+ValueError
+    Values out of range, wrong arrays, or the index is not trained.
+
+Examples
+--------
+>>> D, I = index.search(x[:3], 5, nprobe=8)
+>>> I[:, 0]
+array([0, 1, 2])
+>>> mask = np.zeros(1000, dtype=bool)
+>>> mask[500:] = True
+>>> D, I = index.search(x[:3], 5, filter=mask)
+>>> bool((I >= 500).all())
+True
+>>> D, I = index.search(x[:1], 3, nprobe=8, filter=np.array([4, 2, 0]))
+>>> sorted(I[0].tolist())
+[0, 2, 4]
+)";
+
+constexpr const char* search_and_reconstruct = R"(search_and_reconstruct(self, q, k, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None)
+--
+
+Search, and return the vectors found too.
+
+Parameters
+----------
+q : array_like, shape (n, d)
+    Queries, n >= 1. float32 in C order is used in place, other floats and
+    integers are converted.
+k : int, >= 1
+    Results per query. If fewer vectors can be found, the row is filled with
+    the label -1.
+nprobe : int, 1..nlist, optional
+    Lists visited. Default: ``index.nprobe``.
+reorder_k : int, >= k, optional
+    Candidates rescored from raw rows. Default: ``index.reorder_k``; 0: chosen
+    from k.
+refine_k : int, >= k, optional
+    Candidates rescored from refine codes. Default: ``index.refine_k``; 0:
+    chosen from k.
+max_codes : int, >= 0, optional
+    Stop a query after so many codes. Default: ``index.max_codes``; 0: no
+    limit.
+filter : None, bool array, int array or Filter, optional
+    Which ids may be returned: a mask over ids 0..n-1 (at least one flag per
+    vector), or the allowed ids in any order. Make a `Filter` of it if you use
+    it more than once.
+
+Returns
+-------
+D : ndarray of float32, shape (n, k)
+I : ndarray of int64, shape (n, k)
+    As `search`.
+R : ndarray of float32, shape (n, k, d)
+    The vectors, as `reconstruct` gives them; NaN where the label is -1.
+
+Examples
+--------
+>>> D, I, R = index.search_and_reconstruct(x[:2], 4)
+>>> R.shape
+(2, 4, 16)
+>>> bool((R[:, 0] == x[:2]).all())
+True
+)";
+
+constexpr const char* range_search = R"(range_search(self, q, radius, *, nprobe=None, filter=None, stats=None)
+--
+
+Find all vectors within a radius in the lists visited.
+
+Parameters
+----------
+q : array_like, shape (n, d)
+    Queries, as in `search`.
+radius : float
+    METRIC_INNER_PRODUCT: results have a larger inner product. METRIC_L2: a
+    smaller squared distance. Any number but NaN.
+nprobe : int, 1..nlist, optional
+    Lists visited. Default: ``index.nprobe``.
+filter : optional
+    As in `search`.
+stats : SearchStats, optional
+    As in `search`.
+
+Returns
+-------
+lims : ndarray of int64, shape (n + 1,)
+    Results of query i are ``D[lims[i]:lims[i + 1]]``.
+D : ndarray of float32, shape (lims[n],)
+I : ndarray of int64, shape (lims[n],)
+    Distances and ids, in no particular order.
+
+Examples
+--------
+>>> lims, D, I = index.range_search(x[:2], 1e-6, nprobe=8)
+>>> lims, I
+(array([0, 1, 2]), array([0, 1]))
+)";
+
+constexpr const char* reconstruct = R"(reconstruct(self, id)
+--
+
+Return the vector with an id.
+
+Exact if the index keeps raw rows, else the best approximation it holds. The
+first call builds a hash map of all ids (about 32 bytes a vector), which later
+changes keep up to date; ``set_direct_map_type(DirectMap.NoMap)`` frees it.
+
+Parameters
+----------
+id : int
+
+Returns
+-------
+x : ndarray of float32, shape (d,)
+
+Raises
+------
+ValueError
+    The id is not in the index.
+
+Examples
+--------
+>>> bool((index.reconstruct(7) == x[7]).all())
+True
+)";
+
+constexpr const char* reconstruct_batch = R"(reconstruct_batch(self, ids)
+--
+
+Return the vectors with the ids given.
+
+Without a direct map this reads the ids of all vectors once and builds none.
+
+Parameters
+----------
+ids : array_like of int, shape (n,)
+
+Returns
+-------
+x : ndarray of float32, shape (n, d)
+
+Raises
+------
+ValueError
+    An id is not in the index.
+
+Examples
+--------
+>>> bool((index.reconstruct_batch([5, 3]) == x[[5, 3]]).all())
+True
+)";
+
+constexpr const char* reconstruct_n = R"(reconstruct_n(self, i0=0, n=-1)
+--
+
+Return the vectors with ids i0 .. i0 + n - 1.
+
+Parameters
+----------
+i0 : int, >= 0
+n : int, 0..ntotal
+    -1: ntotal - i0.
+
+Returns
+-------
+x : ndarray of float32, shape (n, d)
+
+Raises
+------
+ValueError
+    One of the ids is not in the index.
+
+Examples
+--------
+>>> bool((index.reconstruct_n(0, 100) == x[:100]).all())
+True
+)";
+
+constexpr const char* filter = R"(Which ids a search may return, prepared once for many searches.
+
+Immutable; several threads may use it.
+
+Examples
+--------
+>>> even = fx.Filter(np.arange(1000) % 2 == 0)
+>>> even
+<faiss_ext.Filter: mask of 1000 flags, 500 set>
+>>> D, I = index.search(x[:10], 5, filter=even)
+>>> bool((I % 2 == 0).all())
+True
+>>> len(fx.Filter([7, 7, 9]))
+2
+)";
+
+constexpr const char* filter_init = R"(__init__(self, allowed)
+--
+
+Parameters
+----------
+allowed : bool array or int array, 1-d
+    A mask over ids 0..n-1 (ids beyond it are not allowed), or the allowed ids
+    in any order. It is copied.
+
+Raises
+------
+ValueError
+    Another type or shape.
+)";
+
+constexpr const char* search_stats = R"(What searches did, summed over them: pass one as `stats`.
+
+Times are seconds summed over threads.
+
+Examples
+--------
+>>> stats = fx.SearchStats()
+>>> D, I = index.search(x[:10], 5, nprobe=2, stats=stats)
+>>> stats.nq, stats.lists
+(10, 20)
+)";
+
+constexpr const char* search_stats_reset = R"(reset(self)
+--
+
+Set all counters to 0.
+)";
+
+} // namespace faiss_ext::python::doc

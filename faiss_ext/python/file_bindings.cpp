@@ -1,0 +1,199 @@
+/* Files, bytes, copies: write_index, read_index, pickle, clone, export. */
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl/filesystem.h>
+
+#include <faiss/impl/FaissAssert.h>
+#include <faiss/impl/io.h>
+#include <faiss/index_io.h>
+
+#include <faiss_ext/index_io.h>
+
+#include "array_arguments.h"
+#include "bindings.h"
+#include "docstrings.h"
+
+namespace faiss_ext::python {
+
+namespace {
+
+using Path = std::filesystem::path;
+using IndexPointer = std::shared_ptr<IndexHandle>;
+
+IndexPointer handle_of(faiss::Index* index) {
+    return std::make_shared<IndexHandle>(std::unique_ptr<faiss::Index>(index));
+}
+
+void write(const IndexHandle& self, const Path& path) {
+    need_scann(self, "write_index");
+    self.read(Blame::File, [&] {
+        faiss_ext::write_index(self.index(), path.string());
+    });
+}
+
+IndexPointer read(const Path& path, bool mmap) {
+    ReadMode mode = mmap ? ReadMode::Mmap : ReadMode::Copy;
+    return without_gil(Blame::File, [&] {
+        return handle_of(faiss_ext::read_index(path.string(), mode));
+    });
+}
+
+IndexPointer clone(const IndexHandle& self) {
+    need_scann(self, "clone_index");
+    return self.read(Blame::Caller, [&] {
+        return handle_of(faiss_ext::clone_index(self.index()));
+    });
+}
+
+std::vector<uint8_t> serialized(const IndexHandle& self) {
+    need_scann(self, "serialize_index");
+    return self.read(Blame::File, [&] {
+        faiss::VectorIOWriter writer;
+        faiss_ext::write_index(self.index(), &writer);
+        return std::move(writer.data);
+    });
+}
+
+/// Reads bytes that somebody else owns; VectorIOReader would copy them.
+struct BytesReader : faiss::IOReader {
+    const char* next;
+    size_t left;
+
+    BytesReader(const void* data, size_t n)
+            : next(static_cast<const char*>(data)), left(n) {
+        name = "bytes";
+    }
+    size_t operator()(void* out, size_t size, size_t n) override {
+        size_t items = size == 0 ? 0 : std::min(n, left / size);
+        if (items > 0) {
+            std::memcpy(out, next, items * size);
+        }
+        next += items * size;
+        left -= items * size;
+        return items;
+    }
+};
+
+IndexPointer deserialized(const void* data, size_t n) {
+    return without_gil(Blame::File, [&] {
+        BytesReader reader(data, n);
+        return handle_of(faiss_ext::read_index(&reader));
+    });
+}
+
+py::array_t<uint8_t> serialize(const IndexHandle& self) {
+    auto bytes = std::make_unique<std::vector<uint8_t>>(serialized(self));
+    uint8_t* data = bytes->data();
+    int64_t n = bytes->size();
+    py::capsule owner(bytes.release(), [](void* vector) {
+        delete static_cast<std::vector<uint8_t>*>(vector);
+    });
+    return py::array_t<uint8_t>(n, data, owner);
+}
+
+IndexPointer deserialize(const py::buffer& data) {
+    py::buffer_info info = data.request();
+    if (info.itemsize != 1 || info.ndim != 1 ||
+        (info.shape[0] > 1 && info.strides[0] != 1)) {
+        throw py::value_error(
+                "data must be bytes or a contiguous 1-d uint8 array, as "
+                "serialize_index() returns it");
+    }
+    return deserialized(info.ptr, info.size);
+}
+
+/// Plain Faiss writes through stdio and only prints if the last block fails:
+/// the file is ours, checked, and renamed when it is whole.
+void write_plain(const faiss::Index& index, const std::string& path) {
+    std::string temporary = path + ".tmp" + std::to_string(getpid());
+    auto fail = [&](const char* what) {
+        int error = errno;
+        unlink(temporary.c_str());
+        FAISS_THROW_FMT(
+                "cannot %s %s: %s", what, path.c_str(), strerror(error));
+    };
+    FILE* file = fopen(temporary.c_str(), "wbx");
+    if (file == nullptr) {
+        FAISS_THROW_FMT(
+                "cannot create %s: %s", temporary.c_str(), strerror(errno));
+    }
+    try {
+        faiss::write_index(&index, file);
+    } catch (...) {
+        fclose(file);
+        unlink(temporary.c_str());
+        throw;
+    }
+    bool synced = fflush(file) == 0 && fsync(fileno(file)) == 0;
+    bool closed = fclose(file) == 0;
+    if (!synced || !closed) {
+        fail("write");
+    }
+    if (rename(temporary.c_str(), path.c_str()) != 0) {
+        fail("rename to");
+    }
+}
+
+void export_plain(const IndexHandle& self, const Path& path) {
+    need_scann(self, "export_to_faiss");
+    std::unique_ptr<faiss::Index> plain = self.read(Blame::Caller, [&] {
+        return std::unique_ptr<faiss::Index>(export_to_faiss(self.index()));
+    });
+    without_gil(Blame::File, [&] { write_plain(*plain, path.string()); });
+}
+
+} // namespace
+
+void bind_files(py::module_& module, IndexClass& index) {
+    using py::arg;
+    module.def("write_index",
+               write,
+               arg("index"),
+               arg("path"),
+               doc::write_index);
+    module.def("read_index",
+               read,
+               arg("path"),
+               arg("mmap") = false,
+               doc::read_index);
+    module.def("clone_index", clone, arg("index"), doc::clone_index);
+    module.def("export_to_faiss",
+               export_plain,
+               arg("index"),
+               arg("path"),
+               doc::export_to_faiss);
+    module.def("serialize_index",
+               serialize,
+               arg("index"),
+               doc::serialize_index);
+    module.def("deserialize_index",
+               deserialize,
+               arg("data"),
+               doc::deserialize_index);
+    index.def("__deepcopy__",
+              [](const IndexHandle& self, py::handle) { return clone(self); });
+    index.def(py::pickle(
+            [](const IndexHandle& self) {
+                std::vector<uint8_t> bytes = serialized(self);
+                return py::bytes(
+                        reinterpret_cast<const char*>(bytes.data()),
+                        bytes.size());
+            },
+            [](const py::bytes& state) {
+                std::string_view bytes = state;
+                return deserialized(bytes.data(), bytes.size());
+            }));
+}
+
+} // namespace faiss_ext::python

@@ -1,0 +1,266 @@
+/* Index: what it is and what it will do; read-only but for the defaults of
+ * searches and the numbers that steer training. */
+
+#include <sstream>
+#include <string>
+
+#include <pybind11/stl.h>
+
+#include "array_arguments.h"
+#include "bindings.h"
+#include "docstrings.h"
+#include "wrapped_index.h"
+
+namespace faiss_ext::python {
+
+IndexIVFScaNN& need_scann(const IndexHandle& handle, const char* what) {
+    if (handle.scann() == nullptr) {
+        throw py::attribute_error(
+                std::string(what) + " needs a ScaNN index; this one is " +
+                layers(handle.index()));
+    }
+    return *handle.scann();
+}
+
+faiss::IndexIVF& need_ivf(const IndexHandle& handle, const char* what) {
+    if (handle.ivf() == nullptr) {
+        throw py::attribute_error(
+                std::string(what) + " needs an IVF index; this one is " +
+                layers(handle.index()));
+    }
+    return *handle.ivf();
+}
+
+namespace {
+
+const char* name_of(RotationKind kind) {
+    switch (kind) {
+        case RotationKind::None:
+            return "none";
+        case RotationKind::PCA:
+            return "pca";
+        case RotationKind::Balanced:
+            return "balanced";
+        case RotationKind::Random:
+            return "random";
+    }
+    return "unknown";
+}
+
+const char* name_of(RefineType type) {
+    switch (type) {
+        case RefineType::None:
+            return "none";
+        case RefineType::Int8:
+            return "int8";
+        case RefineType::FP16:
+            return "fp16";
+        case RefineType::BF16:
+            return "bf16";
+    }
+    return "unknown";
+}
+
+float eta(const IndexHandle& self) {
+    const IndexIVFScaNN& scann = need_scann(self, "eta");
+    return scann.is_trained ? scann.pq().eta() : scann.options.eta;
+}
+
+std::string repr(const IndexHandle& self) {
+    const faiss::Index& index = *self.index();
+    std::ostringstream text;
+    text << "<faiss_ext.Index " << layers(&index) << ": d=" << index.d
+         << ", metric="
+         << (index.metric_type == faiss::METRIC_INNER_PRODUCT
+                     ? "METRIC_INNER_PRODUCT"
+                     : "METRIC_L2");
+    if (self.ivf() != nullptr) {
+        text << ", nlist=" << self.ivf()->nlist;
+    }
+    if (const IndexIVFScaNN* scann = self.scann()) {
+        const ScaNNOptions& options = scann->options;
+        text << ", sub_dim=" << options.sub_dim
+             << ", refine_type=" << name_of(options.refine_type)
+             << ", with_raw_data="
+             << (options.with_raw_data ? "True" : "False");
+    }
+    text << ", ntotal=" << index.ntotal
+         << (index.is_trained ? "" : ", not trained") << ">";
+    return text.str();
+}
+
+/// A read-only field of ScaNNOptions.
+template <class Field>
+void option(IndexClass& index, const char* name, Field field, const char* doc) {
+    index.def_property_readonly(
+            name,
+            [name, field](const IndexHandle& self) {
+                return need_scann(self, name).options.*field;
+            },
+            doc);
+}
+
+/// A size_t of ScaNNOptions that training reads.
+template <class Field>
+void training_option(
+        IndexClass& index,
+        const char* name,
+        Field field,
+        int64_t minimum,
+        const char* doc) {
+    index.def_property(
+            name,
+            [name, field](const IndexHandle& self) {
+                return need_scann(self, name).options.*field;
+            },
+            [name, field, minimum](IndexHandle& self, int64_t value) {
+                IndexIVFScaNN& scann = need_scann(self, name);
+                scann.options.*field = checked_integer(name, value, minimum);
+            },
+            doc);
+}
+
+/// A default of searches, size_t, 0: chosen by the index.
+template <class Field>
+void search_default(
+        IndexClass& index,
+        const char* name,
+        Field field,
+        const char* doc) {
+    index.def_property(
+            name,
+            [name, field](const IndexHandle& self) {
+                return need_scann(self, name).*field;
+            },
+            [name, field](IndexHandle& self, int64_t value) {
+                need_scann(self, name).*field =
+                        checked_integer(name, value, 0);
+            },
+            doc);
+}
+
+void set_nprobe(IndexHandle& self, int64_t value) {
+    faiss::IndexIVF& ivf = need_ivf(self, "nprobe");
+    // nlist is 0 until training chooses it
+    ivf.nprobe = ivf.nlist > 0 ? checked_integer("nprobe", value, 1, ivf.nlist)
+                               : checked_integer("nprobe", value, 1);
+}
+
+size_t memory_usage(const IndexHandle& self) {
+    const IndexIVFScaNN& scann = need_scann(self, "memory_usage");
+    return self.read(Blame::Caller, [&] {
+        return scann.memory_usage() +
+                wrapper_memory(self.index(), self.index()->ntotal);
+    });
+}
+
+size_t estimate_memory(const IndexHandle& self, int64_t n) {
+    const IndexIVFScaNN& scann = need_scann(self, "estimate_memory");
+    size_t count = checked_integer("n", n, 0);
+    return self.read(Blame::Caller, [&] {
+        return scann.estimate_memory(count) +
+                wrapper_memory(self.index(), count);
+    });
+}
+
+} // namespace
+
+void bind_properties(IndexClass& index) {
+    using Self = const IndexHandle&;
+    index.def_property_readonly(
+                 "d", [](Self s) { return s.index()->d; }, doc::d)
+            .def_property_readonly(
+                    "ntotal",
+                    [](Self s) { return s.index()->ntotal; },
+                    doc::ntotal)
+            .def_property_readonly(
+                    "is_trained",
+                    [](Self s) { return s.index()->is_trained; },
+                    doc::is_trained)
+            .def_property_readonly(
+                    "metric_type",
+                    [](Self s) { return int(s.index()->metric_type); },
+                    doc::metric_type)
+            .def_property_readonly(
+                    "nlist",
+                    [](Self s) { return size_t(need_ivf(s, "nlist").nlist); },
+                    doc::nlist)
+            .def_property(
+                    "nprobe",
+                    [](Self s) {
+                        return size_t(need_ivf(s, "nprobe").nprobe);
+                    },
+                    set_nprobe,
+                    doc::nprobe)
+            .def_property(
+                    "max_codes",
+                    [](Self s) {
+                        return size_t(need_ivf(s, "max_codes").max_codes);
+                    },
+                    [](IndexHandle& s, int64_t value) {
+                        need_ivf(s, "max_codes").max_codes =
+                                checked_integer("max_codes", value, 0);
+                    },
+                    doc::max_codes)
+            .def_property_readonly(
+                    "direct_map_type",
+                    [](Self s) {
+                        return need_ivf(s, "direct_map_type").direct_map.type;
+                    },
+                    doc::direct_map_type)
+            .def_property_readonly("eta", eta, doc::eta)
+            .def_property_readonly(
+                    "rotation",
+                    [](Self s) {
+                        return name_of(
+                                need_scann(s, "rotation").options.rotation);
+                    },
+                    doc::rotation)
+            .def_property_readonly(
+                    "refine_type",
+                    [](Self s) {
+                        return name_of(
+                                need_scann(s, "refine_type")
+                                        .options.refine_type);
+                    },
+                    doc::refine_type)
+            .def("memory_usage", memory_usage, doc::memory_usage)
+            .def("estimate_memory",
+                 estimate_memory,
+                 py::arg("n"),
+                 doc::estimate_memory)
+            .def("__len__", [](Self s) { return s.index()->ntotal; })
+            // an index without vectors is not False
+            .def("__bool__", [](Self) { return true; })
+            .def("__repr__", repr);
+    search_default(
+            index, "reorder_k", &IndexIVFScaNN::reorder_k, doc::reorder_k);
+    search_default(index, "refine_k", &IndexIVFScaNN::refine_k, doc::refine_k);
+    option(index, "sub_dim", &ScaNNOptions::sub_dim, doc::sub_dim);
+    option(index, "threshold", &ScaNNOptions::threshold, doc::threshold);
+    option(index, "normalize", &ScaNNOptions::normalize, doc::normalize);
+    option(index,
+           "score_aware_centroids",
+           &ScaNNOptions::score_aware_centroids,
+           doc::score_aware_centroids);
+    option(index, "soar_lambda", &ScaNNOptions::soar_lambda, doc::soar_lambda);
+    option(index,
+           "with_raw_data",
+           &ScaNNOptions::with_raw_data,
+           doc::with_raw_data);
+    training_option(index, "seed", &ScaNNOptions::seed, 0, doc::seed);
+    training_option(
+            index,
+            "max_points_per_centroid",
+            &ScaNNOptions::max_points_per_centroid,
+            1,
+            doc::max_points_per_centroid);
+    training_option(
+            index,
+            "kmeans_rounds",
+            &ScaNNOptions::kmeans_rounds,
+            1,
+            doc::kmeans_rounds);
+}
+
+} // namespace faiss_ext::python

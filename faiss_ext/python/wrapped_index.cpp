@@ -1,0 +1,398 @@
+#include "wrapped_index.h"
+
+#include "wrapper_layers.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <unordered_map>
+
+#include <faiss/impl/FaissAssert.h>
+
+namespace faiss_ext::python {
+
+namespace {
+
+using faiss::IndexIDMap;
+using faiss::IndexIDMap2;
+using faiss::IndexIVF;
+using faiss::IndexPreTransform;
+
+[[noreturn]] void throw_unknown_id(int64_t id) {
+    FAISS_THROW_FMT(
+            "id %lld is not in the index", static_cast<long long>(id));
+}
+
+/// Ids below an IDMap; for IDMap2 by its own map.
+std::vector<int64_t> to_inner_ids(
+        const IndexIDMap& layer,
+        int64_t n,
+        const int64_t* ids) {
+    std::unordered_map<int64_t, int64_t> found;
+    auto map2 = dynamic_cast<const IndexIDMap2*>(&layer);
+    if (map2 == nullptr) {
+        for (int64_t i = 0; i < n; i++) {
+            found[ids[i]] = -1;
+        }
+        for (size_t i = 0; i < layer.id_map.size(); i++) {
+            auto wanted = found.find(layer.id_map[i]);
+            if (wanted != found.end()) {
+                wanted->second = i;
+            }
+        }
+    }
+    const auto& map = map2 != nullptr ? map2->rev_map : found;
+    std::vector<int64_t> inner(n);
+    for (int64_t i = 0; i < n; i++) {
+        auto place = map.find(ids[i]);
+        if (place == map.end() || place->second < 0) {
+            throw_unknown_id(ids[i]);
+        }
+        inner[i] = place->second;
+    }
+    return inner;
+}
+
+/// List and offset of each id: by the direct map, or by one pass over the ids
+/// of all lists.
+std::vector<int64_t> places_of(
+        const IndexIVF& ivf,
+        int64_t n,
+        const int64_t* ids) {
+    const faiss::DirectMap& map = ivf.direct_map;
+    std::unordered_map<int64_t, int64_t> found;
+    if (map.no()) {
+        for (int64_t i = 0; i < n; i++) {
+            found[ids[i]] = -1;
+        }
+        for (size_t l = 0; l < ivf.nlist; l++) {
+            faiss::InvertedLists::ScopedIds list_ids(ivf.invlists, l);
+            size_t size = ivf.invlists->list_size(l);
+            for (size_t i = 0; i < size; i++) {
+                auto wanted = found.find(list_ids[i]);
+                if (wanted != found.end()) {
+                    wanted->second = faiss::lo_build(l, i);
+                }
+            }
+        }
+    }
+    const auto& table = map.no() ? found : map.hashtable;
+    std::vector<int64_t> places(n, -1);
+    for (int64_t i = 0; i < n; i++) {
+        if (map.type == faiss::DirectMap::Array) {
+            if (ids[i] >= 0 && size_t(ids[i]) < map.array.size()) {
+                places[i] = map.array[ids[i]];
+            }
+        } else if (auto p = table.find(ids[i]); p != table.end()) {
+            places[i] = p->second;
+        }
+        if (places[i] < 0) {
+            throw_unknown_id(ids[i]);
+        }
+    }
+    return places;
+}
+
+/// Direct maps are off while it lives: Faiss merges and copies without them.
+class DirectMapOff {
+   public:
+    explicit DirectMapOff(const faiss::Index* index)
+            : ivf_(find_ivf(const_cast<faiss::Index*>(index))) {
+        if (ivf_ != nullptr) {
+            type_ = ivf_->direct_map.type;
+            ivf_->set_direct_map_type(faiss::DirectMap::NoMap);
+        }
+    }
+    ~DirectMapOff() {
+        if (ivf_ == nullptr || type_ == faiss::DirectMap::NoMap) {
+            return;
+        }
+        try {
+            ivf_->set_direct_map_type(type_);
+        } catch (...) {
+            // ids no longer consecutive: an Array map cannot hold them
+            ivf_->set_direct_map_type(faiss::DirectMap::Hashtable);
+        }
+    }
+
+   private:
+    IndexIVF* ivf_;
+    faiss::DirectMap::Type type_ = faiss::DirectMap::NoMap;
+};
+
+/// Below an IDMap ids count from 0 without gaps; after a removal they are
+/// made so again. `kept` says which old ids are left.
+void renumber(IndexIVFScaNN& leaf, const std::vector<bool>& kept) {
+    std::vector<int64_t> now(kept.size(), -1);
+    int64_t next = 0;
+    for (size_t i = 0; i < kept.size(); i++) {
+        now[i] = kept[i] ? next++ : -1;
+    }
+    auto renumber_lists = [&](ScaNNLists& lists) {
+        for (size_t l = 0; l < lists.nlist; l++) {
+            auto& ids = lists.mutable_list(l).ids;
+            if (ids.empty()) {
+                continue;
+            }
+            int64_t* values = ids.mutable_data();
+            std::transform(
+                    values, values + ids.size(), values, [&](int64_t id) {
+                        return now[id];
+                    });
+        }
+    };
+    DirectMapOff off(&leaf);
+    renumber_lists(leaf.mutable_lists());
+    if (leaf.spilled_lists() != nullptr) {
+        renumber_lists(const_cast<ScaNNLists&>(*leaf.spilled_lists()));
+    }
+}
+
+} // namespace
+
+faiss::IndexIVF* find_ivf(faiss::Index* index) {
+    if (auto layer = as<IndexPreTransform>(index)) {
+        return find_ivf(layer->index);
+    }
+    if (auto layer = as<IndexIDMap>(index)) {
+        return find_ivf(layer->index);
+    }
+    return as<IndexIVF>(index);
+}
+
+std::string layers(const faiss::Index* index) {
+    if (auto layer = as<IndexPreTransform>(index)) {
+        return "PreTransform," + layers(layer->index);
+    }
+    if (auto layer = as<IndexIDMap>(index)) {
+        return (as<IndexIDMap2>(index) ? "IDMap2," : "IDMap,") +
+                layers(layer->index);
+    }
+    return as<IndexIVFScaNN>(index) ? "ScaNN"
+            : as<IndexIVF>(index)   ? "IVF"
+                                    : "other";
+}
+
+size_t wrapper_memory(const faiss::Index* index, size_t n) {
+    if (auto layer = as<IndexPreTransform>(index)) {
+        return wrapper_memory(layer->index, n);
+    }
+    auto layer = as<IndexIDMap>(index);
+    if (layer == nullptr) {
+        return 0;
+    }
+    size_t bytes = n * sizeof(int64_t);
+    if (as<IndexIDMap2>(index) != nullptr) {
+        // a node of the hash map (next, key, value) and its bucket
+        bytes += n * 4 * sizeof(void*);
+    }
+    return bytes + wrapper_memory(layer->index, n);
+}
+
+size_t remove_ids(faiss::Index* index, const faiss::IDSelector& selector) {
+    if (auto layer = as<IndexPreTransform>(index)) {
+        size_t removed = remove_ids(layer->index, selector);
+        layer->ntotal = layer->index->ntotal;
+        return removed;
+    }
+    auto layer = as<IndexIDMap>(index);
+    auto leaf = layer ? as<IndexIVFScaNN>(find_ivf(layer)) : nullptr;
+    if (leaf == nullptr) {
+        return index->remove_ids(selector);
+    }
+    std::vector<bool> kept(layer->id_map.size());
+    std::vector<int64_t> ids;
+    for (size_t i = 0; i < kept.size(); i++) {
+        kept[i] = !selector.is_member(layer->id_map[i]);
+        if (kept[i]) {
+            ids.push_back(layer->id_map[i]);
+        }
+    }
+    if (ids.size() == kept.size()) {
+        return 0;
+    }
+    TranslatedSelector below(layer->id_map, selector);
+    size_t removed = remove_ids(layer->index, below);
+    renumber(*leaf, kept);
+    layer->id_map.swap(ids);
+    layer->ntotal = layer->index->ntotal;
+    if (auto map2 = as<IndexIDMap2>(index)) {
+        map2->rev_map.clear();
+        map2->construct_rev_map();
+    }
+    return removed;
+}
+
+void update_vectors(
+        faiss::Index* index,
+        int64_t n,
+        const int64_t* ids,
+        const float* x) {
+    if (auto layer = as<IndexPreTransform>(index)) {
+        Transformed below(*layer, n, x);
+        update_vectors(layer->index, n, ids, below.data());
+        return;
+    }
+    if (auto layer = as<IndexIDMap>(index)) {
+        std::vector<int64_t> inner = to_inner_ids(*layer, n, ids);
+        update_vectors(layer->index, n, inner.data(), x);
+        return;
+    }
+    auto ivf = as<IndexIVF>(index);
+    FAISS_THROW_IF_NOT_MSG(
+            ivf != nullptr, "update_vectors needs an IVF index");
+    if (ivf->direct_map.no() && as<IndexIVFScaNN>(ivf) == nullptr) {
+        ivf->set_direct_map_type(faiss::DirectMap::Hashtable);
+    }
+    FAISS_THROW_IF_NOT_FMT(
+            n <= std::numeric_limits<int>::max(),
+            "%lld rows (allowed: at most 2^31 - 1)",
+            static_cast<long long>(n));
+    ivf->update_vectors(int(n), ids, x);
+}
+
+bool has_direct_map(const faiss::Index* index) {
+    auto ivf = find_ivf(const_cast<faiss::Index*>(index));
+    return ivf == nullptr || !ivf->direct_map.no();
+}
+
+void reconstruct(
+        const faiss::Index* index,
+        int64_t n,
+        const int64_t* ids,
+        float* x) {
+    if (auto layer = as<IndexPreTransform>(index)) {
+        std::vector<float> inner(n * layer->index->d);
+        reconstruct(layer->index, n, ids, inner.data());
+        layer->reverse_chain(n, inner.data(), x);
+        return;
+    }
+    if (auto layer = as<IndexIDMap>(index)) {
+        std::vector<int64_t> inner = to_inner_ids(*layer, n, ids);
+        reconstruct(layer->index, n, inner.data(), x);
+        return;
+    }
+    auto ivf = as<IndexIVF>(index);
+    if (ivf == nullptr) {
+        for (int64_t i = 0; i < n; i++) {
+            index->reconstruct(ids[i], x + i * index->d);
+        }
+        return;
+    }
+    std::vector<int64_t> places = places_of(*ivf, n, ids);
+    for (int64_t i = 0; i < n; i++) {
+        ivf->reconstruct_from_offset(
+                faiss::lo_listno(places[i]),
+                faiss::lo_offset(places[i]),
+                x + i * index->d);
+    }
+}
+
+const faiss::Index* codec(const faiss::Index* index) {
+    while (auto layer = as<IndexIDMap>(index)) {
+        index = layer->index;
+    }
+    return index;
+}
+
+void add_sa_codes(
+        faiss::Index* index,
+        int64_t n,
+        const uint8_t* codes,
+        const int64_t* ids) {
+    if (auto layer = as<IndexPreTransform>(index)) {
+        add_sa_codes(layer->index, n, codes, ids);
+        layer->ntotal = layer->index->ntotal;
+        return;
+    }
+    if (auto layer = as<IndexIDMap>(index)) {
+        FAISS_THROW_IF_NOT_MSG(
+                ids != nullptr, "an IDMap index needs ids for its vectors");
+        layer->id_map.reserve(layer->id_map.size() + n);
+        add_sa_codes(layer->index, n, codes, nullptr);
+        layer->id_map.insert(layer->id_map.end(), ids, ids + n);
+        layer->ntotal = layer->index->ntotal;
+        if (auto map2 = as<IndexIDMap2>(index)) {
+            map2->construct_rev_map();
+        }
+        return;
+    }
+    auto leaf = as<IndexIVFScaNN>(index);
+    FAISS_THROW_IF_NOT_MSG(leaf != nullptr, "add_sa_codes needs ScaNN");
+    leaf->add_sa_codes(n, codes, ids);
+}
+
+namespace {
+
+void merge_layers(faiss::Index* index, faiss::Index* other, int64_t add_id) {
+    if (auto layer = as<IndexPreTransform>(index)) {
+        auto theirs = static_cast<IndexPreTransform*>(other);
+        merge_layers(layer->index, theirs->index, add_id);
+        layer->ntotal = layer->index->ntotal;
+        theirs->ntotal = 0;
+        return;
+    }
+    if (auto layer = as<IndexIDMap>(index)) {
+        auto theirs = static_cast<IndexIDMap*>(other);
+        layer->id_map.reserve(layer->id_map.size() + theirs->id_map.size());
+        merge_layers(layer->index, theirs->index, layer->id_map.size());
+        for (int64_t id : theirs->id_map) {
+            layer->id_map.push_back(id + add_id);
+        }
+        layer->ntotal = layer->index->ntotal;
+        theirs->id_map.clear();
+        theirs->ntotal = 0;
+        if (auto map2 = as<IndexIDMap2>(index)) {
+            map2->construct_rev_map();
+            static_cast<IndexIDMap2*>(theirs)->rev_map.clear();
+        }
+        return;
+    }
+    index->merge_from(*other, add_id);
+}
+
+void check_same_layers(const faiss::Index* index, const faiss::Index* other) {
+    FAISS_THROW_IF_NOT_FMT(
+            layers(index) == layers(other),
+            "the indexes have different layers: %s and %s",
+            layers(index).c_str(),
+            layers(other).c_str());
+}
+
+} // namespace
+
+void merge_from(faiss::Index* index, faiss::Index* other, int64_t add_id) {
+    check_same_layers(index, other);
+    DirectMapOff mine(index), theirs(other);
+    index->check_compatible_for_merge(*other);
+    merge_layers(index, other, add_id);
+}
+
+void copy_subset_to(
+        const faiss::Index* index,
+        faiss::Index* other,
+        int subset_type,
+        int64_t a1,
+        int64_t a2) {
+    check_same_layers(index, other);
+    FAISS_THROW_IF_NOT_MSG(
+            layers(index).find("IDMap") == std::string::npos,
+            "copy_subset_to does not work through an IDMap");
+    DirectMapOff mine(index), theirs(other);
+    index->check_compatible_for_merge(*other);
+    IndexIVF* from = find_ivf(const_cast<faiss::Index*>(index));
+    IndexIVF* to = find_ivf(other);
+    FAISS_THROW_IF_NOT_MSG(from != nullptr, "copy_subset_to needs IVF");
+#if FAISS_EXT_FAISS_VERSION >= 10704
+    from->copy_subset_to(
+            *to, faiss::InvertedLists::subset_type_t(subset_type), a1, a2);
+#else
+    from->copy_subset_to(*to, subset_type, a1, a2);
+#endif
+    while (auto layer = as<IndexPreTransform>(other)) {
+        layer->ntotal = to->ntotal;
+        other = layer->index;
+    }
+}
+
+} // namespace faiss_ext::python

@@ -1,0 +1,141 @@
+#include "wrapped_index.h"
+
+#include <memory>
+
+#include <faiss/impl/FaissAssert.h>
+
+#include "wrapper_layers.h"
+
+namespace faiss_ext::python {
+
+using faiss::IndexIDMap;
+using faiss::IndexIVF;
+using faiss::IndexPreTransform;
+
+namespace {
+
+void to_outer_ids(const IndexIDMap& layer, int64_t n, int64_t* labels) {
+    // a damaged file that is mapped may hold any id: never read beyond the map
+    size_t size = layer.id_map.size();
+    for (int64_t i = 0; i < n; i++) {
+        bool known = uint64_t(labels[i]) < size;
+        labels[i] = known ? layer.id_map[labels[i]] : -1;
+    }
+}
+
+/// Calls run(params) with what a leaf that is no ScaNN index understands.
+template <class Run>
+void with_plain_params(
+        const faiss::Index* leaf,
+        const SearchParametersScaNN& params,
+        Run&& run) {
+    FAISS_THROW_IF_NOT_MSG(
+            params.reorder_k == 0 && params.refine_k == 0 &&
+                    params.stats == nullptr,
+            "reorder_k, refine_k and stats need a ScaNN index");
+    if (as<IndexIVF>(leaf) != nullptr) {
+        faiss::SearchParametersIVF plain;
+        plain.sel = params.sel;
+        plain.nprobe = params.nprobe;
+        plain.max_codes = params.max_codes;
+        run(&plain);
+        return;
+    }
+    FAISS_THROW_IF_NOT_MSG(
+            params.nprobe == 0 && params.max_codes == 0,
+            "nprobe and max_codes need an IVF index");
+    faiss::SearchParameters plain;
+    plain.sel = params.sel;
+    run(params.sel == nullptr ? nullptr : &plain);
+}
+
+} // namespace
+
+void search(
+        const faiss::Index* index,
+        int64_t n,
+        const float* x,
+        int64_t k,
+        float* distances,
+        int64_t* labels,
+        float* rows,
+        const SearchParametersScaNN& params) {
+    if (auto layer = as<IndexPreTransform>(index)) {
+        Transformed below(*layer, n, x);
+        size_t d = layer->index->d;
+        std::vector<float> inner(rows == nullptr ? 0 : n * k * d);
+        search(layer->index,
+               n,
+               below.data(),
+               k,
+               distances,
+               labels,
+               rows == nullptr ? nullptr : inner.data(),
+               params);
+        if (rows != nullptr) {
+            layer->reverse_chain(n * k, inner.data(), rows);
+        }
+        return;
+    }
+    if (auto layer = as<IndexIDMap>(index)) {
+        SearchParametersScaNN below = params;
+        std::unique_ptr<TranslatedSelector> selector;
+        if (params.sel != nullptr) {
+            selector = std::make_unique<TranslatedSelector>(
+                    layer->id_map, *params.sel);
+            below.sel = selector.get();
+        }
+        search(layer->index, n, x, k, distances, labels, rows, below);
+        to_outer_ids(*layer, n * k, labels);
+        return;
+    }
+    auto run = [&](const faiss::SearchParameters* p) {
+        if (rows != nullptr) {
+            index->search_and_reconstruct(
+                    n, x, k, distances, labels, rows, p);
+        } else {
+            index->search(n, x, k, distances, labels, p);
+        }
+    };
+    if (as<IndexIVFScaNN>(index) != nullptr) {
+        run(&params);
+    } else {
+        with_plain_params(index, params, run);
+    }
+}
+
+void range_search(
+        const faiss::Index* index,
+        int64_t n,
+        const float* x,
+        float radius,
+        faiss::RangeSearchResult* result,
+        const SearchParametersScaNN& params) {
+    if (auto layer = as<IndexPreTransform>(index)) {
+        Transformed below(*layer, n, x);
+        range_search(layer->index, n, below.data(), radius, result, params);
+        return;
+    }
+    if (auto layer = as<IndexIDMap>(index)) {
+        SearchParametersScaNN below = params;
+        std::unique_ptr<TranslatedSelector> selector;
+        if (params.sel != nullptr) {
+            selector = std::make_unique<TranslatedSelector>(
+                    layer->id_map, *params.sel);
+            below.sel = selector.get();
+        }
+        range_search(layer->index, n, x, radius, result, below);
+        to_outer_ids(*layer, result->lims[n], result->labels);
+        return;
+    }
+    auto run = [&](const faiss::SearchParameters* p) {
+        index->range_search(n, x, radius, result, p);
+    };
+    if (as<IndexIVFScaNN>(index) != nullptr) {
+        run(&params);
+    } else {
+        with_plain_params(index, params, run);
+    }
+}
+
+} // namespace faiss_ext::python

@@ -1,0 +1,57 @@
+/* What the walks down Faiss' wrappers share. Only for wrapped_*.cpp. */
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include <faiss/IndexIDMap.h>
+#include <faiss/IndexPreTransform.h>
+#include <faiss/impl/IDSelector.h>
+
+namespace faiss_ext::python {
+
+template <class Layer>
+const Layer* as(const faiss::Index* index) {
+    return dynamic_cast<const Layer*>(index);
+}
+
+template <class Layer>
+Layer* as(faiss::Index* index) {
+    return dynamic_cast<Layer*>(index);
+}
+
+/// Rows as the layer below a PreTransform sees them.
+class Transformed {
+   public:
+    Transformed(
+            const faiss::IndexPreTransform& layer,
+            int64_t n,
+            const float* x)
+            : data_(layer.apply_chain(n, x)),
+              owned_(data_ == x ? nullptr : data_) {}
+    const float* data() const {
+        return data_;
+    }
+
+   private:
+    const float* data_;
+    std::unique_ptr<const float[]> owned_;
+};
+
+/// Asks a selector of outer ids about the ids below an IDMap.
+struct TranslatedSelector : faiss::IDSelector {
+    const std::vector<int64_t>& id_map;
+    const faiss::IDSelector& outer;
+
+    TranslatedSelector(
+            const std::vector<int64_t>& id_map,
+            const faiss::IDSelector& outer)
+            : id_map(id_map), outer(outer) {}
+    bool is_member(int64_t id) const override {
+        return uint64_t(id) < id_map.size() && outer.is_member(id_map[id]);
+    }
+};
+
+} // namespace faiss_ext::python
