@@ -103,14 +103,16 @@ class Ours(Engine):
     @staticmethod
     def builds(n, d, metric):
         nlist = usual_nlist(n)
-        tails = ("ScaNN,RFlat", "ScaNN(soar_lambda=1.5),RFlat", "ScaNN,SQ8,RFlat", "ScaNN,SQ8")
-        return [{"factory": f"IVF{nlist},{tail}"} for tail in tails]
+        # refined candidates forgive coarser codes where there are many dimensions
+        fast = f"ScaNN(sub_dim={4 if d >= 128 else 2},soar_lambda=1),SQ8,RFlat"
+        wanted = [(nlist, fast), (2 * nlist, fast), (nlist, "ScaNN,RFlat"), (nlist, "ScaNN,SQ8")]
+        return [{"factory": f"IVF{lists},{tail}"} for lists, tail in wanted]
 
     def settings(self, k):
         # refine_k: candidates the 8-bit codes rescore; reorder_k: raw rows read.
-        # With both stages the second reads a quarter of what the first passed.
+        # With both stages the second reads a fifth of what the first passed.
         refine = ",SQ" in self.params["factory"]
-        share = 4 if refine and "RFlat" in self.params["factory"] else 1
+        share = 5 if refine and "RFlat" in self.params["factory"] else 1
         return [
             {"nprobe": p, "refine_k": r, "reorder_k": max(k, r // share)}
             for p, r in product(NPROBES, REORDERS)

@@ -104,7 +104,7 @@ void reshape_tail(
             layout, packed, old_size, begin, kept, codes.data(), terms.data());
     size_t first = layout.list_bytes(begin);
     size_t last = layout.list_bytes(std::max(old_size, new_size));
-    std::memset(packed + first, 0, last - first);
+    std::fill(packed + first, packed + last, 0);
     pack_codes(
             layout, packed, new_size, begin, kept, codes.data(), terms.data());
 }

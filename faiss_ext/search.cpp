@@ -317,11 +317,13 @@ void IndexIVFScaNN::search_preassigned(
     if (ivf_stats != nullptr && plan.stats == nullptr) {
         plan.stats = &counted;
     }
+    // The caller's own figures may already count earlier searches.
+    ScaNNSearchStats before = plan.stats ? *plan.stats : counted;
     search_all(call, n);
     if (ivf_stats != nullptr) {
         ivf_stats->nq += n;
-        ivf_stats->nlist += plan.stats->lists;
-        ivf_stats->ndis += plan.stats->codes;
+        ivf_stats->nlist += plan.stats->lists - before.lists;
+        ivf_stats->ndis += plan.stats->codes - before.codes;
     }
 }
 

@@ -90,8 +90,10 @@ TEST_P(WrapperTest, ShardsEqualOneIndex) {
 }
 
 TEST_P(WrapperTest, TransformsInFrontKeepTheNeighbours) {
+    auto opq = new faiss::OPQMatrix(kD, 4);
+    opq->niter = opq->niter_pq = opq->niter_pq_0 = 2;
     faiss::LinearTransform* transforms[] = {
-            new faiss::OPQMatrix(kD, 4), new faiss::PCAMatrix(kD, kD - 2)};
+            opq, new faiss::PCAMatrix(kD, kD - 2)};
     for (faiss::LinearTransform* transform : transforms) {
         auto inner = std::make_unique<IndexIVFScaNN>(
                 size_t(transform->d_out),
