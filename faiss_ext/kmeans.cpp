@@ -1,22 +1,18 @@
 #include <faiss_ext/kmeans.h>
 
 #include <algorithm>
-#include <atomic>
-#include <chrono>
 #include <cmath>
-#include <cstring>
-#include <exception>
 #include <numeric>
 #include <queue>
 #include <random>
 #include <utility>
 
-#include <faiss/impl/AuxIndexStructures.h>
 #include <faiss/impl/FaissAssert.h>
-#include <omp.h>
 
 #include <faiss_ext/kernels/kernels.h>
 #include <faiss_ext/partition.h>
+#include <faiss_ext/parallel.h>
+#include <faiss_ext/query_rows.h>
 
 namespace faiss_ext {
 
@@ -209,46 +205,6 @@ AlignedBuffer<float> make_half_norms(size_t n, size_t d, const float* rows) {
         out[j] = float(norm2) / 2;
     }
     return norms;
-}
-
-bool all_finite(size_t n, const float* values) {
-    uint32_t bad = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        std::memcpy(&bits, values + i, sizeof(bits));
-        bad |= (bits & 0x7f800000u) == 0x7f800000u ? 1 : 0;
-    }
-    return bad == 0;
-}
-
-void for_tiles(size_t tiles, const std::function<void(size_t)>& work) {
-    using Clock = std::chrono::steady_clock;
-    constexpr auto kPause = std::chrono::milliseconds(50);
-    std::exception_ptr failure;
-    std::atomic<bool> stop{false};
-    faiss::InterruptCallback::check();
-    auto checked = Clock::now();
-#pragma omp parallel for schedule(dynamic) if (tiles > 1)
-    for (size_t tile = 0; tile < tiles; tile++) {
-        if (stop.load(std::memory_order_relaxed)) {
-            continue;
-        }
-        try {
-            work(tile);
-            // the calling thread, the only one that Python's handlers run on
-            if (omp_get_thread_num() == 0 && Clock::now() - checked > kPause) {
-                faiss::InterruptCallback::check();
-                checked = Clock::now();
-            }
-        } catch (...) {
-#pragma omp critical(faiss_ext_for_tiles)
-            failure = std::current_exception();
-            stop = true;
-        }
-    }
-    if (failure) {
-        std::rethrow_exception(failure);
-    }
 }
 
 std::vector<float>

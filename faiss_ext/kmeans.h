@@ -63,13 +63,4 @@ void make_centroids_score_aware(
 /// ||row||^2 / 2 of n rows, padded to panels with infinity.
 AlignedBuffer<float> make_half_norms(size_t n, size_t d, const float* rows);
 
-/// Whether none of n values is a NaN or infinite.
-bool all_finite(size_t n, const float* values);
-
-/** Calls work(tile) for tile = 0 .. tiles - 1 on up to omp_get_max_threads()
- * threads. Tiles are independent, so that results are too of the number of
- * threads. An exception of a tile, or Faiss' interrupt, ends the loop and is
- * thrown here. */
-void for_tiles(size_t tiles, const std::function<void(size_t)>& work);
-
 } // namespace faiss_ext

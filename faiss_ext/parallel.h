@@ -6,40 +6,29 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <exception>
+#include <functional>
 
 namespace faiss_ext {
 
-/** Calls body(begin, end) for slices of [0, n). One slice, or one thread: no
- * OpenMP region is entered. The first exception is rethrown here, after all
- * threads have stopped (one must not leave an OpenMP region). */
+/** Calls work(tile) for tile = 0 .. tiles - 1 on up to omp_get_max_threads()
+ * threads. Tiles are independent, so that results are too of the number of
+ * threads. An exception of a tile, or Faiss' interrupt, ends the loop and is
+ * thrown here (one must not leave an OpenMP region). */
+void for_tiles(size_t tiles, const std::function<void(size_t)>& work);
+
+/** Calls body(begin, end) for slices of [0, n), as for_tiles() does; one slice
+ * is called in place, without any cost. */
 template <class Body>
 void parallel_slices(size_t n, size_t slice, Body&& body) {
-    size_t slices = (n + slice - 1) / slice;
-    auto run = [&](size_t i) {
-        body(i * slice, std::min(n, (i + 1) * slice));
-    };
-    if (slices <= 1 || omp_get_max_threads() == 1 || omp_in_parallel()) {
-        for (size_t i = 0; i < slices; i++) {
-            run(i);
+    if (n <= slice) {
+        if (n > 0) {
+            body(size_t(0), n);
         }
         return;
     }
-    std::exception_ptr failure;
-#pragma omp parallel for schedule(dynamic)
-    for (size_t i = 0; i < slices; i++) {
-        try {
-            run(i);
-        } catch (...) {
-#pragma omp critical(faiss_ext_parallel_failure)
-            if (!failure) {
-                failure = std::current_exception();
-            }
-        }
-    }
-    if (failure) {
-        std::rethrow_exception(failure);
-    }
+    for_tiles((n + slice - 1) / slice, [&](size_t i) {
+        body(i * slice, std::min(n, (i + 1) * slice));
+    });
 }
 
 } // namespace faiss_ext

@@ -10,6 +10,8 @@
 
 #include <faiss_ext/kernels/dispatch.h>
 #include <faiss_ext/kmeans.h>
+#include <faiss_ext/parallel.h>
+#include <faiss_ext/query_rows.h>
 
 namespace faiss_ext {
 

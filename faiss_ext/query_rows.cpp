@@ -8,26 +8,22 @@
 
 namespace faiss_ext {
 
-namespace {
-
-/// On the bits, since the compiler may vectorise that without fast-math.
-bool is_finite_row(const float* x, size_t d) {
+bool all_finite(size_t n, const float* values) {
+    // On the bits, since the compiler may vectorise that without fast-math.
     constexpr uint32_t kExponent = 0x7F800000;
-    uint32_t found = 0;
-    for (size_t i = 0; i < d; i++) {
+    uint32_t bad = 0;
+    for (size_t i = 0; i < n; i++) {
         uint32_t bits;
-        std::memcpy(&bits, x + i, sizeof(bits));
-        found |= (bits & kExponent) == kExponent ? 1 : 0;
+        std::memcpy(&bits, values + i, sizeof(bits));
+        bad |= (bits & kExponent) == kExponent ? 1 : 0;
     }
-    return found == 0;
+    return bad == 0;
 }
-
-} // namespace
 
 void check_finite(size_t n, size_t d, const float* x, const char* what) {
     for (size_t i = 0; i < n; i++) {
         FAISS_THROW_IF_NOT_FMT(
-                is_finite_row(x + i * d, d),
+                all_finite(d, x + i * d),
                 "%s %zu has a NaN or infinite value (allowed: finite)",
                 what,
                 i);

@@ -8,6 +8,9 @@
 
 namespace faiss_ext {
 
+/// Whether none of n values is a NaN or infinite.
+bool all_finite(size_t n, const float* values);
+
 /// @throws faiss::FaissException naming the first row with a NaN or infinity
 void check_finite(size_t n, size_t d, const float* x, const char* what);
 

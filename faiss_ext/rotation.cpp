@@ -11,6 +11,8 @@
 #include <faiss_ext/kernels/dispatch.h>
 #include <faiss_ext/kmeans.h>
 #include <faiss_ext/partition.h>
+#include <faiss_ext/parallel.h>
+#include <faiss_ext/query_rows.h>
 
 extern "C" {
 // LAPACK, which Faiss links anyway

@@ -9,6 +9,8 @@
 #include <faiss_ext/kernels/dispatch.h>
 #include <faiss_ext/kmeans.h>
 #include <faiss_ext/score_aware_pq_training.h>
+#include <faiss_ext/parallel.h>
+#include <faiss_ext/query_rows.h>
 
 namespace faiss_ext {
 

@@ -15,6 +15,7 @@
 
 #include <faiss_ext/kernels/dispatch.h>
 #include <faiss_ext/kmeans.h>
+#include <faiss_ext/parallel.h>
 
 namespace faiss_ext {
 

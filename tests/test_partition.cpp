@@ -13,6 +13,7 @@
 #include <omp.h>
 
 #include <faiss_ext/kmeans.h>
+#include <faiss_ext/parallel.h>
 #include <faiss_ext/partition.h>
 #include <faiss_ext/rotation.h>
 

@@ -326,24 +326,7 @@ bool encode_round(const EncodeArgs& a, uint8_t* codes, float* parallel_sum) {
     return moved;
 }
 
-void encode(const EncodeArgs& a) noexcept {
-    const size_t d = a.offsets[a.M];
-    for (size_t i = 0; i < a.n; i++) {
-        const float* residual = a.residuals + i * d;
-        uint8_t* codes = a.codes + i * a.M;
-        if (a.eta == 1) {
-            encode_nearest<false>(a, residual, nullptr, codes);
-            continue;
-        }
-        float parallel =
-                encode_nearest<true>(a, residual, a.directions + i * d, codes);
-        for (size_t round = 0; round < a.max_rounds; round++) {
-            if (!encode_round(a, codes, &parallel)) {
-                break;
-            }
-        }
-    }
-}
+#include <faiss_ext/kernels/encode_rows.h>
 
 // ------------------------------------------------------------------- filter
 

@@ -308,39 +308,11 @@ bool encode_round(const EncodeArgs& a, uint8_t* codes, float* parallel_sum) {
     return moved;
 }
 
-void encode(const EncodeArgs& a) noexcept {
-    const size_t d = a.offsets[a.M];
-    for (size_t i = 0; i < a.n; i++) {
-        const float* residual = a.residuals + i * d;
-        uint8_t* codes = a.codes + i * a.M;
-        if (a.eta == 1) {
-            encode_nearest<false>(a, residual, nullptr, codes);
-            continue;
-        }
-        float parallel =
-                encode_nearest<true>(a, residual, a.directions + i * d, codes);
-        for (size_t round = 0; round < a.max_rounds; round++) {
-            if (!encode_round(a, codes, &parallel)) {
-                break;
-            }
-        }
-    }
-}
+#include <faiss_ext/kernels/encode_rows.h>
 
 // ------------------------------------------------------------------- filter
 
-void filter_masks(const FilterArgs& a) noexcept {
-    for (size_t i = 0; i < a.n; i += kBlockSize) {
-        uint32_t mask = 0;
-        for (size_t j = 0; j < kBlockSize && i + j < a.n; j++) {
-            uint64_t id = static_cast<uint64_t>(a.ids[i + j]);
-            if (id < static_cast<uint64_t>(a.nbits)) {
-                mask |= (a.bitmap[id >> 3] >> (id & 7) & 1u) << j;
-            }
-        }
-        a.masks[i / kBlockSize] = mask;
-    }
-}
+#include <faiss_ext/kernels/filter_plain.h>
 
 } // namespace
 

@@ -126,16 +126,7 @@ void byte_panel_products(const BytePanelArgs& a) noexcept {
 
 // --------------------------------------------------------------------- rows
 
-/// Rows lie scattered over memory: their lines are asked for this many rows
-/// ahead.
-constexpr size_t kRowsAhead = 8;
-
-FAISS_EXT_INLINE void prefetch_row(const void* row, size_t bytes) {
-    const char* p = static_cast<const char*>(row);
-    for (size_t i = 0; i < bytes; i += 64) {
-        __builtin_prefetch(p + i);
-    }
-}
+#include <faiss_ext/kernels/row_loops.h>
 
 /// Calls score_row(r) for every row.
 template <class Score>
