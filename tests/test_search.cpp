@@ -150,16 +150,21 @@ TEST_P(SearchTest, OutputsAreNotRead) {
     }
 }
 
-TEST_P(SearchTest, OneQueryABatchAndThreadsGiveTheSameBits) {
+/// A query gets the same bits alone, in a batch and on any number of threads.
+void expect_same_bits_in_any_batch(
+        IndexIVFScaNN& index,
+        const std::vector<float>& queries) {
+    size_t d = index.d;
     int threads = omp_get_max_threads();
-    for (size_t nprobe : {1, 5, int(kLists)}) {
-        index_.nprobe = nprobe;
+    size_t nprobe_before = index.nprobe;
+    for (size_t nprobe : {size_t(1), index.nlist / 5 + 1, index.nlist}) {
+        index.nprobe = nprobe;
         omp_set_num_threads(1);
-        Hits batch = search(index_, queries(), 10);
+        Hits batch = search(index, queries, 10);
         Hits alone;
-        for (size_t q = 0; q < kQueries; q++) {
-            auto begin = queries().begin() + q * kD;
-            Hits one = search(index_, {begin, begin + kD}, 10);
+        for (size_t q = 0; q < queries.size() / d; q++) {
+            auto begin = queries.begin() + q * d;
+            Hits one = search(index, {begin, begin + d}, 10);
             alone.distances.insert(
                     alone.distances.end(),
                     one.distances.begin(),
@@ -170,12 +175,23 @@ TEST_P(SearchTest, OneQueryABatchAndThreadsGiveTheSameBits) {
         EXPECT_TRUE(alone == batch) << "nprobe " << nprobe;
         for (int count : {2, 3, 8}) {
             omp_set_num_threads(count);
-            EXPECT_TRUE(search(index_, queries(), 10) == batch)
+            EXPECT_TRUE(search(index, queries, 10) == batch)
                     << count << " threads";
         }
     }
-    index_.nprobe = 5;
+    index.nprobe = nprobe_before;
     omp_set_num_threads(threads);
+}
+
+TEST_P(SearchTest, OneQueryABatchAndThreadsGiveTheSameBits) {
+    expect_same_bits_in_any_batch(index_, queries());
+}
+
+TEST_P(SearchTest, LongListsAreScannedForSeveralQueriesAtOnce) {
+    // 16 bytes of codes or more, 750 vectors a list: search.cpp shares them
+    constexpr size_t kLongD = 64;
+    auto index = filled(GetParam(), whole_rows(3000, kLongD, 3), kLongD, 4);
+    expect_same_bits_in_any_batch(*index, whole_rows(37, kLongD, 4));
 }
 
 TEST_P(SearchTest, ThreadsOfTheCallerDoNotDisturbEachOther) {
