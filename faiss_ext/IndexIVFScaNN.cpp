@@ -204,8 +204,7 @@ void IndexIVFScaNN::set_trained(ScaNNTrained trained) {
 /// in for it.
 const faiss::IndexFlat* IndexIVFScaNN::flat_quantizer() const {
     auto flat = dynamic_cast<const faiss::IndexFlat*>(quantizer);
-    return flat != nullptr && flat->metric_type == metric_type ? flat
-                                                               : nullptr;
+    return flat != nullptr && flat->metric_type == metric_type ? flat : nullptr;
 }
 
 void IndexIVFScaNN::rebuild_partition() {
@@ -304,8 +303,7 @@ void IndexIVFScaNN::train_centroids(idx_t n, const float* x) {
     KMeansParameters kmeans_parameters;
     kmeans_parameters.k = nlist;
     kmeans_parameters.rounds = options.kmeans_rounds;
-    kmeans_parameters.max_points_per_centroid =
-            options.max_points_per_centroid;
+    kmeans_parameters.max_points_per_centroid = options.max_points_per_centroid;
     kmeans_parameters.seed = options.seed;
     if (progress) {
         kmeans_parameters.on_round = [this](size_t done, size_t total) {
@@ -318,7 +316,12 @@ void IndexIVFScaNN::train_centroids(idx_t n, const float* x) {
         Partition(nlist, d, centroids.data(), metric_type)
                 .assign(n, x, lists.data());
         make_centroids_score_aware(
-                n, d, x, lists.data(), nlist, effective_eta(1),
+                n,
+                d,
+                x,
+                lists.data(),
+                nlist,
+                effective_eta(1),
                 centroids.data());
     }
     quantizer->reset();
@@ -407,8 +410,7 @@ std::vector<float> IndexIVFScaNN::centroids_of(idx_t n, const idx_t* lists)
     return centroids;
 }
 
-float IndexIVFScaNN::centroid_score(const float* query, int64_t list_no)
-        const {
+float IndexIVFScaNN::centroid_score(const float* query, int64_t list_no) const {
     return partition_.score(query, list_no);
 }
 
@@ -424,14 +426,13 @@ std::vector<float> IndexIVFScaNN::scores_from_distances(
         if (options.normalize) {
             // centroid_dis belongs to the query before it was normalised
             const float* given = x + i * d;
-            size_t largest =
-                    std::max_element(
-                            given,
-                            given + d,
-                            [](float a, float b) {
-                                return std::fabs(a) < std::fabs(b);
-                            }) -
-                    given;
+            size_t largest = std::max_element(
+                                     given,
+                                     given + d,
+                                     [](float a, float b) {
+                                         return std::fabs(a) < std::fabs(b);
+                                     }) -
+                             given;
             factor = queries[i * d + largest] / given[largest];
         }
         for (size_t j = 0; j < per_query; j++) {
@@ -445,8 +446,8 @@ std::vector<float> IndexIVFScaNN::scores_from_distances(
 
 size_t IndexIVFScaNN::estimate_memory(size_t n) const {
     size_t lists_wanted = nlist == 0 ? automatic_nlist(n) : nlist;
-    size_t total = ScaNNLists::estimate_memory(
-            lists().layout(), lists_wanted, n);
+    size_t total =
+            ScaNNLists::estimate_memory(lists().layout(), lists_wanted, n);
     if (spilled_ != nullptr) {
         total += ScaNNLists::estimate_memory(
                 spilled_->layout(), lists_wanted, n);
@@ -455,9 +456,8 @@ size_t IndexIVFScaNN::estimate_memory(size_t n) const {
     size_t codebook = d * kernels::kCodewords;
     total += Rotation::kCopies * rotation * sizeof(float);
     total += (codebook + lists_wanted * (d + 1)) * sizeof(float);
-    return total +
-            Partition::estimate_memory(
-                    lists_wanted, d, flat_quantizer() != nullptr);
+    return total + Partition::estimate_memory(
+                           lists_wanted, d, flat_quantizer() != nullptr);
 }
 
 size_t IndexIVFScaNN::memory_usage() const {

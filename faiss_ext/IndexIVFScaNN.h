@@ -109,7 +109,7 @@ struct ScaNNTrained {
 struct SearchPlan;
 
 class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
-   public:
+ public:
     using idx_t = int64_t;
 
     ScaNNOptions options;
@@ -261,8 +261,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     /// Replaces rows; throws if an id is unknown, before anything changes.
     void update_vectors(int n, const idx_t* ids, const float* x) override;
     void reset() override;
-    void check_compatible_for_merge(
-            const faiss::Index& other) const override;
+    void check_compatible_for_merge(const faiss::Index& other) const override;
     void merge_from(faiss::Index& other, idx_t add_id) override;
     void copy_subset_to(
             faiss::IndexIVF& other,
@@ -332,7 +331,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             std::unique_ptr<ScaNNLists> lists,
             std::unique_ptr<ScaNNLists> spilled);
 
-   private:
+ private:
     /// What search_preassigned was given as find_probes() gives it.
     std::vector<float> scores_from_distances(
             idx_t n,

@@ -95,29 +95,27 @@ void append_entries(
             }
         }
         runs.push_back(n);
-        parallel_slices(
-                runs.size() - 1, 16, [&](size_t first, size_t last) {
-                    std::vector<int64_t> run_ids;
-                    for (size_t r = first; r < last; r++) {
-                        size_t begin = runs[r];
-                        size_t count = runs[r + 1] - begin;
-                        const size_t* row = rows.data() + chunk + begin;
-                        run_ids.resize(count);
-                        for (size_t i = 0; i < count; i++) {
-                            run_ids[i] = ids[row[i]];
-                        }
-                        size_t list = assign[row[0]];
-                        size_t offset = lists.add_entries(
-                                list,
-                                count,
-                                run_ids.data(),
-                                entries.data() + begin * lists.code_size);
-                        for (size_t i = 0; i < count; i++) {
-                            places[row[i]] =
-                                    faiss::lo_build(list, offset + i);
-                        }
-                    }
-                });
+        parallel_slices(runs.size() - 1, 16, [&](size_t first, size_t last) {
+            std::vector<int64_t> run_ids;
+            for (size_t r = first; r < last; r++) {
+                size_t begin = runs[r];
+                size_t count = runs[r + 1] - begin;
+                const size_t* row = rows.data() + chunk + begin;
+                run_ids.resize(count);
+                for (size_t i = 0; i < count; i++) {
+                    run_ids[i] = ids[row[i]];
+                }
+                size_t list = assign[row[0]];
+                size_t offset = lists.add_entries(
+                        list,
+                        count,
+                        run_ids.data(),
+                        entries.data() + begin * lists.code_size);
+                for (size_t i = 0; i < count; i++) {
+                    places[row[i]] = faiss::lo_build(list, offset + i);
+                }
+            }
+        });
     }
     if (progress) {
         progress("add", rows.size(), rows.size());
@@ -165,8 +163,11 @@ void IndexIVFScaNN::add_core(
     const float* rows = checked_rows(n, d, x, options.normalize, "row", unit);
     ListOrder order(nlist, n, assign);
     EntryCodec entry_codec = codec();
-    auto encode = [&](const EntryCodec& by, const std::vector<size_t>& which,
-                      const idx_t* lists_of, size_t begin, size_t end,
+    auto encode = [&](const EntryCodec& by,
+                      const std::vector<size_t>& which,
+                      const idx_t* lists_of,
+                      size_t begin,
+                      size_t end,
                       uint8_t* entries) {
         size_t count = end - begin;
         std::vector<float> slice(count * d), raw(count * d);
@@ -177,61 +178,62 @@ void IndexIVFScaNN::add_core(
             std::copy_n(x + row * d, d, raw.data() + i * d);
             slice_lists[i] = lists_of[row];
         }
-        std::vector<float> centroids =
-                centroids_of(count, slice_lists.data());
+        std::vector<float> centroids = centroids_of(count, slice_lists.data());
         by.encode(count, slice.data(), raw.data(), centroids.data(), entries);
     };
-    store(n, ids, assign, [&](std::vector<uint64_t>& places,
-                              const idx_t* stored_ids) {
-        append_entries(
-                mutable_lists(),
-                order,
-                assign,
-                stored_ids,
-                places,
-                progress,
-                [&](size_t begin, size_t end, uint8_t* entries) {
-                    encode(entry_codec,
-                           order.rows,
-                           assign,
-                           begin,
-                           end,
-                           entries);
-                });
-        if (spilled_ == nullptr) {
-            return;
-        }
-        std::vector<idx_t> second(n, -1);
-        partition_.assign_spilled(
-                n, rows, assign, options.soar_lambda, second.data());
-        ListOrder spilled_order(nlist, n, second.data());
-        EntryCodec spilled_codec{
-                spilled_->layout(), rotation(), pq(), score_term()};
-        std::vector<uint64_t> spilled_places(n);
-        append_entries(
-                *spilled_,
-                spilled_order,
-                second.data(),
-                stored_ids,
-                spilled_places,
-                nullptr,
-                [&](size_t begin, size_t end, uint8_t* entries) {
-                    encode(spilled_codec,
-                           spilled_order.rows,
-                           second.data(),
-                           begin,
-                           end,
-                           entries);
-                    const EntryLayout& layout = spilled_->layout();
-                    for (size_t i = begin; i < end; i++) {
-                        std::memcpy(
-                                entries + (i - begin) * layout.size() +
-                                        layout.primary_offset(),
-                                &places[spilled_order.rows[i]],
-                                sizeof(uint64_t));
-                    }
-                });
-    });
+    store(n,
+          ids,
+          assign,
+          [&](std::vector<uint64_t>& places, const idx_t* stored_ids) {
+              append_entries(
+                      mutable_lists(),
+                      order,
+                      assign,
+                      stored_ids,
+                      places,
+                      progress,
+                      [&](size_t begin, size_t end, uint8_t* entries) {
+                          encode(entry_codec,
+                                 order.rows,
+                                 assign,
+                                 begin,
+                                 end,
+                                 entries);
+                      });
+              if (spilled_ == nullptr) {
+                  return;
+              }
+              std::vector<idx_t> second(n, -1);
+              partition_.assign_spilled(
+                      n, rows, assign, options.soar_lambda, second.data());
+              ListOrder spilled_order(nlist, n, second.data());
+              EntryCodec spilled_codec{
+                      spilled_->layout(), rotation(), pq(), score_term()};
+              std::vector<uint64_t> spilled_places(n);
+              append_entries(
+                      *spilled_,
+                      spilled_order,
+                      second.data(),
+                      stored_ids,
+                      spilled_places,
+                      nullptr,
+                      [&](size_t begin, size_t end, uint8_t* entries) {
+                          encode(spilled_codec,
+                                 spilled_order.rows,
+                                 second.data(),
+                                 begin,
+                                 end,
+                                 entries);
+                          const EntryLayout& layout = spilled_->layout();
+                          for (size_t i = begin; i < end; i++) {
+                              std::memcpy(
+                                      entries + (i - begin) * layout.size() +
+                                              layout.primary_offset(),
+                                      &places[spilled_order.rows[i]],
+                                      sizeof(uint64_t));
+                          }
+                      });
+          });
 }
 
 void IndexIVFScaNN::add_sa_codes(
@@ -268,24 +270,27 @@ void IndexIVFScaNN::add_sa_codes(
         assign[i] = decode_listno(codes + i * stride);
     }
     ListOrder order(nlist, n, assign.data());
-    store(n, ids, assign.data(), [&](std::vector<uint64_t>& places,
-                                     const idx_t* stored_ids) {
-        append_entries(
-                mutable_lists(),
-                order,
-                assign.data(),
-                stored_ids,
-                places,
-                progress,
-                [&](size_t begin, size_t end, uint8_t* entries) {
-                    for (size_t i = begin; i < end; i++) {
-                        const uint8_t* entry = codes +
-                                order.rows[i] * stride + coarse_code_size();
-                        std::copy_n(entry, code_size, entries);
-                        entries += code_size;
-                    }
-                });
-    });
+    store(n,
+          ids,
+          assign.data(),
+          [&](std::vector<uint64_t>& places, const idx_t* stored_ids) {
+              append_entries(
+                      mutable_lists(),
+                      order,
+                      assign.data(),
+                      stored_ids,
+                      places,
+                      progress,
+                      [&](size_t begin, size_t end, uint8_t* entries) {
+                          for (size_t i = begin; i < end; i++) {
+                              const uint8_t* entry = codes +
+                                                     order.rows[i] * stride +
+                                                     coarse_code_size();
+                              std::copy_n(entry, code_size, entries);
+                              entries += code_size;
+                          }
+                      });
+          });
 }
 
 /** Runs `append` with the ids to store; on an exception the lists and the
@@ -316,8 +321,7 @@ void IndexIVFScaNN::store(
         append(places, ids);
         for (idx_t i = 0; i < n; i++) {
             idx_t list = assign[i] < 0 ? -1 : faiss::lo_listno(places[i]);
-            direct_map.add_single_id(
-                    ids[i], list, faiss::lo_offset(places[i]));
+            direct_map.add_single_id(ids[i], list, faiss::lo_offset(places[i]));
         }
     } catch (...) {
         truncate(mutable_lists(), sizes);

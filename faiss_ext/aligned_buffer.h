@@ -26,7 +26,7 @@ template <class T>
 class AlignedBuffer {
     static_assert(std::is_trivially_copyable_v<T>);
 
-   public:
+ public:
     AlignedBuffer() = default;
     explicit AlignedBuffer(size_t n) {
         resize(n);
@@ -118,7 +118,7 @@ class AlignedBuffer {
         std::swap(borrowed_, other.borrowed_);
     }
 
-   private:
+ private:
     void own() {
         if (borrowed_) {
             reallocate(size_);

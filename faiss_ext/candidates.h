@@ -17,15 +17,14 @@
 namespace faiss_ext {
 
 inline int32_t key_score(uint64_t key) {
-    return static_cast<int32_t>(
-            static_cast<uint32_t>(key >> 32) ^ 0x80000000u);
+    return static_cast<int32_t>(static_cast<uint32_t>(key >> 32) ^ 0x80000000u);
 }
 inline uint32_t key_position(uint64_t key) {
     return ~static_cast<uint32_t>(key);
 }
 
 class Candidates {
-   public:
+ public:
     /// Starts over for a query that wants the `keep` >= 1 best. The kernels
     /// are borrowed.
     void reset(const kernels::Kernels& kernels, size_t keep);
@@ -50,7 +49,7 @@ class Candidates {
         return threshold_;
     }
 
-   private:
+ private:
     void select();
 
     const kernels::Kernels* kernels_ = nullptr;

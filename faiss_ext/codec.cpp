@@ -148,8 +148,7 @@ void EntryCodec::encode(
             put_float(extra, scale);
             put_float(
                     extra + sizeof(float),
-                    score_term.term(
-                            d, row, residual.data(), values.data()));
+                    score_term.term(d, row, residual.data(), values.data()));
         }
         if (layout.with_raw_data) {
             const float* kept = raw + i * d;
@@ -161,8 +160,7 @@ void EntryCodec::encode(
             }
         }
         if (layout.has_primary) {
-            std::memset(
-                    entries + layout.primary_offset(), 0, sizeof(uint64_t));
+            std::memset(entries + layout.primary_offset(), 0, sizeof(uint64_t));
         }
     }
 }

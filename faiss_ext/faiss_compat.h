@@ -7,7 +7,7 @@
 #include <faiss/Index.h>
 #include <faiss/IndexIVF.h>
 
-#define FAISS_EXT_FAISS_VERSION                             \
+#define FAISS_EXT_FAISS_VERSION                                \
     (FAISS_VERSION_MAJOR * 10000 + FAISS_VERSION_MINOR * 100 + \
      FAISS_VERSION_PATCH)
 

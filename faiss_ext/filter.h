@@ -17,7 +17,7 @@
 namespace faiss_ext {
 
 class Filter {
-   public:
+ public:
     /// @param sel  borrowed; nullptr: everything passes
     explicit Filter(const faiss::IDSelector* sel);
 
@@ -38,7 +38,7 @@ class Filter {
             size_t n,
             std::vector<uint32_t>& words) const;
 
-   private:
+ private:
     const faiss::IDSelector* sel_;
     const faiss::IDSelectorBitmap* bitmap_;
 };

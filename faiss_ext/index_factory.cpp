@@ -207,7 +207,8 @@ void Parser::parse_option(const Token& option) {
     } else {
         fail(option.position,
              "unknown option " + quoted(name) +
-                     " (known: sub_dim, eta, threshold, eta_formula, soar_lambda, "
+                     " (known: sub_dim, eta, threshold, eta_formula, "
+                     "soar_lambda, "
                      "rotation, normalize, score_aware_centroids, seed)");
     }
     options_seen_.push_back(name);

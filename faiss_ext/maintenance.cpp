@@ -101,8 +101,7 @@ size_t IndexIVFScaNN::remove_ids(const faiss::IDSelector& sel) {
     std::vector<std::vector<size_t>> offsets(nlist);
     size_t removed = 0;
     auto listed = dynamic_cast<const faiss::IDSelectorArray*>(&sel);
-    if (listed != nullptr &&
-        direct_map.type == faiss::DirectMap::Hashtable) {
+    if (listed != nullptr && direct_map.type == faiss::DirectMap::Hashtable) {
         for (size_t i = 0; i < size_t(listed->n); i++) {
             auto entry = direct_map.hashtable.find(listed->ids[i]);
             if (entry != direct_map.hashtable.end()) {
@@ -132,8 +131,7 @@ size_t IndexIVFScaNN::remove_ids(const faiss::IDSelector& sel) {
     }
     if (removed > 0) {
         if (direct_map.type == faiss::DirectMap::Array) {
-            direct_map.set_type(
-                    faiss::DirectMap::Hashtable, invlists, ntotal);
+            direct_map.set_type(faiss::DirectMap::Hashtable, invlists, ntotal);
         }
         remove_places(offsets);
     }
@@ -211,7 +209,7 @@ void IndexIVFScaNN::check_compatible_for_merge(
             "the indexes keep different things of a vector");
     auto same = [](const auto& a, const auto& b) {
         return a.size() == b.size() &&
-                std::equal(a.data(), a.data() + a.size(), b.data());
+               std::equal(a.data(), a.data() + a.size(), b.data());
     };
     FAISS_THROW_IF_NOT_MSG(
             same(pq().codebook(), other->pq().codebook()) &&
@@ -236,8 +234,7 @@ void IndexIVFScaNN::merge_from(faiss::Index& other_index, idx_t add_id) {
             for (size_t i = 0; i < copies.size(); i++) {
                 uint64_t list = lo_listno(primary[i]);
                 primary[i] = lo_build(
-                        list,
-                        lo_offset(primary[i]) + lists().list_size(list));
+                        list, lo_offset(primary[i]) + lists().list_size(list));
             }
         }
         spilled_->merge_from(other.spilled_.get(), add_id);

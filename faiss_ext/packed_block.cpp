@@ -55,7 +55,7 @@ void pack_codes(
         const uint8_t* code = codes + i * layout.M;
         for (size_t m = 0; m < layout.M; m++) {
             uint8_t* byte = column + m / kGroup * at.column_bytes() +
-                    4 * at.quad + m % kGroup;
+                            4 * at.quad + m % kGroup;
             *byte = at.high ? (*byte & 0x0F) | (code[m] << 4)
                             : (*byte & 0xF0) | code[m];
         }

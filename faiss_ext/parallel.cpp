@@ -15,8 +15,8 @@ void for_tiles(size_t tiles, const std::function<void(size_t)>& work) {
     std::atomic<bool> stop{false};
     faiss::InterruptCallback::check();
     auto checked = Clock::now();
-#pragma omp parallel for schedule(dynamic) \
-        if (tiles > 1 && omp_get_max_threads() > 1)
+#pragma omp parallel for schedule( \
+        dynamic) if (tiles > 1 && omp_get_max_threads() > 1)
     for (size_t tile = 0; tile < tiles; tile++) {
         if (stop.load(std::memory_order_relaxed)) {
             continue;

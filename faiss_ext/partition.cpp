@@ -292,13 +292,11 @@ size_t Partition::memory_usage() const {
            bonus_.allocated_bytes() + mean_.allocated_bytes();
 }
 
-size_t Partition::estimate_memory(
-        size_t nlist,
-        size_t d,
-        bool borrow_centroids) {
+size_t
+Partition::estimate_memory(size_t nlist, size_t d, bool borrow_centroids) {
     size_t padded = round_up(nlist, kPanel);
-    size_t floats = padded * (d + 3) + nlist + d +
-            (borrow_centroids ? 0 : nlist * d);
+    size_t floats =
+            padded * (d + 3) + nlist + d + (borrow_centroids ? 0 : nlist * d);
     return padded * round_up(d, 4) + floats * sizeof(float);
 }
 

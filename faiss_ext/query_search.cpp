@@ -15,7 +15,7 @@ namespace {
 
 /// Adds the time of a scope to a figure, if the caller asked for figures.
 class StageTimer {
-   public:
+ public:
     StageTimer(const SearchPlan& plan, double& total)
             : total_(plan.stats == nullptr ? nullptr : &total) {
         if (total_ != nullptr) {
@@ -30,7 +30,7 @@ class StageTimer {
         }
     }
 
-   private:
+ private:
     double* total_;
     std::chrono::steady_clock::time_point start_;
 };
@@ -70,8 +70,7 @@ void QuerySearch::begin(
         list_scores_[list] = std::numeric_limits<float>::quiet_NaN();
     }
     lists_seen_.clear();
-    if (index.spilled_lists() != nullptr &&
-        list_scores_.size() < index.nlist) {
+    if (index.spilled_lists() != nullptr && list_scores_.size() < index.nlist) {
         list_scores_.resize(
                 index.nlist, std::numeric_limits<float>::quiet_NaN());
     }
@@ -85,7 +84,7 @@ void QuerySearch::begin(
         rotated = rotated_.data();
     }
     float term_step = index.score_term().step *
-            index.score_term().query_factor(index.d, query);
+                      index.score_term().query_factor(index.d, query);
     table_.build(kernels, index.pq(), rotated, smallest_table_step(term_step));
     term_mult_ = uint32_t(std::nearbyint(65536 * term_step / table_.step));
 }
@@ -123,10 +122,7 @@ void QuerySearch::add_probes(
                 continue;
             }
             segments_.push_back(
-                    {source,
-                     uint32_t(list),
-                     uint32_t(positions_),
-                     scores[i]});
+                    {source, uint32_t(list), uint32_t(positions_), scores[i]});
             positions_ += size;
         }
     }
@@ -159,8 +155,8 @@ void QuerySearch::scan(const Visit* visits, size_t n) {
         QuerySearch& query = *visits[q].query;
         const Segment& at = query.segments_[visits[q].segment];
         queries[q].table = query.table_.bytes.data();
-        queries[q].bias = integer_bias(
-                at.bias, query.reference_bias_, query.table_.step);
+        queries[q].bias =
+                integer_bias(at.bias, query.reference_bias_, query.table_.step);
         queries[q].term_mult = query.term_mult_;
         queries[q].position = at.position;
         query.passing_ += passing;
@@ -276,9 +272,10 @@ void QuerySearch::write_results(float* distances, int64_t* labels) {
 void QuerySearch::output(float* distances, int64_t* labels) {
     results_.clear();
     for (const Row& row : rows_) {
-        int64_t label = plan_->store_pairs
-                ? int64_t(faiss::lo_build(row.list, row.offset))
-                : index_->lists().list(row.list).ids[row.offset];
+        int64_t label =
+                plan_->store_pairs
+                        ? int64_t(faiss::lo_build(row.list, row.offset))
+                        : index_->lists().list(row.list).ids[row.offset];
         results_.emplace_back(-row.score, label);
     }
     // Best first; equal scores: smaller label.

@@ -28,7 +28,7 @@ struct Segment {
 /// State of one query; reused from query to query, so that searching does not
 /// allocate once it is warm.
 class QuerySearch {
-   public:
+ public:
     /** @param query  size d, normalised if the index does; borrowed until
      *         write_results() */
     void begin(
@@ -65,7 +65,7 @@ class QuerySearch {
     /// Rescores the candidates and writes k results, padded with -1.
     void write_results(float* distances, int64_t* labels);
 
-   private:
+ private:
     void locate_candidates();
     void output(float* distances, int64_t* labels);
     float list_score(uint32_t list);

@@ -86,8 +86,7 @@ void IndexIVFScaNN::range_search_preassigned(
         plan.stats = &counted;
     }
     ScaNNSearchStats before = *plan.stats;
-    range_search_lists(
-            n, queries, radius, assign, scores.data(), plan, result);
+    range_search_lists(n, queries, radius, assign, scores.data(), plan, result);
     if (ivf_stats != nullptr) {
         ivf_stats->nq += n;
         ivf_stats->nlist += plan.stats->lists - before.lists;
@@ -156,8 +155,9 @@ void IndexIVFScaNN::range_search_lists(
                         l2 ? std::max(0.0f, -2 * row.score) : row.score;
                 if (l2 ? distance < radius : distance > radius) {
                     idx_t label = plan.store_pairs
-                            ? idx_t(faiss::lo_build(row.list, row.offset))
-                            : list.ids[row.offset];
+                                          ? idx_t(faiss::lo_build(
+                                                    row.list, row.offset))
+                                          : list.ids[row.offset];
                     found[q].push_back({distance, label});
                 }
             }

@@ -25,8 +25,7 @@ float get_float(const uint8_t* at) {
 
 void keep_best(std::vector<Row>& rows, size_t keep) {
     if (rows.size() > keep) {
-        std::nth_element(
-                rows.begin(), rows.begin() + keep, rows.end(), better);
+        std::nth_element(rows.begin(), rows.begin() + keep, rows.end(), better);
         rows.resize(keep);
     }
 }
@@ -42,9 +41,7 @@ void Rescorer::begin(
     quantized_ = false;
 }
 
-void Rescorer::rescore_codes(
-        const LookupTable& table,
-        std::vector<Row>& rows) {
+void Rescorer::rescore_codes(const LookupTable& table, std::vector<Row>& rows) {
     const EntryLayout& layout = lists_->layout();
     codes_.resize(layout.M);
     for (Row& row : rows) {
@@ -86,9 +83,7 @@ void Rescorer::quantize_query() {
     quantized_ = true;
 }
 
-void Rescorer::refine(
-        const kernels::Kernels& kernels,
-        std::vector<Row>& rows) {
+void Rescorer::refine(const kernels::Kernels& kernels, std::vector<Row>& rows) {
     const EntryLayout& layout = lists_->layout();
     size_t n = rows.size();
     pointers_.resize(n);
@@ -113,23 +108,21 @@ void Rescorer::refine(
         }
     } else {
         auto product = layout.refine_type == RefineType::FP16
-                ? kernels.fp16_rows_dot
-                : kernels.bf16_rows_dot;
+                               ? kernels.fp16_rows_dot
+                               : kernels.bf16_rows_dot;
         product({pointers_.data(), n, layout.d, query_, products_.data()});
     }
     for (size_t i = 0; i < n; i++) {
         const uint8_t* at = static_cast<const uint8_t*>(pointers_[i]) +
-                layout.refine_value_bytes();
+                            layout.refine_value_bytes();
         float scale = get_float(at);
         float shift = get_float(at + sizeof(float));
-        rows[i].score = rows[i].bias + scale * products_[i] -
-                term_factor_ * shift;
+        rows[i].score =
+                rows[i].bias + scale * products_[i] - term_factor_ * shift;
     }
 }
 
-void Rescorer::rerank(
-        const kernels::Kernels& kernels,
-        std::vector<Row>& rows) {
+void Rescorer::rerank(const kernels::Kernels& kernels, std::vector<Row>& rows) {
     const EntryLayout& layout = lists_->layout();
     size_t n = rows.size();
     pointers_.resize(n);

@@ -32,7 +32,7 @@ struct Row {
 /// One query's view of the rescoring stages; keeps its memory from query to
 /// query.
 class Rescorer {
-   public:
+ public:
     /** Starts a query. All arguments are borrowed until the next call.
      * @param query  size d, unit length if the index normalises */
     void begin(
@@ -47,7 +47,7 @@ class Rescorer {
     /// Rescores from raw rows.
     void rerank(const kernels::Kernels& kernels, std::vector<Row>& rows);
 
-   private:
+ private:
     void quantize_query();
 
     const ScaNNLists* lists_ = nullptr;

@@ -59,16 +59,14 @@ size_t ScaNNLists::memory_usage() const {
     return total;
 }
 
-size_t ScaNNLists::estimate_memory(
-        const EntryLayout& layout,
-        size_t nlist,
-        size_t n) {
+size_t
+ScaNNLists::estimate_memory(const EntryLayout& layout, size_t nlist, size_t n) {
     // A last block of t vectors, t even or odd alike, wastes half a vector.
     size_t column = 4 * layout.packed().columns();
     size_t packed = n / 2 * column + std::min(nlist, n) * column / 4;
     size_t per_vector = sizeof(int64_t) + layout.refine_row_bytes() +
-            layout.raw_row_floats() * sizeof(float) +
-            (layout.has_primary ? sizeof(uint64_t) : 0);
+                        layout.raw_row_floats() * sizeof(float) +
+                        (layout.has_primary ? sizeof(uint64_t) : 0);
     return nlist * sizeof(ScaNNList) + packed + n * per_vector;
 }
 
@@ -168,8 +166,7 @@ void ScaNNLists::resize(size_t list_no, size_t new_size) {
         list.raw.resize(new_size * layout_.raw_row_floats());
         list.primary.resize(layout_.has_primary ? new_size : 0);
         list.ids.resize(new_size);
-        reshape_tail(
-                packed, list.packed.mutable_data(), old_size, new_size);
+        reshape_tail(packed, list.packed.mutable_data(), old_size, new_size);
         return;
     }
     reshape_tail(packed, list.packed.mutable_data(), old_size, new_size);

@@ -31,7 +31,7 @@ enum class RefineType : uint8_t { None = 0, Int8 = 1, FP16 = 2, BF16 = 3 };
  */
 struct EntryLayout {
     size_t d = 0;
-    size_t M = 0; ///< 4-bit codes
+    size_t M = 0;         ///< 4-bit codes
     bool has_term = true; ///< score_term.h
     RefineType refine_type = RefineType::None;
     bool with_raw_data = false;
@@ -48,8 +48,8 @@ struct EntryLayout {
     size_t refine_value_bytes() const;
     size_t refine_row_bytes() const {
         return refine_type == RefineType::None
-                ? 0
-                : refine_value_bytes() + 2 * sizeof(float);
+                       ? 0
+                       : refine_value_bytes() + 2 * sizeof(float);
     }
     size_t raw_row_floats() const {
         return with_raw_data ? d + (raw_norm ? 1 : 0) : 0;
@@ -87,7 +87,7 @@ struct ScaNNList {
 };
 
 class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
-   public:
+ public:
     using idx_t = int64_t;
 
     ScaNNLists(size_t nlist, const EntryLayout& layout);
@@ -103,7 +103,7 @@ class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
     }
     const uint8_t* refine_row(size_t list_no, size_t offset) const {
         return lists_[list_no].refine.data() +
-                offset * layout_.refine_row_bytes();
+               offset * layout_.refine_row_bytes();
     }
     const float* raw_row(size_t list_no, size_t offset) const {
         return lists_[list_no].raw.data() + offset * layout_.raw_row_floats();
@@ -112,10 +112,8 @@ class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
     /// Bytes allocated, or mapped.
     size_t memory_usage() const;
     /// Bytes for n vectors in nlist lists, besides the struct itself.
-    static size_t estimate_memory(
-            const EntryLayout& layout,
-            size_t nlist,
-            size_t n);
+    static size_t
+    estimate_memory(const EntryLayout& layout, size_t nlist, size_t n);
 
     /// Makes room for `extra[l]` more entries in each list l, exactly, so that
     /// adding them cannot fail. @param extra  size nlist
@@ -125,10 +123,8 @@ class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
     /// @param offsets  ascending, distinct, < list_size(list_no)
     /// @param moved    called with (from, to) for each entry that moves
     template <class Moved>
-    void remove(
-            size_t list_no,
-            const std::vector<size_t>& offsets,
-            Moved&& moved) {
+    void
+    remove(size_t list_no, const std::vector<size_t>& offsets, Moved&& moved) {
         size_t last = lists_[list_no].size();
         for (size_t i = offsets.size(); i-- > 0;) {
             if (offsets[i] != --last) {
@@ -171,13 +167,10 @@ class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
     void resize(size_t list_no, size_t new_size) override;
 
     /// Reads entries [offset, offset + n). @param entries  out, n * code_size
-    void read_entries(
-            size_t list_no,
-            size_t offset,
-            size_t n,
-            uint8_t* entries) const;
+    void read_entries(size_t list_no, size_t offset, size_t n, uint8_t* entries)
+            const;
 
-   private:
+ private:
     void move_entry(size_t list_no, size_t from, size_t to);
     void write_entries(
             size_t list_no,

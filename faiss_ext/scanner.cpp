@@ -24,7 +24,7 @@ namespace {
 /// Scores entries through one-entry lists, so that the arithmetic is that of
 /// the search itself.
 class Scanner : public faiss::InvertedListScanner {
-   public:
+ public:
     using faiss::InvertedListScanner::scan_codes;
 
     Scanner(const IndexIVFScaNN& index,
@@ -43,12 +43,7 @@ class Scanner : public faiss::InvertedListScanner {
 
     void set_query(const float* query) override {
         query_ = checked_rows(
-                1,
-                index_.d,
-                query,
-                index_.options.normalize,
-                "query",
-                unit_);
+                1, index_.d, query, index_.options.normalize, "query", unit_);
         rescorer_.begin(entry_, index_.score_term(), query_);
         std::vector<float> rotated(query_, query_ + index_.d);
         if (!index_.rotation().is_identity()) {
@@ -74,11 +69,10 @@ class Scanner : public faiss::InvertedListScanner {
         } else {
             rescorer_.rescore_codes(table_, rows_);
         }
-        return keep_max ? rows_[0].score
-                        : std::max(0.0f, -2 * rows_[0].score);
+        return keep_max ? rows_[0].score : std::max(0.0f, -2 * rows_[0].score);
     }
 
-   private:
+ private:
     const IndexIVFScaNN& index_;
     const kernels::Kernels& kernels_;
     std::vector<float> unit_;
@@ -92,7 +86,7 @@ class Scanner : public faiss::InvertedListScanner {
 };
 
 class DistanceById : public faiss::DistanceComputer {
-   public:
+ public:
     explicit DistanceById(const IndexIVFScaNN& index)
             : index_(index), scanner_(index, false, nullptr) {}
 
@@ -112,7 +106,7 @@ class DistanceById : public faiss::DistanceComputer {
         return distance(scanner, j);
     }
 
-   private:
+ private:
     float distance(Scanner& scanner, int64_t id) const {
         int64_t place = index_.direct_map.get(id);
         int64_t list = faiss::lo_listno(place);

@@ -101,8 +101,8 @@ void nearest_rows(
         const float* panels,
         const std::vector<float>& half_norms,
         std::vector<std::vector<size_t>>& neighbors) {
-    size_t padded = (n + kernels::kPanel - 1) / kernels::kPanel *
-            kernels::kPanel;
+    size_t padded =
+            (n + kernels::kPanel - 1) / kernels::kPanel * kernels::kPanel;
     std::vector<float> products(nq * padded);
     active_kernels().panel_products(
             {queries, nq, d, d, panels, n, products.data(), padded});
@@ -188,15 +188,15 @@ void ScoreTerm::train(
         const float* query = queries.data() + q * d;
         double length = std::sqrt(dot(d, query, query));
         double factor = metric == faiss::METRIC_L2 || length == 0
-                ? 1
-                : query_norm / length;
+                                ? 1
+                                : query_norm / length;
         for (size_t neighbor : neighbors[q]) {
             size_t i = order[nq + neighbor];
             const float* residual = residuals + i * d;
             const float* codes = decoded + i * d;
             ErrorProducts products(d, x + i * d, residual, codes);
-            double target = factor *
-                    (dot(d, query, residual) - dot(d, query, codes));
+            double target =
+                    factor * (dot(d, query, residual) - dot(d, query, codes));
             std::array<double, 4> features{
                     products.x - products.r, products.r, products.e, 1};
             for (size_t a = 0; a < 4; a++) {
@@ -214,8 +214,7 @@ void ScoreTerm::train(
 
     float low = 0, high = 0;
     for (size_t i = 0; i < n; i++) {
-        float value =
-                term(d, x + i * d, residuals + i * d, decoded + i * d);
+        float value = term(d, x + i * d, residuals + i * d, decoded + i * d);
         low = i == 0 ? value : std::min(low, value);
         high = i == 0 ? value : std::max(high, value);
     }
@@ -232,7 +231,8 @@ float ScoreTerm::term(
         const float* decoded) const {
     ErrorProducts products(d, x, residual, decoded);
     double prediction = centroid_weight * (products.x - products.r) +
-            residual_weight * products.r + error_weight * products.e;
+                        residual_weight * products.r +
+                        error_weight * products.e;
     if (metric == faiss::METRIC_L2) {
         // <c, r> + ||r||^2 / 2 with c = x - r
         return float(
@@ -243,9 +243,8 @@ float ScoreTerm::term(
 }
 
 float ScoreTerm::query_factor(size_t d, const float* query) const {
-    return metric == faiss::METRIC_L2
-            ? 1
-            : float(std::sqrt(dot(d, query, query)));
+    return metric == faiss::METRIC_L2 ? 1
+                                      : float(std::sqrt(dot(d, query, query)));
 }
 
 uint16_t ScoreTerm::encode(float value) const {

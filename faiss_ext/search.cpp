@@ -120,7 +120,7 @@ void scan_list_by_list(QuerySearch* queries, size_t n) {
         QuerySearch::Visit visit;
         bool same_list(const Task& other) const {
             return late == other.late && list == other.list &&
-                    spilled == other.spilled;
+                   spilled == other.spilled;
         }
     };
     std::vector<Task> tasks;
@@ -147,8 +147,7 @@ void scan_list_by_list(QuerySearch* queries, size_t n) {
     QuerySearch::Visit visits[kernels::kMaxScanQueries];
     for (size_t i = 0; i < tasks.size();) {
         size_t count = 0;
-        while (count < kernels::kMaxScanQueries &&
-               i + count < tasks.size() &&
+        while (count < kernels::kMaxScanQueries && i + count < tasks.size() &&
                tasks[i].same_list(tasks[i + count])) {
             visits[count] = tasks[i + count].visit;
             count++;
@@ -201,7 +200,7 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
     }
 
     bool together = plan.filter.passes_all() && n > 1 &&
-            sharing_pays(call.index, n * nprobe);
+                    sharing_pays(call.index, n * nprobe);
     if (states.size() < (together ? n : 1)) {
         states.resize(together ? n : 1);
     }
@@ -299,9 +298,8 @@ void IndexIVFScaNN::search_preassigned(
         bool store_pairs,
         const faiss::IVFSearchParameters* params,
         faiss::IndexIVFStats* ivf_stats) const {
-    size_t lists_per_query = params != nullptr && params->nprobe != 0
-            ? params->nprobe
-            : nprobe;
+    size_t lists_per_query =
+            params != nullptr && params->nprobe != 0 ? params->nprobe : nprobe;
     FAISS_THROW_IF_NOT_FMT(
             lists_per_query >= 1, "nprobe = %zu (allowed: >= 1)", nprobe);
     SearchPlan plan =
@@ -309,8 +307,8 @@ void IndexIVFScaNN::search_preassigned(
     std::vector<float> unit;
     const float* queries =
             checked_rows(n, d, x, options.normalize, "query", unit);
-    std::vector<float> scores = scores_from_distances(
-            n, x, queries, lists_per_query, centroid_dis);
+    std::vector<float> scores =
+            scores_from_distances(n, x, queries, lists_per_query, centroid_dis);
     std::mutex stats_mutex;
     SearchCall call{
             *this,

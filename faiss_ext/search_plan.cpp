@@ -10,9 +10,9 @@ namespace faiss_ext {
 namespace {
 
 size_t pick(size_t from_params, size_t from_index, size_t fallback) {
-    return from_params != 0 ? from_params
-            : from_index != 0 ? from_index
-                              : fallback;
+    return from_params != 0  ? from_params
+           : from_index != 0 ? from_index
+                             : fallback;
 }
 
 size_t check_at_least_k(const char* name, size_t value, size_t k) {
@@ -39,10 +39,9 @@ SearchPlan make_search_plan(
     auto ivf = dynamic_cast<const faiss::SearchParametersIVF*>(params);
     auto own = dynamic_cast<const SearchParametersScaNN*>(params);
 
-    size_t nprobe = nprobe_given != 0 ? nprobe_given
-                                      : pick(ivf ? ivf->nprobe : 0,
-                                             index.nprobe,
-                                             0);
+    size_t nprobe = nprobe_given != 0
+                            ? nprobe_given
+                            : pick(ivf ? ivf->nprobe : 0, index.nprobe, 0);
     if (nprobe_given == 0) {
         FAISS_THROW_IF_NOT_FMT(
                 nprobe >= 1 && nprobe <= index.nlist,
@@ -74,9 +73,9 @@ SearchPlan make_search_plan(
     }
     // Codes alone are rescored by the float table, which moves a result by
     // some ranks at most.
-    size_t scan_keep = refine ? refine_k
-            : rerank          ? reorder_k
-                              : k_size + k_size / 2 + 8;
+    size_t scan_keep = refine   ? refine_k
+                       : rerank ? reorder_k
+                                : k_size + k_size / 2 + 8;
     size_t total = std::max<size_t>(index.ntotal, 1);
     if (index.spilled_lists() != nullptr) {
         // A vector may take two places until duplicates are dropped; most do

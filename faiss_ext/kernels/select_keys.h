@@ -60,11 +60,8 @@ uint64_t select_keys_by(const SelectArgs& a, Partition partition) {
 
 #ifndef FAISS_EXT_OWN_PARTITION
 /// Without a branch, since it would be mispredicted every other time.
-inline uint64_t partition_keys(
-        uint64_t* keys,
-        size_t n,
-        uint64_t pivot,
-        uint64_t* scratch) {
+inline uint64_t
+partition_keys(uint64_t* keys, size_t n, uint64_t pivot, uint64_t* scratch) {
     size_t above = 0;
     size_t below = 0;
     for (size_t i = 0; i < n; i++) {

@@ -45,10 +45,8 @@ char kind_of(const py::array& array) {
     return array.dtype().kind();
 }
 
-[[noreturn]] void refuse_dtype(
-        const char* name,
-        const py::array& array,
-        const char* allowed) {
+[[noreturn]] void
+refuse_dtype(const char* name, const py::array& array, const char* allowed) {
     throw py::value_error(
             std::string(name) + " has dtype " + text(array.dtype()) +
             "; allowed: " + allowed);
@@ -58,13 +56,13 @@ char kind_of(const py::array& array) {
 template <class T>
 py::array convert(const py::array& array) {
     constexpr int good = int(py::array::c_style) |
-            int(py::detail::npy_api::NPY_ARRAY_ALIGNED_);
+                         int(py::detail::npy_api::NPY_ARRAY_ALIGNED_);
     if (py::isinstance<py::array_t<T>>(array) &&
         (array.flags() & good) == good) {
         return array;
     }
-    py::array copy = py::array(array.attr("astype")(
-            py::dtype::of<T>(), py::arg("order") = "C"));
+    py::array copy = py::array(
+            array.attr("astype")(py::dtype::of<T>(), py::arg("order") = "C"));
     return copy;
 }
 
@@ -85,7 +83,7 @@ size_t first_not_finite(const float* x, size_t n) {
                            x + start,
                            x + end,
                            [](float v) { return !std::isfinite(v); }) -
-                    x;
+                   x;
         }
     }
     return n;
@@ -97,13 +95,12 @@ void check_finite(const char* name, const float* x, int64_t n, int64_t d) {
     if (total < 65536) { // not worth letting other threads in
         bad = first_not_finite(x, total);
     } else {
-        bad = without_gil(Blame::Caller, [&] {
-            return first_not_finite(x, total);
-        });
+        bad = without_gil(
+                Blame::Caller, [&] { return first_not_finite(x, total); });
     }
     if (bad < total) {
         const char* what = std::isnan(x[bad]) ? "nan"
-                : x[bad] > 0                  ? "inf"
+                           : x[bad] > 0       ? "inf"
                                               : "-inf";
         throw py::value_error(
                 std::string(name) + "[" + std::to_string(bad / d) + ", " +
@@ -153,15 +150,16 @@ Rows rows_argument(const char* name, py::handle value, int64_t d) {
         throw py::value_error(
                 std::string(name) + " has shape " + shape_of(array) +
                 "; want a 2-d array of shape " + wanted +
-                (array.ndim() == 1 ? "; for one vector use " +
-                                 std::string(name) + ".reshape(1, -1)"
-                                   : ""));
+                (array.ndim() == 1
+                         ? "; for one vector use " + std::string(name) +
+                                   ".reshape(1, -1)"
+                         : ""));
     }
     if (array.shape(1) != d) {
         throw py::value_error(
                 std::string(name) + " has shape " + shape_of(array) +
-                "; want " + wanted + ", since the index has d = " +
-                std::to_string(d));
+                "; want " + wanted +
+                ", since the index has d = " + std::to_string(d));
     }
     if (array.shape(0) == 0) {
         throw py::value_error(
@@ -175,17 +173,13 @@ Rows rows_argument(const char* name, py::handle value, int64_t d) {
     return {std::move(rows), data, n};
 }
 
-Ids ids_argument(
-        const char* name,
-        py::handle value,
-        std::optional<int64_t> n) {
+Ids ids_argument(const char* name, py::handle value, std::optional<int64_t> n) {
     py::array array = integers(name, value);
     int64_t size = array.shape(0);
     if (n && size != *n) {
         throw py::value_error(
                 std::string(name) + " has " + std::to_string(size) +
-                " entries; want " + std::to_string(*n) +
-                ", one for each row");
+                " entries; want " + std::to_string(*n) + ", one for each row");
     }
     const int64_t* data = static_cast<const int64_t*>(array.data());
     return {std::move(array), data, size};
@@ -229,8 +223,9 @@ size_t checked_integer(
         int64_t maximum) {
     if (value < minimum || value > maximum) {
         std::string range = maximum == INT64_MAX
-                ? "at least " + std::to_string(minimum)
-                : std::to_string(minimum) + ".." + std::to_string(maximum);
+                                    ? "at least " + std::to_string(minimum)
+                                    : std::to_string(minimum) + ".." +
+                                              std::to_string(maximum);
         throw py::value_error(
                 std::string(name) + " = " + std::to_string(value) +
                 "; allowed: " + range);
@@ -275,8 +270,8 @@ void Filter::set_mask(const uint8_t* flags, size_t n) {
         bitmap_[i / 8] |= uint8_t(allowed) << (i % 8);
         count_ += allowed;
     }
-    selector_ = std::make_unique<faiss::IDSelectorBitmap>(
-            bytes, bitmap_.data());
+    selector_ =
+            std::make_unique<faiss::IDSelectorBitmap>(bytes, bitmap_.data());
 }
 
 void Filter::set_ids(std::vector<int64_t> ids) {
@@ -284,8 +279,8 @@ void Filter::set_ids(std::vector<int64_t> ids) {
     ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
     count_ = ids.size();
     bool dense = ids.empty() ||
-            (ids.front() >= 0 &&
-             uint64_t(ids.back()) / kBitmapBitsPerId < ids.size());
+                 (ids.front() >= 0 &&
+                  uint64_t(ids.back()) / kBitmapBitsPerId < ids.size());
     if (!dense) {
         selector_ = std::make_unique<faiss::IDSelectorBatch>(
                 ids.size(), ids.data());
@@ -296,8 +291,8 @@ void Filter::set_ids(std::vector<int64_t> ids) {
     for (int64_t id : ids) {
         bitmap_[id / 8] |= uint8_t(1) << (id % 8);
     }
-    selector_ = std::make_unique<faiss::IDSelectorBitmap>(
-            bytes, bitmap_.data());
+    selector_ =
+            std::make_unique<faiss::IDSelectorBitmap>(bytes, bitmap_.data());
 }
 
 void Filter::check_covers(int64_t ntotal) const {
@@ -313,7 +308,7 @@ void Filter::check_covers(int64_t ntotal) const {
 
 std::string Filter::description() const {
     return is_mask_ ? "mask of " + std::to_string(flags_) + " flags, " +
-                    std::to_string(count_) + " set"
+                              std::to_string(count_) + " set"
                     : std::to_string(count_) + " ids";
 }
 
@@ -323,9 +318,10 @@ std::shared_ptr<const Filter> filter_argument(
     if (value.is_none()) {
         return nullptr;
     }
-    std::shared_ptr<const Filter> filter = py::isinstance<Filter>(value)
-            ? value.cast<std::shared_ptr<Filter>>()
-            : std::make_shared<Filter>(value);
+    std::shared_ptr<const Filter> filter =
+            py::isinstance<Filter>(value)
+                    ? value.cast<std::shared_ptr<Filter>>()
+                    : std::make_shared<Filter>(value);
     filter->check_covers(ntotal);
     return filter;
 }

@@ -68,7 +68,7 @@ size_t checked_integer(
 
 /** Which ids a search may return. Immutable, so searches may share one. */
 class Filter {
-   public:
+ public:
     /// @param value  bool mask over ids 0 .. len - 1, or integer array of ids
     explicit Filter(py::handle value);
 
@@ -86,7 +86,7 @@ class Filter {
     void check_covers(int64_t ntotal) const;
     std::string description() const;
 
-   private:
+ private:
     void set_mask(const uint8_t* flags, size_t n);
     void set_ids(std::vector<int64_t> ids);
 
@@ -99,8 +99,6 @@ class Filter {
 
 /// None -> nullptr, a Filter -> that one, else a new one. @param ntotal  of the
 /// index to be searched
-std::shared_ptr<const Filter> filter_argument(
-        py::handle value,
-        int64_t ntotal);
+std::shared_ptr<const Filter> filter_argument(py::handle value, int64_t ntotal);
 
 } // namespace faiss_ext::python

@@ -19,10 +19,8 @@ namespace faiss_ext::python {
 
 namespace {
 
-std::shared_ptr<IndexHandle> make_index(
-        int64_t d,
-        const std::string& description,
-        int64_t metric) {
+std::shared_ptr<IndexHandle>
+make_index(int64_t d, const std::string& description, int64_t metric) {
     checked_integer("d", d, 1, 65536);
     if (metric != faiss::METRIC_INNER_PRODUCT && metric != faiss::METRIC_L2) {
         throw py::value_error(
@@ -124,8 +122,7 @@ void bind_threads(py::module_& module) {
             },
             arg("n"),
             doc::omp_set_num_threads);
-    module.def(
-            "omp_get_max_threads", thread_count, doc::omp_get_max_threads);
+    module.def("omp_get_max_threads", thread_count, doc::omp_get_max_threads);
     module.def(
             "simd_level",
             [] { return without_gil(Blame::Caller, simd_level); },
@@ -152,8 +149,8 @@ void bind_constants(py::module_& module) {
     module.attr("SUBSET_TYPE_INVLIST_FRACTION") = 3;
     module.attr("SUBSET_TYPE_INVLIST") = 4;
     module.attr("FAISS_VERSION") = std::to_string(FAISS_VERSION_MAJOR) + "." +
-            std::to_string(FAISS_VERSION_MINOR) + "." +
-            std::to_string(FAISS_VERSION_PATCH);
+                                   std::to_string(FAISS_VERSION_MINOR) + "." +
+                                   std::to_string(FAISS_VERSION_PATCH);
 #ifdef FAISS_EXT_VERSION
     module.attr("__version__") = FAISS_EXT_VERSION;
 #else

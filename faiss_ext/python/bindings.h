@@ -15,9 +15,9 @@ namespace py = pybind11;
 /// The reference counts calls in other threads too.
 using IndexClass = py::class_<IndexHandle, std::shared_ptr<IndexHandle>>;
 
-void bind_build(IndexClass& index);       // train, add, remove, merge
-void bind_search(IndexClass& index);      // search, range_search, reconstruct
-void bind_properties(IndexClass& index);  // ntotal, nprobe, sub_dim, ...
+void bind_build(IndexClass& index);      // train, add, remove, merge
+void bind_search(IndexClass& index);     // search, range_search, reconstruct
+void bind_properties(IndexClass& index); // ntotal, nprobe, sub_dim, ...
 void bind_files(py::module_& module, IndexClass& index); // read, write, pickle
 
 /// @throws AttributeError if there is no ScaNN index inside

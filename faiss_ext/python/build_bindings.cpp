@@ -16,7 +16,7 @@ namespace {
 
 /// Lends a Python callback to the ScaNN index, and a look at signals with it.
 class ProgressScope {
-   public:
+ public:
     ProgressScope(IndexIVFScaNN* scann, const py::object& callback)
             : scann_(scann) {
         if (scann_ == nullptr) {
@@ -44,7 +44,7 @@ class ProgressScope {
     ProgressScope(const ProgressScope&) = delete;
     ProgressScope& operator=(const ProgressScope&) = delete;
 
-   private:
+ private:
     IndexIVFScaNN* scann_;
 };
 
@@ -115,9 +115,8 @@ void update(IndexHandle& self, py::handle ids, py::handle x) {
 }
 
 size_t code_size(const IndexHandle& self) {
-    return self.read(Blame::Caller, [&] {
-        return codec(self.index())->sa_code_size();
-    });
+    return self.read(
+            Blame::Caller, [&] { return codec(self.index())->sa_code_size(); });
 }
 
 py::array_t<uint8_t> encode(const IndexHandle& self, py::handle x) {
@@ -183,8 +182,7 @@ void copy_subset(
         checked_integer("a1", a1, 1);
     }
     self.change_both(other, Blame::Caller, [&] {
-        copy_subset_to(
-                self.index(), other.index(), int(subset_type), a1, a2);
+        copy_subset_to(self.index(), other.index(), int(subset_type), a1, a2);
     });
 }
 
@@ -232,25 +230,27 @@ void bind_build(IndexClass& index) {
                  arg("a1"),
                  arg("a2"),
                  doc::copy_subset_to)
-            .def("reset",
-                 [](IndexHandle& self) {
-                     self.change(
-                             Blame::Caller, [&] { self.index()->reset(); });
-                 },
-                 doc::reset)
+            .def(
+                    "reset",
+                    [](IndexHandle& self) {
+                        self.change(
+                                Blame::Caller, [&] { self.index()->reset(); });
+                    },
+                    doc::reset)
             .def("set_direct_map_type",
                  set_direct_map,
                  arg("type"),
                  doc::set_direct_map_type)
-            .def("make_direct_map",
-                 [](IndexHandle& self, bool on) {
-                     set_direct_map(
-                             self,
-                             on ? faiss::DirectMap::Array
-                                : faiss::DirectMap::NoMap);
-                 },
-                 arg("new_maintain_direct_map") = true,
-                 doc::make_direct_map);
+            .def(
+                    "make_direct_map",
+                    [](IndexHandle& self, bool on) {
+                        set_direct_map(
+                                self,
+                                on ? faiss::DirectMap::Array
+                                   : faiss::DirectMap::NoMap);
+                    },
+                    arg("new_maintain_direct_map") = true,
+                    doc::make_direct_map);
 }
 
 } // namespace faiss_ext::python

@@ -43,13 +43,13 @@ int thread_count();
 /** Applies thread_count() to the calling thread while it lives: OpenMP keeps
  * its own figure for every thread, users expect one for the process. */
 class ThreadCountScope {
-   public:
+ public:
     ThreadCountScope();
     ~ThreadCountScope();
     ThreadCountScope(const ThreadCountScope&) = delete;
     ThreadCountScope& operator=(const ThreadCountScope&) = delete;
 
-   private:
+ private:
     int before_ = 0; ///< 0: nothing to restore
 };
 

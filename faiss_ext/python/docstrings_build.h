@@ -4,7 +4,8 @@
 
 namespace faiss_ext::python::doc {
 
-constexpr const char* index = R"(A Faiss index made by `index_factory`, `read_index` or `clone_index`.
+constexpr const char* index =
+        R"(A Faiss index made by `index_factory`, `read_index` or `clone_index`.
 
 Owns its native memory. Arrays given to a method are read during the call only,
 arrays returned belong to the caller.
@@ -87,7 +88,8 @@ Examples
 1010
 )";
 
-constexpr const char* add_with_ids = R"(add_with_ids(self, x, ids, progress=None)
+constexpr const char* add_with_ids =
+        R"(add_with_ids(self, x, ids, progress=None)
 --
 
 Add vectors under given ids.
@@ -256,7 +258,8 @@ Examples
 (2000, 0)
 )";
 
-constexpr const char* copy_subset_to = R"(copy_subset_to(self, other, subset_type, a1, a2)
+constexpr const char* copy_subset_to =
+        R"(copy_subset_to(self, other, subset_type, a1, a2)
 --
 
 Copy part of the vectors to another index.
@@ -318,7 +321,8 @@ Examples
 'Hashtable'
 )";
 
-constexpr const char* make_direct_map = R"(make_direct_map(self, new_maintain_direct_map=True)
+constexpr const char* make_direct_map =
+        R"(make_direct_map(self, new_maintain_direct_map=True)
 --
 
 ``set_direct_map_type(DirectMap.Array)``, or NoMap if False.

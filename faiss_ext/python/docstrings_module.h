@@ -4,7 +4,8 @@
 
 namespace faiss_ext::python::doc {
 
-constexpr const char* index_factory = R"(index_factory(d, description, metric=METRIC_L2)
+constexpr const char* index_factory =
+        R"(index_factory(d, description, metric=METRIC_L2)
 --
 
 Make an empty index from a description in Faiss' grammar.

@@ -37,20 +37,15 @@ Examples
 True
 )";
 
-constexpr const char* d =
-        "int: dimension of the vectors.";
+constexpr const char* d = "int: dimension of the vectors.";
 
-constexpr const char* ntotal =
-        "int: number of vectors.";
+constexpr const char* ntotal = "int: number of vectors.";
 
-constexpr const char* is_trained =
-        "bool: whether vectors can be added.";
+constexpr const char* is_trained = "bool: whether vectors can be added.";
 
-constexpr const char* metric_type =
-        "int: METRIC_INNER_PRODUCT or METRIC_L2.";
+constexpr const char* metric_type = "int: METRIC_INNER_PRODUCT or METRIC_L2.";
 
-constexpr const char* nlist =
-        "int: number of lists; 0: chosen when trained.";
+constexpr const char* nlist = "int: number of lists; 0: chosen when trained.";
 
 constexpr const char* nprobe =
         "int, 1..nlist: lists that a search visits unless told otherwise.";
@@ -58,18 +53,21 @@ constexpr const char* nprobe =
 constexpr const char* max_codes =
         "int: codes that a query scores at most; 0: no limit.";
 
-constexpr const char* reorder_k = R"(int: candidates rescored from raw rows unless a search says
+constexpr const char* reorder_k =
+        R"(int: candidates rescored from raw rows unless a search says
 otherwise; 0: chosen from k.
 )";
 
-constexpr const char* refine_k = R"(int: candidates rescored from refine codes unless a search says
+constexpr const char* refine_k =
+        R"(int: candidates rescored from refine codes unless a search says
 otherwise; 0: chosen from k.
 )";
 
 constexpr const char* direct_map_type =
         "DirectMap: the map from ids to places that is kept.";
 
-constexpr const char* eta = R"(float: weight of the parallel error over the orthogonal one; before
+constexpr const char* eta =
+        R"(float: weight of the parallel error over the orthogonal one; before
 training what was asked for, 0: chosen when trained.
 )";
 
@@ -79,8 +77,7 @@ constexpr const char* rotation =
 constexpr const char* refine_type =
         "str: codes that rescore candidates: none, int8, fp16, bf16.";
 
-constexpr const char* sub_dim =
-        "int, 1..8: dimensions per 4-bit code.";
+constexpr const char* sub_dim = "int, 1..8: dimensions per 4-bit code.";
 
 constexpr const char* threshold =
         "float: T of the paper, in units of the inner product; NaN: not set.";

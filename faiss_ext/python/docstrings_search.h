@@ -4,7 +4,8 @@
 
 namespace faiss_ext::python::doc {
 
-constexpr const char* search = R"(search(self, q, k, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None, stats=None)
+constexpr const char* search =
+        R"(search(self, q, k, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None, stats=None)
 --
 
 Find the k nearest vectors of each query.
@@ -63,7 +64,8 @@ True
 [0, 2, 4]
 )";
 
-constexpr const char* search_and_reconstruct = R"(search_and_reconstruct(self, q, k, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None)
+constexpr const char* search_and_reconstruct =
+        R"(search_and_reconstruct(self, q, k, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None)
 --
 
 Search, and return the vectors found too.
@@ -109,7 +111,8 @@ Examples
 True
 )";
 
-constexpr const char* range_search = R"(range_search(self, q, radius, *, nprobe=None, filter=None, stats=None)
+constexpr const char* range_search =
+        R"(range_search(self, q, radius, *, nprobe=None, filter=None, stats=None)
 --
 
 Find all vectors within a radius in the lists visited.
@@ -223,7 +226,8 @@ Examples
 True
 )";
 
-constexpr const char* filter = R"(Which ids a search may return, prepared once for many searches.
+constexpr const char* filter =
+        R"(Which ids a search may return, prepared once for many searches.
 
 Immutable; several threads may use it.
 
@@ -254,7 +258,8 @@ ValueError
     Another type or shape.
 )";
 
-constexpr const char* search_stats = R"(What searches did, summed over them: pass one as `stats`.
+constexpr const char* search_stats =
+        R"(What searches did, summed over them: pass one as `stats`.
 
 Times are seconds summed over threads.
 

@@ -157,32 +157,31 @@ void export_plain(const IndexHandle& self, const Path& path) {
 
 void bind_files(py::module_& module, IndexClass& index) {
     using py::arg;
-    module.def("write_index",
-               write,
-               arg("index"),
-               arg("path"),
-               doc::write_index);
-    module.def("read_index",
-               read,
-               arg("path"),
-               arg("mmap") = false,
-               doc::read_index);
+    module.def(
+            "write_index", write, arg("index"), arg("path"), doc::write_index);
+    module.def(
+            "read_index",
+            read,
+            arg("path"),
+            arg("mmap") = false,
+            doc::read_index);
     module.def("clone_index", clone, arg("index"), doc::clone_index);
-    module.def("export_to_faiss",
-               export_plain,
-               arg("index"),
-               arg("path"),
-               doc::export_to_faiss);
-    module.def("serialize_index",
-               serialize,
-               arg("index"),
-               doc::serialize_index);
-    module.def("deserialize_index",
-               deserialize,
-               arg("data"),
-               doc::deserialize_index);
-    index.def("__deepcopy__",
-              [](const IndexHandle& self, py::handle) { return clone(self); });
+    module.def(
+            "export_to_faiss",
+            export_plain,
+            arg("index"),
+            arg("path"),
+            doc::export_to_faiss);
+    module.def(
+            "serialize_index", serialize, arg("index"), doc::serialize_index);
+    module.def(
+            "deserialize_index",
+            deserialize,
+            arg("data"),
+            doc::deserialize_index);
+    index.def("__deepcopy__", [](const IndexHandle& self, py::handle) {
+        return clone(self);
+    });
     index.def(py::pickle(
             [](const IndexHandle& self) {
                 std::vector<uint8_t> bytes = serialized(self);

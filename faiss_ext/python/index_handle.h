@@ -28,7 +28,7 @@
 namespace faiss_ext::python {
 
 class IndexHandle {
-   public:
+ public:
     /// Takes ownership. @param index  not nullptr
     explicit IndexHandle(std::unique_ptr<faiss::Index> index);
 
@@ -82,7 +82,7 @@ class IndexHandle {
         });
     }
 
-   private:
+ private:
     struct ChangeScope {
         explicit ChangeScope(IndexHandle& handle)
                 : handle(handle),

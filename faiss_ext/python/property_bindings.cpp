@@ -133,8 +133,7 @@ void search_default(
                 return need_scann(self, name).*field;
             },
             [name, field](IndexHandle& self, int64_t value) {
-                need_scann(self, name).*field =
-                        checked_integer(name, value, 0);
+                need_scann(self, name).*field = checked_integer(name, value, 0);
             },
             doc);
 }
@@ -150,7 +149,7 @@ size_t memory_usage(const IndexHandle& self) {
     const IndexIVFScaNN& scann = need_scann(self, "memory_usage");
     return self.read(Blame::Caller, [&] {
         return scann.memory_usage() +
-                wrapper_memory(self.index(), self.index()->ntotal);
+               wrapper_memory(self.index(), self.index()->ntotal);
     });
 }
 
@@ -159,7 +158,7 @@ size_t estimate_memory(const IndexHandle& self, int64_t n) {
     size_t count = checked_integer("n", n, 0);
     return self.read(Blame::Caller, [&] {
         return scann.estimate_memory(count) +
-                wrapper_memory(self.index(), count);
+               wrapper_memory(self.index(), count);
     });
 }
 
@@ -187,9 +186,7 @@ void bind_properties(IndexClass& index) {
                     doc::nlist)
             .def_property(
                     "nprobe",
-                    [](Self s) {
-                        return size_t(need_ivf(s, "nprobe").nprobe);
-                    },
+                    [](Self s) { return size_t(need_ivf(s, "nprobe").nprobe); },
                     set_nprobe,
                     doc::nprobe)
             .def_property(
@@ -219,9 +216,8 @@ void bind_properties(IndexClass& index) {
             .def_property_readonly(
                     "refine_type",
                     [](Self s) {
-                        return name_of(
-                                need_scann(s, "refine_type")
-                                        .options.refine_type);
+                        return name_of(need_scann(s, "refine_type")
+                                               .options.refine_type);
                     },
                     doc::refine_type)
             .def("memory_usage", memory_usage, doc::memory_usage)

@@ -50,9 +50,9 @@ SearchArguments search_arguments(
     }
     SearchParametersScaNN& params = arguments.params;
     if (const faiss::IndexIVF* ivf = self.ivf()) {
-        params.nprobe = nprobe
-                ? checked_integer("nprobe", *nprobe, 1, ivf->nlist)
-                : size_t(ivf->nprobe);
+        params.nprobe =
+                nprobe ? checked_integer("nprobe", *nprobe, 1, ivf->nlist)
+                       : size_t(ivf->nprobe);
         params.max_codes = ivf->max_codes;
     } else if (nprobe) {
         params.nprobe = checked_integer("nprobe", *nprobe, 1);
@@ -68,8 +68,8 @@ SearchArguments search_arguments(
     }
     if (arguments.filter != nullptr) {
         // SearchParameters::sel is not const, but nobody changes it
-        params.sel = const_cast<faiss::IDSelector*>(
-                &arguments.filter->selector());
+        params.sel =
+                const_cast<faiss::IDSelector*>(&arguments.filter->selector());
     }
     return arguments;
 }
@@ -260,10 +260,8 @@ py::array_t<float> reconstruct_batch(const IndexHandle& self, py::handle ids) {
     return reconstruct_ids(self, ids_argument("ids", ids));
 }
 
-py::array_t<float> reconstruct_n(
-        const IndexHandle& self,
-        int64_t i0,
-        int64_t n) {
+py::array_t<float>
+reconstruct_n(const IndexHandle& self, int64_t i0, int64_t n) {
     int64_t ntotal = self.index()->ntotal;
     checked_integer("i0", i0, 0, n < 0 ? ntotal : INT64_MAX - ntotal);
     if (n < 0) {

@@ -19,15 +19,12 @@ using faiss::IndexIVF;
 using faiss::IndexPreTransform;
 
 [[noreturn]] void throw_unknown_id(int64_t id) {
-    FAISS_THROW_FMT(
-            "id %lld is not in the index", static_cast<long long>(id));
+    FAISS_THROW_FMT("id %lld is not in the index", static_cast<long long>(id));
 }
 
 /// Ids below an IDMap; for IDMap2 by its own map.
-std::vector<int64_t> to_inner_ids(
-        const IndexIDMap& layer,
-        int64_t n,
-        const int64_t* ids) {
+std::vector<int64_t>
+to_inner_ids(const IndexIDMap& layer, int64_t n, const int64_t* ids) {
     std::unordered_map<int64_t, int64_t> found;
     auto map2 = dynamic_cast<const IndexIDMap2*>(&layer);
     if (map2 == nullptr) {
@@ -55,10 +52,8 @@ std::vector<int64_t> to_inner_ids(
 
 /// List and offset of each id: by the direct map, or by one pass over the ids
 /// of all lists.
-std::vector<int64_t> places_of(
-        const IndexIVF& ivf,
-        int64_t n,
-        const int64_t* ids) {
+std::vector<int64_t>
+places_of(const IndexIVF& ivf, int64_t n, const int64_t* ids) {
     const faiss::DirectMap& map = ivf.direct_map;
     std::unordered_map<int64_t, int64_t> found;
     if (map.no()) {
@@ -95,7 +90,7 @@ std::vector<int64_t> places_of(
 
 /// Direct maps are off while it lives: Faiss merges and copies without them.
 class DirectMapOff {
-   public:
+ public:
     explicit DirectMapOff(const faiss::Index* index)
             : ivf_(find_ivf(const_cast<faiss::Index*>(index))) {
         if (ivf_ != nullptr) {
@@ -115,7 +110,7 @@ class DirectMapOff {
         }
     }
 
-   private:
+ private:
     IndexIVF* ivf_;
     faiss::DirectMap::Type type_ = faiss::DirectMap::NoMap;
 };
@@ -166,10 +161,10 @@ std::string layers(const faiss::Index* index) {
     }
     if (auto layer = as<IndexIDMap>(index)) {
         return (as<IndexIDMap2>(index) ? "IDMap2," : "IDMap,") +
-                layers(layer->index);
+               layers(layer->index);
     }
     return as<IndexIVFScaNN>(index) ? "ScaNN"
-            : as<IndexIVF>(index)   ? "IVF"
+           : as<IndexIVF>(index)    ? "IVF"
                                     : "other";
 }
 
@@ -239,8 +234,7 @@ void update_vectors(
         return;
     }
     auto ivf = as<IndexIVF>(index);
-    FAISS_THROW_IF_NOT_MSG(
-            ivf != nullptr, "update_vectors needs an IVF index");
+    FAISS_THROW_IF_NOT_MSG(ivf != nullptr, "update_vectors needs an IVF index");
     if (ivf->direct_map.no() && as<IndexIVFScaNN>(ivf) == nullptr) {
         ivf->set_direct_map_type(faiss::DirectMap::Hashtable);
     }

@@ -91,8 +91,7 @@ void search(
     }
     auto run = [&](const faiss::SearchParameters* p) {
         if (rows != nullptr) {
-            index->search_and_reconstruct(
-                    n, x, k, distances, labels, rows, p);
+            index->search_and_reconstruct(n, x, k, distances, labels, rows, p);
         } else {
             index->search(n, x, k, distances, labels, p);
         }

@@ -24,7 +24,7 @@ Layer* as(faiss::Index* index) {
 
 /// Rows as the layer below a PreTransform sees them.
 class Transformed {
-   public:
+ public:
     Transformed(
             const faiss::IndexPreTransform& layer,
             int64_t n,
@@ -35,7 +35,7 @@ class Transformed {
         return data_;
     }
 
-   private:
+ private:
     const float* data_;
     std::unique_ptr<const float[]> owned_;
 };
