@@ -25,6 +25,11 @@ constexpr size_t kCodeTrainingRows = 65536;
 /// on wordnet-384.
 constexpr float kSpreadWeight = 0.5f;
 
+std::vector<uint32_t> block_offsets(size_t d, const ScaNNOptions& options) {
+    return options.M == 0 ? uniform_block_offsets(d, options.sub_dim)
+                          : even_block_offsets(d, options.M);
+}
+
 void check_options(
         size_t d,
         faiss::MetricType metric,
@@ -36,7 +41,7 @@ void check_options(
             int(metric));
     FAISS_THROW_IF_NOT_FMT(
             d >= 1 && d <= 65536, "d = %zu (allowed: 1..65536)", d);
-    uniform_block_offsets(d, options.sub_dim);
+    block_offsets(d, options);
     FAISS_THROW_IF_NOT_FMT(
             options.eta == 0 ||
                     (options.eta >= 1 && std::isfinite(options.eta)),
@@ -138,7 +143,7 @@ IndexIVFScaNN::IndexIVFScaNN(
     check_options(d, metric, options);
     is_trained = false;
     by_residual = true;
-    trained_.pq = ScoreAwarePQ(uniform_block_offsets(d, options.sub_dim));
+    trained_.pq = ScoreAwarePQ(block_offsets(d, options));
     replace_lists();
 }
 
@@ -347,7 +352,7 @@ ScaNNTrained IndexIVFScaNN::train_codes(idx_t n, const float* x) const {
 
     ScaNNTrained made;
     made.list_spread = mean_squares(nlist, d, residuals, assign);
-    made.pq = ScoreAwarePQ(uniform_block_offsets(d, options.sub_dim));
+    made.pq = ScoreAwarePQ(block_offsets(d, options));
     made.score_term.metric = metric_type;
     made.rotation.train(
             options.rotation,

@@ -35,6 +35,9 @@ namespace faiss_ext {
 struct ScaNNOptions {
     /// dimensions per 4-bit code, 1..8; the last block may be shorter
     size_t sub_dim = 2;
+    /// number of codes, with widths that differ by at most 1; 0: given by
+    /// sub_dim. Codes are stored in fours: a multiple of 4 wastes nothing
+    size_t M = 0;
     /// weight of the parallel error, >= 1; 0: the index chooses (see
     /// default_eta()). eta and threshold exclude each other
     float eta = 0;

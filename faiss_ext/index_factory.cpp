@@ -292,20 +292,15 @@ void Parser::set_codes(size_t d) {
     }
     size_t M = M_;
     size_t sub_dim = (d + M - 1) / M;
-    if (sub_dim > 8 || (d + sub_dim - 1) / sub_dim != M) {
-        std::string possible;
-        for (size_t s = 8; s >= 1; s--) {
-            std::string count = std::to_string((d + s - 1) / s);
-            // several widths may give the same number in few dimensions
-            if (possible != count && !possible.ends_with(" " + count)) {
-                possible += (possible.empty() ? "" : ", ") + count;
-            }
-        }
+    if (M > d || sub_dim > 8) {
         fail(M_position_,
-             std::to_string(M) + " codes do not divide " + std::to_string(d) +
-                     " dimensions into equal blocks of 1..8, the last one "
-                     "perhaps shorter (possible: " +
-                     possible + ")");
+             std::to_string(M) + " codes for " + std::to_string(d) +
+                     " dimensions (possible: " + std::to_string((d + 7) / 8) +
+                     ".." + std::to_string(d) + ")");
+    }
+    if ((d + sub_dim - 1) / sub_dim != M) {
+        options_wanted_.M = M; // blocks of two widths
+        return;
     }
     options_wanted_.sub_dim = sub_dim;
 }

@@ -4,7 +4,8 @@
  *       ScaNN[<M>x4][(<option>=<value>,...)] [,SQ8|,SQfp16|,SQbf16] [,RFlat]
  *
  * "ScaNN" alone and "IVF,ScaNN" choose the number of lists when trained.
- * <M>x4: number of 4-bit codes; d / M dimensions each (default: 2 each).
+ * <M>x4: number of 4-bit codes, d / M dimensions each or, where that is no
+ * whole number, the two next to it (default: 2 each).
  * SQ8, SQfp16, SQbf16: refine codes; RFlat: raw rows (with_raw_data).
  * Options: sub_dim, eta, threshold, eta_formula (exact, limit), soar_lambda,
  * rotation (none, pca, balanced, random), normalize (0, 1), score_aware_centroids (0, 1), seed.

@@ -69,6 +69,7 @@ void transfer_header(Fields& fields, Header& h) {
     fields(h.refine_k);
     auto& o = h.options;
     fields(o.sub_dim);
+    fields(o.M);
     fields(o.eta);
     fields(o.threshold);
     transfer_enum(fields, o.eta_formula, EtaFormula::Limit);

@@ -58,6 +58,21 @@ std::vector<uint32_t> uniform_block_offsets(size_t d, size_t sub_dim) {
     return offsets;
 }
 
+std::vector<uint32_t> even_block_offsets(size_t d, size_t M) {
+    FAISS_THROW_IF_NOT_FMT(
+            M <= d && M * kMaxBlockWidth >= d,
+            "M is %zd codes for %zd dimensions, expected %zd to %zd",
+            M,
+            d,
+            (d + kMaxBlockWidth - 1) / kMaxBlockWidth,
+            d);
+    std::vector<uint32_t> offsets(M + 1);
+    for (size_t m = 0; m <= M; m++) {
+        offsets[m] = uint32_t(m * d / M);
+    }
+    return offsets;
+}
+
 ScoreAwarePQ::ScoreAwarePQ(std::vector<uint32_t> offsets)
         : offsets_(std::move(offsets)) {
     FAISS_THROW_IF_NOT_MSG(

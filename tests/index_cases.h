@@ -80,6 +80,7 @@ inline const std::vector<Case>& all() {
             {"IVF16,ScaNN(soar_lambda=1,eta=3),SQ8,RFlat", IP, hashtable},
             {"IVF16,ScaNN7x4(rotation=none),RFlat", L2},
             {"IVF16,ScaNN(rotation=balanced,sub_dim=3)", IP},
+            {"IVF16,ScaNN9x4,SQ8", IP},
             {"IVF16_HNSW8,ScaNN,SQ8", L2},
             {"ScaNN,RFlat", L2},
             {"IDMap2,IVF16,ScaNN,RFlat", L2},
