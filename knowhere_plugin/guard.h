@@ -1,0 +1,67 @@
+/*
+ * From exceptions to Status, at the border and nowhere else.
+ */
+
+#pragma once
+
+#include <exception>
+#include <new>
+#include <stdexcept>
+#include <string>
+
+#include <knowhere_plugin/index_factory.h>
+
+namespace knowhere_plugin {
+
+/// A fault whose code is known; inside the library only.
+class Fault : public std::runtime_error {
+ public:
+    Fault(StatusCode code, const std::string& message)
+            : std::runtime_error(message), code(code) {}
+
+    StatusCode code;
+};
+
+/// The Status of the exception in flight.
+inline Status status_in_flight() noexcept {
+    try {
+        try {
+            throw;
+        } catch (const Fault& fault) {
+            return {fault.code, fault.what()};
+        } catch (const std::bad_alloc&) {
+            return {StatusCode::malloc_error, "out of memory"};
+        } catch (const std::length_error& error) {
+            return {StatusCode::malloc_error, error.what()};
+        } catch (const std::exception& error) {
+            return {StatusCode::faiss_inner_error, error.what()};
+        } catch (...) {
+            return {StatusCode::faiss_inner_error, "unknown exception"};
+        }
+    } catch (...) { // no memory for the message
+        return {StatusCode::malloc_error, {}};
+    }
+}
+
+/// work() -> void
+template <class Work>
+Status guarded(Work&& work) noexcept {
+    try {
+        work();
+        return {};
+    } catch (...) {
+        return status_in_flight();
+    }
+}
+
+/// work() -> T
+template <class T, class Work>
+Expected<T> guarded_value(Work&& work) noexcept {
+    try {
+        return Expected<T>(work());
+    } catch (...) {
+        return Expected<T>(status_in_flight());
+    }
+}
+
+} // namespace knowhere_plugin

@@ -1,0 +1,130 @@
+#include <knowhere_plugin/node_blob.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+
+#include <faiss/impl/io.h>
+#include <faiss/index_io.h>
+
+#include <knowhere_plugin/guard.h>
+
+namespace knowhere_plugin {
+
+namespace {
+
+constexpr char kMagic[8] = {'K', 'n', 'P', 'l', 'u', 'g', 'i', 'n'};
+constexpr uint32_t kBlobVersion = 1;
+
+struct Header {
+    char magic[8];
+    uint32_t version;
+    uint32_t metric;
+    char type[16];
+    uint64_t size;     ///< bytes that follow
+    uint64_t checksum; ///< of header (this field 0) and bytes
+};
+static_assert(sizeof(Header) == 48);
+
+uint64_t mix(uint64_t hash, const uint8_t* bytes, size_t size) {
+    for (size_t i = 0; i < size; i += 8) {
+        uint64_t word = 0;
+        std::memcpy(&word, bytes + i, std::min<size_t>(8, size - i));
+        hash = (hash ^ word) * 0x9e3779b97f4a7c15ull;
+        hash ^= hash >> 29;
+    }
+    return hash;
+}
+
+uint64_t checksum(Header header, std::span<const uint8_t> bytes) {
+    header.checksum = 0;
+    uint64_t hash = mix(0, reinterpret_cast<uint8_t*>(&header), sizeof(header));
+    return mix(hash, bytes.data(), bytes.size());
+}
+
+struct CountingWriter : faiss::IOWriter {
+    size_t bytes = 0;
+
+    size_t operator()(const void*, size_t size, size_t count) override {
+        bytes += size * count;
+        return count;
+    }
+};
+
+} // namespace
+
+Blob write_blob(const char* type, const Held& held) {
+    faiss::VectorIOWriter writer;
+    writer.data.resize(sizeof(Header));
+    faiss::write_index(held.index.get(), &writer);
+    Header header{};
+    std::memcpy(header.magic, kMagic, sizeof(kMagic));
+    header.version = kBlobVersion;
+    header.metric = uint32_t(held.metric);
+    std::strncpy(header.type, type, sizeof(header.type) - 1);
+    header.size = writer.data.size() - sizeof(header);
+    header.checksum =
+            checksum(header, std::span(writer.data).subspan(sizeof(header)));
+    std::memcpy(writer.data.data(), &header, sizeof(header));
+    return std::move(writer.data);
+}
+
+Held read_blob(const char* type, std::span<const uint8_t> blob) {
+    auto refuse = [&](const std::string& why) {
+        throw Fault(
+                StatusCode::invalid_binary_set,
+                "not a blob of " + std::string(type) + ": " + why);
+    };
+    Header header{};
+    if (blob.size() < sizeof(header)) {
+        refuse(std::to_string(blob.size()) + " bytes");
+    }
+    std::memcpy(&header, blob.data(), sizeof(header));
+    header.type[sizeof(header.type) - 1] = 0;
+    if (std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0) {
+        refuse("magic bytes are wrong");
+    }
+    if (header.version != kBlobVersion) {
+        refuse("version " + std::to_string(header.version) + " (known: 1)");
+    }
+    if (std::strcmp(header.type, type) != 0) {
+        refuse("it holds \"" + std::string(header.type) + "\"");
+    }
+    auto bytes = blob.subspan(sizeof(header));
+    if (header.size != bytes.size()) {
+        refuse(std::to_string(bytes.size()) + " bytes after the header, " +
+               std::to_string(header.size) + " expected");
+    }
+    if (header.checksum != checksum(header, bytes) || header.metric > 2) {
+        refuse("the checksum is wrong");
+    }
+    faiss::VectorIOReader reader;
+    reader.data.assign(bytes.begin(), bytes.end());
+    return {std::unique_ptr<faiss::Index>(faiss::read_index(&reader)),
+            Metric(header.metric)};
+}
+
+Blob read_bytes(const std::string& path) {
+    std::ifstream in(path, std::ios::binary | std::ios::ate);
+    std::streamoff size = in ? std::streamoff(in.tellg()) : -1;
+    // a folder opens, with a size of its own
+    if (size < 0 || size == std::numeric_limits<std::streamoff>::max()) {
+        throw Fault(
+                StatusCode::disk_file_error,
+                "cannot read " + path + ": " + std::strerror(errno));
+    }
+    Blob bytes(static_cast<size_t>(size));
+    in.seekg(0);
+    if (!in.read(reinterpret_cast<char*>(bytes.data()), size)) {
+        throw Fault(StatusCode::disk_file_error, "cannot read " + path);
+    }
+    return bytes;
+}
+
+int64_t written_size(const faiss::Index& index) {
+    CountingWriter writer;
+    faiss::write_index(&index, &writer);
+    return int64_t(writer.bytes);
+}
+
+} // namespace knowhere_plugin

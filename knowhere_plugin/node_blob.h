@@ -1,0 +1,22 @@
+/*
+ * Blobs of the plain Faiss nodes: a checked header before Faiss' own bytes.
+ * (SCANN's blob is faiss_ext's own file, which is checked already.)
+ */
+
+#pragma once
+
+#include <span>
+
+#include <knowhere_plugin/faiss_node.h>
+
+namespace knowhere_plugin {
+
+Blob write_blob(const char* type, const Held& held);
+/// @throws Fault(invalid_binary_set)
+Held read_blob(const char* type, std::span<const uint8_t> blob);
+/// @throws Fault(disk_file_error)
+Blob read_bytes(const std::string& path);
+/// Bytes that Faiss would write.
+int64_t written_size(const faiss::Index& index);
+
+} // namespace knowhere_plugin

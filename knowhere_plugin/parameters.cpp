@@ -1,0 +1,256 @@
+#include <knowhere_plugin/parameters.h>
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+#include <cmath>
+#include <sstream>
+
+#include <knowhere_plugin/guard.h>
+
+namespace knowhere_plugin {
+
+namespace {
+
+std::string number(double value) {
+    std::ostringstream out;
+    out.precision(10);
+    out << value;
+    return out.str();
+}
+
+std::string lower(std::string text) {
+    std::transform(text.begin(), text.end(), text.begin(), [](char c) {
+        return char(std::tolower(static_cast<unsigned char>(c)));
+    });
+    return text;
+}
+
+/// Without blanks around and without the quotes of a JSON string.
+std::string bare(const std::string& text) {
+    const char* blanks = " \t\r\n";
+    auto strip = [&](const std::string& s) {
+        size_t first = s.find_first_not_of(blanks);
+        return first == std::string::npos
+                       ? std::string()
+                       : s.substr(
+                                 first, s.find_last_not_of(blanks) - first + 1);
+    };
+    std::string inner = strip(text);
+    if (inner.size() >= 2 && inner.front() == '"' && inner.back() == '"') {
+        inner = strip(inner.substr(1, inner.size() - 2));
+    }
+    return inner;
+}
+
+std::string allowed(const Parameter& p) {
+    switch (p.type) {
+        case ParameterType::Integer:
+        case ParameterType::Real: {
+            std::string kind = p.type == ParameterType::Integer
+                                       ? "an integer in "
+                                       : "a number in ";
+            std::string min = p.min <= -kNoLimit ? "-inf" : number(p.min);
+            std::string max = p.max >= kNoLimit ? "inf" : number(p.max);
+            return kind + min + ".." + max;
+        }
+        case ParameterType::Bool:
+            return "true or false";
+        case ParameterType::Word:
+            return p.words;
+    }
+    return "";
+}
+
+[[noreturn]] void
+refuse(StatusCode code, const Parameter& p, const std::string& text) {
+    throw Fault(
+            code,
+            std::string(p.name) + " = \"" + text +
+                    "\" (allowed: " + allowed(p) + ")");
+}
+
+bool is_one_of(const std::string& word, const char* words) {
+    std::istringstream in(words);
+    for (std::string one; std::getline(in, one, '|');) {
+        if (one == word) {
+            return true;
+        }
+    }
+    return false;
+}
+
+} // namespace
+
+Parameters::Value Parameters::parse(
+        const Parameter& p,
+        const std::string& given) {
+    std::string text = bare(given);
+    const char* end = text.data() + text.size();
+    switch (p.type) {
+        case ParameterType::Integer: {
+            int64_t value = 0;
+            auto [at, error] = std::from_chars(text.data(), end, value);
+            if (error == std::errc::result_out_of_range && at == end) {
+                refuse(StatusCode::out_of_range_in_json, p, given);
+            }
+            if (error != std::errc() || at != end) {
+                refuse(StatusCode::type_conflict_in_json, p, given);
+            }
+            if (double(value) < p.min || double(value) > p.max) {
+                refuse(StatusCode::out_of_range_in_json, p, given);
+            }
+            return value;
+        }
+        case ParameterType::Real: {
+            double value = 0;
+            auto [at, error] = std::from_chars(text.data(), end, value);
+            if (error == std::errc::result_out_of_range && at == end) {
+                refuse(StatusCode::out_of_range_in_json, p, given);
+            }
+            if (error != std::errc() || at != end || std::isnan(value)) {
+                refuse(StatusCode::type_conflict_in_json, p, given);
+            }
+            if (value < p.min || value > p.max) {
+                refuse(StatusCode::out_of_range_in_json, p, given);
+            }
+            return value;
+        }
+        case ParameterType::Bool: {
+            std::string word = lower(text);
+            if (word != "true" && word != "false") {
+                refuse(StatusCode::type_conflict_in_json, p, given);
+            }
+            return word == "true";
+        }
+        case ParameterType::Word: {
+            if (p.words[0] == 0) {
+                return text;
+            }
+            for (std::string word :
+                 {text, lower(text), [&] {
+                      std::string upper = text;
+                      for (char& c : upper) {
+                          c = char(std::toupper(static_cast<unsigned char>(c)));
+                      }
+                      return upper;
+                  }()}) {
+                if (is_one_of(word, p.words)) {
+                    return word;
+                }
+            }
+            refuse(std::string(p.name) == "metric_type"
+                           ? StatusCode::invalid_metric_type
+                           : StatusCode::invalid_value_in_json,
+                   p,
+                   given);
+        }
+    }
+    return int64_t(0);
+}
+
+Parameters::Parameters(
+        std::span<const Parameter> schema,
+        const Config& config) {
+    for (const Parameter& p : schema) {
+        if (p.default_value[0] != 0) {
+            defaults_.emplace(p.name, parse(p, p.default_value));
+        }
+    }
+    for (const auto& [key, text] : config) {
+        auto found = std::find_if(
+                schema.begin(), schema.end(), [&](const Parameter& p) {
+                    return key == p.name;
+                });
+        if (found == schema.end()) {
+            std::string names;
+            for (const Parameter& p : schema) {
+                names += names.empty() ? p.name : std::string(", ") + p.name;
+            }
+            throw Fault(
+                    StatusCode::invalid_param_in_json,
+                    "unknown parameter " + key + " = \"" + text +
+                            "\" (known: " + names + ")");
+        }
+        values_.emplace(key, parse(*found, text));
+    }
+}
+
+const Parameters::Value& Parameters::value(const std::string& name) const {
+    auto found = values_.find(name);
+    if (found != values_.end()) {
+        return found->second;
+    }
+    found = defaults_.find(name);
+    if (found == defaults_.end()) {
+        throw Fault(StatusCode::invalid_args, name + " is missing");
+    }
+    return found->second;
+}
+
+int64_t Parameters::integer(const std::string& name) const {
+    return std::get<int64_t>(value(name));
+}
+
+double Parameters::real(const std::string& name) const {
+    return std::get<double>(value(name));
+}
+
+bool Parameters::flag(const std::string& name) const {
+    return std::get<bool>(value(name));
+}
+
+const std::string& Parameters::word(const std::string& name) const {
+    return std::get<std::string>(value(name));
+}
+
+std::vector<Parameter> with_common(std::vector<Parameter> own) {
+    std::vector<Parameter> all = {
+            word_parameter(
+                    "metric_type",
+                    "L2",
+                    "L2|IP|COSINE",
+                    kBuild | kSearch | kRange,
+                    "what is near; a search may repeat it"),
+            integer_parameter(
+                    "dim", "", 1, 65536, kBuild, "checked against the rows"),
+            integer_parameter(
+                    "num_build_thread",
+                    "",
+                    1,
+                    1024,
+                    kBuild,
+                    "threads of Train and Add; default: all of OpenMP's"),
+            integer_parameter(
+                    "k", "10", 1, 2147483647, kSearch, "results per query"),
+            real_parameter(
+                    "radius",
+                    "",
+                    -kNoLimit,
+                    kNoLimit,
+                    kRange,
+                    "the far limit, excluded; needed"),
+            real_parameter(
+                    "range_filter",
+                    "",
+                    -kNoLimit,
+                    kNoLimit,
+                    kRange,
+                    "the near limit, included"),
+            bool_parameter(
+                    "retain_iterator_order",
+                    "false",
+                    kSearch,
+                    "AnnIterator: strictly ordered, for a complete scan at "
+                    "the first row"),
+            bool_parameter(
+                    "enable_mmap",
+                    "false",
+                    kLoad,
+                    "DeserializeFromFile maps the file"),
+    };
+    all.insert(all.end(), own.begin(), own.end());
+    return all;
+}
+
+} // namespace knowhere_plugin

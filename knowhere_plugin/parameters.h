@@ -1,0 +1,102 @@
+/*
+ * A config as typed values: checked against the schema of a node.
+ *
+ * In: Config (strings), the schema. Out: Parameters; next: faiss_node.
+ */
+
+#pragma once
+
+#include <limits>
+#include <map>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include <knowhere_plugin/index_factory.h>
+
+namespace knowhere_plugin {
+
+class Parameters {
+ public:
+    /** @throws Fault on unknown keys, values that do not parse or are out of
+     *          range, with key, value and what is allowed */
+    Parameters(std::span<const Parameter> schema, const Config& config);
+
+    /// whether the client said so
+    bool given(const std::string& name) const {
+        return values_.count(name) != 0;
+    }
+    /// The value given, else the default of the schema.
+    int64_t integer(const std::string& name) const;
+    double real(const std::string& name) const;
+    bool flag(const std::string& name) const;
+    const std::string& word(const std::string& name) const;
+
+ private:
+    using Value = std::variant<int64_t, double, bool, std::string>;
+    static Value parse(const Parameter& parameter, const std::string& text);
+    const Value& value(const std::string& name) const;
+
+    std::map<std::string, Value> values_;
+    std::map<std::string, Value> defaults_;
+};
+
+/// What every node knows, followed by `own`.
+std::vector<Parameter> with_common(std::vector<Parameter> own);
+
+constexpr double kNoLimit = std::numeric_limits<float>::max();
+
+/// Makers of schema rows.
+inline Parameter integer_parameter(
+        const char* name,
+        const char* default_value,
+        double min,
+        double max,
+        unsigned phases,
+        const char* doc) {
+    return {name,
+            ParameterType::Integer,
+            default_value,
+            min,
+            max,
+            "",
+            phases,
+            doc};
+}
+
+inline Parameter real_parameter(
+        const char* name,
+        const char* default_value,
+        double min,
+        double max,
+        unsigned phases,
+        const char* doc) {
+    return {name,
+            ParameterType::Real,
+            default_value,
+            min,
+            max,
+            "",
+            phases,
+            doc};
+}
+
+inline Parameter bool_parameter(
+        const char* name,
+        const char* default_value,
+        unsigned phases,
+        const char* doc) {
+    return {name, ParameterType::Bool, default_value, 0, 1, "", phases, doc};
+}
+
+inline Parameter word_parameter(
+        const char* name,
+        const char* default_value,
+        const char* words,
+        unsigned phases,
+        const char* doc) {
+    return {name, ParameterType::Word, default_value, 0, 0, words, phases, doc};
+}
+
+} // namespace knowhere_plugin

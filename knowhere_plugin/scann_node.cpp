@@ -1,0 +1,266 @@
+/*
+ * "SCANN": the engine's index with Knowhere's parameters.
+ */
+
+#include <cmath>
+#include <cstring>
+
+#include <faiss/impl/io.h>
+
+#include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/index_io.h>
+
+#include <knowhere_plugin/faiss_node.h>
+#include <knowhere_plugin/guard.h>
+#include <knowhere_plugin/nodes.h>
+
+namespace knowhere_plugin {
+
+namespace {
+
+using faiss_ext::IndexIVFScaNN;
+
+/// Up to so many rows every search scans all of them and, as raw rows are
+/// kept then whatever was asked, is exact.
+constexpr int64_t kFewRows = 2048;
+
+const std::vector<Parameter>& scann_schema() {
+    static const std::vector<Parameter> schema = with_common({
+            integer_parameter(
+                    "nlist",
+                    "128",
+                    1,
+                    65536,
+                    kBuild,
+                    "lists; lowered so that each has 39 rows"),
+            integer_parameter(
+                    "sub_dim", "2", 1, 8, kBuild, "dimensions per 4-bit code"),
+            bool_parameter(
+                    "with_raw_data",
+                    "true",
+                    kBuild,
+                    "keep raw rows: exact distances, GetVectorByIds"),
+            real_parameter(
+                    "eta",
+                    "",
+                    1,
+                    kNoLimit,
+                    kBuild,
+                    "weight of the parallel error; default: the engine's"),
+            real_parameter(
+                    "anisotropic_threshold",
+                    "",
+                    -kNoLimit,
+                    kNoLimit,
+                    kBuild,
+                    "T of the paper; instead of eta"),
+            real_parameter(
+                    "soar_lambda",
+                    "0",
+                    0,
+                    kNoLimit,
+                    kBuild,
+                    "> 0: each row also gets a code in a second list"),
+            word_parameter(
+                    "refine_type",
+                    "none",
+                    "none|int8|fp16|bf16",
+                    kBuild,
+                    "codes that rescore candidates before raw rows do"),
+            integer_parameter(
+                    "nprobe",
+                    "8",
+                    1,
+                    65536,
+                    kSearch | kRange,
+                    "lists visited; all if there are fewer"),
+            integer_parameter(
+                    "reorder_k",
+                    "",
+                    1,
+                    2147483647,
+                    kSearch,
+                    "candidates rescored, at least k; default: from k"),
+            bool_parameter(
+                    "ensure_topk_full",
+                    "false",
+                    kSearch,
+                    "visit further lists for queries that got less than k"),
+    });
+    return schema;
+}
+
+faiss_ext::RefineType refine_type(const std::string& word) {
+    return word == "int8"   ? faiss_ext::RefineType::Int8
+           : word == "fp16" ? faiss_ext::RefineType::FP16
+           : word == "bf16" ? faiss_ext::RefineType::BF16
+                            : faiss_ext::RefineType::None;
+}
+
+struct SpanReader : faiss::IOReader {
+    std::span<const uint8_t> bytes;
+
+    size_t operator()(void* out, size_t size, size_t count) override {
+        size_t items = size == 0 ? 0 : std::min(count, bytes.size() / size);
+        if (items != 0) {
+            std::memcpy(out, bytes.data(), items * size);
+        }
+        bytes = bytes.subspan(items * size);
+        return items;
+    }
+};
+
+class ScaNNNode : public FaissNode {
+ public:
+    ScaNNNode() : FaissNode("SCANN", scann_schema()) {}
+
+ protected:
+    std::unique_ptr<faiss::Index> train_index(
+            int64_t n,
+            int64_t d,
+            const float* x,
+            Metric metric,
+            const Parameters& parameters) const override {
+        faiss_ext::ScaNNOptions options;
+        options.sub_dim = size_t(parameters.integer("sub_dim"));
+        options.with_raw_data =
+                parameters.flag("with_raw_data") || n <= kFewRows;
+        options.soar_lambda = float(parameters.real("soar_lambda"));
+        options.refine_type = refine_type(parameters.word("refine_type"));
+        options.normalize = metric == Metric::COSINE;
+        if (parameters.given("eta")) {
+            options.eta = float(parameters.real("eta"));
+        }
+        if (parameters.given("anisotropic_threshold")) {
+            double threshold = parameters.real("anisotropic_threshold");
+            if (parameters.given("eta")) {
+                throw Fault(
+                        StatusCode::invalid_args,
+                        "eta = " + std::to_string(options.eta) +
+                                " and anisotropic_threshold = " +
+                                std::to_string(threshold) +
+                                " (allowed: one of them)");
+            }
+            options.threshold = float(threshold);
+        }
+        auto index = std::make_unique<IndexIVFScaNN>(
+                size_t(d),
+                size_t(lists_for(parameters.integer("nlist"), n)),
+                metric == Metric::L2 ? faiss::METRIC_L2
+                                     : faiss::METRIC_INNER_PRODUCT,
+                options);
+        index->train(n, x);
+        return index;
+    }
+
+    void check_search(const Parameters& parameters, int64_t k) const override {
+        if (parameters.given("reorder_k") &&
+            parameters.integer("reorder_k") < k) {
+            throw Fault(
+                    StatusCode::out_of_range_in_json,
+                    "reorder_k = " +
+                            std::to_string(parameters.integer("reorder_k")) +
+                            " is below k = " + std::to_string(k) +
+                            " (allowed: >= k)");
+        }
+    }
+
+    std::unique_ptr<faiss::SearchParameters> search_parameters(
+            const faiss::Index& index,
+            const Parameters& parameters,
+            int64_t k,
+            Reach reach) const override {
+        const auto& scann = static_cast<const IndexIVFScaNN&>(index);
+        auto made = std::make_unique<faiss_ext::SearchParametersScaNN>();
+        size_t nlist = size_t(scann.nlist);
+        bool all = reach == Reach::Complete || scann.ntotal <= kFewRows;
+        made->nprobe =
+                all ? nlist
+                    : std::min(size_t(parameters.integer("nprobe")), nlist);
+        if (all) {
+            made->reorder_k = made->refine_k =
+                    size_t(std::max<int64_t>(scann.ntotal, k));
+        } else if (parameters.given("reorder_k")) {
+            size_t wanted =
+                    size_t(std::max(parameters.integer("reorder_k"), k));
+            // the last step that rescores is the one that is meant
+            if (scann.options.with_raw_data) {
+                made->reorder_k = wanted;
+            } else {
+                made->refine_k = wanted;
+            }
+        }
+        return made;
+    }
+
+    bool fills_up(const Parameters& parameters) const override {
+        return parameters.flag("ensure_topk_full");
+    }
+
+    bool normalizes_here() const override {
+        return false;
+    }
+
+    bool keeps_rows(const faiss::Index* index, Metric) const override {
+        return index != nullptr &&
+               static_cast<const IndexIVFScaNN*>(index)->options.with_raw_data;
+    }
+
+    int64_t bytes_of(const faiss::Index& index) const override {
+        return int64_t(static_cast<const IndexIVFScaNN&>(index).memory_usage());
+    }
+
+    Blob write(const Held& held) const override {
+        faiss::VectorIOWriter writer;
+        faiss_ext::write_index(held.index.get(), &writer);
+        return std::move(writer.data);
+    }
+
+    Held read(std::span<const uint8_t> blob) const override {
+        SpanReader reader;
+        reader.bytes = blob;
+        return checked([&] { return faiss_ext::read_index(&reader); });
+    }
+
+    Held read_file(const std::string& path, bool mmap) const override {
+        auto mode =
+                mmap ? faiss_ext::ReadMode::Mmap : faiss_ext::ReadMode::Copy;
+        return checked([&] { return faiss_ext::read_index(path, mode); });
+    }
+
+ private:
+    template <class Read>
+    static Held checked(Read&& read_index) {
+        std::unique_ptr<faiss::Index> index;
+        try {
+            index.reset(read_index());
+        } catch (const std::bad_alloc&) {
+            throw;
+        } catch (const std::exception& error) {
+            throw Fault(
+                    StatusCode::invalid_binary_set,
+                    std::string("not a blob of SCANN: ") + error.what());
+        }
+        auto scann = dynamic_cast<IndexIVFScaNN*>(index.get());
+        if (scann == nullptr) {
+            throw Fault(
+                    StatusCode::invalid_binary_set,
+                    "not a blob of SCANN: another kind of index");
+        }
+        Metric metric = scann->options.normalize ? Metric::COSINE
+                        : scann->metric_type == faiss::METRIC_L2 ? Metric::L2
+                                                                 : Metric::IP;
+        return {std::move(index), metric};
+    }
+};
+
+} // namespace
+
+void register_scann_node(IndexFactory& factory) {
+    factory.Register(
+            "SCANN",
+            [](int32_t) { return std::make_shared<ScaNNNode>(); },
+            kFloat32 | kMmap);
+}
+
+} // namespace knowhere_plugin

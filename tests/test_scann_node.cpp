@@ -1,0 +1,347 @@
+/* The factory and the parameters: every spelling, range, cross check. */
+
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include <knowhere_plugin/index_factory.h>
+
+#include "reference.h"
+
+using namespace knowhere_plugin;
+
+namespace {
+
+constexpr int64_t kDim = 24;
+constexpr int64_t kRows = 6000;
+
+const std::vector<float>& data() {
+    static const std::vector<float> rows =
+            reference::random_clustered(kRows, kDim, 100, 3);
+    return rows;
+}
+
+DataSet rows(int64_t n = kRows) {
+    return {n, kDim, data().data()};
+}
+
+NodePtr create(const std::string& type = "SCANN") {
+    return IndexFactory::Instance().Create(type).value();
+}
+
+NodePtr built(const Config& config) {
+    NodePtr node = create();
+    Status status = node->Build(rows(), config);
+    EXPECT_TRUE(status.ok()) << status.message;
+    return node;
+}
+
+/// Share of the 10 nearest of the first 50 rows, with themselves.
+double recall(IndexNode& node, Config config) {
+    static const reference::Neighbors want = reference::knn(
+            faiss::METRIC_L2,
+            kDim,
+            data(),
+            std::vector<float>(data().begin(), data().begin() + 50 * kDim),
+            10);
+    auto found = node.Search(rows(50), config);
+    EXPECT_TRUE(found.ok()) << found.status().message;
+    size_t hits = 0;
+    for (int64_t q = 0; found.ok() && q < 50; q++) {
+        std::set<int64_t> got(
+                found.value().ids + q * 10, found.value().ids + q * 10 + 10);
+        for (int64_t r = 0; r < 10; r++) {
+            hits += got.count(want.labels[q * 10 + r]);
+        }
+    }
+    return double(hits) / 500;
+}
+
+void expect_refused(
+        const Status& status,
+        StatusCode code,
+        std::initializer_list<const char*> parts) {
+    EXPECT_EQ(int(status.code), int(code)) << status.message;
+    for (const char* part : parts) {
+        EXPECT_NE(status.message.find(part), std::string::npos)
+                << part << " not in: " << status.message;
+    }
+}
+
+// --------------------------------------------------------------- factory
+
+TEST(Factory, HoldsTypesWithFeatures) {
+    auto types = IndexFactory::Instance().Types();
+    for (const char* type : {"SCANN", "FLAT", "IVF_FLAT", "IVF_PQ", "HNSW"}) {
+        ASSERT_EQ(types.count(type), 1u) << type;
+        EXPECT_TRUE(types[type] & kFloat32);
+        for (int32_t version : {kMinVersion, kCurrentVersion, kMaxVersion}) {
+            EXPECT_TRUE(IndexFactory::Instance().Create(type, version).ok());
+        }
+    }
+    EXPECT_TRUE(types["SCANN"] & kMmap);
+    EXPECT_FALSE(types["SCANN"] & kKnn);
+    EXPECT_TRUE(types["FLAT"] & kKnn);
+}
+
+TEST(Factory, RefusesUnknownTypesAndVersions) {
+    auto& factory = IndexFactory::Instance();
+    expect_refused(
+            factory.Create("SCAN").status(),
+            StatusCode::invalid_index_error,
+            {"\"SCAN\"", "SCANN", "HNSW"});
+    expect_refused(
+            factory.Create("SCANN", 12).status(),
+            StatusCode::invalid_index_error,
+            {"12", "0..11"});
+    EXPECT_FALSE(factory.Create("SCANN", -1).ok());
+    EXPECT_FALSE(factory.Register("", nullptr, 0).ok());
+}
+
+TEST(Factory, RegistersFromOutside) {
+    auto& factory = IndexFactory::Instance();
+    Status status = factory.Register(
+            "MINE", [](int32_t) { return create("FLAT"); }, kFloat32);
+    ASSERT_TRUE(status.ok());
+    EXPECT_EQ(factory.Types()["MINE"], kFloat32);
+    EXPECT_STREQ(factory.Create("MINE").value()->Type(), "FLAT");
+    // the last one wins, features add up, as in Knowhere
+    factory.Register(
+            "MINE", [](int32_t) { return create("HNSW"); }, kMmap);
+    EXPECT_STREQ(factory.Create("MINE").value()->Type(), "HNSW");
+    EXPECT_EQ(factory.Types()["MINE"], kFloat32 | kMmap);
+    factory.Register(
+            "MINE", [](int32_t) { return NodePtr(); }, 0);
+    EXPECT_FALSE(factory.Create("MINE").ok());
+    factory.Register(
+            "MINE", [](int32_t) -> NodePtr { throw std::bad_alloc(); }, 0);
+    EXPECT_EQ(factory.Create("MINE").status().code, StatusCode::malloc_error);
+}
+
+TEST(Factory, LoadsModules) {
+    auto& factory = IndexFactory::Instance();
+    EXPECT_EQ(
+            factory.Load("/no/such/module.so").code,
+            StatusCode::disk_file_error);
+#ifdef KNOWHERE_PLUGIN_EXAMPLE
+    Status status = factory.Load(KNOWHERE_PLUGIN_EXAMPLE);
+    ASSERT_TRUE(status.ok()) << status.message;
+    NodePtr node = factory.Create("ORIGIN").value();
+    ASSERT_TRUE(node->Build(rows(5), {}).ok());
+    EXPECT_EQ(node->Count(), 5);
+    EXPECT_EQ(node->Deserialize({}).code, StatusCode::not_implemented);
+#else
+    GTEST_SKIP() << "built without knowhere_plugin_example";
+#endif
+}
+
+TEST(Factory, BitsetCounts) {
+    std::vector<uint8_t> bits = {0xff, 0x0f, 0xff};
+    EXPECT_EQ(BitsetView(bits.data(), 24).count(), 20u);
+    EXPECT_EQ(BitsetView(bits.data(), 19).count(), 15u);
+    EXPECT_EQ(BitsetView().count(), 0u);
+    EXPECT_FALSE(BitsetView().test(7));
+    EXPECT_TRUE(BitsetView(bits.data(), 19).test(19));
+    EXPECT_FALSE(BitsetView(bits.data(), 19).test(12));
+}
+
+// ---------------------------------------------------------------- schema
+
+TEST(Schema, EveryRowIsSound) {
+    for (const char* type : {"SCANN", "FLAT", "IVF_FLAT", "IVF_PQ", "HNSW"}) {
+        NodePtr node = create(type);
+        std::set<std::string> names;
+        for (const Parameter& p : node->Schema()) {
+            EXPECT_TRUE(names.insert(p.name).second) << p.name;
+            EXPECT_NE(p.phases, 0u) << p.name;
+            EXPECT_GT(std::string(p.doc).size(), 4u) << p.name;
+            if (p.default_value[0] == 0) {
+                continue;
+            }
+            // defaults pass their own check
+            Status status = node->Build(
+                    rows(40), {{p.name, p.default_value}, {"dim", "24"}});
+            if (std::string(p.name) != "m" && std::string(type) != "IVF_PQ") {
+                EXPECT_TRUE(status.ok()) << status.message;
+            }
+        }
+        EXPECT_EQ(names.count("metric_type"), 1u);
+    }
+}
+
+/// Every numeric row of every schema refuses what is beside its range.
+TEST(Schema, RangesAreKept) {
+    for (const char* type : {"SCANN", "FLAT", "IVF_FLAT", "IVF_PQ", "HNSW"}) {
+        NodePtr node = create(type);
+        for (const Parameter& p : node->Schema()) {
+            auto check = [&](const std::string& text, StatusCode code) {
+                expect_refused(
+                        node->Build(rows(40), {{p.name, text}}),
+                        code,
+                        {p.name, text.c_str(), "allowed: "});
+            };
+            switch (p.type) {
+                case ParameterType::Integer:
+                    check(std::to_string(int64_t(p.min) - 1),
+                          StatusCode::out_of_range_in_json);
+                    check(std::to_string(int64_t(p.max) + 1),
+                          StatusCode::out_of_range_in_json);
+                    check("99999999999999999999",
+                          StatusCode::out_of_range_in_json);
+                    check("abc", StatusCode::type_conflict_in_json);
+                    check("1.5", StatusCode::type_conflict_in_json);
+                    check("", StatusCode::type_conflict_in_json);
+                    break;
+                case ParameterType::Real:
+                    if (p.min > -1e30) {
+                        check(std::to_string(p.min - .5),
+                              StatusCode::out_of_range_in_json);
+                    }
+                    check("1e300", StatusCode::out_of_range_in_json);
+                    check("nan", StatusCode::type_conflict_in_json);
+                    check("much", StatusCode::type_conflict_in_json);
+                    break;
+                case ParameterType::Bool:
+                    check("1", StatusCode::type_conflict_in_json);
+                    check("yes", StatusCode::type_conflict_in_json);
+                    break;
+                case ParameterType::Word:
+                    check("XYZ",
+                          std::string(p.name) == "metric_type"
+                                  ? StatusCode::invalid_metric_type
+                                  : StatusCode::invalid_value_in_json);
+                    break;
+            }
+        }
+    }
+}
+
+// ----------------------------------------------------------------- SCANN
+
+TEST(ScaNNNode, Spellings) {
+    for (const char* yes : {"True", "true", "TRUE", " true ", "\"True\""}) {
+        NodePtr node = built({{"with_raw_data", yes}, {"nlist", "\"16\""}});
+        EXPECT_TRUE(node->HasRawData("L2")) << yes;
+        EXPECT_TRUE(
+                node->Search(rows(1), {{"k", " 5 "}, {"ensure_topk_full", yes}})
+                        .ok());
+    }
+    NodePtr node =
+            built({{"with_raw_data", "False"}, {"metric_type", "cosine"}});
+    EXPECT_FALSE(node->HasRawData("L2"));
+    EXPECT_TRUE(node->Search(rows(1), {{"metric_type", "Cosine"}}).ok());
+}
+
+TEST(ScaNNNode, BadBuildParameters) {
+    auto build = [](Config config) { return create()->Build(rows(), config); };
+    auto range = StatusCode::out_of_range_in_json;
+    expect_refused(
+            build({{"nlist", "0"}}), range, {"nlist", "\"0\"", "1..65536"});
+    expect_refused(build({{"nlist", "65537"}}), range, {"65537", "1..65536"});
+    expect_refused(
+            build({{"nlist", "abc"}}),
+            StatusCode::type_conflict_in_json,
+            {"nlist", "abc"});
+    expect_refused(build({{"sub_dim", "9"}}), range, {"sub_dim", "1..8"});
+    expect_refused(build({{"eta", "0.5"}}), range, {"eta", "0.5", "1..inf"});
+    expect_refused(
+            build({{"eta", "2"}, {"anisotropic_threshold", "0.2"}}),
+            StatusCode::invalid_args,
+            {"eta = 2", "0.2"});
+    expect_refused(
+            build({{"n_list", "16"}}),
+            StatusCode::invalid_param_in_json,
+            {"n_list", "16", "nlist"});
+    expect_refused(
+            build({{"refine_type", "int4"}}),
+            StatusCode::invalid_value_in_json,
+            {"int4", "none|int8|fp16|bf16"});
+}
+
+TEST(ScaNNNode, SearchParameters) {
+    NodePtr node = built({{"nlist", "64"}});
+    double one = recall(*node, {{"nprobe", "1"}});
+    double all = recall(*node, {{"nprobe", "65536"}, {"reorder_k", "500"}});
+    EXPECT_GT(all, .99);
+    EXPECT_LT(one, all);
+    EXPECT_GT(recall(*node, {}), .7);
+    double few = recall(*node, {{"nprobe", "64"}, {"reorder_k", "10"}});
+    EXPECT_LT(few, all);
+    expect_refused(
+            node->Search(rows(1), {{"k", "20"}, {"reorder_k", "19"}}).status(),
+            StatusCode::out_of_range_in_json,
+            {"reorder_k = 19", "k = 20"});
+    auto many = node->Search(rows(1), {{"k", "16384"}, {"nprobe", "64"}});
+    ASSERT_TRUE(many.ok()) << many.status().message;
+    EXPECT_EQ(many.value().ids[kRows], -1);
+    // keys of another phase are checked only
+    EXPECT_TRUE(node->Search(rows(1), {{"nlist", "3"}}).ok());
+    EXPECT_FALSE(node->Search(rows(1), {{"nlist", "0"}}).ok());
+}
+
+TEST(ScaNNNode, EnsureTopkFull) {
+    NodePtr node = built({{"nlist", "128"}});
+    Config config = {{"nprobe", "1"}, {"k", "1000"}};
+    auto found = node->Search(rows(1), config);
+    ASSERT_TRUE(found.ok());
+    EXPECT_EQ(found.value().ids[999], -1);
+    config["ensure_topk_full"] = "True";
+    found = node->Search(rows(1), config);
+    ASSERT_TRUE(found.ok()) << found.status().message;
+    EXPECT_NE(found.value().ids[999], -1);
+}
+
+TEST(ScaNNNode, StorageOptions) {
+    NodePtr raw = built({});
+    NodePtr codes = built({{"with_raw_data", "false"}});
+    EXPECT_LT(codes->Size(), raw->Size() / 2);
+    Config wide = {{"nprobe", "128"}};
+    EXPECT_GT(recall(*codes, wide), .4);
+    EXPECT_LT(recall(*codes, wide), recall(*raw, wide));
+    for (const char* type : {"int8", "fp16", "bf16"}) {
+        NodePtr node =
+                built({{"with_raw_data", "false"}, {"refine_type", type}});
+        EXPECT_FALSE(node->HasRawData("L2"));
+        EXPECT_GT(recall(*node, wide), .9) << type;
+        EXPECT_GT(node->Size(), codes->Size());
+        wide["reorder_k"] = "100";
+        EXPECT_GT(recall(*node, wide), .9) << type;
+        wide.erase("reorder_k");
+    }
+    NodePtr soar = built({{"soar_lambda", "1"}});
+    EXPECT_GT(recall(*soar, wide), .98);
+    EXPECT_GT(soar->Size(), raw->Size());
+    NodePtr coarse = built({{"sub_dim", "8"}, {"with_raw_data", "false"}});
+    EXPECT_LT(coarse->Size(), codes->Size());
+    for (Config config :
+         {Config{{"eta", "3"}}, Config{{"anisotropic_threshold", "0.2"}}}) {
+        config["metric_type"] = "IP";
+        EXPECT_TRUE(built(config)->Search(rows(1), {}).ok());
+    }
+}
+
+/// Up to 2048 rows every search is exact, whatever it says.
+TEST(ScaNNNode, FewRowsAreExact) {
+    for (int64_t n : {1, 16, 39, 100, 500, 2048}) {
+        NodePtr node = create();
+        Config config = {{"nlist", "4096"}, {"with_raw_data", "false"}};
+        ASSERT_TRUE(node->Build(rows(n), config).ok());
+        NodePtr flat = create("FLAT");
+        ASSERT_TRUE(flat->Build(rows(n), {}).ok());
+        Config search = {{"nprobe", "1"}, {"reorder_k", "10"}};
+        auto got = node->Search(rows(20), search);
+        auto want = flat->Search(rows(20), {});
+        ASSERT_TRUE(got.ok()) << got.status().message;
+        for (int64_t i = 0; i < 200; i++) {
+            ASSERT_EQ(got.value().ids[i], want.value().ids[i]) << n << " " << i;
+        }
+    }
+}
+
+TEST(ScaNNNode, BuildThreadsGiveTheSame) {
+    Blob one = built({{"num_build_thread", "1"}})->Serialize().value();
+    Blob two = built({{"num_build_thread", "2"}})->Serialize().value();
+    EXPECT_EQ(one, two);
+}
+
+} // namespace
