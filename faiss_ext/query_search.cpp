@@ -77,12 +77,7 @@ void QuerySearch::begin(
     candidates_.reset(kernels, plan.scan_keep);
 
     StageTimer timer(plan, stats.table_time);
-    const float* rotated = query;
-    if (!index.rotation().is_identity()) {
-        rotated_.resize(index.d);
-        index.rotation().apply(1, query, rotated_.data());
-        rotated = rotated_.data();
-    }
+    const float* rotated = index.rotation().rotated(query, rotated_);
     float term_step = index.score_term().step *
                       index.score_term().query_factor(index.d, query);
     table_.build(kernels, index.pq(), rotated, smallest_table_step(term_step));

@@ -18,27 +18,6 @@
 
 namespace faiss_ext {
 
-namespace {
-
-/// Scores rows of one list by the best that the index keeps.
-void rescore(
-        const IndexIVFScaNN& index,
-        const kernels::Kernels& kernels,
-        const LookupTable& table,
-        Rescorer& rescorer,
-        std::vector<Row>& rows) {
-    const EntryLayout& layout = index.lists().layout();
-    if (layout.with_raw_data) {
-        rescorer.rerank(kernels, rows);
-    } else if (layout.refine_type != RefineType::None) {
-        rescorer.refine(kernels, rows);
-    } else {
-        rescorer.rescore_codes(table, rows);
-    }
-}
-
-} // namespace
-
 void IndexIVFScaNN::range_search(
         idx_t n,
         const float* x,
@@ -117,11 +96,8 @@ void IndexIVFScaNN::range_search_lists(
         const float* query = queries + q * d;
         LookupTable table;
         if (codes_only) {
-            std::vector<float> rotated(query, query + d);
-            if (!rotation().is_identity()) {
-                rotation().apply(1, query, rotated.data());
-            }
-            table.build(kernels, pq(), rotated.data(), 0);
+            std::vector<float> rotated;
+            table.build(kernels, pq(), rotation().rotated(query, rotated), 0);
         }
         Rescorer rescorer;
         rescorer.begin(lists(), score_term(), query);
@@ -148,7 +124,7 @@ void IndexIVFScaNN::range_search_lists(
                              0});
                 }
             }
-            rescore(*this, kernels, table, rescorer, rows);
+            rescorer.rescore_best(kernels, table, rows);
             stats[q].codes += rows.size();
             for (const Row& row : rows) {
                 float distance =

@@ -148,4 +148,18 @@ void Rescorer::rerank(const kernels::Kernels& kernels, std::vector<Row>& rows) {
     }
 }
 
+void Rescorer::rescore_best(
+        const kernels::Kernels& kernels,
+        const LookupTable& table,
+        std::vector<Row>& rows) {
+    const EntryLayout& layout = lists_->layout();
+    if (layout.with_raw_data) {
+        rerank(kernels, rows);
+    } else if (layout.refine_type != RefineType::None) {
+        refine(kernels, rows);
+    } else {
+        rescore_codes(table, rows);
+    }
+}
+
 } // namespace faiss_ext

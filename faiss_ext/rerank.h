@@ -46,6 +46,12 @@ class Rescorer {
     void refine(const kernels::Kernels& kernels, std::vector<Row>& rows);
     /// Rescores from raw rows.
     void rerank(const kernels::Kernels& kernels, std::vector<Row>& rows);
+    /// Rescores from the best that the lists keep: raw rows, else refine codes,
+    /// else codes. @param table  read in the last case only
+    void rescore_best(
+            const kernels::Kernels& kernels,
+            const LookupTable& table,
+            std::vector<Row>& rows);
 
  private:
     void quantize_query();

@@ -379,6 +379,16 @@ void Rotation::apply(size_t n, const float* x, float* out) const {
     }
 }
 
+const float* Rotation::rotated(const float* x, std::vector<float>& storage)
+        const {
+    if (is_identity()) {
+        return x;
+    }
+    storage.resize(d_);
+    apply(1, x, storage.data());
+    return storage.data();
+}
+
 void Rotation::apply_transposed(size_t n, const float* x, float* out) const {
     if (is_identity()) {
         std::copy_n(x, n * d_, out);

@@ -61,6 +61,8 @@ class Rotation {
 
     /// out_i = R x_i, size n * d each; out may not alias x
     void apply(size_t n, const float* x, float* out) const;
+    /// R x for one vector: in `storage`, or x itself for the identity.
+    const float* rotated(const float* x, std::vector<float>& storage) const;
     /// out_i = R^T x_i
     void apply_transposed(size_t n, const float* x, float* out) const;
 

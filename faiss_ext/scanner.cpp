@@ -45,11 +45,12 @@ class Scanner : public faiss::InvertedListScanner {
         query_ = checked_rows(
                 1, index_.d, query, index_.options.normalize, "query", unit_);
         rescorer_.begin(entry_, index_.score_term(), query_);
-        std::vector<float> rotated(query_, query_ + index_.d);
-        if (!index_.rotation().is_identity()) {
-            index_.rotation().apply(1, query_, rotated.data());
-        }
-        table_.build(kernels_, index_.pq(), rotated.data(), 0);
+        std::vector<float> rotated;
+        table_.build(
+                kernels_,
+                index_.pq(),
+                index_.rotation().rotated(query_, rotated),
+                0);
     }
 
     void set_list(int64_t list_no, float) override {
@@ -61,14 +62,7 @@ class Scanner : public faiss::InvertedListScanner {
         int64_t id = 0;
         entry_.update_entries(0, 0, 1, &id, code);
         rows_[0] = {0, 0, bias_, 0};
-        const EntryLayout& layout = entry_.layout();
-        if (layout.with_raw_data) {
-            rescorer_.rerank(kernels_, rows_);
-        } else if (layout.refine_type != RefineType::None) {
-            rescorer_.refine(kernels_, rows_);
-        } else {
-            rescorer_.rescore_codes(table_, rows_);
-        }
+        rescorer_.rescore_best(kernels_, table_, rows_);
         return keep_max ? rows_[0].score : std::max(0.0f, -2 * rows_[0].score);
     }
 
