@@ -360,6 +360,14 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     void replace_lists();
     void rebuild_partition();
     const faiss::IndexFlat* flat_quantizer() const;
+    /// @param x     size n * d, as given; @param rows  the same, normalised if
+    ///              the index does
+    void add_assigned(
+            idx_t n,
+            const float* x,
+            const float* rows,
+            const idx_t* ids,
+            const idx_t* assign);
     void store(
             idx_t n,
             const idx_t* ids,

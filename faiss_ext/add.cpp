@@ -140,7 +140,7 @@ void IndexIVFScaNN::add_with_ids(idx_t n, const float* x, const idx_t* ids) {
     const float* rows = checked_rows(n, d, x, options.normalize, "row", unit);
     std::vector<idx_t> assign(n);
     assign_lists(n, rows, assign.data());
-    add_core(n, x, ids, assign.data());
+    add_assigned(n, x, rows, ids, assign.data());
 }
 
 void IndexIVFScaNN::add_core(
@@ -161,6 +161,15 @@ void IndexIVFScaNN::add_core(
     check_trained();
     std::vector<float> unit;
     const float* rows = checked_rows(n, d, x, options.normalize, "row", unit);
+    add_assigned(n, x, rows, ids, assign);
+}
+
+void IndexIVFScaNN::add_assigned(
+        idx_t n,
+        const float* x,
+        const float* rows,
+        const idx_t* ids,
+        const idx_t* assign) {
     ListOrder order(nlist, n, assign);
     EntryCodec entry_codec = codec();
     auto encode = [&](const EntryCodec& by,

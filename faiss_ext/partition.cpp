@@ -9,7 +9,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/kernels/dispatch.h>
-#include <faiss_ext/kmeans.h>
+#include <faiss_ext/panels.h>
 #include <faiss_ext/parallel.h>
 #include <faiss_ext/query_rows.h>
 
@@ -20,10 +20,9 @@ using kernels::kPanel;
 namespace {
 
 constexpr float kInfinity = HUGE_VALF;
-/// rows per tile, and lists per call of the matrix kernel: rows, panels and
-/// products of d = 384 stay in a second-level cache of 1 MB
+/// rows per tile: with their panels and products, at d = 384, they stay in a
+/// second-level cache of 1 MB
 constexpr size_t kTileRows = 128;
-constexpr size_t kChunkLists = 256;
 /// queries per tile of probes()
 constexpr size_t kTileQueries = 8;
 /// largest 8-bit query value; 63 * 255 * 2 fits the 16 bits of VPMADDUBSW
@@ -32,29 +31,6 @@ constexpr float kQueryRange = 63;
 size_t round_up(size_t n, size_t unit) {
     return (n + unit - 1) / unit * unit;
 }
-
-/// Largest of a row of scores, in pieces; equal ones go to the smaller index.
-struct Largest {
-    float value = -kInfinity;
-    int64_t index = -1;
-
-    /// @param n  multiple of kPanel
-    void update(const float* values, size_t n, int64_t first) {
-        float lanes[kPanel];
-        std::fill(lanes, lanes + kPanel, -kInfinity);
-        for (size_t j = 0; j < n; j += kPanel) {
-            for (size_t l = 0; l < kPanel; l++) {
-                float v = values[j + l];
-                lanes[l] = v > lanes[l] ? v : lanes[l];
-            }
-        }
-        float top = *std::max_element(lanes, lanes + kPanel);
-        if (top > value) {
-            value = top;
-            index = first + (std::find(values, values + n, top) - values);
-        }
-    }
-};
 
 float dot(size_t d, const float* a, const float* b) {
     double sum = 0;
@@ -176,48 +152,6 @@ struct ProbeScratch {
 };
 
 } // namespace
-
-AlignedBuffer<float> make_panels(size_t n, size_t d, const float* rows) {
-    AlignedBuffer<float> panels(round_up(n, kPanel) * d);
-    float* out = panels.mutable_data();
-    for (size_t j = 0; j < n; j++) {
-        float* column = out + j / kPanel * d * kPanel + j % kPanel;
-        for (size_t i = 0; i < d; i++) {
-            column[i * kPanel] = rows[j * d + i];
-        }
-    }
-    return panels;
-}
-
-void find_nearest(
-        size_t n,
-        size_t d,
-        const float* x,
-        size_t k,
-        const float* panels,
-        const float* half_norms,
-        int64_t* lists) {
-    thread_local AlignedBuffer<float> products;
-    products.resize(n * kChunkLists);
-    float* out = products.mutable_data();
-    std::vector<Largest> nearest(n);
-    for (size_t begin = 0; begin < k; begin += kChunkLists) {
-        size_t size = std::min(kChunkLists, k - begin);
-        size_t padded = round_up(size, kPanel);
-        active_kernels().panel_products(
-                {x, n, d, d, panels + begin * d, size, out, kChunkLists});
-        for (size_t i = 0; i < n; i++) {
-            float* row = out + i * kChunkLists;
-            for (size_t j = 0; j < padded; j++) {
-                row[j] -= half_norms[begin + j];
-            }
-            nearest[i].update(row, padded, int64_t(begin));
-        }
-    }
-    for (size_t i = 0; i < n; i++) {
-        lists[i] = all_finite(d, x + i * d) ? nearest[i].index : -1;
-    }
-}
 
 Partition::Partition(
         size_t nlist,
@@ -357,24 +291,24 @@ void Partition::assign_spilled(
             }
             along[i] = dot(d_, tile_x + i * d_, r);
         }
-        AlignedBuffer<float> products(2 * rows * kChunkLists);
+        AlignedBuffer<float> products(2 * rows * kChunkPanels);
         float* with_x = products.mutable_data();
-        float* with_r = with_x + rows * kChunkLists;
+        float* with_r = with_x + rows * kChunkPanels;
         std::vector<Largest> best(rows);
-        for (size_t c = 0; c < nlist_; c += kChunkLists) {
-            size_t size = std::min(kChunkLists, nlist_ - c);
+        for (size_t c = 0; c < nlist_; c += kChunkPanels) {
+            size_t size = std::min(kChunkPanels, nlist_ - c);
             size_t padded = round_up(size, kPanel);
             const float* panels = panels_.data() + c * d_;
             auto multiply = [&](const float* y, float* out) {
                 active_kernels().panel_products(
-                        {y, rows, d_, d_, panels, size, out, kChunkLists});
+                        {y, rows, d_, d_, panels, size, out, kChunkPanels});
             };
             multiply(tile_x, with_x);
             multiply(directions.data(), with_r);
             for (size_t i = 0; i < rows; i++) {
                 // minus half of what is to be minimised, without ||x||^2
-                float* score = with_x + i * kChunkLists;
-                const float* towards = with_r + i * kChunkLists;
+                float* score = with_x + i * kChunkPanels;
+                const float* towards = with_r + i * kChunkPanels;
                 for (size_t j = 0; j < padded; j++) {
                     float parallel = along[i] - towards[j];
                     score[j] -= half_norms_[c + j] +

@@ -119,20 +119,4 @@ class Partition {
     AlignedBuffer<float> bonus_;      ///< size nlist, or empty
 };
 
-/// Panels of the matrix kernel: out[j/16][i][j%16] = rows[j][i], zero padded.
-AlignedBuffer<float> make_panels(size_t n, size_t d, const float* rows);
-
-/** Nearest of k rows, given as panels, for each of n rows x; on the calling
- * thread, for n of some hundreds. Equal distances go to the smaller number.
- * @param lists  out, size n; -1 for rows with a NaN or infinite value
- */
-void find_nearest(
-        size_t n,
-        size_t d,
-        const float* x,
-        size_t k,
-        const float* panels,
-        const float* half_norms,
-        int64_t* lists);
-
 } // namespace faiss_ext

@@ -10,7 +10,7 @@
 
 #include <faiss_ext/kernels/dispatch.h>
 #include <faiss_ext/kmeans.h>
-#include <faiss_ext/partition.h>
+#include <faiss_ext/panels.h>
 #include <faiss_ext/parallel.h>
 #include <faiss_ext/query_rows.h>
 

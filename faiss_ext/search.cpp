@@ -4,7 +4,6 @@
  */
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 #include <mutex>
 
@@ -17,6 +16,7 @@
 #include <faiss_ext/query_rows.h>
 #include <faiss_ext/query_search.h>
 #include <faiss_ext/search_plan.h>
+#include <faiss_ext/stage_timer.h>
 
 namespace faiss_ext {
 
@@ -54,12 +54,6 @@ void merge_stats(ScaNNSearchStats& into, const ScaNNSearchStats& from) {
     into.scan_time += from.scan_time;
     into.refine_time += from.refine_time;
     into.rerank_time += from.rerank_time;
-}
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-    return std::chrono::duration<double>(
-                   std::chrono::steady_clock::now() - start)
-            .count();
 }
 
 /// Few rows pass the filter: visits further lists until as many rows were
@@ -179,12 +173,13 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
     size_t d = call.index.d;
     ScaNNSearchStats stats;
     stats.nq = n;
+    bool timed = plan.stats != nullptr;
 
     const float* x = call.x + begin * d;
     const int64_t* probes = call.assign + begin * nprobe;
     const float* probe_scores = call.scores + begin * nprobe;
     if (call.assign == nullptr) {
-        auto start = std::chrono::steady_clock::now();
+        StageTimer timer(timed, stats.partition_time);
         lists.resize(n * nprobe);
         scores.resize(n * nprobe);
         call.index.find_probes(
@@ -196,7 +191,6 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
                 plan.quantizer_params);
         probes = lists.data();
         probe_scores = scores.data();
-        stats.partition_time = seconds_since(start);
     }
 
     bool together = plan.filter.passes_all() && n > 1 &&
@@ -218,21 +212,23 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
         for (size_t i = 0; i < n; i++) {
             start_query(states[i], i);
         }
-        auto start = std::chrono::steady_clock::now();
-        scan_list_by_list(states.data(), n);
-        stats.scan_time += seconds_since(start);
+        {
+            StageTimer timer(timed, stats.scan_time);
+            scan_list_by_list(states.data(), n);
+        }
         for (size_t i = 0; i < n; i++) {
             finish_query(states[i], i);
         }
     } else {
         for (size_t i = 0; i < n; i++) {
             start_query(states[0], i);
-            auto start = std::chrono::steady_clock::now();
-            states[0].scan_all(0);
-            if (plan.may_extend) {
-                extend_probes(call, x + i * d, states[0]);
+            {
+                StageTimer timer(timed, stats.scan_time);
+                states[0].scan_all(0);
+                if (plan.may_extend) {
+                    extend_probes(call, x + i * d, states[0]);
+                }
             }
-            stats.scan_time += seconds_since(start);
             finish_query(states[0], i);
         }
     }

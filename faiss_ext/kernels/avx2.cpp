@@ -360,41 +360,30 @@ FAISS_EXT_INLINE float encode_nearest(
     return parallel;
 }
 
-/// One round over the blocks. Most blocks do not move: the branch spares their
-/// argmin, and lets the CPU go on to the next block before it knows.
-/// @returns whether a code changed
-bool encode_round(const EncodeArgs& a, uint8_t* codes, float* parallel_sum) {
-    const float weight = a.eta - 1;
-    float parallel = *parallel_sum;
-    bool moved = false;
-    for (size_t m = 0; m < a.M; m++) {
-        const float* res = a.scratch + m * 2 * kCodewords;
-        const float* par = res + kCodewords;
-        float others = parallel - par[codes[m]];
-        float sum_now = others + par[codes[m]];
-        float cost_now = fmaf(weight * sum_now, sum_now, res[codes[m]]);
-        Floats cost;
-        for (size_t h = 0; h < 2; h++) {
-            __m256 sum = _mm256_add_ps(
-                    _mm256_set1_ps(others), _mm256_load_ps(par + 8 * h));
-            cost.half[h] = _mm256_fmadd_ps(
-                    _mm256_mul_ps(_mm256_set1_ps(weight), sum),
-                    sum,
-                    _mm256_load_ps(res + 8 * h));
-        }
-        __m256 now = _mm256_set1_ps(cost_now);
-        uint32_t better =
-                bits_of(_mm256_cmp_ps(cost.half[0], now, _CMP_LT_OQ),
-                        _mm256_cmp_ps(cost.half[1], now, _CMP_LT_OQ));
-        if (better != 0) {
-            size_t best = argmin(cost);
-            codes[m] = static_cast<uint8_t>(best);
-            parallel = others + par[best];
-            moved = true;
-        }
+/// The codeword of the block with the least cost, `code` if none costs less.
+/// Most blocks keep theirs: the branch spares their argmin, and lets the CPU go
+/// on to the next block before it knows.
+FAISS_EXT_INLINE size_t cheapest(
+        const float* res,
+        const float* par,
+        float weight,
+        float others,
+        size_t code) {
+    float sum_now = others + par[code];
+    __m256 now = _mm256_set1_ps(fmaf(weight * sum_now, sum_now, res[code]));
+    Floats cost;
+    for (size_t h = 0; h < 2; h++) {
+        __m256 sum = _mm256_add_ps(
+                _mm256_set1_ps(others), _mm256_load_ps(par + 8 * h));
+        cost.half[h] = _mm256_fmadd_ps(
+                _mm256_mul_ps(_mm256_set1_ps(weight), sum),
+                sum,
+                _mm256_load_ps(res + 8 * h));
     }
-    *parallel_sum = parallel;
-    return moved;
+    uint32_t better =
+            bits_of(_mm256_cmp_ps(cost.half[0], now, _CMP_LT_OQ),
+                    _mm256_cmp_ps(cost.half[1], now, _CMP_LT_OQ));
+    return better != 0 ? argmin(cost) : code;
 }
 
 #include <faiss_ext/kernels/encode_rows.h>

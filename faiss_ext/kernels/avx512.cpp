@@ -298,32 +298,23 @@ FAISS_EXT_INLINE float encode_nearest(
     return parallel;
 }
 
-/// One round over the blocks. Most blocks do not move: the branch spares their
-/// argmin, and lets the CPU go on to the next block before it knows.
-/// @returns whether a code changed
-bool encode_round(const EncodeArgs& a, uint8_t* codes, float* parallel_sum) {
-    const float weight = a.eta - 1;
-    float parallel = *parallel_sum;
-    bool moved = false;
-    for (size_t m = 0; m < a.M; m++) {
-        const float* res = a.scratch + m * 2 * kCodewords;
-        const float* par = res + kCodewords;
-        float others = parallel - par[codes[m]];
-        __m512 sum = _mm512_add_ps(_mm512_set1_ps(others), _mm512_load_ps(par));
-        __m512 cost = _mm512_fmadd_ps(
-                _mm512_mul_ps(_mm512_set1_ps(weight), sum),
-                sum,
-                _mm512_load_ps(res));
-        __m512 now = _mm512_permutexvar_ps(_mm512_set1_epi32(codes[m]), cost);
-        if (_mm512_cmplt_ps_mask(cost, now) != 0) {
-            size_t best = argmin(cost);
-            codes[m] = static_cast<uint8_t>(best);
-            parallel = others + par[best];
-            moved = true;
-        }
-    }
-    *parallel_sum = parallel;
-    return moved;
+/// The codeword of the block with the least cost, `code` if none costs less.
+/// Most blocks keep theirs: the branch spares their argmin, and lets the CPU go
+/// on to the next block before it knows.
+FAISS_EXT_INLINE size_t cheapest(
+        const float* res,
+        const float* par,
+        float weight,
+        float others,
+        size_t code) {
+    __m512 sum = _mm512_add_ps(_mm512_set1_ps(others), _mm512_load_ps(par));
+    __m512 cost = _mm512_fmadd_ps(
+            _mm512_mul_ps(_mm512_set1_ps(weight), sum),
+            sum,
+            _mm512_load_ps(res));
+    __m512 now = _mm512_permutexvar_ps(
+            _mm512_set1_epi32(static_cast<int>(code)), cost);
+    return _mm512_cmplt_ps_mask(cost, now) != 0 ? argmin(cost) : code;
 }
 
 #include <faiss_ext/kernels/encode_rows.h>
