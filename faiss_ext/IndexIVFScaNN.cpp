@@ -458,9 +458,10 @@ size_t IndexIVFScaNN::estimate_memory(size_t n) const {
         total += ScaNNLists::estimate_memory(
                 spilled_->layout(), lists_wanted, n);
     }
-    size_t rotation = options.rotation == RotationKind::None ? 0 : d * d;
+    if (options.rotation != RotationKind::None) {
+        total += Rotation::estimate_memory(d);
+    }
     size_t codebook = d * kernels::kCodewords;
-    total += Rotation::kCopies * rotation * sizeof(float);
     total += (codebook + lists_wanted * (d + 1)) * sizeof(float);
     return total + Partition::estimate_memory(
                            lists_wanted, d, flat_quantizer() != nullptr);
@@ -471,7 +472,7 @@ size_t IndexIVFScaNN::memory_usage() const {
     if (spilled_ != nullptr) {
         total += spilled_->memory_usage();
     }
-    total += Rotation::kCopies * rotation().matrix().size() * sizeof(float);
+    total += rotation().memory_usage();
     total += trained_.list_spread.size() * sizeof(float);
     total += pq().codebook().size() * sizeof(float);
     total += size_t(quantizer->ntotal) * d * sizeof(float);

@@ -308,14 +308,16 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     /** The lists that a search visits, best first, with centroid_score().
      * @param x       size n * d, normalised if the index does
      * @param lists   out, size n * count; -1 beyond what the quantizer finds
-     * @param scores  out, size n * count */
+     * @param scores  out, size n * count
+     * @param kind    Rough (partition.h) only matters for a flat quantizer */
     void find_probes(
             idx_t n,
             const float* x,
             size_t count,
             idx_t* lists,
             float* scores,
-            const faiss::SearchParameters* quantizer_params = nullptr) const;
+            const faiss::SearchParameters* quantizer_params = nullptr,
+            ProbeScores kind = ProbeScores::Exact) const;
     /// Lists of rows as add() assigns them. @param lists  out, size n
     void assign_lists(idx_t n, const float* x, idx_t* lists) const;
     /// nullptr without spilled copies

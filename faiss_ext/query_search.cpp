@@ -56,7 +56,11 @@ void QuerySearch::begin(
     candidates_.reset(kernels, plan.scan_keep);
 
     StageTimer timer(plan.stats != nullptr, stats.table_time);
-    const float* rotated = index.rotation().rotated(query, rotated_);
+    // codes alone are rescored by the float table
+    bool rescored = plan.refine || plan.rerank;
+    const Rotation& rotation = index.rotation();
+    const float* rotated = rescored ? rotation.rotated_roughly(query, rotated_)
+                                    : rotation.rotated(query, rotated_);
     float term_step = index.score_term().step *
                       index.score_term().query_factor(index.d, query);
     table_.build(kernels, index.pq(), rotated, smallest_table_step(term_step));
@@ -205,7 +209,9 @@ void QuerySearch::locate_candidates() {
                             row.offset < index_->lists().list(row.list).size(),
                     "the spilled copies of list %u are damaged",
                     segment->list);
-            row.bias = list_score(row.list);
+            if (plan_->refine || !plan_->rerank) {
+                row.bias = list_score(row.list);
+            }
         }
         if (spilled) {
             uint64_t place = faiss::lo_build(row.list, row.offset);

@@ -82,7 +82,8 @@ void extend_probes(
                 wanted,
                 lists.data(),
                 scores.data(),
-                call.plan.quantizer_params);
+                call.plan.quantizer_params,
+                call.plan.probe_scores);
         size_t fresh = 0;
         for (size_t i = 0; i < wanted; i++) {
             if (lists[i] >= 0 && !seen[lists[i]]) {
@@ -188,7 +189,8 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
                 nprobe,
                 lists.data(),
                 scores.data(),
-                plan.quantizer_params);
+                plan.quantizer_params,
+                plan.probe_scores);
         probes = lists.data();
         probe_scores = scores.data();
     }
@@ -336,9 +338,10 @@ void IndexIVFScaNN::find_probes(
         size_t count,
         idx_t* lists,
         float* scores,
-        const faiss::SearchParameters* quantizer_params) const {
+        const faiss::SearchParameters* quantizer_params,
+        ProbeScores kind) const {
     if (quantizer_is_flat_) {
-        partition_.probes(n, x, count, lists, scores);
+        partition_.probes(n, x, count, kind, lists, scores);
         return;
     }
     quantizer->search(n, x, count, scores, lists, quantizer_params);

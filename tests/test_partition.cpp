@@ -73,7 +73,8 @@ TEST(Partition, RowsThatAreNotFiniteHaveNoList) {
     std::vector<float> scores(5 * 4);
     partition.assign(5, x.data(), lists.data());
     partition.assign_spilled(5, x.data(), lists.data(), 1, spilled.data());
-    partition.probes(5, x.data(), 4, probed.data(), scores.data());
+    partition.probes(
+            5, x.data(), 4, ProbeScores::Exact, probed.data(), scores.data());
     for (size_t i = 0; i < 5; i++) {
         bool finite = i == 1 || i == 4;
         EXPECT_EQ(lists[i] >= 0, finite);
@@ -153,6 +154,7 @@ TEST(Partition, ProbesAreTheBest) {
                                 nq,
                                 x.data(),
                                 nprobe,
+                                ProbeScores::Exact,
                                 out.data(),
                                 scores.data());
                         return out;
@@ -195,19 +197,90 @@ TEST(Partition, ProbesAreTheBest) {
     }
 }
 
+TEST(Partition, RoughProbesErrByTheirSteps) {
+    size_t nq = 40, nlist = 500;
+    for (auto metric : metrics) {
+        for (size_t d : {3, 50, 128}) {
+            auto centroids = reference::random_normal(nlist * d, 21);
+            auto x = reference::random_normal(nq * d, 22);
+            for (float& value : centroids) {
+                value += 3;
+            }
+            for (size_t i = 0; i < nq; i++) {
+                x[i * d] *= 10; // one dimension takes most of the range
+            }
+            std::vector<float> bonus(nlist);
+            for (size_t l = 0; l < nlist; l++) {
+                bonus[l] = float(l % 7) * 0.1f;
+            }
+            Partition partition(
+                    nlist, d, centroids.data(), metric, bonus.data());
+            for (size_t nprobe : {size_t(1), size_t(30), nlist}) {
+                std::vector<int64_t> lists(nq * nprobe);
+                std::vector<float> scores(nq * nprobe);
+                partition.probes(
+                        nq,
+                        x.data(),
+                        nprobe,
+                        ProbeScores::Rough,
+                        lists.data(),
+                        scores.data());
+                for (size_t q = 0; q < nq; q++) {
+                    const float* query = &x[q * d];
+                    // of a query with 63 steps, of rows with 127; the mean of
+                    // the centroids is about 3, their values within 4.5 of it
+                    float largest = 0;
+                    for (size_t i = 0; i < d; i++) {
+                        largest = std::max(largest, std::abs(query[i] - 3));
+                    }
+                    float error = largest * 4.5f * d * (.5f / 63 + .5f / 127);
+                    float length = std::sqrt(reference::dot(d, query, query));
+                    auto exact_rank = [&](size_t list) {
+                        return similarity(
+                                       metric, d, query, &centroids[list * d]) +
+                               length * bonus[list];
+                    };
+                    std::vector<double> ranks(nlist);
+                    for (size_t l = 0; l < nlist; l++) {
+                        ranks[l] = exact_rank(l);
+                    }
+                    std::sort(ranks.rbegin(), ranks.rend());
+                    std::set<int64_t> seen;
+                    double last = HUGE_VAL;
+                    for (size_t p = 0; p < nprobe; p++) {
+                        int64_t list = lists[q * nprobe + p];
+                        ASSERT_TRUE(seen.insert(list).second);
+                        double score = scores[q * nprobe + p];
+                        double exact = exact_rank(list) - length * bonus[list];
+                        EXPECT_NEAR(score, exact, error);
+                        EXPECT_GE(exact_rank(list), ranks[p] - 2 * error);
+                        EXPECT_LE(score + length * bonus[list], last + 1e-3);
+                        last = score + length * bonus[list];
+                    }
+                }
+            }
+        }
+    }
+}
+
 TEST(Partition, ProbesAloneEqualProbesAmongOthers) {
     size_t nlist = 700, d = 48, nq = 37;
     auto centroids = reference::random_normal(nlist * d, 18);
     auto x = reference::random_normal(nq * d, 19);
     for (auto metric : metrics) {
         Partition partition(nlist, d, centroids.data(), metric);
-        for (size_t nprobe : {1, 20, 400}) {
+        for (auto [kind, nprobe] :
+             {std::pair(ProbeScores::Rough, size_t(20)),
+              std::pair(ProbeScores::Exact, size_t(1)),
+              std::pair(ProbeScores::Exact, size_t(20)),
+              std::pair(ProbeScores::Exact, size_t(400))}) {
             std::vector<int64_t> lists(nq * nprobe), alone(nprobe);
             std::vector<float> scores(nq * nprobe), score(nprobe);
-            partition.probes(nq, x.data(), nprobe, lists.data(), scores.data());
+            partition.probes(
+                    nq, x.data(), nprobe, kind, lists.data(), scores.data());
             for (size_t i = 0; i < nq; i++) {
                 partition.probes(
-                        1, &x[i * d], nprobe, alone.data(), score.data());
+                        1, &x[i * d], nprobe, kind, alone.data(), score.data());
                 for (size_t p = 0; p < nprobe; p++) {
                     EXPECT_EQ(alone[p], lists[i * nprobe + p]);
                     EXPECT_EQ(score[p], scores[i * nprobe + p]);
@@ -224,13 +297,22 @@ TEST(Partition, EqualScoresGoToTheSmallerList) {
         Partition partition(500, 4, centroids.data(), metric);
         std::vector<int64_t> lists(3 * 10);
         std::vector<float> scores(3 * 10);
-        partition.probes(3, x.data(), 10, lists.data(), scores.data());
-        for (size_t p = 0; p < 30; p++) {
-            EXPECT_EQ(lists[p], int64_t(p % 10));
+        for (auto kind : {ProbeScores::Rough, ProbeScores::Exact}) {
+            partition.probes(
+                    3, x.data(), 10, kind, lists.data(), scores.data());
+            for (size_t p = 0; p < 30; p++) {
+                EXPECT_EQ(lists[p], int64_t(p % 10));
+            }
+            EXPECT_THROW(
+                    partition.probes(
+                            1,
+                            x.data(),
+                            501,
+                            kind,
+                            lists.data(),
+                            scores.data()),
+                    faiss::FaissException);
         }
-        EXPECT_THROW(
-                partition.probes(1, x.data(), 501, lists.data(), scores.data()),
-                faiss::FaissException);
     }
 }
 

@@ -12,6 +12,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
+#include <float.h>
 #include <immintrin.h>
 #include <string.h>
 
@@ -257,6 +258,63 @@ void quantize_table(const QuantizeArgs& a) noexcept {
     memset(a.bytes + a.M * kCodewords, 0, (padded - a.M) * kCodewords);
 }
 
+// --------------------------------------------------------------------- top
+
+#define FAISS_EXT_OWN_TOP_SCORES
+#include <faiss_ext/kernels/top_scores.h>
+
+FAISS_EXT_INLINE __mmask16 first_lanes(size_t n) {
+    return static_cast<__mmask16>(n >= 16 ? 0xffff : (1u << n) - 1);
+}
+
+void score_range(
+        const float* scores,
+        size_t n,
+        float* smallest,
+        float* largest) {
+    __m512 low = _mm512_set1_ps(scores[0]);
+    __m512 high = low;
+    for (size_t i = 0; i < n; i += 16) {
+        __m512 s = _mm512_mask_loadu_ps(low, first_lanes(n - i), scores + i);
+        low = _mm512_min_ps(low, s);
+        high = _mm512_mask_max_ps(high, first_lanes(n - i), high, s);
+    }
+    *smallest = _mm512_reduce_min_ps(low);
+    *largest = _mm512_reduce_max_ps(high);
+}
+
+size_t count_reaching(const float* scores, size_t n, float bound) {
+    const __m512 b = _mm512_set1_ps(bound);
+    size_t reached = 0;
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 lanes = first_lanes(n - i);
+        __mmask16 hit = _mm512_mask_cmp_ps_mask(
+                lanes, _mm512_maskz_loadu_ps(lanes, scores + i), b, _CMP_GE_OQ);
+        reached += static_cast<size_t>(__builtin_popcount(hit));
+    }
+    return reached;
+}
+
+size_t
+append_reaching(const float* scores, size_t n, float bound, uint64_t* keys) {
+    const __m512 b = _mm512_set1_ps(bound);
+    size_t found = 0;
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 lanes = first_lanes(n - i);
+        __m512 s = _mm512_maskz_loadu_ps(lanes, scores + i);
+        uint32_t hit = _mm512_mask_cmp_ps_mask(lanes, s, b, _CMP_GE_OQ);
+        for (; hit != 0; hit &= hit - 1) {
+            size_t at = i + static_cast<size_t>(__builtin_ctz(hit));
+            keys[found++] = score_key(scores[at], at);
+        }
+    }
+    return found;
+}
+
+size_t top_scores(const TopArgs& a) noexcept {
+    return top_scores_by(a, score_range, count_reaching, append_reaching);
+}
+
 // ------------------------------------------------------------------- encode
 
 FAISS_EXT_INLINE size_t argmin(__m512 values) {
@@ -370,7 +428,8 @@ const Kernels avx512_kernels = {
         scan,
         select_keys,
         panel_products,
-        byte_panel_products,
+        byte_panel_scores,
+        top_scores,
         float_table,
         quantize_table,
         byte_rows_dot,

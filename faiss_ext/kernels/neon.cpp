@@ -7,6 +7,7 @@
 #include <faiss_ext/kernels/kernels.h>
 
 #include <arm_neon.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -157,6 +158,8 @@ size_t scan(
 // ------------------------------------------------------------------- select
 
 #include <faiss_ext/kernels/select_keys.h>
+
+#include <faiss_ext/kernels/top_scores.h>
 
 // ------------------------------------------------------------------- tables
 
@@ -311,7 +314,8 @@ const Kernels neon_kernels = {
         scan,
         select_keys,
         panel_products,
-        byte_panel_products,
+        byte_panel_scores,
+        top_scores,
         float_table,
         quantize_table,
         byte_rows_dot,
