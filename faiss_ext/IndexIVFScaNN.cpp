@@ -65,6 +65,9 @@ void check_options(
             inner_product || !options.normalize,
             "normalize = 1 with METRIC_L2 (allowed: METRIC_INNER_PRODUCT)");
     FAISS_THROW_IF_NOT_MSG(
+            options.normalize || !options.allow_zero,
+            "allow_zero = 1 without normalize = 1");
+    FAISS_THROW_IF_NOT_MSG(
             inner_product || !options.score_aware_centroids,
             "score_aware_centroids = 1 with METRIC_L2 (allowed: "
             "METRIC_INNER_PRODUCT)");
@@ -256,6 +259,17 @@ float IndexIVFScaNN::effective_eta(float typical_norm) const {
     return metric_type == faiss::METRIC_L2 ? 1 : 2;
 }
 
+const float* IndexIVFScaNN::checked(
+        size_t n,
+        const float* x,
+        const char* what,
+        std::vector<float>& storage) const {
+    RowScale scale = !options.normalize   ? RowScale::AsGiven
+                     : options.allow_zero ? RowScale::UnitOrZero
+                                          : RowScale::Unit;
+    return checked_rows(n, d, x, scale, what, storage);
+}
+
 void IndexIVFScaNN::check_trained() const {
     FAISS_THROW_IF_NOT_MSG(is_trained, "the index is not trained");
 }
@@ -282,7 +296,7 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
             wanted,
             wanted);
     std::vector<float> unit;
-    x = checked_rows(n, d, x, options.normalize, "training row", unit);
+    x = checked(n, x, "training row", unit);
 
     size_t old_nlist = nlist;
     bool had_centroids =
@@ -439,7 +453,9 @@ std::vector<float> IndexIVFScaNN::scores_from_distances(
                                          return std::fabs(a) < std::fabs(b);
                                      }) -
                              given;
-            factor = queries[i * d + largest] / given[largest];
+            factor = given[largest] == 0
+                             ? 0
+                             : queries[i * d + largest] / given[largest];
         }
         for (size_t j = 0; j < per_query; j++) {
             scores[i * per_query + j] *= factor;

@@ -48,6 +48,9 @@ struct ScaNNOptions {
     /// rows and queries are scaled to unit length (cosine); needs
     /// METRIC_INNER_PRODUCT
     bool normalize = false;
+    /// with normalize: rows and queries of zeros have similarity 0 with
+    /// everything; otherwise they are refused
+    bool allow_zero = false;
     /// centroids minimise the score-aware loss too; inner product only
     bool score_aware_centroids = false;
     /// > 0: each vector gets a copy in a second list (SOAR), 0: none
@@ -318,6 +321,12 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             float* scores,
             const faiss::SearchParameters* quantizer_params = nullptr,
             ProbeScores kind = ProbeScores::Exact) const;
+    /// rows or queries as this index wants them (query_rows.h)
+    const float* checked(
+            size_t n,
+            const float* x,
+            const char* what,
+            std::vector<float>& storage) const;
     /// Lists of rows as add() assigns them. @param lists  out, size n
     void assign_lists(idx_t n, const float* x, idx_t* lists) const;
     /// nullptr without spilled copies

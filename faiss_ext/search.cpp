@@ -270,7 +270,7 @@ void IndexIVFScaNN::search(
         const faiss::SearchParameters* params) const {
     SearchPlan plan = make_search_plan(*this, k, params, 0, false);
     std::vector<float> unit;
-    x = checked_rows(n, d, x, options.normalize, "query", unit);
+    x = checked(n, x, "query", unit);
     std::mutex stats_mutex;
     SearchCall call{
             *this,
@@ -303,8 +303,7 @@ void IndexIVFScaNN::search_preassigned(
     SearchPlan plan =
             make_search_plan(*this, k, params, lists_per_query, store_pairs);
     std::vector<float> unit;
-    const float* queries =
-            checked_rows(n, d, x, options.normalize, "query", unit);
+    const float* queries = checked(n, x, "query", unit);
     std::vector<float> scores =
             scores_from_distances(n, x, queries, lists_per_query, centroid_dis);
     std::mutex stats_mutex;
