@@ -38,8 +38,8 @@ struct ScaNNOptions {
     /// number of codes, with widths that differ by at most 1; 0: given by
     /// sub_dim. Codes are stored in fours: a multiple of 4 wastes nothing
     size_t M = 0;
-    /// weight of the parallel error, >= 1; 0: the index chooses (see
-    /// default_eta()). eta and threshold exclude each other
+    /// weight of the parallel error, >= 1; 0: 1.5. eta and threshold exclude
+    /// each other
     float eta = 0;
     /// T of the paper, in units of the inner product; NaN: not set
     float threshold = std::numeric_limits<float>::quiet_NaN();
@@ -334,7 +334,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
         return spilled_.get();
     }
     /// the eta that training uses: options.eta, from options.threshold, or
-    /// the default for the metric
+    /// the default
     float effective_eta(float typical_norm) const;
 
     /** Takes trained parts (index_io, clone); the quantizer must hold nlist
