@@ -254,7 +254,7 @@ class ScaNNNode : public FaissNode {
         } catch (const std::exception& error) {
             throw Fault(
                     StatusCode::invalid_binary_set,
-                    std::string("not a blob of SCANN: ") + error.what());
+                    "not a blob of SCANN: " + text_of(error));
         }
         auto scann = dynamic_cast<IndexIVFScaNN*>(index.get());
         if (scann == nullptr) {

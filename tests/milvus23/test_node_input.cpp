@@ -164,7 +164,8 @@ void expect_refused(std::vector<uint8_t> bytes, const char* name = "SCANN") {
                 node.load(std::move(bytes), name),
                 abi::Status::invalid_binary_set);
     });
-    expect_in(log, {"load failed: ", "not a blob of SCANN"});
+    expect_in(log, {"load failed: ", "not a blob of SCANN: "});
+    EXPECT_EQ(log.find("Error in"), std::string::npos) << log;
     EXPECT_EQ(counter("load_failures"), failures + 1);
     EXPECT_EQ(node.node().Count(), 0);
 }
