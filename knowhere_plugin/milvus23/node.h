@@ -1,0 +1,19 @@
+/*
+ * "SCANN" as the host calls it: an abi::IndexNode around an EngineNode.
+ *
+ * Converts arguments and results and counts calls. Catches everything: what
+ * went wrong is a status with a message (a config or a name, which have none,
+ * can only fail for want of memory, as the host's own).
+ */
+
+#pragma once
+
+#include <knowhere_plugin/milvus23/abi.h>
+
+namespace knowhere_plugin::milvus23 {
+
+constexpr char kTypeName[] = "SCANN";
+
+abi::Index create_node(const int32_t& version, const abi::Object&) noexcept;
+
+} // namespace knowhere_plugin::milvus23
