@@ -304,11 +304,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     void merge_from(faiss::Index& other, idx_t add_id) override;
     void copy_subset_to(
             faiss::IndexIVF& other,
-#if FAISS_EXT_FAISS_VERSION >= 10704
-            faiss::InvertedLists::subset_type_t subset_type,
-#else
-            int subset_type,
-#endif
+            SubsetType subset_type,
             idx_t a1,
             idx_t a2) const override;
 #if FAISS_EXT_FAISS_VERSION >= 10704
