@@ -224,24 +224,7 @@ ScaNNCalibration IndexIVFScaNN::calibrate(
 
     ScaNNCalibration best;
     double cheapest = HUGE_VAL;
-    for (float more : kMoreLists) {
-        Setting s = plenty;
-        s.nprobe = std::min(nlist, size_t(std::ceil(float(lists) * more)));
-        auto fewest = [&](size_t& value, size_t high) {
-            if (high > few) {
-                value = smallest(few, high, kCandidateStep, [&](size_t trial) {
-                    value = trial;
-                    return run(s).recall >= goal;
-                });
-            }
-        };
-        if (refine) {
-            fewest(s.refine_k, s.refine_k);
-        }
-        if (rerank) {
-            fewest(s.reorder_k,
-                   refine ? std::min(s.refine_k, s.reorder_k) : s.reorder_k);
-        }
+    auto consider = [&](const Setting& s) {
         auto outcome = run(s);
         if (outcome.cost < cheapest) {
             cheapest = outcome.cost;
@@ -251,6 +234,38 @@ ScaNNCalibration IndexIVFScaNN::calibrate(
                     refine ? s.refine_k : 0,
                     rerank ? s.reorder_k : 0,
                     float(outcome.recall)};
+        }
+    };
+    for (float more : kMoreLists) {
+        Setting s = plenty;
+        s.nprobe = std::min(nlist, size_t(std::ceil(float(lists) * more)));
+        auto reaches_goal = [&] { return run(s).recall >= goal; };
+        if (!refine) {
+            s.reorder_k = smallest(few, many, kCandidateStep, [&](size_t n) {
+                s.reorder_k = n;
+                return reaches_goal();
+            });
+            consider(s);
+        } else {
+            // reorder_k never exceeds refine_k: the search would lift it
+            size_t least = smallest(few, many, kCandidateStep, [&](size_t n) {
+                s.refine_k = n;
+                s.reorder_k = std::min(n, plenty.reorder_k);
+                return reaches_goal();
+            });
+            for (size_t refined : {least, std::min(many, least * 3 / 2)}) {
+                s.refine_k = refined;
+                s.reorder_k = std::min(refined, plenty.reorder_k);
+                if (rerank) {
+                    size_t high = s.reorder_k;
+                    s.reorder_k =
+                            smallest(few, high, kCandidateStep, [&](size_t n) {
+                                s.reorder_k = n;
+                                return reaches_goal();
+                            });
+                }
+                consider(s);
+            }
         }
         if (s.nprobe == nlist) {
             break;
