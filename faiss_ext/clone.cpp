@@ -81,22 +81,26 @@ void replace_leaf(
 std::unique_ptr<faiss::Index> copy_wrappers(
         const faiss::Index* root,
         std::unique_ptr<faiss::Index> leaf,
-        bool reverse_map) {
+        bool with_ids) {
     if (auto map = dynamic_cast<const faiss::IndexIDMap*>(root)) {
-        auto inner = copy_wrappers(map->index, std::move(leaf), reverse_map);
+        auto inner = copy_wrappers(map->index, std::move(leaf), with_ids);
         auto map2 = dynamic_cast<const faiss::IndexIDMap2*>(root);
         auto copy = map2 != nullptr ? std::make_unique<faiss::IndexIDMap2>()
                                     : std::make_unique<faiss::IndexIDMap>();
         copy_index_fields(*map, *copy);
-        copy->id_map = map->id_map;
-        if (map2 != nullptr && reverse_map) {
-            static_cast<faiss::IndexIDMap2&>(*copy).rev_map = map2->rev_map;
+        if (!with_ids) {
+            copy->ntotal = 0;
+        } else {
+            copy->id_map = map->id_map;
+            if (map2 != nullptr) {
+                static_cast<faiss::IndexIDMap2&>(*copy).rev_map = map2->rev_map;
+            }
         }
         own(copy->index, copy->own_fields, std::move(inner));
         return copy;
     }
     if (auto chain = dynamic_cast<const faiss::IndexPreTransform*>(root)) {
-        auto inner = copy_wrappers(chain->index, std::move(leaf), reverse_map);
+        auto inner = copy_wrappers(chain->index, std::move(leaf), with_ids);
         auto copy = std::make_unique<faiss::IndexPreTransform>();
         copy_index_fields(*chain, *copy);
         copy->own_fields = true;

@@ -28,12 +28,12 @@ void replace_leaf(
  * Not done by faiss::Cloner: it loses what it has built when a part cannot be
  * copied, and 1.7.3 does not copy all transforms.
  *
- * @param reverse_map  IndexIDMap2's; a copy that is only written needs none
+ * @param with_ids  false: IndexIDMaps come without their ids, empty
  */
 std::unique_ptr<faiss::Index> copy_wrappers(
         const faiss::Index* root,
         std::unique_ptr<faiss::Index> leaf,
-        bool reverse_map);
+        bool with_ids);
 
 /** A quantizer of any kind that Faiss can save. Saved and read again, not
  * cloned, unless it is flat: 1.7.3's clone of an IndexHNSWFlat is a plain

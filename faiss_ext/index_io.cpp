@@ -81,6 +81,7 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
     std::vector<Section> sections = {
             {"index", put(put_header, header)},
             {"tree", put_bytes(tree)},
+            {"id_maps", put(put_id_maps, *root)},
             {"quantizer", put_bytes(quantizer)},
             {"direct_map", put(put_direct_map, index.direct_map)}};
     if (index.is_trained) {
@@ -251,12 +252,9 @@ std::unique_ptr<faiss::Index> read_wrappers(
         const IndexHeader& header) {
     ByteReader section = reader.read_all("tree");
     std::unique_ptr<faiss::Index> tree = from_faiss_bytes(section);
+    get_id_maps(reader.read_all("id_maps"), header.ntotal, *tree);
     faiss::Index* leaf = tree.get();
     while (faiss::Index** below = wrapped_index(leaf)) {
-        auto map = dynamic_cast<faiss::IndexIDMap*>(leaf);
-        section.check(
-                map == nullptr || map->id_map.size() >= size_t(header.ntotal),
-                "IndexIDMap has fewer ids than the index");
         leaf = *below;
     }
     section.check(

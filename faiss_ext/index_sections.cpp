@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include <faiss/IndexIDMap.h>
 #include <faiss/impl/FaissAssert.h>
+
+#include <faiss_ext/clone.h>
 
 namespace faiss_ext {
 
@@ -263,6 +266,49 @@ void get_direct_map(
     }
     reader.finish();
     map = std::move(fresh);
+}
+
+namespace {
+
+std::vector<faiss::IndexIDMap*> id_maps_of(faiss::Index& root) {
+    std::vector<faiss::IndexIDMap*> maps;
+    faiss::Index* at = &root;
+    while (faiss::Index** below = wrapped_index(at)) {
+        if (auto map = dynamic_cast<faiss::IndexIDMap*>(at)) {
+            maps.push_back(map);
+        }
+        at = *below;
+    }
+    return maps;
+}
+
+} // namespace
+
+void put_id_maps(SectionSink& sink, const faiss::Index& root) {
+    auto maps = id_maps_of(const_cast<faiss::Index&>(root)); // only read
+    sink.put_value(uint64_t(maps.size()));
+    for (const faiss::IndexIDMap* map : maps) {
+        sink.put_value(uint64_t(map->id_map.size()));
+        sink.put(map->id_map.data(), map->id_map.size() * sizeof(int64_t));
+    }
+}
+
+void get_id_maps(ByteReader reader, uint64_t least, faiss::Index& root) {
+    auto maps = id_maps_of(root);
+    uint64_t count;
+    reader.get_value(count);
+    reader.check(count == maps.size(), "not one table for each IndexIDMap");
+    for (faiss::IndexIDMap* map : maps) {
+        uint64_t n;
+        reader.get_value(n);
+        map->id_map = reader.get_vector<int64_t>(n);
+        reader.check(n >= least, "IndexIDMap has fewer ids than the index");
+        map->ntotal = int64_t(n);
+        if (auto map2 = dynamic_cast<faiss::IndexIDMap2*>(map)) {
+            map2->construct_rev_map();
+        }
+    }
+    reader.finish();
 }
 
 void put_rotation(SectionSink& sink, const Rotation& rotation) {
