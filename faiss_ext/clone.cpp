@@ -103,6 +103,7 @@ std::unique_ptr<faiss::Index> copy_wrappers(
         auto inner = copy_wrappers(chain->index, std::move(leaf), with_ids);
         auto copy = std::make_unique<faiss::IndexPreTransform>();
         copy_index_fields(*chain, *copy);
+        copy->ntotal = with_ids ? chain->ntotal : 0;
         copy->own_fields = true;
         copy->chain.reserve(chain->chain.size());
         for (const faiss::VectorTransform* transform : chain->chain) {

@@ -28,7 +28,7 @@ void replace_leaf(
  * Not done by faiss::Cloner: it loses what it has built when a part cannot be
  * copied, and 1.7.3 does not copy all transforms.
  *
- * @param with_ids  false: IndexIDMaps come without their ids, empty
+ * @param with_ids  false: they come empty, IndexIDMaps without ids
  */
 std::unique_ptr<faiss::Index> copy_wrappers(
         const faiss::Index* root,

@@ -255,6 +255,9 @@ std::unique_ptr<faiss::Index> read_wrappers(
     get_id_maps(reader.read_all("id_maps"), header.ntotal, *tree);
     faiss::Index* leaf = tree.get();
     while (faiss::Index** below = wrapped_index(leaf)) {
+        if (dynamic_cast<faiss::IndexIDMap*>(leaf) == nullptr) {
+            leaf->ntotal = int64_t(header.ntotal);
+        }
         leaf = *below;
     }
     section.check(

@@ -39,7 +39,14 @@ faiss::IndexIVFPQFastScan* codes_of(
             chain.insert(chain.end(), pre->chain.begin(), pre->chain.end());
             index = pre->index;
         } else {
-            return dynamic_cast<faiss::IndexIVFPQFastScan*>(index);
+            auto codes = dynamic_cast<faiss::IndexIVFPQFastScan*>(index);
+#if FAISS_EXT_FAISS_VERSION >= 11000
+            // 1.15's reader leaves it out, and its sa_decode() needs it
+            if (codes != nullptr && codes->fine_quantizer == nullptr) {
+                codes->fine_quantizer = &codes->pq;
+            }
+#endif
+            return codes;
         }
     }
 }
