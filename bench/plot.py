@@ -14,10 +14,11 @@ import matplotlib
 matplotlib.use("Agg")
 
 # pylint: disable=wrong-import-position
-import engines  # noqa: E402
 import matplotlib.pyplot as plt  # noqa: E402
-import report  # noqa: E402
 from matplotlib import ticker  # noqa: E402
+
+import engines  # noqa: E402
+import report  # noqa: E402
 
 OURS = "#d9480f"
 # Muted and apart in lightness as well: readable in grey and by most eyes.
