@@ -14,7 +14,7 @@ import time
 import demo
 import milvus_client
 import numpy as np
-from milvus_client import IndexType, Rows
+from milvus_client import Built, IndexType, Rows
 
 from faiss_ext import milvus_host
 
@@ -52,7 +52,7 @@ def show_neighbours(rows: Rows, asked: list[str], words: list[str], vectors: np.
     return [list(near.ids) for near in hits]
 
 
-def line(rows: Rows, kind: IndexType, seconds: float, queries: np.ndarray, truth: np.ndarray) -> list[str]:
+def line(rows: Rows, kind: IndexType, built: Built, queries: np.ndarray, truth: np.ndarray) -> list[str]:
     """One row of the comparison."""
     searches = rows.server.statistics().get("searches", 0)
     got = milvus_client.measure(rows, kind, queries, truth, GOAL)
@@ -60,7 +60,7 @@ def line(rows: Rows, kind: IndexType, seconds: float, queries: np.ndarray, truth
     library = rows.server.serving() if ours else rows.server.library("libknowhere.so")
     return [
         f"{kind.name}, {kind.knob} {got.value}", library.name, f"{got.recall:.3f}", f"{got.single * 1e3:.2f} ms",
-        f"{got.batch / len(queries) * 1e6:.0f} µs", demo.megabytes(rows.index_bytes()), f"{seconds:.1f} s",
+        f"{got.batch / len(queries) * 1e6:.0f} µs", demo.megabytes(built.size), f"{built.seconds:.1f} s",
     ]
 
 
@@ -85,7 +85,7 @@ def main() -> None:
         seconds, rows = demo.timed(lambda: Rows(
             server, "words", vectors, METRIC, word=words, letters=[len(word) for word in words]))
         built = rows.index(SCANN)
-        print(f"  inserted in {seconds:.1f} s, index built in {built:.1f} s")
+        print(f"  inserted in {seconds:.1f} s, index built in {built.seconds:.1f} s")
         before = show_neighbours(rows, asked, words, vectors, None)
 
         expr = "letters <= 4"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Callable
 
 import numpy as np
@@ -38,6 +39,14 @@ class IndexType:
     def parameters(self, value: int) -> dict:
         """All search parameters at one value of the knob."""
         return {self.knob: value, **self.further(value)}
+
+
+@dataclass(frozen=True)
+class Built:
+    """What an index has cost."""
+
+    seconds: float
+    size: int  # bytes in the server's storage
 
 
 @dataclass(frozen=True)
@@ -76,16 +85,33 @@ class Rows:
                                    timeout=TIMEOUT)
         self.collection.flush(timeout=TIMEOUT)
 
-    def index(self, kind: IndexType) -> float:
-        """Make `kind` the index of the vectors and load it; the seconds that the build took."""
+    def index(self, kind: IndexType) -> Built:
+        """Make `kind` the index of the vectors and load it."""
         self.drop_index()
         wanted = {"index_type": kind.name, "metric_type": self.metric, "params": kind.build}
-        started = time.monotonic()
         self.collection.create_index("vector", wanted, timeout=TIMEOUT)
         utility.wait_for_index_building_complete(self.collection.name, timeout=TIMEOUT)
-        seconds = time.monotonic() - started
         self.collection.load(timeout=TIMEOUT)
-        return seconds
+        segments = utility.get_query_segment_info(self.collection.name, timeout=TIMEOUT)
+        if len(segments) != 1:
+            raise RuntimeError(f"{self.collection.name} has {len(segments)} segments, not one: nothing can be compared")
+        builds = (self.server.base_dir / "data" / "index_files").iterdir()
+        newest = max(builds, key=lambda folder: int(folder.name))
+        size = sum(file.stat().st_size for file in newest.rglob("*") if file.is_file())
+        return Built(self._build_seconds(newest.name), size)
+
+    def _build_seconds(self, build: str) -> float:
+        """How long the server says that it has worked at a build; a client sees its schedule too."""
+        times = {}
+        with open(self.server.logs / "milvus-stdout.log", encoding="utf-8", errors="replace") as log:
+            for line in log:
+                if f"[buildID={build}]" not in line:
+                    continue
+                for event in ("index params are ready", "Successfully build index"):
+                    if event in line:
+                        times[event] = datetime.strptime(line[1:24], "%Y/%m/%d %H:%M:%S.%f")
+        begin, end = times["index params are ready"], times["Successfully build index"]
+        return (end - begin).total_seconds()
 
     def drop_index(self) -> None:
         """Release the rows and forget their index, if they have one."""
@@ -104,11 +130,6 @@ class Rows:
         return self.collection.search(
             queries, "vector", {"metric_type": self.metric, "params": parameters}, k, expr=expr,
             output_fields=output_fields, consistency_level="Eventually", timeout=TIMEOUT)
-
-    def index_bytes(self) -> int:
-        """Bytes of the index in the server's storage."""
-        files = (self.server.base_dir / "data").rglob("index_files/**/*")
-        return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def recall(hits, truth: np.ndarray) -> float:

@@ -31,7 +31,7 @@ proxy:
 """
 
 SERVER = f"""#!{sys.executable}
-import http.server, os, pathlib, signal, struct, sys, threading
+import http.server, os, pathlib, re, signal, struct, sys, threading
 
 mode = os.environ.get("FAKE_MODE", "")
 if mode == "dies":
@@ -48,10 +48,12 @@ class Answers(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(500 if mode == "is ill" else 200)
         self.end_headers()
-        self.wfile.write(b"OK")
+        self.wfile.write(b"OK" if self.path == "/healthz" else b'{{"code":200,"data":[]}}')
     def log_message(self, *_):
         pass
 
+clients = re.search("proxy:\\n  port: (\\d+)", pathlib.Path("configs/milvus.yaml").read_text())[1]
+threading.Thread(target=http.server.HTTPServer(("", int(clients)), Answers).serve_forever, daemon=True).start()
 http.server.HTTPServer(("", int(os.environ["METRICS_PORT"])), Answers).serve_forever()
 """
 

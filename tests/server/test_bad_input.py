@@ -55,7 +55,7 @@ def still_right(collection, x, q):
     (10, {"nprobe": 0}, r"nprobe = 0 \(allowed: an integer in 1\.\.65536\)"),
     (10, {"nprobe": 65537}, r"nprobe = 65537 \(allowed: an integer in 1\.\.65536\)"),
     (10, {"nprobe": "abc"}, r'nprobe = "?abc"? \(allowed: an integer in 1\.\.65536\)'),
-    (16385, {}, r"\[16385\] is invalid, should be in range \[1, 16384\]"),
+    (16385, {}, r"topk \[16385\] is invalid, top k should be in range \[1, 16384\]"),
 ])
 def test_search_parameters(collection, x, q, k, params, text):
     with refused(text):
@@ -70,7 +70,7 @@ def test_more_probes_than_lists(collection, x, q):
 
 @pytest.mark.parametrize("queries", [np.zeros((1, 51), np.float32), np.zeros((1, 49), np.float32)])
 def test_wrong_dimension(collection, x, q, queries):
-    with refused("dimension|dim"):
+    with refused("vector dimension mismatch"):
         client.ask(collection, queries, 10, METRIC)
     still_right(collection, x, q)
 
@@ -97,9 +97,8 @@ def test_range_the_wrong_way_round(collection, x, q):
 @pytest.mark.parametrize("nlist", [0, 65537, "abc"])
 def test_nlist_that_milvus_refuses(server, nlist):
     collection = client.empty(50)
-    with refused("nlist"):
+    with refused(r"nlist out of range: \[1, 65536\]"):
         client.build(collection, METRIC, nlist=nlist)
-    assert server.messages()[-1:] != [f"nlist {nlist}"]
     client.drop(collection)
 
 
@@ -108,7 +107,7 @@ def test_rows_that_are_no_numbers(server):
     collection = client.empty(50)
     x = client.words(10)
     x[3, 3] = np.nan
-    with refused("not a number|NaN|nan"):
+    with refused("value 'NaN' is not a number or infinity"):
         client.insert(collection, x)
     client.drop(collection)
 

@@ -210,8 +210,10 @@ class Server:
         raise self._failure(f"the server is ending: /proc does not know its {name}")
 
     def healthy(self) -> bool:
-        """Whether every part of the server says that it is well."""
-        return self._answers(self.metrics_port, "/healthz", "OK")
+        """Whether every part of the server says that it is well, and clients are answered."""
+        return self._answers(self.metrics_port, "/healthz", "OK") and self._answers(
+            self.port, "/v1/vector/collections", '"code":200'
+        )
 
     def _answers(self, port: int, path: str, expected: str) -> bool:
         connection = http.client.HTTPConnection(self.host, port, timeout=5)
