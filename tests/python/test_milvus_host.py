@@ -31,7 +31,7 @@ proxy:
 """
 
 SERVER = f"""#!{sys.executable}
-import http.server, os, pathlib, re, signal, struct, sys, threading
+import ctypes, http.server, os, pathlib, re, signal, struct, sys, threading
 
 mode = os.environ.get("FAKE_MODE", "")
 if mode == "dies":
@@ -41,6 +41,7 @@ if mode == "ignores SIGTERM":
 if statistics := os.environ.get("SCANN_PLUGIN_STATS"):
     print("faiss_ext: libknowhere_scann.so", mode or "serves", file=sys.stderr, flush=True)
     if mode != "stays out":
+        ctypes.CDLL(os.environ["LD_PRELOAD"].replace(".so", "_engine.so"))
         records = [(b"libknowhere_scann.so", 1), (b"pid", os.getpid()), (b"searches", 7)]
         pathlib.Path(statistics).write_bytes(b"".join(struct.pack("<24sQ", *record) for record in records))
 
@@ -90,12 +91,12 @@ def start(tmp_path, package, monkeypatch):
 
 @pytest.fixture
 def plugin(tmp_path):
-    """Some library that Python does not have in its process under this name."""
+    """Two libraries that Python does not have in its process under these names."""
     maps = pathlib.Path("/proc/self/maps").read_text().split()
     libm = next(path for path in maps if "/libm.so" in path or "/libm-" in path)
-    copy = tmp_path / "libknowhere_scann.so"
-    copy.write_bytes(pathlib.Path(libm).read_bytes())
-    return copy
+    for name in ("libknowhere_scann.so", "libknowhere_scann_engine.so"):
+        (tmp_path / name).write_bytes(pathlib.Path(libm).read_bytes())
+    return tmp_path / "libknowhere_scann.so"
 
 
 def gone(pid):

@@ -159,8 +159,8 @@ class Server:
         raise LookupError(f"no {name} in the server (pid {self.pid})")
 
     def serving(self) -> Path | None:
-        """The library behind "SCANN": the plug-in if it is in the process and has registered; None: the server's own."""
-        if self.plugin is None or self.plugin not in self.libraries():
+        """The library behind "SCANN": the plug-in if its engine is in the process and has registered; None: the server's own."""
+        if self.plugin is None or _engine(self.plugin) not in self.libraries():
             return None
         return self.plugin if self.statistics().get("pid") == self.pid else None
 
@@ -437,6 +437,11 @@ def _resolve(plugin: bool | str | Path) -> Path | None:
     if not path.is_file():
         raise FileNotFoundError(f"plug-in {path} does not exist")
     return path
+
+
+def _engine(plugin: Path) -> Path:
+    """What the preloaded library opens in the one process that is a Milvus it knows."""
+    return plugin.with_name(f"{plugin.stem}_engine.so")
 
 
 def _prepend(environment: dict[str, str], name: str, path: Path) -> None:
