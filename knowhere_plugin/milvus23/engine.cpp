@@ -1,0 +1,328 @@
+/*
+ * engine_c.h on "SCANN" of the index factory: C types become DataSet, Config
+ * and BitsetView, statuses become failures.
+ */
+
+#include <knowhere_plugin/milvus23/engine_c.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <faiss/Index.h>
+
+#include <faiss_ext/kernels/dispatch.h>
+
+#include <knowhere_plugin/guard.h>
+#include <knowhere_plugin/index_factory.h>
+#include <knowhere_plugin/milvus23/build_repair.h>
+#include <knowhere_plugin/milvus23/counters.h>
+#include <knowhere_plugin/milvus23/plugin_log.h>
+
+namespace knowhere_plugin::milvus23 {
+
+struct EngineNode {
+    NodePtr node;
+};
+
+namespace {
+
+static_assert(unsigned(kEngineBuild) == unsigned(kBuild));
+static_assert(unsigned(kEngineSearch) == unsigned(kSearch));
+static_assert(unsigned(kEngineRange) == unsigned(kRange));
+static_assert(unsigned(kEngineLoad) == unsigned(kLoad));
+
+NodePtr new_node() {
+    auto created = IndexFactory::Instance().Create("SCANN");
+    return created.ok() ? created.value() : nullptr;
+}
+
+bool report(const Status& status, EngineFailure* failure) {
+    failure->code = int32_t(status.code);
+    snprintf(
+            failure->text, sizeof(failure->text), "%s", status.message.c_str());
+    return status.ok();
+}
+
+/// work(IndexNode&) -> Status
+template <class Node, class Work>
+bool with_node(Node* engine, EngineFailure* failure, Work&& work) noexcept {
+    Status status{StatusCode::malloc_error, {}};
+    if (engine != nullptr) {
+        try {
+            status = work(*engine->node);
+        } catch (...) {
+            status = status_in_flight();
+        }
+    }
+    if (status.code == StatusCode::malloc_error && status.message.empty()) {
+        failure->code = int32_t(StatusCode::malloc_error);
+        snprintf(failure->text, sizeof(failure->text), "out of memory");
+        return false;
+    }
+    return report(status, failure);
+}
+
+Config config_of(const EngineSettings& settings) {
+    Config config;
+    for (size_t i = 0; i < settings.count; i++) {
+        config[settings.settings[i].key] = settings.settings[i].value;
+    }
+    return config;
+}
+
+DataSet data_of(const EngineRows& rows) {
+    DataSet data;
+    data.rows = rows.rows;
+    data.dim = rows.dim;
+    data.tensor = rows.tensor;
+    return data;
+}
+
+BitsetView bits_of(const EngineFilter& filter) {
+    return {filter.bits, filter.size};
+}
+
+/// Hands a DataSet over. @throws std::bad_alloc
+void give(const DataSet& data, EngineResult* result) {
+    result->owner = new std::shared_ptr<const void>(data.owner);
+    result->rows = data.rows;
+    result->dim = data.dim;
+    result->ids = data.ids;
+    result->distance = data.distance;
+    result->lims = data.lims;
+    result->tensor = data.tensor;
+}
+
+Status build(
+        IndexNode& node,
+        BuildStep step,
+        const DataSet& rows,
+        const Config& config) {
+    switch (step) {
+        case BuildStep::Train:
+            return node.Train(rows, config);
+        case BuildStep::Add:
+            return node.Add(rows, config);
+        case BuildStep::Both:
+            return node.Build(rows, config);
+    }
+    return {};
+}
+
+void note(const std::string& text) {
+    count(Counter::repairs);
+    log_line("build: %s", text.c_str());
+}
+
+} // namespace
+
+bool engine_describe(char* text, size_t size) noexcept {
+    try {
+        snprintf(
+                text,
+                size,
+                "%s (SIMD level %s, Faiss %d.%d.%d)",
+                FAISS_EXT_VERSION,
+                faiss_ext::simd_level().c_str(),
+                FAISS_VERSION_MAJOR,
+                FAISS_VERSION_MINOR,
+                FAISS_VERSION_PATCH);
+        return new_node() != nullptr;
+    } catch (...) { // SCANN_SIMD_LEVEL names a level that is not there
+        snprintf(text, size, "%s", status_in_flight().message.c_str());
+        return false;
+    }
+}
+
+const EngineParameter* engine_parameters(size_t* count) noexcept {
+    static const std::vector<EngineParameter> all = [] {
+        std::vector<EngineParameter> made;
+        NodePtr node = new_node();
+        if (node == nullptr) {
+            return made;
+        }
+        for (const Parameter& p : node->Schema()) {
+            ValueKind kind = ValueKind::Text;
+            switch (p.type) {
+                case ParameterType::Integer:
+                    kind = ValueKind::Integer;
+                    break;
+                case ParameterType::Real:
+                    kind = ValueKind::Real;
+                    break;
+                case ParameterType::Bool:
+                    kind = ValueKind::Flag;
+                    break;
+                case ParameterType::Word:
+                    break;
+            }
+            made.push_back({p.name, kind, p.phases});
+        }
+        return made;
+    }();
+    *count = all.size();
+    return all.data();
+}
+
+EngineNode* engine_create() noexcept {
+    try {
+        auto engine = std::make_unique<EngineNode>();
+        engine->node = new_node();
+        return engine->node == nullptr ? nullptr : engine.release();
+    } catch (...) {
+        return nullptr;
+    }
+}
+
+void engine_destroy(EngineNode* engine) noexcept {
+    delete engine;
+}
+
+bool engine_build(
+        EngineNode* engine,
+        BuildStep step,
+        const EngineRows& rows,
+        const EngineSettings& settings,
+        EngineFailure* failure) noexcept {
+    return with_node(engine, failure, [&](IndexNode& node) {
+        DataSet data = data_of(rows);
+        Repaired plan = repaired(node.Schema(), config_of(settings));
+        for (const std::string& text : plan.notes) {
+            note(text);
+        }
+        Status status = build(node, step, data, plan.config);
+        Config plain = without_choices(plan.config);
+        if (status.ok() || status.code == StatusCode::malloc_error ||
+            plain == plan.config) {
+            return status;
+        }
+        Status again = build(node, step, data, plain);
+        if (!again.ok()) { // not for its parameters
+            return status;
+        }
+        note(status.message + ": using defaults for all parameters but " +
+             "metric_type and with_raw_data");
+        return again;
+    });
+}
+
+bool engine_search(
+        const EngineNode* engine,
+        const EngineRows& queries,
+        const EngineSettings& settings,
+        const EngineFilter& filter,
+        EngineResult* result,
+        EngineFailure* failure) noexcept {
+    return with_node(engine, failure, [&](const IndexNode& node) {
+        auto found = node.Search(
+                data_of(queries), config_of(settings), bits_of(filter));
+        if (found.ok()) {
+            give(found.value(), result);
+        }
+        return found.status();
+    });
+}
+
+bool engine_range_search(
+        const EngineNode* engine,
+        const EngineRows& queries,
+        const EngineSettings& settings,
+        const EngineFilter& filter,
+        EngineResult* result,
+        EngineFailure* failure) noexcept {
+    return with_node(engine, failure, [&](const IndexNode& node) {
+        auto found = node.RangeSearch(
+                data_of(queries), config_of(settings), bits_of(filter));
+        if (found.ok()) {
+            give(found.value(), result);
+        }
+        return found.status();
+    });
+}
+
+bool engine_vectors(
+        const EngineNode* engine,
+        const int64_t* ids,
+        int64_t count,
+        EngineResult* result,
+        EngineFailure* failure) noexcept {
+    return with_node(engine, failure, [&](const IndexNode& node) {
+        DataSet wanted;
+        wanted.rows = count;
+        wanted.ids = ids;
+        auto found = node.GetVectorByIds(wanted);
+        if (found.ok()) {
+            give(found.value(), result);
+        }
+        return found.status();
+    });
+}
+
+bool engine_serialize(
+        const EngineNode* engine,
+        EngineResult* result,
+        EngineFailure* failure) noexcept {
+    return with_node(engine, failure, [&](const IndexNode& node) {
+        auto written = node.Serialize();
+        if (written.ok()) {
+            auto blob = std::make_shared<Blob>(std::move(written.value()));
+            DataSet bytes;
+            bytes.owner = blob;
+            give(bytes, result);
+            result->bytes = blob->data();
+            result->byte_count = blob->size();
+        }
+        return written.status();
+    });
+}
+
+bool engine_deserialize(
+        EngineNode* engine,
+        const uint8_t* bytes,
+        size_t size,
+        EngineFailure* failure) noexcept {
+    return with_node(engine, failure, [&](IndexNode& node) {
+        return node.Deserialize({bytes, size});
+    });
+}
+
+bool engine_open(
+        EngineNode* engine,
+        const char* path,
+        const EngineSettings& settings,
+        EngineFailure* failure) noexcept {
+    return with_node(engine, failure, [&](IndexNode& node) {
+        return node.DeserializeFromFile(path, config_of(settings));
+    });
+}
+
+void engine_release(EngineResult* result) noexcept {
+    delete static_cast<std::shared_ptr<const void>*>(result->owner);
+    result->owner = nullptr;
+}
+
+bool engine_has_raw_data(
+        const EngineNode* engine,
+        const char* metric) noexcept {
+    try {
+        return engine != nullptr && engine->node->HasRawData(metric);
+    } catch (...) {
+        return false;
+    }
+}
+
+int64_t engine_dim(const EngineNode* engine) noexcept {
+    return engine == nullptr ? 0 : engine->node->Dim();
+}
+
+int64_t engine_count(const EngineNode* engine) noexcept {
+    return engine == nullptr ? 0 : engine->node->Count();
+}
+
+int64_t engine_bytes(const EngineNode* engine) noexcept {
+    return engine == nullptr ? 0 : engine->node->Size();
+}
+
+} // namespace knowhere_plugin::milvus23

@@ -1,0 +1,120 @@
+#include <knowhere_plugin/milvus23/node_config.h>
+
+#include <cstdio>
+#include <limits>
+
+namespace knowhere_plugin::milvus23 {
+
+namespace {
+
+/// Search parameters of other index types, of Google's ScaNN and of slips of
+/// the pen. The host passes over keys that are not declared, so these are: the
+/// engine can refuse them, and their user learns it.
+constexpr const char* kForeignKeys[] = {
+        "ef",
+        "efSearch",
+        "itopk_size",
+        "leaves_to_search",
+        "max_codes",
+        "n_probe",
+        "nprobes",
+        "num_leaves_to_search",
+        "num_neighbors",
+        "pre_reorder_num_neighbors",
+        "refine_ratio",
+        "reorder",
+        "reordering_num_neighbors",
+        "rerank_k",
+        "search_k",
+        "search_list",
+        "search_width",
+};
+
+uint32_t host_phases(unsigned phases) {
+    return (phases & kEngineBuild ? abi::kTrain : 0u) |
+           (phases & kEngineSearch ? abi::kSearch : 0u) |
+           (phases & kEngineRange ? abi::kRangeSearch : 0u) |
+           (phases & kEngineLoad ? abi::kDeserializeFromFile : 0u);
+}
+
+template <class Entry, class T>
+Entry entry_of(std::optional<T>* value, uint32_t phases) {
+    Entry entry;
+    entry.value = value;
+    entry.phases = phases;
+    return entry;
+}
+
+} // namespace
+
+NodeConfig::NodeConfig(bool empty_node) {
+    size_t count;
+    const EngineParameter* parameters = engine_parameters(&count);
+    slots_.reserve(count + std::size(kForeignKeys));
+    entries.reserve(count + std::size(kForeignKeys));
+    auto declare = [&](const char* name, ValueKind kind, uint32_t phases) {
+        Slot& slot = slots_.emplace_back();
+        slot.name = name;
+        switch (kind) {
+            case ValueKind::Text:
+                entries.emplace(
+                        name, entry_of<abi::StringEntry>(&slot.text, phases));
+                break;
+            case ValueKind::Integer: {
+                auto entry = entry_of<abi::IntegerEntry>(&slot.integer, phases);
+                // without a range the host would cut off higher bits
+                entry.range = {
+                        std::numeric_limits<int32_t>::min(),
+                        std::numeric_limits<int32_t>::max()};
+                entries.emplace(name, std::move(entry));
+                break;
+            }
+            case ValueKind::Real:
+                entries.emplace(
+                        name, entry_of<abi::FloatEntry>(&slot.real, phases));
+                break;
+            case ValueKind::Flag:
+                entries.emplace(
+                        name, entry_of<abi::BoolEntry>(&slot.flag, phases));
+                break;
+        }
+    };
+    for (size_t i = 0; i < count; i++) {
+        const EngineParameter& p = parameters[i];
+        // as text every spelling reaches the engine: the host refuses "True"
+        // for a flag, and retries a build that it refused for ever
+        bool as_text = empty_node && (p.phases & kEngineBuild);
+        declare(p.name,
+                as_text ? ValueKind::Text : p.kind,
+                host_phases(p.phases));
+    }
+    for (const char* name : kForeignKeys) {
+        if (entries.count(name) == 0) {
+            declare(name, ValueKind::Integer, abi::kSearch | abi::kRangeSearch);
+        }
+    }
+}
+
+NodeSettings::NodeSettings(const abi::Config& config) {
+    const auto& slots = static_cast<const NodeConfig&>(config).slots_;
+    numbers_.reserve(slots.size()); // settings_ points into it
+    settings_.reserve(slots.size());
+    for (const auto& slot : slots) {
+        if (slot.text) {
+            settings_.push_back({slot.name, slot.text->c_str()});
+        } else if (slot.integer || slot.real) {
+            Number& number = numbers_.emplace_back();
+            if (slot.integer) {
+                snprintf(number.text, sizeof(number.text), "%d", *slot.integer);
+            } else {
+                // enough digits for the same float
+                snprintf(number.text, sizeof(number.text), "%.9g", *slot.real);
+            }
+            settings_.push_back({slot.name, number.text});
+        } else if (slot.flag) {
+            settings_.push_back({slot.name, *slot.flag ? "true" : "false"});
+        }
+    }
+}
+
+} // namespace knowhere_plugin::milvus23

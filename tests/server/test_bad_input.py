@@ -1,0 +1,165 @@
+"""What a user sees who asks for something that cannot be."""
+
+import contextlib
+import re
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pymilvus")
+import client  # noqa: E402
+from pymilvus import MilvusException  # noqa: E402
+
+ROWS = 3000
+NLIST = 32
+METRIC = "L2"
+
+
+@pytest.fixture(scope="module")
+def x():
+    return client.words(ROWS)
+
+
+@pytest.fixture(scope="module")
+def q():
+    return client.words(5, skip=ROWS)
+
+
+@pytest.fixture(scope="module")
+def collection(server, x):
+    made = client.made(x, METRIC, nlist=NLIST)
+    yield made
+    client.drop(made)
+
+
+@contextlib.contextmanager
+def refused(text):
+    """The call fails, with this in what the user sees."""
+    with pytest.raises(MilvusException) as error:
+        yield
+    assert re.search(text, error.value.message), error.value.message
+
+
+def still_right(collection, x, q):
+    found = client.ask(collection, q, 10, METRIC, nprobe=NLIST, reorder_k=ROWS)
+    client.assert_exact(found, x, q, 10, METRIC)
+
+
+# ------------------------------------------------------------------- search
+
+
+@pytest.mark.parametrize("k, params, text", [
+    (10, {"reorder_k": 5}, r"reorder_k = 5 is below k = 10 \(allowed: >= k\)"),
+    (10, {"reorder_k": 0}, r"reorder_k = 0 \(allowed: "),
+    (10, {"reorder_k": "many"}, r'reorder_k = "?many"? \(allowed: '),
+    (10, {"nprobe": 0}, r"nprobe = 0 \(allowed: an integer in 1\.\.65536\)"),
+    (10, {"nprobe": 65537}, r"nprobe = 65537 \(allowed: an integer in 1\.\.65536\)"),
+    (10, {"nprobe": "abc"}, r'nprobe = "?abc"? \(allowed: an integer in 1\.\.65536\)'),
+    (16385, {}, r"topk \[16385\] is invalid, top k should be in range \[1, 16384\]"),
+])
+def test_search_parameters(collection, x, q, k, params, text):
+    with refused(text):
+        client.ask(collection, q, k, METRIC, **params)
+    still_right(collection, x, q)
+
+
+def test_more_probes_than_lists(collection, x, q):
+    found = client.ask(collection, q, 10, METRIC, nprobe=60000, reorder_k=ROWS)
+    client.assert_exact(found, x, q, 10, METRIC)
+
+
+@pytest.mark.parametrize("queries", [np.zeros((1, 51), np.float32), np.zeros((1, 49), np.float32)])
+def test_wrong_dimension(collection, x, q, queries):
+    with refused("vector dimension mismatch"):
+        client.ask(collection, queries, 10, METRIC)
+    still_right(collection, x, q)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_queries_that_are_no_numbers(collection, x, q, value):
+    bad = q.copy()
+    bad[2, 7] = value
+    with refused("finite|not a number|NaN|infinit"):
+        client.ask(collection, bad, 10, METRIC)
+    still_right(collection, x, q)
+
+
+def test_range_the_wrong_way_round(collection, x, q):
+    with refused("range_filter.*radius|radius.*range_filter"):
+        client.ask(collection, q, 10, METRIC, radius=1.0, range_filter=2.0)
+    still_right(collection, x, q)
+
+
+# -------------------------------------------------------------------- build
+
+
+@pytest.mark.served()
+@pytest.mark.parametrize("nlist", [0, 65537, "abc"])
+def test_nlist_that_milvus_refuses(server, nlist):
+    collection = client.empty(50)
+    with refused(r"nlist out of range: \[1, 65536\]"):
+        client.build(collection, METRIC, nlist=nlist)
+    client.drop(collection)
+
+
+@pytest.mark.served()
+def test_rows_that_are_no_numbers(server):
+    collection = client.empty(50)
+    x = client.words(10)
+    x[3, 3] = np.nan
+    with refused("value 'NaN' is not a number or infinity"):
+        client.insert(collection, x)
+    client.drop(collection)
+
+
+@pytest.mark.served("builds", "repairs", "searches")
+def test_build_values_are_repaired_and_said(server, x, q):
+    bad = {"nlist": 32, "sub_dim": 51, "eta": -3, "soar_lambda": "much", "refine_type": "int7", "with_raw_data": "perhaps"}
+    said = len(server.messages())
+    collection = client.made(x, METRIC, **bad)
+    messages = server.messages()[said:]
+    for key in ("sub_dim", "eta", "soar_lambda", "refine_type", "with_raw_data"):
+        lines = [line for line in messages if f" build: {key} = " in line]
+        assert lines and all("(allowed: " in line and ": using " in line for line in lines), (key, messages)
+    described = collection.index().params["params"]
+    assert described["sub_dim"] == 51, "Milvus shows what was asked"
+    still_right(collection, x, q)
+    client.drop(collection)
+
+
+# -------------------------------------------------------------------- blobs
+
+
+@pytest.mark.served("load_failures", "searches")
+def test_index_of_the_own_scann(server, collection, x, q):
+    """An index that the server's own SCANN has built does not load, and harms nobody."""
+    collection.release(timeout=client.TIMEOUT)
+    server.restart(plugin=False)
+    client.connect(server)
+    foreign = client.made(x, METRIC, nlist=NLIST)
+    assert server.serving() is None
+    foreign.release(timeout=client.TIMEOUT)
+    server.restart(plugin=True)
+    client.connect(server)
+    with refused("load|timeout|recover"):
+        foreign.load(timeout=10)
+    assert any("load failed: " in line for line in server.messages())
+    collection.load(timeout=client.TIMEOUT)
+    still_right(collection, x, q)
+    client.drop(foreign)
+
+
+@pytest.mark.served("load_failures", "searches")
+def test_damaged_index(server, collection, x, q):
+    damaged = client.made(x, METRIC, nlist=NLIST)
+    damaged.release(timeout=client.TIMEOUT)
+    newest = max((server.base_dir / "data").rglob("index_files/**/SCANN*"), key=lambda path: path.stat().st_mtime)
+    bytes_ = bytearray(newest.read_bytes())
+    for place in range(len(bytes_) // 2, len(bytes_) // 2 + 64):
+        bytes_[place] ^= 0xFF
+    newest.write_bytes(bytes_)
+    with refused("load|timeout|recover"):
+        damaged.load(timeout=10)
+    assert any("load failed: " in line for line in server.messages())
+    still_right(collection, x, q)
+    client.drop(damaged)
