@@ -10,11 +10,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import datasets
+
 from faiss_ext import milvus_host
 from vdbbench.runs import Failed
 
 COLLECTION = "VDBBench"  # the name that VectorDBBench's Milvus client uses
 CLIENT_SECONDS = 300.0
+WAIT_FOR_OTHERS = 1800.0  # one server a machine
 # Run by VectorDBBench's interpreter, which has the client that fits this server.
 ASK = """
 import sys
@@ -35,7 +38,13 @@ class MilvusRow:
         self.folder = Path(folder)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.python = str(client_python)
-        self.server = milvus_host.start(self.folder, plugin=plugin, environment=milvus_environment, wait=1800)
+        self.server = milvus_host.start(
+            self.folder,
+            plugin=plugin,
+            environment=milvus_environment,
+            binaries=datasets.REPOSITORY / "build" / "milvus",
+            wait=WAIT_FOR_OTHERS,
+        )
         self.plugin = plugin
 
     def __enter__(self) -> MilvusRow:
