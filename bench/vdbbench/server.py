@@ -80,6 +80,9 @@ class MilvusRow:
 
     def _ask(self, what: str) -> None:
         command = [self.python, "-c", ASK, self.server.uri, COLLECTION, what]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CLIENT_SECONDS)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=CLIENT_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{what} of the collection: no answer within {CLIENT_SECONDS:g} s") from None
         if done.returncode:
             raise Failed(f"{what} of the collection: {done.stderr.strip()[-300:]}")

@@ -5,11 +5,14 @@ makes, and a wheel in build/dist; without them they are skipped, with the reason
 """
 
 import json
+import os
 import pathlib
 import re
+import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -236,6 +239,46 @@ def test_a_case_that_fails_is_found(client_smoke, tmp_path):
     wrong = task(data=data, db={"path": str(tmp_path)}, search={"nprobe": 0}, clients=[1])
     with pytest.raises(runs.Failed, match=r'nprobe = "0" \(allowed: an integer in 1\.\.65536\)'):
         runs.run(CLIENT_PYTHON, wrong, tmp_path / "run", timeout=300)
+
+
+def processes(pattern):
+    """Process ids by command line."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if pattern in path.read_bytes().replace(b"\0", b" ").decode(errors="replace"):
+                found.append(int(path.parent.name))
+        except OSError:
+            pass  # it has ended
+    return found
+
+
+def test_a_dead_process_of_vectordbbench_is_found(client_smoke, tmp_path):
+    """Its own command line waits for ever then."""
+    data = json.loads(next(client_smoke[0].parent.glob("runs/*/data/dataset.json")).read_text())
+    data = {key: data[key] for key in ("name", "dir", "size", "dim", "metric_type")}
+    long = task(data=data, db={"path": str(tmp_path / "index")}, clients=[1], seconds=600)
+    folder = tmp_path / "run"
+    failures = []
+
+    def run():
+        try:
+            runs.run(CLIENT_PYTHON, long, folder, timeout=300)
+        except runs.Failed as failed:
+            failures.append(str(failed))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    log = folder / "vectordbbench.log"
+    while thread.is_alive() and not (log.exists() and "start concurrency search" in log.read_text(errors="replace")):
+        thread.join(0.2)
+    [driver] = processes(str(folder / "task.json"))
+    children = pathlib.Path(f"/proc/{driver}/task/{driver}/children").read_text().split()
+    [worker] = [int(pid) for pid in children if "spawn_main" in pathlib.Path(f"/proc/{pid}/cmdline").read_text()]
+    os.kill(worker, signal.SIGKILL)
+    thread.join(60)
+    assert not thread.is_alive()
+    assert re.match(r"0 result files \(.*terminated abruptly", failures[0]), failures
 
 
 IN_ENVIRONMENT = """
