@@ -15,7 +15,7 @@ cross_packages=(g++-aarch64-linux-gnu googletest qemu-user)
 
 build_requirements=("numpy>=1.24,<3" "pybind11>=2.13,<4" "scikit-build-core>=0.11,<2")
 test_requirements=("pytest>=7.4,<10" "matplotlib>=3.7,<4" "faiss-cpu>=1.8,<2"
-    "milvus-lite==3.2.2; python_version>='3.10'" "pymilvus>=2.6.15,<3; python_version>='3.10'")
+    "milvus-lite==3.2.2; python_version>='3.10'" "pymilvus>=2.6.15,<4; python_version>='3.10'")
 # the last Milvus server on PyPI and its client, which needs old packages: apart
 # from everything else, in build/venv-milvus
 milvus_requirements=("milvus==2.3.5" "pymilvus==2.3.7" "setuptools<70" "marshmallow<4" "environs==9.5.0"
