@@ -7,9 +7,11 @@ In:  a server of faiss_ext.milvus_host, rows, an index type with the parameter
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Callable
 
 import numpy as np
@@ -46,7 +48,7 @@ class Built:
     """What an index has cost."""
 
     seconds: float
-    size: int  # bytes in the server's storage
+    size: int  # bytes of the index as Milvus loads it
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Rows:
             raise RuntimeError(f"{self.collection.name} has {len(segments)} segments, not one: nothing can be compared")
         builds = (self.server.base_dir / "data" / "index_files").iterdir()
         newest = max(builds, key=lambda folder: int(folder.name))
-        size = sum(file.stat().st_size for file in newest.rglob("*") if file.is_file())
+        size = sum(original_size(file) for file in newest.rglob("*") if file.is_file())
         return Built(self._build_seconds(newest.name), size)
 
     def _build_seconds(self, build: str) -> float:
@@ -130,6 +132,12 @@ class Rows:
         return self.collection.search(
             queries, "vector", {"metric_type": self.metric, "params": parameters}, k, expr=expr,
             output_fields=output_fields, consistency_level="Eventually", timeout=TIMEOUT)
+
+
+def original_size(file: Path) -> int:
+    """Bytes of an index, or of a part of it, before Milvus has compressed it for its storage."""
+    with open(file, "rb") as content:
+        return int(re.search(rb'"original_size":"(\d+)"', content.read(4096))[1])
 
 
 def recall(hits, truth: np.ndarray) -> float:

@@ -38,7 +38,15 @@ struct TableEntry {
 static_assert(sizeof(TableEntry) == 40);
 
 uint32_t crc_of(uint32_t crc, const void* data, size_t n) {
-    return n == 0 ? crc : crc32_z(crc, static_cast<const Bytef*>(data), n);
+    // not crc32_z(): zlib before 1.2.9, as Milvus 2.3.5 brings along, has none
+    const Bytef* bytes = static_cast<const Bytef*>(data);
+    while (n > 0) {
+        uInt part = uInt(std::min(n, size_t(1) << 30));
+        crc = uint32_t(crc32(crc, bytes, part));
+        bytes += part;
+        n -= part;
+    }
+    return crc;
 }
 
 uint64_t aligned(uint64_t n) {
