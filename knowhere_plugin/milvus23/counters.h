@@ -37,7 +37,7 @@ enum class Counter {
     searches,
     queries,
     max_nq,   ///< of one search
-    filtered, ///< searches that left rows out
+    filtered, ///< searches of both kinds that left rows out
     search_failures,
     search_ns,
     ranges,
