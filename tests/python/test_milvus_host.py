@@ -229,6 +229,22 @@ def test_ports(start):
     assert start(port=port).port == port
 
 
+def test_port_of_etcd(start):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 42380))
+        other.listen()
+        with pytest.raises(TimeoutError, match="port 42380, which Milvus' etcd needs, is in use"):
+            start()
+        told = []
+
+        def leave(holder):
+            told.append(holder)
+            other.close()
+
+        start(wait=20, on_wait=leave)
+        assert told == ["whoever listens on port 42380"]
+
+
 def test_package_is_found_without_importing_it(tmp_path, package, monkeypatch):
     monkeypatch.syspath_prepend(str(package.parent))
     found = milvus_host.files.find_package()

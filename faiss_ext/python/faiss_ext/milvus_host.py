@@ -236,11 +236,13 @@ class Server:
             return
         if not self._lock.held:
             self._lock = ServerLock()
+        deadline = time.monotonic() + wait
         self._lock.acquire(wait, on_wait)
         try:
             atexit.register(self.stop)
             folder = files.unpack(self._package, self._binaries)
             if not self._ports:
+                _await_etcd_port(deadline, on_wait)
                 self._choose_ports()
             files.write_configuration(self._package, self.base_dir, self._ports)
             self._statistics.unlink(missing_ok=True)
@@ -281,10 +283,6 @@ class Server:
         self.start(timeout=timeout)
 
     def _choose_ports(self) -> None:
-        if not _is_free(ETCD_PEER_PORT):
-            raise MilvusHostError(
-                f"port {ETCD_PEER_PORT}, which Milvus' etcd needs, is in use: does another Milvus or etcd run here?"
-            )
         wanted = {**files.default_ports(self._package), "metrics_port": METRICS_PORT}
         if self._wanted_port is not None:
             if not _is_free(self._wanted_port):
@@ -412,7 +410,7 @@ def start(
     FileNotFoundError
         The package or the plug-in is missing.
     TimeoutError
-        Another server runs on this machine; the message names it.
+        Another server runs on this machine; the message names it if it can.
     MilvusHostError
         The server does not start; the message has the end of its log.
     """
@@ -459,6 +457,20 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _await_etcd_port(deadline: float, on_wait: Callable[[str], None] | None) -> None:
+    """A server that does not know of the lock, perhaps in a container, shows by its port."""
+    told = False
+    while not _is_free(ETCD_PEER_PORT):
+        if time.monotonic() >= deadline:
+            raise TimeoutError(
+                f"port {ETCD_PEER_PORT}, which Milvus' etcd needs, is in use: does another Milvus or etcd run here?"
+            )
+        if on_wait is not None and not told:
+            told = True
+            on_wait(f"whoever listens on port {ETCD_PEER_PORT}")
+        time.sleep(POLL_SECONDS)
 
 
 def _exit_text(code: int) -> str:
