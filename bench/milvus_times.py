@@ -72,7 +72,7 @@ def run(name: str, given: argparse.Namespace) -> list[Entry]:
     data = datasets.load(given.data, name, given.queries)
     truth = datasets.ground_truth(data, given.cache)[:, : given.k]
     metric = {"ip": "IP", "l2": "L2"}[data.metric]
-    nlist = given.nlist or 1 << max(4, round((len(data.base) ** 0.5 * 3)).bit_length() - 1)
+    nlist = given.nlist or 1 << max(4, int(3 * len(data.base) ** 0.5).bit_length() - 1)
     compared = entries(nlist, given.goal)
     folder = Path(given.out) / "milvus" / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -80,7 +80,7 @@ def run(name: str, given: argparse.Namespace) -> list[Entry]:
         for library, plugin in {"nothing": Path(given.nothing).resolve(), "ours": True, "own": False}.items():
             with milvus_host.start(
                 folder / library, plugin=plugin, binaries=given.binaries, settings=milvus_client.ONE_SEGMENT,
-                wait=WAIT_FOR_OTHERS, on_wait=lambda holder: print(f"  waiting for another server: {holder}", flush=True),
+                wait=WAIT_FOR_OTHERS, on_wait=lambda holder: print(f"  waiting for {holder}", flush=True),
             ) as server:
                 rows = Rows(server, "vectors", data.base, metric)
                 for entry in (entry for entry in compared if entry.server == library):
@@ -88,8 +88,8 @@ def run(name: str, given: argparse.Namespace) -> list[Entry]:
                     entry.measured.append(milvus_client.measure(rows, entry.kind, data.query, truth, entry.goal))
                     prove(server, entry, len(data.query))
                     last = entry.measured[-1]
-                    print(f"  {name}, round {round_ + 1}, {entry.name}: built in {entry.built[-1].seconds:.1f} s, recall "
-                          f"{last.recall:.3f} with {last.parameters}, {last.single * 1e3:.2f} ms, "
+                    print(f"  {name}, round {round_ + 1}, {entry.name}: built in {entry.built[-1].seconds:.1f} s, "
+                          f"recall {last.recall:.3f} with {last.parameters}, {last.single * 1e3:.2f} ms, "
                           f"{last.batch * 1e3:.0f} ms a call", flush=True)
                 rows.drop_index()
     return compared
@@ -99,7 +99,8 @@ def prove(server: milvus_host.Server, entry: Entry, queries: int) -> None:
     """The library that is named has answered, and no other one."""
     searched = server.statistics().get("queries", 0)
     if (entry.server == "own") != (server.serving() is None) or (entry.server != "own" and searched < queries):
-        raise RuntimeError(f"{entry.name}: SCANN is {server.serving() or 'the own one'}, {searched} queries in the plug-in")
+        raise RuntimeError(
+            f"{entry.name}: SCANN is {server.serving() or 'the own one'}, {searched} queries in the plug-in")
 
 
 def table(name: str, compared: list[Entry], given: argparse.Namespace) -> str:
@@ -115,7 +116,8 @@ def table(name: str, compared: list[Entry], given: argparse.Namespace) -> str:
         how = "" if entry is floor else " (" + ", ".join(
             f"{key} {value}" for key, value in entry.measured[-1].parameters.items()) + ")"
         lines.append(
-            f"| {entry.name}{how} | {reached} | {entry.single() * 1e3:.2f} ms | {entry.single() / floor.single():.2f} x "
+            f"| {entry.name}{how} | {reached} "
+            f"| {entry.single() * 1e3:.2f} ms | {entry.single() / floor.single():.2f} x "
             f"| {entry.batch() * 1e3:.1f} ms | {(entry.batch() - floor.batch()) * 1e3:.1f} ms "
             f"| {entry.built[-1].size / 1e6:.2f} MB | {entry.build_seconds():.1f} s |")
     return "\n".join(lines)
@@ -123,11 +125,11 @@ def table(name: str, compared: list[Entry], given: argparse.Namespace) -> str:
 
 def main() -> None:
     """Runs all sets."""
-    parser = argparse.ArgumentParser(prog="bench/milvus", description="SCANN in a Milvus server beside its own indexes.")
+    parser = argparse.ArgumentParser(prog="bench/milvus", description="SCANN in Milvus beside its own indexes.")
     datasets.add_arguments(parser, queries=1000)
     build = datasets.REPOSITORY / "build"
-    parser.add_argument("--nothing", default=str(build / "bench" / "knowhere_plugin" / "milvus23" / "libknowhere_nothing.so"),
-                        help="plug-in with the node that does nothing (%(default)s)")
+    nothing = build / "bench" / "knowhere_plugin" / "milvus23" / "libknowhere_nothing.so"
+    parser.add_argument("--nothing", default=str(nothing), help="plug-in with the node that does nothing (%(default)s)")
     parser.add_argument("--binaries", default=str(build / "milvus"), help="where the server is unpacked (%(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="medians of so many (%(default)s)")
     parser.add_argument("--goal", type=float, default=0.95, help="recall that is asked for (%(default)s)")

@@ -143,7 +143,7 @@ def test_plugin_is_proved(start, plugin):
 
 
 def test_plugin_that_stays_out(start, plugin):
-    with pytest.raises(milvus_host.MilvusHostError, match=r"stayed out; logs: .*\n.*faiss_ext: libknowhere_scann.so stays out"):
+    with pytest.raises(milvus_host.MilvusHostError, match=r"stayed out; logs: .*\n.*faiss_ext: .* stays out"):
         start("stays out", plugin=plugin)
 
 
@@ -201,7 +201,8 @@ def test_server_that_does_not_want_to_end(start, monkeypatch):
 
 def test_one_server_at_a_time(start, tmp_path):
     server = start()
-    with pytest.raises(TimeoutError, match=f"one Milvus server per machine: .*server {server.pid}, base_dir {tmp_path}/base"):
+    holder = f"server {server.pid}, base_dir {tmp_path}/base"
+    with pytest.raises(TimeoutError, match=f"one Milvus server per machine: .*{holder}"):
         start(base_dir=tmp_path / "other")
     told = []
     stopper = threading.Timer(0.5, server.stop)

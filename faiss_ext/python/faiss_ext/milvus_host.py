@@ -28,8 +28,9 @@ import socket
 import struct
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Callable, Mapping
+from typing import Callable
 
 from . import _milvus_files as files
 from ._server_lock import ServerLock
@@ -159,7 +160,10 @@ class Server:
         raise LookupError(f"no {name} in the server (pid {self.pid})")
 
     def serving(self) -> Path | None:
-        """The library behind "SCANN": the plug-in if its engine is in the process and has registered; None: the server's own."""
+        """The library behind "SCANN": the plug-in if its engine is in the process and has registered.
+
+        None: the server's own library.
+        """
         if self.plugin is None or _engine(self.plugin) not in self.libraries():
             return None
         return self.plugin if self.statistics().get("pid") == self.pid else None
@@ -167,8 +171,9 @@ class Server:
     def statistics(self) -> dict[str, int]:
         """What the plug-in has counted since the server's last start, also after it has ended; {} without plug-in.
 
-        Calls and time inside (``builds``, ``build_ns``, ``searches``, ``queries``, ``search_ns``, ``ranges``, ``vectors``,
-        ``loads``), ``blob_bytes`` of all indexes saved, ``live_nodes``, ``repairs`` of build parameters, ``..._failures``.
+        Calls and time inside (``builds``, ``build_ns``, ``searches``, ``queries``, ``search_ns``, ``ranges``,
+        ``vectors``, ``loads``), ``blob_bytes`` of all indexes saved, ``live_nodes``, ``repairs`` of build
+        parameters, ``..._failures``.
         """
         if self.plugin is None or not self._statistics.is_file():
             return {}
