@@ -156,7 +156,9 @@ TEST(Parameters, BadRowsAreStatuses) {
 
 // ----------------------------------------------------------------- blobs
 
-void expect_refused(std::vector<uint8_t> bytes, const char* name = "SCANN") {
+std::string expect_refused(
+        std::vector<uint8_t> bytes,
+        const char* name = "SCANN") {
     HostNode node;
     uint64_t failures = counter("load_failures");
     std::string log = log_of([&] {
@@ -168,6 +170,7 @@ void expect_refused(std::vector<uint8_t> bytes, const char* name = "SCANN") {
     EXPECT_EQ(log.find("Error in"), std::string::npos) << log;
     EXPECT_EQ(counter("load_failures"), failures + 1);
     EXPECT_EQ(node.node().Count(), 0);
+    return log;
 }
 
 TEST(Blobs, ForeignOnesAreRefused) {
@@ -176,7 +179,7 @@ TEST(Blobs, ForeignOnesAreRefused) {
     // how the host's own SCANN begins
     std::vector<uint8_t> stock = {'I', 'x', 'S', 'C', 24, 0, 0, 0};
     stock.resize(4096, 7);
-    expect_refused(stock);
+    expect_in(expect_refused(stock), {"4096 bytes", "IxSC", "the host's own"});
     expect_refused(built().saved(), "HNSW");
     // a null pointer
     HostNode node;
@@ -193,7 +196,8 @@ TEST(Blobs, DamagedOnesAreRefused) {
     for (size_t part = 0; part < 20; part++) {
         std::vector<uint8_t> shorter(
                 good.begin(), good.begin() + good.size() * part / 20);
-        expect_refused(shorter);
+        std::string log = expect_refused(shorter);
+        EXPECT_EQ(log.find("the host's own"), std::string::npos) << log;
         std::vector<uint8_t> flipped = good;
         flipped[good.size() * part / 20 + part % 8] ^= uint8_t(1u << part % 8);
         HostNode node;
