@@ -75,7 +75,7 @@ def test_more_probes_than_lists(collection, x, q):
 
 def test_unknown_search_parameter(collection, x, q):
     # Knowhere 2.2.3 shows a node only the parameters that the node knows
-    found = client.ask(collection, q, 10, METRIC, nprobe=NLIST, reorder_k=ROWS, nprob=1, ef="what")
+    found = client.ask(collection, q, 10, METRIC, nprobe=NLIST, reorder_k=ROWS, nprob=1, colour="blue")
     client.assert_exact(found, x, q, 10, METRIC)
 
 
@@ -147,7 +147,7 @@ def test_build_values_are_repaired_and_said(server, x, q):
     for key in bad:
         lines = [line for line in messages if f" build: {key} = " in line]
         assert lines and all("(allowed: " in line and ": using " in line for line in lines), (key, messages)
-    described = collection.index().params["params"]
+    described = collection.index(timeout=client.TIMEOUT).params["params"]
     assert described["sub_dim"] == 51, "Milvus shows what was asked"
     still_right(collection, x, q)
     client.drop(collection)

@@ -39,9 +39,10 @@ def collection(server, x, metric):
 
 
 def test_describes_what_was_asked(collection, x, q, metric):
-    described = collection.index().params
+    described = collection.index(timeout=client.TIMEOUT).params
     assert described["index_type"] == "SCANN" and described["metric_type"] == metric
-    assert collection.num_entities == ROWS
+    counted = collection.query("", output_fields=["count(*)"], timeout=client.TIMEOUT)
+    assert counted[0]["count(*)"] == ROWS
     client.assert_exact(client.ask(collection, q[:1], 1, metric, **EXACT), x, q[:1], 1, metric)
 
 

@@ -362,8 +362,10 @@ class Server:
             self._process = None
 
     def _failure(self, what: str) -> MilvusHostError:
-        lines = self.messages() or self._stderr()[-5:]
-        tail = "".join(f"\n    {line[:300]}" for line in lines)
+        lines = self._stderr()
+        # of a fault in Go the first line tells most, hundreds that follow are stacks
+        faults = [line for line in lines if line.startswith(("panic:", "fatal error:", "SIG"))]
+        tail = "".join(f"\n    {line[:300]}" for line in self.messages()[-3:] + (faults[:3] or lines[-3:]))
         return MilvusHostError(f"{what}; logs: {self.logs}" + (f"; standard error:{tail}" if tail else ""))
 
 
