@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from faiss_ext import _server_lock, milvus_host
+from faiss_ext import _server_lock, _server_ports, milvus_host
 
 TEMPLATE = """\
 etcd:
@@ -74,7 +74,7 @@ def package(tmp_path):
 def start(tmp_path, package, monkeypatch):
     """Starts the program; its lock is not the machine's."""
     monkeypatch.setattr(_server_lock, "LOCK_FILE", tmp_path / "lock")
-    monkeypatch.setattr(milvus_host, "ETCD_PEER_PORT", 42380)
+    monkeypatch.setattr(_server_ports, "ETCD_PEER_PORT", 42380)
     started = []
 
     def start(mode="", plugin=False, **options):
@@ -225,7 +225,7 @@ def test_ports(start):
         taken.bind(("", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(milvus_host.MilvusHostError, match=f"port {port} is in use"):
+        with pytest.raises(OSError, match=f"port {port} is in use"):
             start(port=port)
     assert start(port=port).port == port
 
@@ -290,8 +290,8 @@ def test_command_says_what_is_missing(tmp_path):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_command_serves_until_a_signal(tmp_path, package, how):
     # its own process group, as a terminal gives it; the lock is the machine's only for Milvus
-    code = ("import sys; from faiss_ext import _server_lock, milvus_host; "
-            f"_server_lock.LOCK_FILE = {str(tmp_path / 'lock')!r}; milvus_host.ETCD_PEER_PORT = 42380; "
+    code = ("import sys; from faiss_ext import _server_lock, _server_ports, milvus_host; "
+            f"_server_lock.LOCK_FILE = {str(tmp_path / 'lock')!r}; _server_ports.ETCD_PEER_PORT = 42380; "
             "sys.exit(milvus_host.main(sys.argv[1:]))")
     process = subprocess.Popen(
         [sys.executable, "-c", code, "serve", str(tmp_path / "base"), "--no-plugin", "--port", "49888",
