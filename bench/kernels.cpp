@@ -184,17 +184,29 @@ void panel_products(
             benchmark::Counter::kIsRate);
 }
 
-void byte_panel_products(
+void byte_panel_scores(
         State& state,
         const Kernels& kernels,
         size_t ny,
         size_t d) {
     AlignedBuffer<uint8_t> panels = random_bytes(ny * d);
     std::vector<int8_t> query(d, 17);
-    std::vector<int32_t> out(ny);
-    BytePanelArgs args{query.data(), d, panels.data(), ny, out.data()};
+    std::vector<float> factors(ny, 0.01f);
+    std::vector<float> out(ny);
+    BytePanelArgs args{
+            query.data(),
+            d,
+            panels.data(),
+            ny,
+            0,
+            1,
+            1,
+            factors.data(),
+            factors.data(),
+            factors.data(),
+            out.data()};
     for (auto _ : state) {
-        kernels.byte_panel_products(args);
+        kernels.byte_panel_scores(args);
         benchmark::ClobberMemory();
     }
     bytes_read(state, ny * d);
@@ -377,8 +389,8 @@ void add_level(const Kernels& level) {
         add_at(level, {"panel_products", size, "nx:1"}, [=](State& s, K k) {
             panel_products(s, k, 1, bytes / 4 / 128, 128);
         });
-        add_at(level, {"byte_panel_products", size}, [=](State& s, K k) {
-            byte_panel_products(s, k, bytes / 128, 128);
+        add_at(level, {"byte_panel_scores", size}, [=](State& s, K k) {
+            byte_panel_scores(s, k, bytes / 128, 128);
         });
     }
     for (size_t nx : {2, 8, 256}) {

@@ -65,6 +65,9 @@ void check_options(
             inner_product || !options.normalize,
             "normalize = 1 with METRIC_L2 (allowed: METRIC_INNER_PRODUCT)");
     FAISS_THROW_IF_NOT_MSG(
+            options.normalize || !options.allow_zero,
+            "allow_zero = 1 without normalize = 1");
+    FAISS_THROW_IF_NOT_MSG(
             inner_product || !options.score_aware_centroids,
             "score_aware_centroids = 1 with METRIC_L2 (allowed: "
             "METRIC_INNER_PRODUCT)");
@@ -250,10 +253,22 @@ float IndexIVFScaNN::effective_eta(float typical_norm) const {
                 options.eta_formula));
     }
     // The term of score_term.h takes most of the parallel error out by itself.
-    // What is left to eta, recall@10 from codes alone: wordnet-384 (48 bytes)
-    // .778 with 1, .790 with 2; glove-50 .672 with 1, .666 with 2, .655 with 8
-    // (bench/threshold); no eta above 1 helps L2.
-    return metric_type == faiss::METRIC_L2 ? 1 : 2;
+    // What is left to eta: recall@10 from codes alone, eta 1 / 1.5 / 2 / 4
+    // (bench/threshold): wordnet-384 .8746 .8750 .8742 .8732, sift-128 .8167
+    // .8206 .8196 .8177, glove-50 .6723 .6671 .6655 .661; with half as many
+    // codes wordnet-384 has .778 with 1, .790 with 2.
+    return 1.5f;
+}
+
+const float* IndexIVFScaNN::checked(
+        size_t n,
+        const float* x,
+        const char* what,
+        std::vector<float>& storage) const {
+    RowScale scale = !options.normalize   ? RowScale::AsGiven
+                     : options.allow_zero ? RowScale::UnitOrZero
+                                          : RowScale::Unit;
+    return checked_rows(n, d, x, scale, what, storage);
 }
 
 void IndexIVFScaNN::check_trained() const {
@@ -282,7 +297,7 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
             wanted,
             wanted);
     std::vector<float> unit;
-    x = checked_rows(n, d, x, options.normalize, "training row", unit);
+    x = checked(n, x, "training row", unit);
 
     size_t old_nlist = nlist;
     bool had_centroids =
@@ -439,7 +454,9 @@ std::vector<float> IndexIVFScaNN::scores_from_distances(
                                          return std::fabs(a) < std::fabs(b);
                                      }) -
                              given;
-            factor = queries[i * d + largest] / given[largest];
+            factor = given[largest] == 0
+                             ? 0
+                             : queries[i * d + largest] / given[largest];
         }
         for (size_t j = 0; j < per_query; j++) {
             scores[i * per_query + j] *= factor;
@@ -458,9 +475,10 @@ size_t IndexIVFScaNN::estimate_memory(size_t n) const {
         total += ScaNNLists::estimate_memory(
                 spilled_->layout(), lists_wanted, n);
     }
-    size_t rotation = options.rotation == RotationKind::None ? 0 : d * d;
+    if (options.rotation != RotationKind::None) {
+        total += Rotation::estimate_memory(d);
+    }
     size_t codebook = d * kernels::kCodewords;
-    total += Rotation::kCopies * rotation * sizeof(float);
     total += (codebook + lists_wanted * (d + 1)) * sizeof(float);
     return total + Partition::estimate_memory(
                            lists_wanted, d, flat_quantizer() != nullptr);
@@ -471,7 +489,7 @@ size_t IndexIVFScaNN::memory_usage() const {
     if (spilled_ != nullptr) {
         total += spilled_->memory_usage();
     }
-    total += Rotation::kCopies * rotation().matrix().size() * sizeof(float);
+    total += rotation().memory_usage();
     total += trained_.list_spread.size() * sizeof(float);
     total += pq().codebook().size() * sizeof(float);
     total += size_t(quantizer->ntotal) * d * sizeof(float);

@@ -38,8 +38,8 @@ struct ScaNNOptions {
     /// number of codes, with widths that differ by at most 1; 0: given by
     /// sub_dim. Codes are stored in fours: a multiple of 4 wastes nothing
     size_t M = 0;
-    /// weight of the parallel error, >= 1; 0: the index chooses (see
-    /// default_eta()). eta and threshold exclude each other
+    /// weight of the parallel error, >= 1; 0: 1.5. eta and threshold exclude
+    /// each other
     float eta = 0;
     /// T of the paper, in units of the inner product; NaN: not set
     float threshold = std::numeric_limits<float>::quiet_NaN();
@@ -48,6 +48,9 @@ struct ScaNNOptions {
     /// rows and queries are scaled to unit length (cosine); needs
     /// METRIC_INNER_PRODUCT
     bool normalize = false;
+    /// with normalize: rows and queries of zeros have similarity 0 with
+    /// everything; otherwise they are refused
+    bool allow_zero = false;
     /// centroids minimise the score-aware loss too; inner product only
     bool score_aware_centroids = false;
     /// > 0: each vector gets a copy in a second list (SOAR), 0: none
@@ -308,14 +311,22 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     /** The lists that a search visits, best first, with centroid_score().
      * @param x       size n * d, normalised if the index does
      * @param lists   out, size n * count; -1 beyond what the quantizer finds
-     * @param scores  out, size n * count */
+     * @param scores  out, size n * count
+     * @param kind    Rough (partition.h) only matters for a flat quantizer */
     void find_probes(
             idx_t n,
             const float* x,
             size_t count,
             idx_t* lists,
             float* scores,
-            const faiss::SearchParameters* quantizer_params = nullptr) const;
+            const faiss::SearchParameters* quantizer_params = nullptr,
+            ProbeScores kind = ProbeScores::Exact) const;
+    /// rows or queries as this index wants them (query_rows.h)
+    const float* checked(
+            size_t n,
+            const float* x,
+            const char* what,
+            std::vector<float>& storage) const;
     /// Lists of rows as add() assigns them. @param lists  out, size n
     void assign_lists(idx_t n, const float* x, idx_t* lists) const;
     /// nullptr without spilled copies
@@ -323,7 +334,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
         return spilled_.get();
     }
     /// the eta that training uses: options.eta, from options.threshold, or
-    /// the default for the metric
+    /// the default
     float effective_eta(float typical_norm) const;
 
     /** Takes trained parts (index_io, clone); the quantizer must hold nlist
@@ -360,6 +371,14 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     void replace_lists();
     void rebuild_partition();
     const faiss::IndexFlat* flat_quantizer() const;
+    /// @param x     size n * d, as given; @param rows  the same, normalised if
+    ///              the index does
+    void add_assigned(
+            idx_t n,
+            const float* x,
+            const float* rows,
+            const idx_t* ids,
+            const idx_t* assign);
     void store(
             idx_t n,
             const idx_t* ids,

@@ -137,10 +137,10 @@ void IndexIVFScaNN::add(idx_t n, const float* x) {
 void IndexIVFScaNN::add_with_ids(idx_t n, const float* x, const idx_t* ids) {
     check_trained();
     std::vector<float> unit;
-    const float* rows = checked_rows(n, d, x, options.normalize, "row", unit);
+    const float* rows = checked(n, x, "row", unit);
     std::vector<idx_t> assign(n);
     assign_lists(n, rows, assign.data());
-    add_core(n, x, ids, assign.data());
+    add_assigned(n, x, rows, ids, assign.data());
 }
 
 void IndexIVFScaNN::add_core(
@@ -160,7 +160,16 @@ void IndexIVFScaNN::add_core(
 #endif
     check_trained();
     std::vector<float> unit;
-    const float* rows = checked_rows(n, d, x, options.normalize, "row", unit);
+    const float* rows = checked(n, x, "row", unit);
+    add_assigned(n, x, rows, ids, assign);
+}
+
+void IndexIVFScaNN::add_assigned(
+        idx_t n,
+        const float* x,
+        const float* rows,
+        const idx_t* ids,
+        const idx_t* assign) {
     ListOrder order(nlist, n, assign);
     EntryCodec entry_codec = codec();
     auto encode = [&](const EntryCodec& by,

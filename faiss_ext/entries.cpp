@@ -28,7 +28,7 @@ void IndexIVFScaNN::encode_vectors(
         bool include_listno) const {
     check_trained();
     std::vector<float> unit;
-    const float* rows = checked_rows(n, d, x, options.normalize, "row", unit);
+    const float* rows = checked(n, x, "row", unit);
     size_t prefix = include_listno ? coarse_code_size() : 0;
     size_t stride = prefix + code_size;
     EntryCodec by = codec();
@@ -79,7 +79,7 @@ void IndexIVFScaNN::decode_vectors(
 void IndexIVFScaNN::sa_encode(idx_t n, const float* x, uint8_t* codes) const {
     check_trained();
     std::vector<float> unit;
-    const float* rows = checked_rows(n, d, x, options.normalize, "row", unit);
+    const float* rows = checked(n, x, "row", unit);
     std::vector<idx_t> lists_of(n);
     assign_lists(n, rows, lists_of.data());
     encode_vectors(n, x, lists_of.data(), codes, true);

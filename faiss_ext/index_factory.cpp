@@ -195,6 +195,8 @@ void Parser::parse_option(const Token& option) {
                          " (allowed: none, pca, balanced, random)");
         }
         o.rotation = RotationKind(found - kinds.begin());
+    } else if (name == "allow_zero") {
+        o.allow_zero = flag(value);
     } else if (name == "normalize" || name == "score_aware_centroids") {
         bool on = flag(value);
         if (on && metric_ != faiss::METRIC_INNER_PRODUCT) {
@@ -209,7 +211,8 @@ void Parser::parse_option(const Token& option) {
              "unknown option " + quoted(name) +
                      " (known: sub_dim, eta, threshold, eta_formula, "
                      "soar_lambda, "
-                     "rotation, normalize, score_aware_centroids, seed)");
+                     "rotation, normalize, allow_zero, score_aware_centroids, "
+                     "seed)");
     }
     options_seen_.push_back(name);
 }

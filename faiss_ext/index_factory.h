@@ -8,7 +8,8 @@
  * whole number, the two next to it (default: 2 each).
  * SQ8, SQfp16, SQbf16: refine codes; RFlat: raw rows (with_raw_data).
  * Options: sub_dim, eta, threshold, eta_formula (exact, limit), soar_lambda,
- * rotation (none, pca, balanced, random), normalize (0, 1), score_aware_centroids (0, 1), seed.
+ * rotation (none, pca, balanced, random), normalize (0, 1), allow_zero (0, 1),
+ * score_aware_centroids (0, 1), seed.
  * "SCANN" and "ScaNN" are the same; everything else is Faiss' own parser's.
  */
 

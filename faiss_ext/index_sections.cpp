@@ -75,6 +75,7 @@ void transfer_header(Fields& fields, Header& h) {
     transfer_enum(fields, o.eta_formula, EtaFormula::Limit);
     transfer_enum(fields, o.rotation, RotationKind::Random);
     fields(o.normalize);
+    fields(o.allow_zero);
     fields(o.score_aware_centroids);
     fields(o.soar_lambda);
     transfer_enum(fields, o.refine_type, RefineType::BF16);

@@ -10,7 +10,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/kernels/kernels.h>
-#include <faiss_ext/partition.h>
+#include <faiss_ext/panels.h>
 #include <faiss_ext/parallel.h>
 #include <faiss_ext/query_rows.h>
 
@@ -191,21 +191,6 @@ void solve_centroid(
 }
 
 } // namespace
-
-AlignedBuffer<float> make_half_norms(size_t n, size_t d, const float* rows) {
-    AlignedBuffer<float> norms(
-            (n + kernels::kPanel - 1) / kernels::kPanel * kernels::kPanel);
-    float* out = norms.mutable_data();
-    std::fill(out, out + norms.size(), HUGE_VALF);
-    for (size_t j = 0; j < n; j++) {
-        double norm2 = 0;
-        for (size_t i = 0; i < d; i++) {
-            norm2 += double(rows[j * d + i]) * rows[j * d + i];
-        }
-        out[j] = float(norm2) / 2;
-    }
-    return norms;
-}
 
 std::vector<float>
 kmeans(size_t n, size_t d, const float* x, const KMeansParameters& parameters) {

@@ -60,7 +60,4 @@ void make_centroids_score_aware(
         float eta,
         float* centroids);
 
-/// ||row||^2 / 2 of n rows, padded to panels with infinity.
-AlignedBuffer<float> make_half_norms(size_t n, size_t d, const float* rows);
-
 } // namespace faiss_ext

@@ -9,7 +9,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/kernels/dispatch.h>
-#include <faiss_ext/kmeans.h>
+#include <faiss_ext/panels.h>
 #include <faiss_ext/parallel.h>
 #include <faiss_ext/query_rows.h>
 
@@ -20,41 +20,14 @@ using kernels::kPanel;
 namespace {
 
 constexpr float kInfinity = HUGE_VALF;
-/// rows per tile, and lists per call of the matrix kernel: rows, panels and
-/// products of d = 384 stay in a second-level cache of 1 MB
+/// rows per tile: with their panels and products, at d = 384, they stay in a
+/// second-level cache of 1 MB
 constexpr size_t kTileRows = 128;
-constexpr size_t kChunkLists = 256;
 /// queries per tile of probes()
 constexpr size_t kTileQueries = 8;
-/// largest 8-bit query value; 63 * 255 * 2 fits the 16 bits of VPMADDUBSW
-constexpr float kQueryRange = 63;
-
 size_t round_up(size_t n, size_t unit) {
     return (n + unit - 1) / unit * unit;
 }
-
-/// Largest of a row of scores, in pieces; equal ones go to the smaller index.
-struct Largest {
-    float value = -kInfinity;
-    int64_t index = -1;
-
-    /// @param n  multiple of kPanel
-    void update(const float* values, size_t n, int64_t first) {
-        float lanes[kPanel];
-        std::fill(lanes, lanes + kPanel, -kInfinity);
-        for (size_t j = 0; j < n; j += kPanel) {
-            for (size_t l = 0; l < kPanel; l++) {
-                float v = values[j + l];
-                lanes[l] = v > lanes[l] ? v : lanes[l];
-            }
-        }
-        float top = *std::max_element(lanes, lanes + kPanel);
-        if (top > value) {
-            value = top;
-            index = first + (std::find(values, values + n, top) - values);
-        }
-    }
-};
 
 float dot(size_t d, const float* a, const float* b) {
     double sum = 0;
@@ -64,160 +37,29 @@ float dot(size_t d, const float* a, const float* b) {
     return float(sum);
 }
 
-/// Larger keys: larger scores, then smaller lists.
-uint64_t key_of(float score, size_t list) {
-    uint32_t bits;
-    score += 0.f; // no -0
-    std::memcpy(&bits, &score, sizeof(bits));
-    bits ^= bits >> 31 ? 0xffffffffu : 0x80000000u;
-    return uint64_t(bits) << 32 | uint32_t(~list);
-}
-
-/// Columns of the table in which ProbeScratch::select() looks for `wanted`.
-size_t table_columns(size_t wanted) {
-    size_t columns = kPanel;
-    while (columns < 2 * wanted) {
-        columns *= 2;
-    }
-    return columns;
+/// The score in a key of top_scores().
+float key_score(uint64_t key) {
+    uint32_t bits = uint32_t(key >> 32);
+    bits ^= bits >> 31 ? 0x80000000u : 0xffffffffu;
+    float score;
+    std::memcpy(&score, &bits, sizeof(score));
+    return score;
 }
 
 /// What one query needs; kept by each thread, so that searches do not allocate.
 struct ProbeScratch {
-    AlignedBuffer<float> shifted; ///< query - mean, padded with 0
-    AlignedBuffer<int32_t> steps; ///< the same in steps
-    AlignedBuffer<int8_t> query;  ///< steps
-    int32_t sum = 0;              ///< of query
-    AlignedBuffer<int32_t> products;
+    ByteQuery query;
     AlignedBuffer<float> scores;
-    AlignedBuffer<float> best;
-    std::vector<uint32_t> found;
+    std::vector<uint64_t> keys;
+    std::vector<uint64_t> below; ///< for select_keys()
     std::vector<const void*> rows;
     std::vector<float> exact;
-    std::vector<std::pair<uint64_t, float>> keys; ///< rank, similarity
-
-    /// Fills query and sum; returns the step.
-    float quantize(size_t d, const float* x, const float* mean) {
-        size_t d4 = round_up(d, 4);
-        shifted.resize(d4);
-        query.resize(d4);
-        float* values = shifted.mutable_data();
-        for (size_t i = 0; i < d; i++) {
-            values[i] = x[i] - mean[i];
-        }
-        std::fill(values + d, values + d4, 0.f);
-        float lanes[4] = {};
-        for (size_t i = 0; i < d4; i += 4) {
-            for (size_t l = 0; l < 4; l++) {
-                float size = std::fabs(values[i + l]);
-                lanes[l] = size > lanes[l] ? size : lanes[l];
-            }
-        }
-        float largest = *std::max_element(lanes, lanes + 4);
-        float inverse = largest > 0 ? kQueryRange / largest : 0;
-        // rounds half up: unlike lrint, the compiler can vectorise it
-        steps.resize(d4);
-        int32_t* integers = steps.mutable_data();
-        int32_t total = 0;
-        for (size_t i = 0; i < d4; i++) {
-            integers[i] = int32_t(values[i] * inverse + 64.5f) - 64;
-            total += integers[i];
-        }
-        sum = total;
-        std::copy_n(integers, d4, query.mutable_data());
-        return largest / kQueryRange;
-    }
-
-    /** Lists the indices of the `wanted` largest scores, and some more.
-     *
-     * With the scores as a table, the wanted-th largest of the column maxima
-     * is a lower bound of the wanted-th largest score, and a close one when
-     * there are at least twice as many columns: few more scores reach it.
-     *
-     * @return number of indices in found; 0 if scores are not finite
-     */
-    size_t select(size_t columns, size_t wanted) {
-        size_t size = scores.size();
-        size_t nrows = size / columns;
-        uint32_t* out = found.data();
-        const float* table = scores.data();
-        best.resize(2 * columns);
-        float* maxima = best.mutable_data();
-        float* ranked = maxima + columns;
-        std::copy(table, table + columns, maxima);
-        for (size_t r = 1; r < nrows; r++) {
-            const float* row = table + r * columns;
-            for (size_t c = 0; c < columns; c++) {
-                maxima[c] = row[c] > maxima[c] ? row[c] : maxima[c];
-            }
-        }
-        std::copy(maxima, maxima + columns, ranked);
-        std::nth_element(
-                ranked,
-                ranked + (wanted - 1),
-                ranked + columns,
-                std::greater<float>());
-        float threshold = ranked[wanted - 1];
-        if (threshold == -kInfinity) {
-            return 0;
-        }
-        size_t nfound = 0;
-        for (size_t c = 0; c < columns; c++) {
-            if (maxima[c] < threshold) {
-                continue;
-            }
-            for (size_t i = c; i < size; i += columns) {
-                out[nfound] = uint32_t(i);
-                nfound += table[i] >= threshold ? 1 : 0;
-            }
-        }
-        return nfound;
-    }
+    std::vector<std::pair<float, int64_t>> ranked; ///< -rank, position
 };
 
+thread_local ProbeScratch scratch;
+
 } // namespace
-
-AlignedBuffer<float> make_panels(size_t n, size_t d, const float* rows) {
-    AlignedBuffer<float> panels(round_up(n, kPanel) * d);
-    float* out = panels.mutable_data();
-    for (size_t j = 0; j < n; j++) {
-        float* column = out + j / kPanel * d * kPanel + j % kPanel;
-        for (size_t i = 0; i < d; i++) {
-            column[i * kPanel] = rows[j * d + i];
-        }
-    }
-    return panels;
-}
-
-void find_nearest(
-        size_t n,
-        size_t d,
-        const float* x,
-        size_t k,
-        const float* panels,
-        const float* half_norms,
-        int64_t* lists) {
-    thread_local AlignedBuffer<float> products;
-    products.resize(n * kChunkLists);
-    float* out = products.mutable_data();
-    std::vector<Largest> nearest(n);
-    for (size_t begin = 0; begin < k; begin += kChunkLists) {
-        size_t size = std::min(kChunkLists, k - begin);
-        size_t padded = round_up(size, kPanel);
-        active_kernels().panel_products(
-                {x, n, d, d, panels + begin * d, size, out, kChunkLists});
-        for (size_t i = 0; i < n; i++) {
-            float* row = out + i * kChunkLists;
-            for (size_t j = 0; j < padded; j++) {
-                row[j] -= half_norms[begin + j];
-            }
-            nearest[i].update(row, padded, int64_t(begin));
-        }
-    }
-    for (size_t i = 0; i < n; i++) {
-        lists[i] = all_finite(d, x + i * d) ? nearest[i].index : -1;
-    }
-}
 
 Partition::Partition(
         size_t nlist,
@@ -254,50 +96,29 @@ Partition::Partition(
         mean_.mutable_data()[i] = float(sum[i] / double(nlist));
     }
 
-    size_t padded = round_up(nlist, kPanel);
-    size_t bytes_per_row = round_up(d, 4);
-    bytes_.resize(padded * bytes_per_row);
-    byte_scales_.resize(padded);
-    byte_terms_.resize(padded);
-    std::fill(
-            byte_terms_.mutable_data(),
-            byte_terms_.mutable_data() + padded,
-            -kInfinity);
-    std::vector<float> shifted(d);
+    std::vector<float> shifted(nlist * d), terms(nlist);
     for (size_t j = 0; j < nlist; j++) {
-        float largest = 0;
+        float* row = shifted.data() + j * d;
         for (size_t i = 0; i < d; i++) {
-            shifted[i] = centroids[j * d + i] - mean_[i];
-            largest = std::max(largest, std::fabs(shifted[i]));
+            row[i] = centroids[j * d + i] - mean_[i];
         }
-        float inverse = largest > 0 ? 127 / largest : 0;
-        uint8_t* panel =
-                bytes_.mutable_data() + j / kPanel * kPanel * bytes_per_row;
-        for (size_t i = 0; i < d; i++) {
-            panel[i / 4 * 4 * kPanel + j % kPanel * 4 + i % 4] =
-                    uint8_t(128 + std::lrint(shifted[i] * inverse));
-        }
-        byte_scales_.mutable_data()[j] = largest / 127;
-        byte_terms_.mutable_data()[j] =
-                metric == faiss::METRIC_L2
-                        ? -dot(d, shifted.data(), shifted.data()) / 2
-                        : dot(d, mean_.data(), shifted.data());
+        terms[j] = metric == faiss::METRIC_L2 ? -dot(d, row, row) / 2
+                                              : dot(d, mean_.data(), row);
     }
+    bytes_ = BytePanels(nlist, d, shifted.data(), terms.data(), list_bonus);
 }
 
 size_t Partition::memory_usage() const {
     return panels_.allocated_bytes() + rows_.allocated_bytes() +
-           half_norms_.allocated_bytes() + bytes_.allocated_bytes() +
-           byte_scales_.allocated_bytes() + byte_terms_.allocated_bytes() +
+           half_norms_.allocated_bytes() + bytes_.memory_usage() +
            bonus_.allocated_bytes() + mean_.allocated_bytes();
 }
 
 size_t
 Partition::estimate_memory(size_t nlist, size_t d, bool borrow_centroids) {
-    size_t padded = round_up(nlist, kPanel);
-    size_t floats =
-            padded * (d + 3) + nlist + d + (borrow_centroids ? 0 : nlist * d);
-    return padded * round_up(d, 4) + floats * sizeof(float);
+    size_t floats = round_up(nlist, kPanel) * (d + 1) + nlist + d +
+                    (borrow_centroids ? 0 : nlist * d);
+    return floats * sizeof(float) + BytePanels::estimate_memory(nlist, d);
 }
 
 float Partition::score(const float* query, int64_t list_no) const {
@@ -357,24 +178,24 @@ void Partition::assign_spilled(
             }
             along[i] = dot(d_, tile_x + i * d_, r);
         }
-        AlignedBuffer<float> products(2 * rows * kChunkLists);
+        AlignedBuffer<float> products(2 * rows * kChunkPanels);
         float* with_x = products.mutable_data();
-        float* with_r = with_x + rows * kChunkLists;
+        float* with_r = with_x + rows * kChunkPanels;
         std::vector<Largest> best(rows);
-        for (size_t c = 0; c < nlist_; c += kChunkLists) {
-            size_t size = std::min(kChunkLists, nlist_ - c);
+        for (size_t c = 0; c < nlist_; c += kChunkPanels) {
+            size_t size = std::min(kChunkPanels, nlist_ - c);
             size_t padded = round_up(size, kPanel);
             const float* panels = panels_.data() + c * d_;
             auto multiply = [&](const float* y, float* out) {
                 active_kernels().panel_products(
-                        {y, rows, d_, d_, panels, size, out, kChunkLists});
+                        {y, rows, d_, d_, panels, size, out, kChunkPanels});
             };
             multiply(tile_x, with_x);
             multiply(directions.data(), with_r);
             for (size_t i = 0; i < rows; i++) {
                 // minus half of what is to be minimised, without ||x||^2
-                float* score = with_x + i * kChunkLists;
-                const float* towards = with_r + i * kChunkLists;
+                float* score = with_x + i * kChunkPanels;
+                const float* towards = with_r + i * kChunkPanels;
                 for (size_t j = 0; j < padded; j++) {
                     float parallel = along[i] - towards[j];
                     score[j] -= half_norms_[c + j] +
@@ -395,6 +216,7 @@ void Partition::probes(
         size_t n,
         const float* x,
         size_t nprobe,
+        ProbeScores kind,
         int64_t* lists,
         float* scores) const {
     FAISS_THROW_IF_NOT_FMT(
@@ -402,9 +224,21 @@ void Partition::probes(
             "nprobe is %zd, expected at most nlist = %zd",
             nprobe,
             nlist_);
+    if (nprobe == 0) {
+        return;
+    }
     auto probe = [&](size_t i) {
-        probes_of_one(
-                x + i * d_, nprobe, lists + i * nprobe, scores + i * nprobe);
+        const float* query = x + i * d_;
+        int64_t* to = lists + i * nprobe;
+        float* to_scores = scores + i * nprobe;
+        if (!all_finite(d_, query)) {
+            std::fill_n(to, nprobe, -1);
+            std::fill_n(to_scores, nprobe, -kInfinity);
+        } else if (kind == ProbeScores::Rough) {
+            rough_probes(query, nprobe, to, to_scores);
+        } else {
+            exact_probes(query, nprobe, to, to_scores);
+        }
     };
     if (n == 1) {
         probe(0);
@@ -418,87 +252,89 @@ void Partition::probes(
     });
 }
 
-void Partition::probes_of_one(
+/// Fills scratch.keys with those of the best `wanted` lists, in any order.
+/// @return what bonuses are multiplied with: ||x||, or 0 if there are none
+float Partition::rank_lists(const float* x, size_t wanted) const {
+    ProbeScratch& s = scratch;
+    const kernels::Kernels& kernels = active_kernels();
+    float length = 0;
+    if (!bonus_.empty()) {
+        const void* row = x;
+        kernels.float_rows_dot({&row, 1, d_, x, &length});
+        length = std::sqrt(length);
+    }
+    s.query.set(d_, x, mean_.data());
+    s.scores.resize(bytes_.padded());
+    bytes_.scores(kernels, s.query, length, s.scores.mutable_data());
+    s.keys.resize(nlist_ + kernels::kScanSlack);
+    size_t found = kernels.top_scores(
+            {s.scores.data(), nlist_, wanted, s.keys.data()});
+    if (found > wanted) {
+        s.below.resize(found + kernels::kSelectSlack);
+        kernels.select_keys({s.keys.data(), found, wanted, s.below.data()});
+    }
+    s.keys.resize(wanted);
+    return length;
+}
+
+void Partition::rough_probes(
         const float* x,
         size_t nprobe,
         int64_t* lists,
         float* scores) const {
-    if (nprobe == 0) {
-        return;
+    float length = rank_lists(x, nprobe);
+    std::vector<uint64_t>& keys = scratch.keys;
+    std::sort(keys.begin(), keys.end(), std::greater<>());
+    // what all similarities of the query share
+    const void* mean = mean_.data();
+    float shared;
+    kernels::FloatRowsArgs args{&mean, 1, d_, x, &shared};
+    if (metric_ == faiss::METRIC_L2) {
+        active_kernels().float_rows_l2(args);
+        shared /= -2;
+    } else {
+        active_kernels().float_rows_dot(args);
     }
-    if (!all_finite(d_, x)) {
-        std::fill(lists, lists + nprobe, -1);
-        std::fill(scores, scores + nprobe, -kInfinity);
-        return;
+    for (size_t p = 0; p < nprobe; p++) {
+        size_t list = uint32_t(~keys[p]);
+        float bonus = bonus_.empty() ? 0 : length * bonus_[list];
+        lists[p] = int64_t(list);
+        scores[p] = key_score(keys[p]) - bonus + shared;
     }
-    thread_local ProbeScratch s;
-    float length = bonus_.empty() ? 0 : std::sqrt(dot(d_, x, x));
-    const kernels::Kernels& kernels = active_kernels();
-    size_t wanted = nprobe + nprobe / 4 + 8;
-    size_t padded = round_up(nlist_, kPanel);
-    size_t columns = table_columns(wanted);
-    s.found.resize(std::max(s.found.size(), padded + 1));
-    size_t nfound = 0;
-    if (2 * columns <= padded) {
-        float step = s.quantize(d_, x, mean_.data());
-        s.products.resize(padded);
-        int32_t* products = s.products.mutable_data();
-        kernels.byte_panel_products(
-                {s.query.data(),
-                 s.query.size(),
-                 bytes_.data(),
-                 nlist_,
-                 products});
-        s.scores.resize(round_up(padded, columns));
-        float* approximate = s.scores.mutable_data();
-        const float* byte_scales = byte_scales_.data();
-        const float* byte_terms = byte_terms_.data();
-        int32_t excess = 128 * s.sum; // centroid codes are stored + 128
-        for (size_t j = 0; j < padded; j++) {
-            float score = step * byte_scales[j] * float(products[j] - excess) +
-                          byte_terms[j];
-            // no NaN, should huge values overflow
-            approximate[j] = score > -kInfinity ? score : -kInfinity;
-        }
-        for (size_t j = 0; j < bonus_.size(); j++) {
-            approximate[j] += length * bonus_[j];
-        }
-        std::fill(
-                approximate + padded,
-                approximate + s.scores.size(),
-                -kInfinity);
-        nfound = s.select(columns, wanted);
-    }
-    if (nfound < nprobe) { // few lists, or overflow: no preselection
-        for (nfound = 0; nfound < nlist_; nfound++) {
-            s.found[nfound] = uint32_t(nfound);
-        }
-    }
+}
 
-    s.rows.resize(nfound);
-    s.exact.resize(nfound);
-    s.keys.resize(nfound);
-    for (size_t f = 0; f < nfound; f++) {
-        s.rows[f] = rows_.data() + s.found[f] * d_;
+void Partition::exact_probes(
+        const float* x,
+        size_t nprobe,
+        int64_t* lists,
+        float* scores) const {
+    ProbeScratch& s = scratch;
+    size_t wanted = std::min(nlist_, nprobe + nprobe / 4 + 8);
+    float length = rank_lists(x, wanted);
+    s.rows.resize(wanted);
+    s.exact.resize(wanted);
+    s.ranked.resize(wanted);
+    for (size_t i = 0; i < wanted; i++) {
+        s.rows[i] = rows_.data() + uint32_t(~s.keys[i]) * d_;
     }
+    const kernels::Kernels& kernels = active_kernels();
     bool l2 = metric_ == faiss::METRIC_L2;
     (l2 ? kernels.float_rows_l2 : kernels.float_rows_dot)(
-            {s.rows.data(), nfound, d_, x, s.exact.data()});
-    for (size_t f = 0; f < nfound; f++) {
-        float& score = s.exact[f];
+            {s.rows.data(), wanted, d_, x, s.exact.data()});
+    for (size_t i = 0; i < wanted; i++) {
+        uint32_t list = uint32_t(~s.keys[i]);
+        float& score = s.exact[i];
         score = l2 ? -score / 2 : score;
-        score = score >= -kInfinity ? score : -kInfinity;
-        float rank =
-                bonus_.empty() ? score : score + length * bonus_[s.found[f]];
-        s.keys[f] = {key_of(rank, s.found[f]), score};
+        score = score >= -kInfinity ? score : -kInfinity; // no NaN
+        float bonus = bonus_.empty() ? 0 : length * bonus_[list];
+        // equal ranks: the smaller list
+        s.ranked[i] = {-(score + bonus), int64_t(list) << 32 | int64_t(i)};
     }
-    auto better = [](auto& a, auto& b) { return a.first > b.first; };
-    auto keys = s.keys.begin();
-    std::nth_element(keys, keys + (nprobe - 1), s.keys.end(), better);
-    std::sort(keys, keys + nprobe, better);
+    auto ranked = s.ranked.begin();
+    std::partial_sort(ranked, ranked + nprobe, s.ranked.end());
     for (size_t p = 0; p < nprobe; p++) {
-        lists[p] = int64_t(uint32_t(~keys[p].first));
-        scores[p] = keys[p].second;
+        lists[p] = ranked[p].second >> 32;
+        scores[p] = s.exact[uint32_t(ranked[p].second)];
     }
 }
 

@@ -18,8 +18,12 @@
 #include <faiss/MetricType.h>
 
 #include <faiss_ext/aligned_buffer.h>
+#include <faiss_ext/byte_panels.h>
 
 namespace faiss_ext {
+
+/// How well probes() scores centroids.
+enum class ProbeScores { Rough, Exact };
 
 class Partition {
  public:
@@ -75,13 +79,13 @@ class Partition {
             int64_t* spilled) const;
 
     /** The nprobe best lists of each query, best first: by similarity, plus
-     * ||query|| * list_bonus if given.
+     * ||query|| * list_bonus if given. A query gets the same alone as among
+     * others; equal ranks go to the smaller list number.
      *
-     * All centroids in 8 bits, then the best nprobe and a quarter more in
-     * full precision: scores and order are exact, and a list can be missing
-     * only if 8 bits misjudge it by more than that margin. A query gets the
-     * same lists and scores alone as among others. Equal similarities go to
-     * the smaller list number.
+     * Rough: all by 8-bit centroids. Exact: their best nprobe and a quarter
+     * more once again in full precision, so that scores and order are exact,
+     * and a list can be missing only if 8 bits misjudge it by more than that
+     * margin.
      *
      * @param x       size n * d
      * @param lists   out, size n * nprobe, nprobe <= nlist(); -1 for queries
@@ -92,11 +96,18 @@ class Partition {
             size_t n,
             const float* x,
             size_t nprobe,
+            ProbeScores kind,
             int64_t* lists,
             float* scores) const;
 
  private:
-    void probes_of_one(
+    float rank_lists(const float* x, size_t wanted) const;
+    void rough_probes(
+            const float* x,
+            size_t nprobe,
+            int64_t* lists,
+            float* scores) const;
+    void exact_probes(
             const float* x,
             size_t nprobe,
             int64_t* lists,
@@ -108,31 +119,12 @@ class Partition {
     AlignedBuffer<float> panels_;     ///< centroids, [nlist/16][d][16]
     AlignedBuffer<float> rows_;       ///< centroids, [nlist][d]
     AlignedBuffer<float> half_norms_; ///< ||c||^2 / 2; infinite beyond nlist
-
-    // The 8-bit copy is of c - mean_, and so is the query's: less range, finer
-    // steps. similarity(q, c) = <q - mean_, c - mean_> + byte_terms_[c] + a
-    // value that does not depend on c.
-    AlignedBuffer<uint8_t> bytes_; ///< [nlist/16][d/4][16][4], code + 128
-    AlignedBuffer<float> byte_scales_;
-    AlignedBuffer<float> byte_terms_; ///< -infinite beyond nlist
-    AlignedBuffer<float> mean_;       ///< size d
-    AlignedBuffer<float> bonus_;      ///< size nlist, or empty
+    /// Of c - mean_, and so is the query's: less range, finer steps.
+    /// similarity(q, c) = <q - mean_, c - mean_> + its term + a value that
+    /// does not depend on c
+    BytePanels bytes_;
+    AlignedBuffer<float> mean_;  ///< size d
+    AlignedBuffer<float> bonus_; ///< size nlist, or empty
 };
-
-/// Panels of the matrix kernel: out[j/16][i][j%16] = rows[j][i], zero padded.
-AlignedBuffer<float> make_panels(size_t n, size_t d, const float* rows);
-
-/** Nearest of k rows, given as panels, for each of n rows x; on the calling
- * thread, for n of some hundreds. Equal distances go to the smaller number.
- * @param lists  out, size n; -1 for rows with a NaN or infinite value
- */
-void find_nearest(
-        size_t n,
-        size_t d,
-        const float* x,
-        size_t k,
-        const float* panels,
-        const float* half_norms,
-        int64_t* lists);
 
 } // namespace faiss_ext

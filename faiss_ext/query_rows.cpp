@@ -34,11 +34,11 @@ const float* checked_rows(
         size_t n,
         size_t d,
         const float* x,
-        bool normalize,
+        RowScale scale,
         const char* what,
         std::vector<float>& storage) {
     check_finite(n, d, x, what);
-    if (!normalize) {
+    if (scale == RowScale::AsGiven) {
         return x;
     }
     storage.resize(n * d);
@@ -49,8 +49,11 @@ const float* checked_rows(
             norm += double(row[j]) * row[j];
         }
         FAISS_THROW_IF_NOT_FMT(
-                norm > 0, "%s %zu is zero, it has no direction", what, i);
-        float factor = float(1 / std::sqrt(norm));
+                norm > 0 || scale == RowScale::UnitOrZero,
+                "%s %zu is zero, it has no direction",
+                what,
+                i);
+        float factor = norm > 0 ? float(1 / std::sqrt(norm)) : 0;
         for (size_t j = 0; j < d; j++) {
             storage[i * d + j] = row[j] * factor;
         }

@@ -14,14 +14,20 @@ bool all_finite(size_t n, const float* values);
 /// @throws faiss::FaissException naming the first row with a NaN or infinity
 void check_finite(size_t n, size_t d, const float* x, const char* what);
 
-/** x itself, or with `normalize` a scaled copy in `storage`.
+enum class RowScale {
+    AsGiven,
+    Unit,       ///< unit length; a row of zeros is refused
+    UnitOrZero, ///< unit length; zeros stay
+};
+
+/** x itself, or a scaled copy in `storage`.
  * @throws faiss::FaissException if a value is not finite, or a row to be
- *         normalised is zero */
+ *         scaled is zero */
 const float* checked_rows(
         size_t n,
         size_t d,
         const float* x,
-        bool normalize,
+        RowScale scale,
         const char* what,
         std::vector<float>& storage);
 

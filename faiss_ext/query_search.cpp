@@ -2,38 +2,17 @@
 
 #include <algorithm>
 #include <bit>
-#include <chrono>
 #include <cmath>
 #include <limits>
 
 #include <faiss/impl/FaissAssert.h>
 #include <faiss/invlists/DirectMap.h>
 
+#include <faiss_ext/stage_timer.h>
+
 namespace faiss_ext {
 
 namespace {
-
-/// Adds the time of a scope to a figure, if the caller asked for figures.
-class StageTimer {
- public:
-    StageTimer(const SearchPlan& plan, double& total)
-            : total_(plan.stats == nullptr ? nullptr : &total) {
-        if (total_ != nullptr) {
-            start_ = std::chrono::steady_clock::now();
-        }
-    }
-    ~StageTimer() {
-        if (total_ != nullptr) {
-            std::chrono::duration<double> spent =
-                    std::chrono::steady_clock::now() - start_;
-            *total_ += spent.count();
-        }
-    }
-
- private:
-    double* total_;
-    std::chrono::steady_clock::time_point start_;
-};
 
 constexpr uint64_t kNoPlace = ~uint64_t(0);
 /// Fibonacci hashing: 2^64 / golden ratio
@@ -76,8 +55,12 @@ void QuerySearch::begin(
     }
     candidates_.reset(kernels, plan.scan_keep);
 
-    StageTimer timer(plan, stats.table_time);
-    const float* rotated = index.rotation().rotated(query, rotated_);
+    StageTimer timer(plan.stats != nullptr, stats.table_time);
+    // codes alone are rescored by the float table
+    bool rescored = plan.refine || plan.rerank;
+    const Rotation& rotation = index.rotation();
+    const float* rotated = rescored ? rotation.rotated_roughly(query, rotated_)
+                                    : rotation.rotated(query, rotated_);
     float term_step = index.score_term().step *
                       index.score_term().query_factor(index.d, query);
     table_.build(kernels, index.pq(), rotated, smallest_table_step(term_step));
@@ -226,7 +209,9 @@ void QuerySearch::locate_candidates() {
                             row.offset < index_->lists().list(row.list).size(),
                     "the spilled copies of list %u are damaged",
                     segment->list);
-            row.bias = list_score(row.list);
+            if (plan_->refine || !plan_->rerank) {
+                row.bias = list_score(row.list);
+            }
         }
         if (spilled) {
             uint64_t place = faiss::lo_build(row.list, row.offset);
@@ -247,13 +232,13 @@ void QuerySearch::write_results(float* distances, int64_t* labels) {
     locate_candidates();
     rescorer_.begin(index_->lists(), index_->score_term(), query_);
     if (plan_->refine) {
-        StageTimer timer(*plan_, stats_->refine_time);
+        StageTimer timer(plan_->stats != nullptr, stats_->refine_time);
         stats_->refined += rows_.size();
         rescorer_.refine(*kernels_, rows_);
         keep_best(rows_, plan_->refine_keep);
     }
     if (plan_->rerank) {
-        StageTimer timer(*plan_, stats_->rerank_time);
+        StageTimer timer(plan_->stats != nullptr, stats_->rerank_time);
         stats_->reranked += rows_.size();
         rescorer_.rerank(*kernels_, rows_);
     }

@@ -26,8 +26,7 @@ void IndexIVFScaNN::range_search(
         const faiss::SearchParameters* params) const {
     SearchPlan plan = make_search_plan(*this, 1, params, 0, false);
     std::vector<float> unit;
-    const float* queries =
-            checked_rows(n, d, x, options.normalize, "query", unit);
+    const float* queries = checked(n, x, "query", unit);
     std::vector<idx_t> assign(n * plan.nprobe);
     std::vector<float> scores(n * plan.nprobe);
     find_probes(
@@ -56,8 +55,7 @@ void IndexIVFScaNN::range_search_preassigned(
     SearchPlan plan =
             make_search_plan(*this, 1, params, per_query, store_pairs);
     std::vector<float> unit;
-    const float* queries =
-            checked_rows(n, d, x, options.normalize, "query", unit);
+    const float* queries = checked(n, x, "query", unit);
     std::vector<float> scores =
             scores_from_distances(n, x, queries, per_query, centroid_dis);
     ScaNNSearchStats counted;

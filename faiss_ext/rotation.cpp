@@ -10,7 +10,7 @@
 
 #include <faiss_ext/kernels/dispatch.h>
 #include <faiss_ext/kmeans.h>
-#include <faiss_ext/partition.h>
+#include <faiss_ext/panels.h>
 #include <faiss_ext/parallel.h>
 #include <faiss_ext/query_rows.h>
 
@@ -361,7 +361,9 @@ void Rotation::set_matrix(size_t d, std::vector<float> matrix) {
             d * d);
     AlignedBuffer<float> panels;
     AlignedBuffer<float> transposed_panels;
+    BytePanels bytes;
     if (!matrix.empty()) {
+        bytes = BytePanels(d, d, matrix.data(), nullptr, nullptr);
         panels = make_panels(d, d, matrix.data());
         transposed_panels = make_panels(d, d, transposed(d, matrix).data());
     }
@@ -369,6 +371,18 @@ void Rotation::set_matrix(size_t d, std::vector<float> matrix) {
     matrix_ = std::move(matrix);
     panels_ = std::move(panels);
     transposed_panels_ = std::move(transposed_panels);
+    bytes_ = std::move(bytes);
+}
+
+size_t Rotation::memory_usage() const {
+    return matrix_.size() * sizeof(float) + panels_.allocated_bytes() +
+           transposed_panels_.allocated_bytes() + bytes_.memory_usage();
+}
+
+size_t Rotation::estimate_memory(size_t d) {
+    size_t padded = (d + kPanel - 1) / kPanel * kPanel;
+    return (d + 2 * padded) * d * sizeof(float) +
+           BytePanels::estimate_memory(d, d);
 }
 
 void Rotation::apply(size_t n, const float* x, float* out) const {
@@ -386,6 +400,19 @@ const float* Rotation::rotated(const float* x, std::vector<float>& storage)
     }
     storage.resize(d_);
     apply(1, x, storage.data());
+    return storage.data();
+}
+
+const float* Rotation::rotated_roughly(
+        const float* x,
+        std::vector<float>& storage) const {
+    if (is_identity()) {
+        return x;
+    }
+    thread_local ByteQuery query;
+    query.set(d_, x, nullptr);
+    storage.resize(bytes_.padded());
+    bytes_.scores(active_kernels(), query, 0, storage.data());
     return storage.data();
 }
 

@@ -42,8 +42,7 @@ class Scanner : public faiss::InvertedListScanner {
     }
 
     void set_query(const float* query) override {
-        query_ = checked_rows(
-                1, index_.d, query, index_.options.normalize, "query", unit_);
+        query_ = index_.checked(1, query, "query", unit_);
         rescorer_.begin(entry_, index_.score_term(), query_);
         std::vector<float> rotated;
         table_.build(

@@ -8,8 +8,8 @@
 
 #include <faiss_ext/kernels/dispatch.h>
 #include <faiss_ext/kmeans.h>
+#include <faiss_ext/panels.h>
 #include <faiss_ext/parallel.h>
-#include <faiss_ext/partition.h>
 
 namespace faiss_ext {
 

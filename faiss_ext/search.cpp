@@ -4,7 +4,6 @@
  */
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 #include <mutex>
 
@@ -17,6 +16,7 @@
 #include <faiss_ext/query_rows.h>
 #include <faiss_ext/query_search.h>
 #include <faiss_ext/search_plan.h>
+#include <faiss_ext/stage_timer.h>
 
 namespace faiss_ext {
 
@@ -56,12 +56,6 @@ void merge_stats(ScaNNSearchStats& into, const ScaNNSearchStats& from) {
     into.rerank_time += from.rerank_time;
 }
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-    return std::chrono::duration<double>(
-                   std::chrono::steady_clock::now() - start)
-            .count();
-}
-
 /// Few rows pass the filter: visits further lists until as many rows were
 /// scanned as the first stage keeps, so that none is missed for want of lists.
 /// A quantizer such as HNSW may order lists otherwise when asked for more of
@@ -88,7 +82,8 @@ void extend_probes(
                 wanted,
                 lists.data(),
                 scores.data(),
-                call.plan.quantizer_params);
+                call.plan.quantizer_params,
+                call.plan.probe_scores);
         size_t fresh = 0;
         for (size_t i = 0; i < wanted; i++) {
             if (lists[i] >= 0 && !seen[lists[i]]) {
@@ -179,12 +174,13 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
     size_t d = call.index.d;
     ScaNNSearchStats stats;
     stats.nq = n;
+    bool timed = plan.stats != nullptr;
 
     const float* x = call.x + begin * d;
     const int64_t* probes = call.assign + begin * nprobe;
     const float* probe_scores = call.scores + begin * nprobe;
     if (call.assign == nullptr) {
-        auto start = std::chrono::steady_clock::now();
+        StageTimer timer(timed, stats.partition_time);
         lists.resize(n * nprobe);
         scores.resize(n * nprobe);
         call.index.find_probes(
@@ -193,10 +189,10 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
                 nprobe,
                 lists.data(),
                 scores.data(),
-                plan.quantizer_params);
+                plan.quantizer_params,
+                plan.probe_scores);
         probes = lists.data();
         probe_scores = scores.data();
-        stats.partition_time = seconds_since(start);
     }
 
     bool together = plan.filter.passes_all() && n > 1 &&
@@ -218,21 +214,23 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
         for (size_t i = 0; i < n; i++) {
             start_query(states[i], i);
         }
-        auto start = std::chrono::steady_clock::now();
-        scan_list_by_list(states.data(), n);
-        stats.scan_time += seconds_since(start);
+        {
+            StageTimer timer(timed, stats.scan_time);
+            scan_list_by_list(states.data(), n);
+        }
         for (size_t i = 0; i < n; i++) {
             finish_query(states[i], i);
         }
     } else {
         for (size_t i = 0; i < n; i++) {
             start_query(states[0], i);
-            auto start = std::chrono::steady_clock::now();
-            states[0].scan_all(0);
-            if (plan.may_extend) {
-                extend_probes(call, x + i * d, states[0]);
+            {
+                StageTimer timer(timed, stats.scan_time);
+                states[0].scan_all(0);
+                if (plan.may_extend) {
+                    extend_probes(call, x + i * d, states[0]);
+                }
             }
-            stats.scan_time += seconds_since(start);
             finish_query(states[0], i);
         }
     }
@@ -272,7 +270,7 @@ void IndexIVFScaNN::search(
         const faiss::SearchParameters* params) const {
     SearchPlan plan = make_search_plan(*this, k, params, 0, false);
     std::vector<float> unit;
-    x = checked_rows(n, d, x, options.normalize, "query", unit);
+    x = checked(n, x, "query", unit);
     std::mutex stats_mutex;
     SearchCall call{
             *this,
@@ -305,8 +303,7 @@ void IndexIVFScaNN::search_preassigned(
     SearchPlan plan =
             make_search_plan(*this, k, params, lists_per_query, store_pairs);
     std::vector<float> unit;
-    const float* queries =
-            checked_rows(n, d, x, options.normalize, "query", unit);
+    const float* queries = checked(n, x, "query", unit);
     std::vector<float> scores =
             scores_from_distances(n, x, queries, lists_per_query, centroid_dis);
     std::mutex stats_mutex;
@@ -340,9 +337,10 @@ void IndexIVFScaNN::find_probes(
         size_t count,
         idx_t* lists,
         float* scores,
-        const faiss::SearchParameters* quantizer_params) const {
+        const faiss::SearchParameters* quantizer_params,
+        ProbeScores kind) const {
     if (quantizer_is_flat_) {
-        partition_.probes(n, x, count, lists, scores);
+        partition_.probes(n, x, count, kind, lists, scores);
         return;
     }
     quantizer->search(n, x, count, scores, lists, quantizer_params);

@@ -92,6 +92,7 @@ SearchPlan make_search_plan(
             max_codes,
             store_pairs,
             sel != nullptr && nprobe_given == 0 && max_codes == 0,
+            rerank ? ProbeScores::Rough : ProbeScores::Exact,
             std::min(scan_keep, total),
             rerank ? reorder_k : k_size,
             refine,

@@ -20,6 +20,8 @@ struct SearchPlan {
     bool store_pairs;
     /// lists beyond nprobe may be visited to find enough rows that pass
     bool may_extend;
+    /// Rough where raw rows decide in the end: measured to cost no recall
+    ProbeScores probe_scores;
 
     // How many candidates each stage hands on; 0: the stage does not exist.
     size_t scan_keep;

@@ -2,17 +2,21 @@
  * What all nodes share: an IndexNode around a faiss::Index.
  *
  * Here: checks, locks, threads, filters, cosine, results, blobs. A node adds
- * its schema, how to train, and the Faiss parameters of a search.
+ * its schema, how to train, and how its index is searched.
+ * faiss_node.cpp: build and rows; node_search.cpp: searches; node_blob.cpp:
+ * blobs; node_support.cpp: the parts below that are no methods.
  */
 
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <shared_mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include <faiss/Index.h>
+#include <faiss/IndexIVF.h>
 #include <faiss/impl/IDSelector.h>
 
 #include <knowhere_plugin/index_factory.h>
@@ -25,11 +29,18 @@ enum class Metric : uint32_t { L2 = 0, IP = 1, COSINE = 2 };
 Metric metric_of(const std::string& word);
 const char* name_of(Metric metric);
 
+/// (id, distance)
+using Hits = std::vector<std::pair<int64_t, float>>;
+
 /// How much of the index a search looks at.
-enum class Reach {
-    Usual,    ///< what the parameters say
-    Complete, ///< every row, scored as well as the index can
+struct Reach {
+    /// times what the parameters say: lists visited, rows kept in a graph
+    int64_t factor = 1;
+    /// every row, scored as well as the index can
+    bool complete = false;
 };
+constexpr Reach kUsual{1, false};
+constexpr Reach kComplete{1, true};
 
 /// The bits of a call, the other way round: set = passes.
 class RowFilter {
@@ -38,8 +49,11 @@ class RowFilter {
     RowFilter(const BitsetView& filtered, int64_t rows);
 
     /// nullptr if every row passes
-    const faiss::IDSelector* selector() const {
+    faiss::IDSelector* selector() const {
         return selector_.get();
+    }
+    int64_t rows() const {
+        return rows_;
     }
     /// rows that pass
     int64_t passing() const {
@@ -49,7 +63,29 @@ class RowFilter {
  private:
     std::vector<uint64_t> words_;
     std::unique_ptr<faiss::IDSelectorBitmap> selector_;
+    int64_t rows_;
     int64_t passing_;
+};
+
+/// One call, checked.
+struct SearchCall {
+    const Parameters& parameters;
+    const RowFilter& filter;
+    Reach reach;
+};
+
+/** Where an IVF index keeps each row, found when first asked for. Not Faiss'
+ * direct map: that would change the index, and go into its blobs. */
+class RowPlaces {
+ public:
+    /// By id: list << 32 | offset (faiss::lo_build). Thread-safe; valid until
+    /// forget().
+    const std::vector<uint64_t>& of(const faiss::IndexIVF& index);
+    void forget();
+
+ private:
+    std::mutex mutex_;
+    std::vector<uint64_t> places_;
 };
 
 /// An index and what its node knows of it.
@@ -97,7 +133,7 @@ class FaissNode : public IndexNode {
  protected:
     /** A trained index without rows.
      *  @param n        at least 1 (a unit vector stands in for none)
-     *  @param x        size n * d; unit length for COSINE if
+     *  @param x        size n * d; unit length, or zero, for COSINE if
      *                  normalizes_here() */
     virtual std::unique_ptr<faiss::Index> train_index(
             int64_t n,
@@ -109,23 +145,25 @@ class FaissNode : public IndexNode {
     /// Cross checks of a Search, with both numbers in the message.
     virtual void check_search(const Parameters&, int64_t /* k */) const {}
 
-    /// @param k  at least 1, at most the rows of the index
-    virtual std::unique_ptr<faiss::SearchParameters> search_parameters(
+    /** The k nearest of each query, on this thread alone.
+     *  @param k  at least 1, at most the rows that pass
+     *  @param distances, labels  size n * k */
+    virtual void search_index(
             const faiss::Index& index,
-            const Parameters& parameters,
+            const SearchCall& call,
+            int64_t n,
+            const float* x,
             int64_t k,
-            Reach reach) const = 0;
+            float* distances,
+            int64_t* labels) const = 0;
 
-    /// What is searched: the index, or what it scans to see every row.
-    virtual const faiss::Index& searched(
+    /// Rows nearer than the radius, in any order, on this thread alone.
+    virtual Hits search_range(
             const faiss::Index& index,
-            Reach /* reach */,
-            bool /* filtered */) const {
-        return index;
-    }
-    virtual Reach range_reach() const {
-        return Reach::Usual;
-    }
+            const SearchCall& call,
+            const float* query,
+            float radius) const = 0;
+
     /// A second, complete search for queries that got less than k.
     virtual bool fills_up(const Parameters&) const {
         return false;
@@ -143,38 +181,54 @@ class FaissNode : public IndexNode {
 
  private:
     friend class NodeIterator;
-    using Hits = std::vector<std::pair<int64_t, float>>;
 
     Held train_held(const DataSet& rows, const Parameters& parameters) const;
     void add_rows(Held& held, const DataSet& rows) const;
+    void replace(Held held);
+    /// COSINE: unit rows, zero rows stay; else empty.
     std::vector<float> scaled(const DataSet& rows, Metric metric) const;
     void check_held() const;
     void check_metric(const Parameters& parameters) const;
     void check_rows(const DataSet& rows, const char* what, int64_t d) const;
     /// @param distances, labels  size n * k, filled to the end
     void search_rows(
+            const SearchCall& call,
             int64_t n,
             const float* x,
             int64_t k,
-            const Parameters& parameters,
-            const RowFilter& filter,
-            Reach reach,
             float* distances,
             int64_t* labels) const;
-    /// For iterators: nearest first. Takes the lock.
+    /// For iterators: the k nearest first, of the rows that the filter knows.
     Hits hits_of(
             const std::vector<float>& query,
             int64_t k,
-            const Parameters& parameters,
-            const RowFilter& filter,
-            Reach reach) const;
+            const SearchCall& call) const;
 
     const char* type_;
     std::span<const Parameter> schema_;
     mutable std::shared_mutex mutex_;
-    /// direct maps are made when first needed
-    mutable Held held_;
+    Held held_;
+    mutable RowPlaces places_;
 };
+
+/** Searches of a Faiss index with its own parameters; the filter is put into
+ * them. At most `batch` queries at a time. */
+void search_faiss(
+        const faiss::Index& index,
+        faiss::SearchParameters& parameters,
+        const RowFilter& filter,
+        int64_t batch,
+        int64_t n,
+        const float* x,
+        int64_t k,
+        float* distances,
+        int64_t* labels);
+Hits search_faiss_range(
+        const faiss::Index& index,
+        faiss::SearchParameters& parameters,
+        const RowFilter& filter,
+        const float* query,
+        float radius);
 
 /// OpenMP threads of the calling thread, put back at the end.
 class ThreadScope {

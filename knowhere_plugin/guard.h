@@ -22,6 +22,20 @@ class Fault : public std::runtime_error {
     StatusCode code;
 };
 
+/// What an exception says, without the place in the source that Faiss puts in
+/// front of it ("Error in <function> at <file>:<line>: ").
+inline std::string text_of(const std::exception& error) {
+    std::string text = error.what();
+    if (text.starts_with("Error in ")) {
+        size_t file = text.find(" at ");
+        size_t end = text.find(": ", file);
+        if (file != std::string::npos && end != std::string::npos) {
+            text.erase(0, end + 2);
+        }
+    }
+    return text;
+}
+
 /// The Status of the exception in flight.
 inline Status status_in_flight() noexcept {
     try {
@@ -34,7 +48,7 @@ inline Status status_in_flight() noexcept {
         } catch (const std::length_error& error) {
             return {StatusCode::malloc_error, error.what()};
         } catch (const std::exception& error) {
-            return {StatusCode::faiss_inner_error, error.what()};
+            return {StatusCode::faiss_inner_error, text_of(error)};
         } catch (...) {
             return {StatusCode::faiss_inner_error, "unknown exception"};
         }

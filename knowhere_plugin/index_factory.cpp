@@ -28,7 +28,9 @@ class Registry : public IndexFactory {
  public:
     Registry() {
         register_scann_node(*this);
-        register_faiss_nodes(*this);
+        register_flat_node(*this);
+        register_ivf_nodes(*this);
+        register_hnsw_node(*this);
     }
 
     Status Register(

@@ -1,10 +1,11 @@
 #include <knowhere_plugin/node_blob.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <limits>
 
-#include <faiss/impl/io.h>
 #include <faiss/index_io.h>
 
 #include <knowhere_plugin/guard.h>
@@ -53,6 +54,15 @@ struct CountingWriter : faiss::IOWriter {
 
 } // namespace
 
+size_t SpanReader::operator()(void* out, size_t size, size_t count) {
+    size_t items = size == 0 ? 0 : std::min(count, bytes_.size() / size);
+    if (items != 0) {
+        std::memcpy(out, bytes_.data(), items * size);
+    }
+    bytes_ = bytes_.subspan(items * size);
+    return items;
+}
+
 Blob write_blob(const char* type, const Held& held) {
     faiss::VectorIOWriter writer;
     writer.data.resize(sizeof(Header));
@@ -98,8 +108,7 @@ Held read_blob(const char* type, std::span<const uint8_t> blob) {
     if (header.checksum != checksum(header, bytes) || header.metric > 2) {
         refuse("the checksum is wrong");
     }
-    faiss::VectorIOReader reader;
-    reader.data.assign(bytes.begin(), bytes.end());
+    SpanReader reader(bytes);
     return {std::unique_ptr<faiss::Index>(faiss::read_index(&reader)),
             Metric(header.metric)};
 }
@@ -125,6 +134,50 @@ int64_t written_size(const faiss::Index& index) {
     CountingWriter writer;
     faiss::write_index(&index, &writer);
     return int64_t(writer.bytes);
+}
+
+// --------------------------------------------------------- of every node
+
+int64_t FaissNode::bytes_of(const faiss::Index& index) const {
+    return written_size(index);
+}
+
+Blob FaissNode::write(const Held& held) const {
+    return write_blob(type_, held);
+}
+
+Held FaissNode::read(std::span<const uint8_t> blob) const {
+    return read_blob(type_, blob);
+}
+
+Held FaissNode::read_file(const std::string& path, bool) const {
+    return read(read_bytes(path));
+}
+
+Expected<Blob> FaissNode::Serialize() const noexcept {
+    return guarded_value<Blob>([&] {
+        std::shared_lock lock(mutex_);
+        check_held();
+        return write(held_);
+    });
+}
+
+Status FaissNode::Deserialize(
+        std::span<const uint8_t> blob,
+        const Config& config) noexcept {
+    return guarded([&] {
+        Parameters parameters(schema_, config);
+        replace(read(blob));
+    });
+}
+
+Status FaissNode::DeserializeFromFile(
+        const std::string& path,
+        const Config& config) noexcept {
+    return guarded([&] {
+        Parameters parameters(schema_, config);
+        replace(read_file(path, parameters.flag("enable_mmap")));
+    });
 }
 
 } // namespace knowhere_plugin

@@ -7,6 +7,8 @@
 
 #include <span>
 
+#include <faiss/impl/io.h>
+
 #include <knowhere_plugin/faiss_node.h>
 
 namespace knowhere_plugin {
@@ -18,5 +20,16 @@ Held read_blob(const char* type, std::span<const uint8_t> blob);
 Blob read_bytes(const std::string& path);
 /// Bytes that Faiss would write.
 int64_t written_size(const faiss::Index& index);
+
+/// Reads borrowed bytes, without a copy.
+class SpanReader : public faiss::IOReader {
+ public:
+    explicit SpanReader(std::span<const uint8_t> bytes) : bytes_(bytes) {}
+
+    size_t operator()(void* out, size_t size, size_t count) override;
+
+ private:
+    std::span<const uint8_t> bytes_;
+};
 
 } // namespace knowhere_plugin

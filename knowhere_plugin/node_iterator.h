@@ -1,10 +1,10 @@
 /*
- * Iterator over a node: first what a usual search finds, then a complete
- * scan for the rest.
+ * Iterator over a node: searches that grow, the last one complete.
  */
 
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <unordered_set>
 #include <vector>
@@ -14,8 +14,18 @@
 
 namespace knowhere_plugin {
 
+/** Each search asks for kGrowth times as many rows, and looks that much
+ * further, as the one before; what came already is left out. So all searches
+ * together cost a third more than the last. Rows of one search come nearest
+ * first; where a search finds a row that the one before should have found, it
+ * comes at once, the only place where distances may fall back. */
 class NodeIterator : public Iterator {
  public:
+    /// rows of the first search: what most callers read, and no more than a
+    /// search for a hundred costs
+    static constexpr int64_t kFirst = 128;
+    static constexpr int64_t kGrowth = 4;
+
     /// @param node  borrowed
     NodeIterator(
             const FaissNode& node,
@@ -42,45 +52,38 @@ class NodeIterator : public Iterator {
     }
 
  private:
-    /// rows of the first search: what most callers read, and no more than a
-    /// search for a hundred costs
-    static constexpr int64_t kFirst = 128;
-
     /// @return whether hits_[at_] is there
     bool fetch() {
-        if (at_ < hits_.size()) {
-            return true;
+        while (at_ == hits_.size() && !complete_) {
+            int64_t passing = filter_->passing();
+            Reach reach{factor_, false};
+            if (parameters_->flag("retain_iterator_order") ||
+                kFirst * factor_ >= passing) {
+                reach = kComplete;
+            }
+            Hits more = node_.hits_of(
+                    query_,
+                    reach.complete ? passing : kFirst * factor_,
+                    {*parameters_, *filter_, reach});
+            std::erase_if(more, [&](const auto& hit) {
+                return !seen_.insert(hit.first).second;
+            });
+            hits_ = std::move(more);
+            at_ = 0;
+            factor_ *= kGrowth;
+            complete_ = reach.complete;
         }
-        if (complete_) {
-            return false;
-        }
-        complete_ = started_ || parameters_->flag("retain_iterator_order") ||
-                    filter_->passing() <= kFirst;
-        started_ = true;
-        std::unordered_set<int64_t> seen;
-        for (const auto& hit : hits_) {
-            seen.insert(hit.first);
-        }
-        auto more = node_.hits_of(
-                query_,
-                complete_ ? filter_->passing() : kFirst,
-                *parameters_,
-                *filter_,
-                complete_ ? Reach::Complete : Reach::Usual);
-        std::erase_if(
-                more, [&](const auto& hit) { return seen.count(hit.first); });
-        hits_ = std::move(more);
-        at_ = 0;
-        return complete_ ? !hits_.empty() : fetch();
+        return at_ < hits_.size();
     }
 
     const FaissNode& node_;
     std::vector<float> query_;
     std::shared_ptr<const Parameters> parameters_;
     std::shared_ptr<const RowFilter> filter_;
-    FaissNode::Hits hits_;
+    Hits hits_;
     size_t at_ = 0;
-    bool started_ = false;
+    std::unordered_set<int64_t> seen_;
+    int64_t factor_ = 1;
     bool complete_ = false;
 };
 

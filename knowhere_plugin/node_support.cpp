@@ -1,8 +1,11 @@
-/* The small parts of a call: metric, filter, threads. */
+/* The small parts of a call: metric, filter, places of rows, threads. */
 
+#include <algorithm>
 #include <cstring>
 
 #include <omp.h>
+
+#include <faiss/impl/AuxIndexStructures.h>
 
 #include <knowhere_plugin/faiss_node.h>
 #include <knowhere_plugin/guard.h>
@@ -27,14 +30,18 @@ const char* name_of(Metric metric) {
     return "";
 }
 
+// ---------------------------------------------------------------- filter
+
 RowFilter::RowFilter(const BitsetView& filtered, int64_t rows)
-        : passing_(rows) {
+        : rows_(rows), passing_(rows) {
     if (filtered.empty()) {
         return;
     }
     size_t bits = std::min(filtered.size(), size_t(rows));
     words_.resize((bits + 63) / 64);
-    std::memcpy(words_.data(), filtered.data(), (bits + 7) / 8);
+    if (bits > 0) {
+        std::memcpy(words_.data(), filtered.data(), (bits + 7) / 8);
+    }
     passing_ = 0;
     for (uint64_t& word : words_) {
         word = ~word;
@@ -51,6 +58,94 @@ RowFilter::RowFilter(const BitsetView& filtered, int64_t rows)
                 reinterpret_cast<const uint8_t*>(words_.data()));
     }
 }
+
+// -------------------------------------------------------- places of rows
+
+namespace {
+
+constexpr uint64_t kNoPlace = ~uint64_t(0);
+
+std::vector<uint64_t> find_places(const faiss::IndexIVF& index) {
+    std::vector<uint64_t> places(index.ntotal, kNoPlace);
+    for (size_t list = 0; list < index.nlist; list++) {
+        size_t size = index.invlists->list_size(list);
+        faiss::InvertedLists::ScopedIds ids(index.invlists, list);
+        for (size_t i = 0; i < size; i++) {
+            if (ids[i] < 0 || ids[i] >= index.ntotal) {
+                throw Fault(
+                        StatusCode::invalid_binary_set,
+                        "list " + std::to_string(list) + " holds id " +
+                                std::to_string(ids[i]) + " of " +
+                                std::to_string(index.ntotal) + " rows");
+            }
+            places[ids[i]] = faiss::lo_build(list, i);
+        }
+    }
+    if (std::count(places.begin(), places.end(), kNoPlace) != 0) {
+        throw Fault(
+                StatusCode::invalid_binary_set,
+                "the lists lack some of " + std::to_string(index.ntotal) +
+                        " rows");
+    }
+    return places;
+}
+
+} // namespace
+
+const std::vector<uint64_t>& RowPlaces::of(const faiss::IndexIVF& index) {
+    std::lock_guard lock(mutex_);
+    if (places_.empty()) {
+        places_ = find_places(index);
+    }
+    return places_;
+}
+
+void RowPlaces::forget() {
+    std::lock_guard lock(mutex_);
+    places_ = {};
+}
+
+// -------------------------------------------------------------- searches
+
+void search_faiss(
+        const faiss::Index& index,
+        faiss::SearchParameters& parameters,
+        const RowFilter& filter,
+        int64_t batch,
+        int64_t n,
+        const float* x,
+        int64_t k,
+        float* distances,
+        int64_t* labels) {
+    parameters.sel = filter.selector();
+    for (int64_t first = 0; first < n; first += batch) {
+        index.search(
+                std::min(batch, n - first),
+                x + first * index.d,
+                k,
+                distances + first * k,
+                labels + first * k,
+                &parameters);
+    }
+}
+
+Hits search_faiss_range(
+        const faiss::Index& index,
+        faiss::SearchParameters& parameters,
+        const RowFilter& filter,
+        const float* query,
+        float radius) {
+    parameters.sel = filter.selector();
+    faiss::RangeSearchResult found(1);
+    index.range_search(1, query, radius, &found, &parameters);
+    Hits hits;
+    for (size_t i = 0; i < found.lims[1]; i++) {
+        hits.emplace_back(found.labels[i], found.distances[i]);
+    }
+    return hits;
+}
+
+// --------------------------------------------------------------- threads
 
 ThreadScope::ThreadScope(int threads) : before_(omp_get_max_threads()) {
     if (threads > 0) {

@@ -2,16 +2,14 @@
  * "SCANN": the engine's index with Knowhere's parameters.
  */
 
-#include <cmath>
-#include <cstring>
-
-#include <faiss/impl/io.h>
+#include <algorithm>
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/index_io.h>
 
 #include <knowhere_plugin/faiss_node.h>
 #include <knowhere_plugin/guard.h>
+#include <knowhere_plugin/node_blob.h>
 #include <knowhere_plugin/nodes.h>
 
 namespace knowhere_plugin {
@@ -97,19 +95,6 @@ faiss_ext::RefineType refine_type(const std::string& word) {
                             : faiss_ext::RefineType::None;
 }
 
-struct SpanReader : faiss::IOReader {
-    std::span<const uint8_t> bytes;
-
-    size_t operator()(void* out, size_t size, size_t count) override {
-        size_t items = size == 0 ? 0 : std::min(count, bytes.size() / size);
-        if (items != 0) {
-            std::memcpy(out, bytes.data(), items * size);
-        }
-        bytes = bytes.subspan(items * size);
-        return items;
-    }
-};
-
 class ScaNNNode : public FaissNode {
  public:
     ScaNNNode() : FaissNode("SCANN", scann_schema()) {}
@@ -146,8 +131,7 @@ class ScaNNNode : public FaissNode {
         auto index = std::make_unique<IndexIVFScaNN>(
                 size_t(d),
                 size_t(lists_for(parameters.integer("nlist"), n)),
-                metric == Metric::L2 ? faiss::METRIC_L2
-                                     : faiss::METRIC_INNER_PRODUCT,
+                faiss_metric(metric),
                 options);
         index->train(n, x);
         return index;
@@ -165,32 +149,36 @@ class ScaNNNode : public FaissNode {
         }
     }
 
-    std::unique_ptr<faiss::SearchParameters> search_parameters(
+    /// All queries at once: the engine serves those that share lists together,
+    /// without BLAS.
+    void search_index(
             const faiss::Index& index,
-            const Parameters& parameters,
+            const SearchCall& call,
+            int64_t n,
+            const float* x,
             int64_t k,
-            Reach reach) const override {
-        const auto& scann = static_cast<const IndexIVFScaNN&>(index);
-        auto made = std::make_unique<faiss_ext::SearchParametersScaNN>();
-        size_t nlist = size_t(scann.nlist);
-        bool all = reach == Reach::Complete || scann.ntotal <= kFewRows;
-        made->nprobe =
-                all ? nlist
-                    : std::min(size_t(parameters.integer("nprobe")), nlist);
-        if (all) {
-            made->reorder_k = made->refine_k =
-                    size_t(std::max<int64_t>(scann.ntotal, k));
-        } else if (parameters.given("reorder_k")) {
-            size_t wanted =
-                    size_t(std::max(parameters.integer("reorder_k"), k));
-            // the last step that rescores is the one that is meant
-            if (scann.options.with_raw_data) {
-                made->reorder_k = wanted;
-            } else {
-                made->refine_k = wanted;
-            }
-        }
-        return made;
+            float* distances,
+            int64_t* labels) const override {
+        auto made = search_parameters(index, call, k);
+        search_faiss(
+                index,
+                made,
+                call.filter,
+                std::max<int64_t>(n, 1),
+                n,
+                x,
+                k,
+                distances,
+                labels);
+    }
+
+    Hits search_range(
+            const faiss::Index& index,
+            const SearchCall& call,
+            const float* query,
+            float radius) const override {
+        auto made = search_parameters(index, call, 1);
+        return search_faiss_range(index, made, call.filter, query, radius);
     }
 
     bool fills_up(const Parameters& parameters) const override {
@@ -217,8 +205,7 @@ class ScaNNNode : public FaissNode {
     }
 
     Held read(std::span<const uint8_t> blob) const override {
-        SpanReader reader;
-        reader.bytes = blob;
+        SpanReader reader(blob);
         return checked([&] { return faiss_ext::read_index(&reader); });
     }
 
@@ -229,6 +216,34 @@ class ScaNNNode : public FaissNode {
     }
 
  private:
+    static faiss_ext::SearchParametersScaNN search_parameters(
+            const faiss::Index& index,
+            const SearchCall& call,
+            int64_t k) {
+        const auto& scann = static_cast<const IndexIVFScaNN&>(index);
+        const Parameters& parameters = call.parameters;
+        faiss_ext::SearchParametersScaNN made;
+        size_t nlist = size_t(scann.nlist);
+        bool all = call.reach.complete || scann.ntotal <= kFewRows;
+        size_t nprobe =
+                size_t(parameters.integer("nprobe") * call.reach.factor);
+        made.nprobe = all ? nlist : std::min(nprobe, nlist);
+        if (all) {
+            made.reorder_k = made.refine_k =
+                    size_t(std::max<int64_t>(scann.ntotal, k));
+        } else if (parameters.given("reorder_k")) {
+            size_t wanted =
+                    size_t(std::max(parameters.integer("reorder_k"), k));
+            // the last step that rescores is the one that is meant
+            if (scann.options.with_raw_data) {
+                made.reorder_k = wanted;
+            } else {
+                made.refine_k = wanted;
+            }
+        }
+        return made;
+    }
+
     template <class Read>
     static Held checked(Read&& read_index) {
         std::unique_ptr<faiss::Index> index;
@@ -239,7 +254,7 @@ class ScaNNNode : public FaissNode {
         } catch (const std::exception& error) {
             throw Fault(
                     StatusCode::invalid_binary_set,
-                    std::string("not a blob of SCANN: ") + error.what());
+                    "not a blob of SCANN: " + text_of(error));
         }
         auto scann = dynamic_cast<IndexIVFScaNN*>(index.get());
         if (scann == nullptr) {

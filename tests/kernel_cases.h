@@ -8,7 +8,9 @@
 #include "kernel_fixtures.h"
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
+#include <numeric>
 
 namespace {
 
@@ -107,25 +109,97 @@ TEST(BytePanelProducts, EveryShape) {
                 query.fill([] { return int(random_below(127)) - 63; });
                 rows.fill([] { return rng() & 255; });
             }
-            std::vector<int32_t> expected(16 * panels);
+            Guarded<float> scales(16 * panels);
+            Guarded<float> bonuses(16 * panels);
+            Guarded<float> terms(16 * panels);
+            for (Guarded<float>* values : {&scales, &bonuses, &terms}) {
+                values->fill(random_float);
+            }
+            terms[0] = repeat == 1 ? NAN : repeat == 2 ? -HUGE_VALF : 0;
+            terms[1] = HUGE_VALF;
+            const int32_t excess = int32_t(random_below(1 << 20));
+            const float step = 0.01f;
+            const float factor = random_float();
+            std::vector<float> expected(16 * panels);
             for (size_t j = 0; j < 16 * panels; j++) {
+                int32_t product = -excess;
                 for (size_t i = 0; i < d; i++) {
-                    expected[j] +=
-                            query[i] *
-                            rows[((j / 16 * (d / 4) + i / 4) * 16 + j % 16) *
-                                         4 +
-                                 i % 4];
+                    product += query[i] *
+                               rows[((j / 16 * (d / 4) + i / 4) * 16 + j % 16) *
+                                            4 +
+                                    i % 4];
                 }
+                float score = std::fma(
+                        step * scales[j],
+                        float(product),
+                        std::fma(factor, bonuses[j], terms[j]));
+                expected[j] = std::isnan(score)
+                                      ? -FLT_MAX
+                                      : std::clamp(score, -FLT_MAX, FLT_MAX);
             }
             for (const Kernels* level : all_levels()) {
-                Guarded<int32_t> out(16 * panels);
-                level->byte_panel_products(
-                        {query.data(), d, rows.data(), ny, out.data()});
+                Guarded<float> out(16 * panels);
+                level->byte_panel_scores(
+                        {query.data(),
+                         d,
+                         rows.data(),
+                         ny,
+                         excess,
+                         step,
+                         factor,
+                         scales.data(),
+                         bonuses.data(),
+                         terms.data(),
+                         out.data()});
                 ASSERT_EQ(
                         expected,
-                        std::vector<int32_t>(
-                                out.data(), out.data() + out.size()))
+                        std::vector<float>(out.data(), out.data() + out.size()))
                         << level->name << " ny " << ny << " d " << d;
+            }
+        }
+    }
+}
+
+// ----------------------------------------------------------------------- top
+
+TEST(TopScores, SameKeysAtEveryLevelAndTheBestAmongThem) {
+    for (size_t n = 1; n <= 1500; n += n < 40 ? 1 : 173) {
+        for (size_t wanted : {size_t(1), (n + 9) / 10, (n + 1) / 2, n}) {
+            for (size_t distinct : {size_t(1), size_t(5), size_t(1) << 20}) {
+                Guarded<float> scores(n);
+                scores.fill([&] {
+                    return float(random_below(distinct)) - distinct / 3.0f;
+                });
+                scores[random_below(n)] = -FLT_MAX;
+                scores[random_below(n)] = -0.f;
+                std::vector<std::vector<uint64_t>> found;
+                for (const Kernels* level : all_levels()) {
+                    Guarded<uint64_t> keys(n + kScanSlack);
+                    size_t count = level->top_scores(
+                            {scores.data(), n, wanted, keys.data()});
+                    ASSERT_GE(count, wanted) << level->name;
+                    ASSERT_LE(count, n) << level->name;
+                    found.emplace_back(keys.data(), keys.data() + count);
+                    ASSERT_EQ(found.back(), found.front()) << level->name;
+                }
+                std::vector<size_t> order(n);
+                std::iota(order.begin(), order.end(), 0);
+                std::stable_sort(
+                        order.begin(), order.end(), [&](auto a, auto b) {
+                            return scores[a] > scores[b];
+                        });
+                std::vector<uint64_t>& keys = found.front();
+                ASSERT_TRUE(std::is_sorted(
+                        keys.begin(), keys.end(), [](uint64_t a, uint64_t b) {
+                            return uint32_t(~a) < uint32_t(~b);
+                        }));
+                std::sort(keys.rbegin(), keys.rend());
+                for (size_t i = 0; i < keys.size(); i++) {
+                    ASSERT_EQ(uint32_t(~keys[i]), order[i]) << "n " << n;
+                }
+                if (distinct > n) { // half as many and 16 more, not all
+                    EXPECT_LE(keys.size(), wanted + wanted / 2 + 16);
+                }
             }
         }
     }

@@ -420,6 +420,32 @@ TEST_F(BadInputTest, ZeroVectorsHaveNoAngle) {
         search(index, std::vector<float>(kD), k);
     });
     EXPECT_EQ(index.ntotal, int64_t(kN));
+
+    options.allow_zero = true;
+    IndexIVFScaNN allowing(kD, kLists, kIP, options);
+    allowing.train(kN, x.data());
+    allowing.add(kN, x.data());
+    allowing.nprobe = kLists;
+    // row 9 has similarity 0 with every query, and zeros with every row
+    Hits all{std::vector<float>(2 * kN), std::vector<int64_t>(2 * kN)};
+    allowing.search(
+            2, queries_.data(), kN, all.distances.data(), all.labels.data());
+    for (size_t i = 0; i < 2 * kN; i++) {
+        ASSERT_GE(all.labels[i], 0);
+        EXPECT_EQ(all.distances[i] == 0, all.labels[i] == 9) << i;
+    }
+    std::vector<float> zeros(kD);
+    allowing.search(
+            1, zeros.data(), kN, all.distances.data(), all.labels.data());
+    for (size_t i = 0; i < kN; i++) {
+        EXPECT_EQ(all.labels[i], int64_t(i));
+        EXPECT_EQ(all.distances[i], 0);
+    }
+
+    options.normalize = false;
+    expect_error({"allow_zero", "normalize"}, [&] {
+        IndexIVFScaNN refused(kD, kLists, kIP, options);
+    });
 }
 
 TEST_F(BadInputTest, UnknownIds) {

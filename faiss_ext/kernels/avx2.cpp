@@ -6,6 +6,7 @@
 
 #include <faiss_ext/kernels/kernels.h>
 
+#include <float.h>
 #include <immintrin.h>
 #include <math.h>
 #include <string.h>
@@ -310,6 +311,82 @@ void quantize_table(const QuantizeArgs& a) noexcept {
     memset(a.bytes + a.M * kCodewords, 0, (padded - a.M) * kCodewords);
 }
 
+// --------------------------------------------------------------------- top
+
+#define FAISS_EXT_OWN_TOP_SCORES
+#include <faiss_ext/kernels/top_scores.h>
+
+void score_range(
+        const float* scores,
+        size_t n,
+        float* smallest,
+        float* largest) {
+    __m256 low = _mm256_set1_ps(scores[0]);
+    __m256 high = low;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m256 s = _mm256_loadu_ps(scores + i);
+        low = _mm256_min_ps(low, s);
+        high = _mm256_max_ps(high, s);
+    }
+    float lows[8];
+    float highs[8];
+    _mm256_storeu_ps(lows, low);
+    _mm256_storeu_ps(highs, high);
+    *smallest = lows[0];
+    *largest = highs[0];
+    for (size_t l = 1; l < 8; l++) {
+        *smallest = lows[l] < *smallest ? lows[l] : *smallest;
+        *largest = highs[l] > *largest ? highs[l] : *largest;
+    }
+    for (; i < n; i++) {
+        *smallest = scores[i] < *smallest ? scores[i] : *smallest;
+        *largest = scores[i] > *largest ? scores[i] : *largest;
+    }
+}
+
+FAISS_EXT_INLINE uint32_t reaching(const float* scores, __m256 bound) {
+    return static_cast<uint32_t>(_mm256_movemask_ps(
+            _mm256_cmp_ps(_mm256_loadu_ps(scores), bound, _CMP_GE_OQ)));
+}
+
+size_t count_reaching(const float* scores, size_t n, float bound) {
+    const __m256 b = _mm256_set1_ps(bound);
+    size_t reached = 0;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        reached += static_cast<size_t>(
+                __builtin_popcount(reaching(scores + i, b)));
+    }
+    for (; i < n; i++) {
+        reached += scores[i] >= bound;
+    }
+    return reached;
+}
+
+size_t
+append_reaching(const float* scores, size_t n, float bound, uint64_t* keys) {
+    const __m256 b = _mm256_set1_ps(bound);
+    size_t found = 0;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        for (uint32_t hit = reaching(scores + i, b); hit != 0; hit &= hit - 1) {
+            size_t at = i + static_cast<size_t>(__builtin_ctz(hit));
+            keys[found++] = score_key(scores[at], at);
+        }
+    }
+    for (; i < n; i++) {
+        if (scores[i] >= bound) {
+            keys[found++] = score_key(scores[i], i);
+        }
+    }
+    return found;
+}
+
+size_t top_scores(const TopArgs& a) noexcept {
+    return top_scores_by(a, score_range, count_reaching, append_reaching);
+}
+
 // ------------------------------------------------------------------- encode
 
 FAISS_EXT_INLINE uint32_t bits_of(__m256 low, __m256 high) {
@@ -360,41 +437,30 @@ FAISS_EXT_INLINE float encode_nearest(
     return parallel;
 }
 
-/// One round over the blocks. Most blocks do not move: the branch spares their
-/// argmin, and lets the CPU go on to the next block before it knows.
-/// @returns whether a code changed
-bool encode_round(const EncodeArgs& a, uint8_t* codes, float* parallel_sum) {
-    const float weight = a.eta - 1;
-    float parallel = *parallel_sum;
-    bool moved = false;
-    for (size_t m = 0; m < a.M; m++) {
-        const float* res = a.scratch + m * 2 * kCodewords;
-        const float* par = res + kCodewords;
-        float others = parallel - par[codes[m]];
-        float sum_now = others + par[codes[m]];
-        float cost_now = fmaf(weight * sum_now, sum_now, res[codes[m]]);
-        Floats cost;
-        for (size_t h = 0; h < 2; h++) {
-            __m256 sum = _mm256_add_ps(
-                    _mm256_set1_ps(others), _mm256_load_ps(par + 8 * h));
-            cost.half[h] = _mm256_fmadd_ps(
-                    _mm256_mul_ps(_mm256_set1_ps(weight), sum),
-                    sum,
-                    _mm256_load_ps(res + 8 * h));
-        }
-        __m256 now = _mm256_set1_ps(cost_now);
-        uint32_t better =
-                bits_of(_mm256_cmp_ps(cost.half[0], now, _CMP_LT_OQ),
-                        _mm256_cmp_ps(cost.half[1], now, _CMP_LT_OQ));
-        if (better != 0) {
-            size_t best = argmin(cost);
-            codes[m] = static_cast<uint8_t>(best);
-            parallel = others + par[best];
-            moved = true;
-        }
+/// The codeword of the block with the least cost, `code` if none costs less.
+/// Most blocks keep theirs: the branch spares their argmin, and lets the CPU go
+/// on to the next block before it knows.
+FAISS_EXT_INLINE size_t cheapest(
+        const float* res,
+        const float* par,
+        float weight,
+        float others,
+        size_t code) {
+    float sum_now = others + par[code];
+    __m256 now = _mm256_set1_ps(fmaf(weight * sum_now, sum_now, res[code]));
+    Floats cost;
+    for (size_t h = 0; h < 2; h++) {
+        __m256 sum = _mm256_add_ps(
+                _mm256_set1_ps(others), _mm256_load_ps(par + 8 * h));
+        cost.half[h] = _mm256_fmadd_ps(
+                _mm256_mul_ps(_mm256_set1_ps(weight), sum),
+                sum,
+                _mm256_load_ps(res + 8 * h));
     }
-    *parallel_sum = parallel;
-    return moved;
+    uint32_t better =
+            bits_of(_mm256_cmp_ps(cost.half[0], now, _CMP_LT_OQ),
+                    _mm256_cmp_ps(cost.half[1], now, _CMP_LT_OQ));
+    return better != 0 ? argmin(cost) : code;
 }
 
 #include <faiss_ext/kernels/encode_rows.h>
@@ -410,7 +476,8 @@ const Kernels avx2_kernels = {
         scan,
         select_keys,
         panel_products,
-        byte_panel_products,
+        byte_panel_scores,
+        top_scores,
         float_table,
         quantize_table,
         byte_rows_dot,

@@ -110,12 +110,25 @@ FAISS_EXT_INLINE void byte_panel_tile(const BytePanelArgs& a, size_t j) {
         }
     }
     for (size_t p = 0; p < 2 * P; p++) {
-        _mm256_storeu_si256(
-                reinterpret_cast<__m256i*>(a.out + j * kPanel) + p, sum[p]);
+        const size_t at = j * kPanel + 8 * p;
+        __m256 product = _mm256_cvtepi32_ps(
+                _mm256_sub_epi32(sum[p], _mm256_set1_epi32(a.excess)));
+        __m256 score = _mm256_fmadd_ps(
+                _mm256_mul_ps(
+                        _mm256_set1_ps(a.step), _mm256_loadu_ps(a.scales + at)),
+                product,
+                _mm256_fmadd_ps(
+                        _mm256_set1_ps(a.factor),
+                        _mm256_loadu_ps(a.bonuses + at),
+                        _mm256_loadu_ps(a.terms + at)));
+        // of NaN and a number, VMAXPS returns the second
+        score = _mm256_max_ps(score, _mm256_set1_ps(-FLT_MAX));
+        score = _mm256_min_ps(score, _mm256_set1_ps(FLT_MAX));
+        _mm256_storeu_ps(a.out + at, score);
     }
 }
 
-void byte_panel_products(const BytePanelArgs& a) noexcept {
+void byte_panel_scores(const BytePanelArgs& a) noexcept {
     const size_t panels = (a.ny + kPanel - 1) / kPanel;
     size_t j = 0;
     for (; j + 4 <= panels; j += 4) {

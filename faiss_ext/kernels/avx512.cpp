@@ -12,6 +12,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
+#include <float.h>
 #include <immintrin.h>
 #include <string.h>
 
@@ -257,6 +258,63 @@ void quantize_table(const QuantizeArgs& a) noexcept {
     memset(a.bytes + a.M * kCodewords, 0, (padded - a.M) * kCodewords);
 }
 
+// --------------------------------------------------------------------- top
+
+#define FAISS_EXT_OWN_TOP_SCORES
+#include <faiss_ext/kernels/top_scores.h>
+
+FAISS_EXT_INLINE __mmask16 first_lanes(size_t n) {
+    return static_cast<__mmask16>(n >= 16 ? 0xffff : (1u << n) - 1);
+}
+
+void score_range(
+        const float* scores,
+        size_t n,
+        float* smallest,
+        float* largest) {
+    __m512 low = _mm512_set1_ps(scores[0]);
+    __m512 high = low;
+    for (size_t i = 0; i < n; i += 16) {
+        __m512 s = _mm512_mask_loadu_ps(low, first_lanes(n - i), scores + i);
+        low = _mm512_min_ps(low, s);
+        high = _mm512_mask_max_ps(high, first_lanes(n - i), high, s);
+    }
+    *smallest = _mm512_reduce_min_ps(low);
+    *largest = _mm512_reduce_max_ps(high);
+}
+
+size_t count_reaching(const float* scores, size_t n, float bound) {
+    const __m512 b = _mm512_set1_ps(bound);
+    size_t reached = 0;
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 lanes = first_lanes(n - i);
+        __mmask16 hit = _mm512_mask_cmp_ps_mask(
+                lanes, _mm512_maskz_loadu_ps(lanes, scores + i), b, _CMP_GE_OQ);
+        reached += static_cast<size_t>(__builtin_popcount(hit));
+    }
+    return reached;
+}
+
+size_t
+append_reaching(const float* scores, size_t n, float bound, uint64_t* keys) {
+    const __m512 b = _mm512_set1_ps(bound);
+    size_t found = 0;
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 lanes = first_lanes(n - i);
+        __m512 s = _mm512_maskz_loadu_ps(lanes, scores + i);
+        uint32_t hit = _mm512_mask_cmp_ps_mask(lanes, s, b, _CMP_GE_OQ);
+        for (; hit != 0; hit &= hit - 1) {
+            size_t at = i + static_cast<size_t>(__builtin_ctz(hit));
+            keys[found++] = score_key(scores[at], at);
+        }
+    }
+    return found;
+}
+
+size_t top_scores(const TopArgs& a) noexcept {
+    return top_scores_by(a, score_range, count_reaching, append_reaching);
+}
+
 // ------------------------------------------------------------------- encode
 
 FAISS_EXT_INLINE size_t argmin(__m512 values) {
@@ -298,32 +356,23 @@ FAISS_EXT_INLINE float encode_nearest(
     return parallel;
 }
 
-/// One round over the blocks. Most blocks do not move: the branch spares their
-/// argmin, and lets the CPU go on to the next block before it knows.
-/// @returns whether a code changed
-bool encode_round(const EncodeArgs& a, uint8_t* codes, float* parallel_sum) {
-    const float weight = a.eta - 1;
-    float parallel = *parallel_sum;
-    bool moved = false;
-    for (size_t m = 0; m < a.M; m++) {
-        const float* res = a.scratch + m * 2 * kCodewords;
-        const float* par = res + kCodewords;
-        float others = parallel - par[codes[m]];
-        __m512 sum = _mm512_add_ps(_mm512_set1_ps(others), _mm512_load_ps(par));
-        __m512 cost = _mm512_fmadd_ps(
-                _mm512_mul_ps(_mm512_set1_ps(weight), sum),
-                sum,
-                _mm512_load_ps(res));
-        __m512 now = _mm512_permutexvar_ps(_mm512_set1_epi32(codes[m]), cost);
-        if (_mm512_cmplt_ps_mask(cost, now) != 0) {
-            size_t best = argmin(cost);
-            codes[m] = static_cast<uint8_t>(best);
-            parallel = others + par[best];
-            moved = true;
-        }
-    }
-    *parallel_sum = parallel;
-    return moved;
+/// The codeword of the block with the least cost, `code` if none costs less.
+/// Most blocks keep theirs: the branch spares their argmin, and lets the CPU go
+/// on to the next block before it knows.
+FAISS_EXT_INLINE size_t cheapest(
+        const float* res,
+        const float* par,
+        float weight,
+        float others,
+        size_t code) {
+    __m512 sum = _mm512_add_ps(_mm512_set1_ps(others), _mm512_load_ps(par));
+    __m512 cost = _mm512_fmadd_ps(
+            _mm512_mul_ps(_mm512_set1_ps(weight), sum),
+            sum,
+            _mm512_load_ps(res));
+    __m512 now = _mm512_permutexvar_ps(
+            _mm512_set1_epi32(static_cast<int>(code)), cost);
+    return _mm512_cmplt_ps_mask(cost, now) != 0 ? argmin(cost) : code;
 }
 
 #include <faiss_ext/kernels/encode_rows.h>
@@ -379,7 +428,8 @@ const Kernels avx512_kernels = {
         scan,
         select_keys,
         panel_products,
-        byte_panel_products,
+        byte_panel_scores,
+        top_scores,
         float_table,
         quantize_table,
         byte_rows_dot,

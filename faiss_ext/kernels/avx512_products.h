@@ -114,11 +114,25 @@ FAISS_EXT_INLINE void byte_panel_tile(const BytePanelArgs& a, size_t j) {
         }
     }
     for (size_t p = 0; p < P; p++) {
-        _mm512_storeu_si512(a.out + (j + p) * kPanel, sum[p]);
+        const size_t at = (j + p) * kPanel;
+        __m512 product = _mm512_cvtepi32_ps(
+                _mm512_sub_epi32(sum[p], _mm512_set1_epi32(a.excess)));
+        __m512 score = _mm512_fmadd_ps(
+                _mm512_mul_ps(
+                        _mm512_set1_ps(a.step), _mm512_loadu_ps(a.scales + at)),
+                product,
+                _mm512_fmadd_ps(
+                        _mm512_set1_ps(a.factor),
+                        _mm512_loadu_ps(a.bonuses + at),
+                        _mm512_loadu_ps(a.terms + at)));
+        // of NaN and a number, VMAXPS returns the second
+        score = _mm512_max_ps(score, _mm512_set1_ps(-FLT_MAX));
+        score = _mm512_min_ps(score, _mm512_set1_ps(FLT_MAX));
+        _mm512_storeu_ps(a.out + at, score);
     }
 }
 
-void byte_panel_products(const BytePanelArgs& a) noexcept {
+void byte_panel_scores(const BytePanelArgs& a) noexcept {
     const size_t panels = (a.ny + kPanel - 1) / kPanel;
     size_t j = 0;
     for (; j + 8 <= panels; j += 8) {

@@ -89,14 +89,35 @@ struct PanelArgs {
     size_t ldo;
 };
 
-/** Dot products of one 7-bit query with 8-bit rows:
- * out[j] = sum_i query[i] * panels[j/16][i/4][j%16][i%4]. */
+/** Scores of a 7-bit query with 8-bit rows, from the integer products
+ *     p_j = sum_i query[i] * panels[j/16][i/4][j%16][i%4] - excess:
+ *     out[j] = fma(step * scales[j], p_j, fma(factor, bonuses[j], terms[j])),
+ * kept within the finite floats; NaN becomes the lowest. Exact. */
 struct BytePanelArgs {
     const int8_t* query;   ///< size d, values -63..63
     size_t d;              ///< multiple of 4
     const uint8_t* panels; ///< size ceil(ny / 16) * d * 16, 64-byte aligned
     size_t ny;
-    int32_t* out; ///< size 16 * ceil(ny / 16)
+    int32_t excess;
+    float step;
+    float factor;
+    const float* scales; ///< these and out: size 16 * ceil(ny / 16)
+    const float* bonuses;
+    const float* terms;
+    float* out;
+};
+
+/** Finds the best of many scores.
+ *
+ * Bisects between the smallest and the largest for a bound that `wanted`
+ * scores reach, or up to half as many and 16 more, and writes the keys
+ * (ordered score << 32 | ~index) of all that reach it; with many equal scores
+ * these can be all. Exact: the same keys, in the order of the indices. */
+struct TopArgs {
+    const float* scores; ///< size n, finite
+    size_t n;
+    size_t wanted;  ///< 1..n
+    uint64_t* keys; ///< size n + kScanSlack
 };
 
 /** Float tables: table[m][j] = sum over the dimensions i of block m of
@@ -185,7 +206,9 @@ struct Kernels {
     uint64_t (*select_keys)(const SelectArgs& args) noexcept;
 
     void (*panel_products)(const PanelArgs& args) noexcept;
-    void (*byte_panel_products)(const BytePanelArgs& args) noexcept;
+    void (*byte_panel_scores)(const BytePanelArgs& args) noexcept;
+    /// @return number of keys
+    size_t (*top_scores)(const TopArgs& args) noexcept;
     void (*float_table)(TableArgs& args) noexcept;
     void (*quantize_table)(const QuantizeArgs& args) noexcept;
     void (*byte_rows_dot)(const ByteRowsArgs& args) noexcept;

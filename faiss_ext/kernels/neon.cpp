@@ -7,6 +7,7 @@
 #include <faiss_ext/kernels/kernels.h>
 
 #include <arm_neon.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -158,6 +159,8 @@ size_t scan(
 
 #include <faiss_ext/kernels/select_keys.h>
 
+#include <faiss_ext/kernels/top_scores.h>
+
 // ------------------------------------------------------------------- tables
 
 FAISS_EXT_INLINE float smallest(const float32x4x4_t& x) {
@@ -275,37 +278,27 @@ float encode_nearest(
     return parallel;
 }
 
-/// One round over the blocks. Most blocks do not move: the branch spares their
-/// argmin, and lets the CPU go on to the next block before it knows.
-/// @returns whether a code changed
-bool encode_round(const EncodeArgs& a, uint8_t* codes, float* parallel_sum) {
-    const float weight = a.eta - 1;
-    float parallel = *parallel_sum;
-    bool moved = false;
-    for (size_t m = 0; m < a.M; m++) {
-        const float* res = a.scratch + m * 2 * kCodewords;
-        const float* par = res + kCodewords;
-        float others = parallel - par[codes[m]];
-        float sum_now = others + par[codes[m]];
-        float cost_now = fmaf(weight * sum_now, sum_now, res[codes[m]]);
-        float32x4x4_t cost;
-        uint32x4_t better[4];
-        for (size_t h = 0; h < 4; h++) {
-            float32x4_t sum =
-                    vaddq_f32(vdupq_n_f32(others), vld1q_f32(par + 4 * h));
-            cost.val[h] = vfmaq_f32(
-                    vld1q_f32(res + 4 * h), vmulq_n_f32(sum, weight), sum);
-            better[h] = vcltq_f32(cost.val[h], vdupq_n_f32(cost_now));
-        }
-        if (first_set(better) < kCodewords) {
-            size_t best = argmin(cost);
-            codes[m] = static_cast<uint8_t>(best);
-            parallel = others + par[best];
-            moved = true;
-        }
+/// The codeword of the block with the least cost, `code` if none costs less.
+/// Most blocks keep theirs: the branch spares their argmin, and lets the CPU go
+/// on to the next block before it knows.
+FAISS_EXT_INLINE size_t cheapest(
+        const float* res,
+        const float* par,
+        float weight,
+        float others,
+        size_t code) {
+    float sum_now = others + par[code];
+    float32x4_t now = vdupq_n_f32(fmaf(weight * sum_now, sum_now, res[code]));
+    float32x4x4_t cost;
+    uint32x4_t better[4];
+    for (size_t h = 0; h < 4; h++) {
+        float32x4_t sum =
+                vaddq_f32(vdupq_n_f32(others), vld1q_f32(par + 4 * h));
+        cost.val[h] = vfmaq_f32(
+                vld1q_f32(res + 4 * h), vmulq_n_f32(sum, weight), sum);
+        better[h] = vcltq_f32(cost.val[h], now);
     }
-    *parallel_sum = parallel;
-    return moved;
+    return first_set(better) < kCodewords ? argmin(cost) : code;
 }
 
 #include <faiss_ext/kernels/encode_rows.h>
@@ -321,7 +314,8 @@ const Kernels neon_kernels = {
         scan,
         select_keys,
         panel_products,
-        byte_panel_products,
+        byte_panel_scores,
+        top_scores,
         float_table,
         quantize_table,
         byte_rows_dot,

@@ -107,13 +107,24 @@ FAISS_EXT_INLINE void byte_panel_tile(const BytePanelArgs& a, size_t j) {
         }
     }
     for (size_t p = 0; p < 4 * P; p++) {
-        vst1q_s32(
-                a.out + j * kPanel + 4 * p,
-                vpaddq_s32(sum[2 * p], sum[2 * p + 1]));
+        const size_t at = j * kPanel + 4 * p;
+        float32x4_t product = vcvtq_f32_s32(vsubq_s32(
+                vpaddq_s32(sum[2 * p], sum[2 * p + 1]), vdupq_n_s32(a.excess)));
+        float32x4_t score = vfmaq_f32(
+                vfmaq_n_f32(
+                        vld1q_f32(a.terms + at),
+                        vld1q_f32(a.bonuses + at),
+                        a.factor),
+                vmulq_n_f32(vld1q_f32(a.scales + at), a.step),
+                product);
+        // of NaN and a number, these return the number
+        score = vmaxnmq_f32(score, vdupq_n_f32(-FLT_MAX));
+        score = vminnmq_f32(score, vdupq_n_f32(FLT_MAX));
+        vst1q_f32(a.out + at, score);
     }
 }
 
-void byte_panel_products(const BytePanelArgs& a) noexcept {
+void byte_panel_scores(const BytePanelArgs& a) noexcept {
     const size_t panels = (a.ny + kPanel - 1) / kPanel;
     size_t j = 0;
     for (; j + 2 <= panels; j += 2) {

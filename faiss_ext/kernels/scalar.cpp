@@ -9,6 +9,7 @@
 
 #include <faiss_ext/kernels/kernels.h>
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -94,7 +95,7 @@ void panel_products(const PanelArgs& a) noexcept {
     }
 }
 
-void byte_panel_products(const BytePanelArgs& a) noexcept {
+void byte_panel_scores(const BytePanelArgs& a) noexcept {
     for (size_t j = 0; j < (a.ny + kPanel - 1) / kPanel * kPanel; j++) {
         const uint8_t* panel = a.panels + j / kPanel * a.d * kPanel;
         int32_t sum = 0;
@@ -102,13 +103,20 @@ void byte_panel_products(const BytePanelArgs& a) noexcept {
             sum += a.query[i] *
                    panel[i / 4 * 4 * kPanel + j % kPanel * 4 + i % 4];
         }
-        a.out[j] = sum;
+        float score =
+                fmaf(a.step * a.scales[j],
+                     static_cast<float>(sum - a.excess),
+                     fmaf(a.factor, a.bonuses[j], a.terms[j]));
+        score = score > -FLT_MAX ? score : -FLT_MAX;
+        a.out[j] = score < FLT_MAX ? score : FLT_MAX;
     }
 }
 
 // ------------------------------------------------------------------- select
 
 #include <faiss_ext/kernels/select_keys.h>
+
+#include <faiss_ext/kernels/top_scores.h>
 
 void float_table(TableArgs& a) noexcept {
     a.max_span = 0;
@@ -304,7 +312,8 @@ const Kernels scalar_kernels = {
         scan,
         select_keys,
         panel_products,
-        byte_panel_products,
+        byte_panel_scores,
+        top_scores,
         float_table,
         quantize_table,
         byte_rows_dot,

@@ -19,8 +19,8 @@ description : str
     <value>,...)][,SQ8|,SQfp16|,SQbf16][,RFlat]``. ``ScaNN`` alone chooses the
     number of lists when trained. ``<M>x4``: M codes of 4 bits. ``SQ..``: refine
     codes. ``RFlat``: keep raw rows. Options: sub_dim, eta, threshold,
-    soar_lambda, rotation, normalize, score_aware_centroids, seed. What holds
-    no ScaNN is made by Faiss' own factory.
+    soar_lambda, rotation, normalize, allow_zero, score_aware_centroids, seed.
+    What holds no ScaNN is made by Faiss' own factory.
 metric : int
     METRIC_L2 or METRIC_INNER_PRODUCT.
 

@@ -85,6 +85,10 @@ constexpr const char* threshold =
 constexpr const char* normalize =
         "bool: vectors and queries are scaled to unit length (cosine).";
 
+constexpr const char* allow_zero =
+        "bool: with normalize, vectors and queries of zeros have similarity 0 "
+        "with everything; otherwise they are refused.";
+
 constexpr const char* score_aware_centroids =
         "bool: centroids minimise the score-aware loss too.";
 

@@ -235,6 +235,7 @@ void bind_properties(IndexClass& index) {
     option(index, "sub_dim", &ScaNNOptions::sub_dim, doc::sub_dim);
     option(index, "threshold", &ScaNNOptions::threshold, doc::threshold);
     option(index, "normalize", &ScaNNOptions::normalize, doc::normalize);
+    option(index, "allow_zero", &ScaNNOptions::allow_zero, doc::allow_zero);
     option(index,
            "score_aware_centroids",
            &ScaNNOptions::score_aware_centroids,

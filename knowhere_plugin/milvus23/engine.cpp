@@ -5,6 +5,7 @@
 
 #include <knowhere_plugin/milvus23/engine_c.h>
 
+#include <cctype>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -109,6 +110,22 @@ Status build(
             return node.Build(rows, config);
     }
     return {};
+}
+
+/// What a refused blob is: Faiss' files, as of the host's own SCANN ("IxSC"),
+/// begin with four such letters.
+std::string kind_of(const uint8_t* bytes, size_t size) {
+    std::string kind = std::to_string(size) + " bytes";
+    std::string letters;
+    for (size_t i = 0; i < 4 && i < size && std::isalnum(bytes[i]); i++) {
+        letters += char(bytes[i]);
+    }
+    if (letters.size() == 4 && letters[0] == 'I') {
+        kind += ", \"" + letters +
+                "\": an index of the host's own, to be "
+                "dropped and built again";
+    }
+    return " (" + kind + ")";
 }
 
 void note(const std::string& text) {
@@ -284,7 +301,11 @@ bool engine_deserialize(
         size_t size,
         EngineFailure* failure) noexcept {
     return with_node(engine, failure, [&](IndexNode& node) {
-        return node.Deserialize({bytes, size});
+        Status status = node.Deserialize({bytes, size});
+        if (status.code == StatusCode::invalid_binary_set) {
+            status.message += kind_of(bytes, size);
+        }
+        return status;
     });
 }
 

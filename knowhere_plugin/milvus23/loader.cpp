@@ -8,6 +8,9 @@
  * Next: register.cpp.
  */
 
+#include <cstdio>
+#include <cstring>
+
 #include <dlfcn.h>
 
 #include <knowhere_plugin/milvus23/host_guard.h>
@@ -16,6 +19,27 @@
 namespace {
 
 using namespace knowhere_plugin::milvus23;
+
+/// nullptr: as dlerror() says. Not by $ORIGIN, which is the folder of whoever
+/// calls the real dlopen(): sanitizers and profilers stand between.
+void* open_beside_me(const char* name) {
+    Dl_info me;
+    char path[4096];
+    static const char here = 0;
+    const char* slash = dladdr(&here, &me) == 0 || me.dli_fname == nullptr
+                                ? nullptr
+                                : std::strrchr(me.dli_fname, '/');
+    int folder = slash == nullptr ? 0 : int(slash + 1 - me.dli_fname);
+    int size = snprintf(
+            path,
+            sizeof(path),
+            "%.*s%s",
+            folder,
+            folder == 0 ? "" : me.dli_fname,
+            name);
+    bool fits = size > 0 && size_t(size) < sizeof(path);
+    return dlopen(fits ? path : name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+}
 
 // a preloaded library is initialised last: the host has its own types by now
 [[gnu::constructor]] void load_engine() {
@@ -30,8 +54,7 @@ using namespace knowhere_plugin::milvus23;
         case Host::Known:
             break;
     }
-    if (dlopen("$ORIGIN/" SCANN_PLUGIN_ENGINE,
-               RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) == nullptr) {
+    if (open_beside_me(SCANN_PLUGIN_ENGINE) == nullptr) {
         log_line("stays out, \"SCANN\" is the host's own: %s", dlerror());
     }
 }

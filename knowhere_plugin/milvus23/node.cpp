@@ -123,15 +123,15 @@ class Node : public abi::IndexNode {
             const Config& config,
             const BitsetView& bitset) const override {
         TimeCount time(Counter::search_ns);
-        auto answer = found(engine_search, queries, config, bitset);
+        int64_t nq = 0;
+        auto answer = found(engine_search, queries, config, bitset, &nq);
         if (!answer.value) {
             count(Counter::search_failures);
             return answer;
         }
-        uint64_t nq = uint64_t(queries.get<int64_t>(abi::kRows));
         count(Counter::searches);
-        count(Counter::queries, nq);
-        count_max(Counter::max_nq, nq);
+        count(Counter::queries, uint64_t(nq));
+        count_max(Counter::max_nq, uint64_t(nq));
         return answer;
     }
 
@@ -140,14 +140,14 @@ class Node : public abi::IndexNode {
             const Config& config,
             const BitsetView& bitset) const override {
         TimeCount time(Counter::range_ns);
-        auto answer = found(engine_range_search, queries, config, bitset);
+        int64_t nq = 0;
+        auto answer = found(engine_range_search, queries, config, bitset, &nq);
         if (!answer.value) {
             count(Counter::range_failures);
             return answer;
         }
         count(Counter::ranges);
-        count(Counter::range_queries,
-              uint64_t(queries.get<int64_t>(abi::kRows)));
+        count(Counter::range_queries, uint64_t(nq));
         return answer;
     }
 
@@ -190,7 +190,10 @@ class Node : public abi::IndexNode {
             count(Counter::vectors, uint64_t(rows));
             return true;
         });
-        return done ? answer : refused<DataSetPtr>(failure);
+        if (!done) {
+            return refused<DataSetPtr>(failure);
+        }
+        return answer;
     }
 
     bool HasRawData(const std::string& metric) const override {
@@ -290,8 +293,9 @@ class Node : public abi::IndexNode {
     Status build(BuildStep step, const DataSet& rows, const Config& config) {
         TimeCount time(Counter::build_ns);
         EngineFailure failure{};
-        EngineRows given = rows_of(rows);
+        EngineRows given{};
         bool done = guarded(&failure, [&] {
+            given = rows_of(rows);
             NodeSettings settings(config);
             return engine_build(
                     engine_, step, given, settings.view(), &failure);
@@ -325,15 +329,18 @@ class Node : public abi::IndexNode {
             EngineSearch&& search,
             const DataSet& queries,
             const Config& config,
-            const BitsetView& bitset) const {
+            const BitsetView& bitset,
+            int64_t* nq) const {
         EngineFailure failure{};
         Expected<DataSetPtr> answer;
         bool done = guarded(&failure, [&] {
             NodeSettings settings(config);
+            EngineRows given = rows_of(queries);
+            *nq = given.rows;
             EngineFilter filter = filter_of(bitset, engine_count(engine_));
             Result hits;
             if (!search(engine_,
-                        rows_of(queries),
+                        given,
                         settings.view(),
                         filter,
                         &hits.result,
@@ -346,7 +353,10 @@ class Node : public abi::IndexNode {
             }
             return true;
         });
-        return done ? answer : refused<DataSetPtr>(failure);
+        if (!done) {
+            return refused<DataSetPtr>(failure);
+        }
+        return answer;
     }
 
     static DataSetPtr data_of(const EngineResult& r) {

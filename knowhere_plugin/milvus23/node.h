@@ -2,7 +2,8 @@
  * "SCANN" as the host calls it: an abi::IndexNode around an EngineNode.
  *
  * Converts arguments and results and counts calls. Catches everything: what
- * went wrong is a status with a message.
+ * went wrong is a status with a message (a config or a name, which have none,
+ * can only fail for want of memory, as the host's own).
  */
 
 #pragma once

@@ -81,12 +81,21 @@ NodeConfig::NodeConfig(bool empty_node) {
     };
     for (size_t i = 0; i < count; i++) {
         const EngineParameter& p = parameters[i];
+        if (!empty_node) {
+            if (p.phases & ~unsigned(kEngineBuild)) {
+                declare(p.name, p.kind, host_phases(p.phases));
+            }
+            continue;
+        }
         // as text every spelling reaches the engine: the host refuses "True"
         // for a flag, and retries a build that it refused for ever
-        bool as_text = empty_node && (p.phases & kEngineBuild);
+        bool as_text = (p.phases & kEngineBuild) != 0;
         declare(p.name,
                 as_text ? ValueKind::Text : p.kind,
                 host_phases(p.phases));
+    }
+    if (empty_node) {
+        return;
     }
     for (const char* name : kForeignKeys) {
         if (entries.count(name) == 0) {

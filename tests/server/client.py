@@ -62,19 +62,29 @@ def insert(collection: Collection, x: np.ndarray, first: int = 0, flush: bool = 
         collection.flush(timeout=TIMEOUT)
 
 
-def build(collection: Collection, metric: str, index_type: str = "SCANN", timeout: float = TIMEOUT, **params) -> None:
+def build(collection: Collection, metric: str, index_type: str = "SCANN", **params) -> None:
     """The index of the vectors, finished."""
     wanted = {"index_type": index_type, "metric_type": metric, "params": params}
-    collection.create_index("vector", wanted, timeout=timeout)
-    utility.wait_for_index_building_complete(collection.name, timeout=timeout)
+    # not sync: its wait starts anew after its timeout, and a build that fails is repeated for ever
+    collection.create_index("vector", wanted, timeout=TIMEOUT, sync=False)
+
+    def done():
+        progress = utility.index_building_progress(collection.name, timeout=TIMEOUT)
+        return progress["pending_index_rows"] == 0 and progress["indexed_rows"] == progress["total_rows"]
+
+    wait_until(done, f"{index_type} {params} is built")
 
 
 def made(x: np.ndarray, metric: str, index_type: str = "SCANN", **params) -> Collection:
     """A loaded collection of one indexed segment."""
     collection = empty(x.shape[1])
-    insert(collection, x)
-    build(collection, metric, index_type, **params)
-    collection.load(timeout=TIMEOUT)
+    try:
+        insert(collection, x)
+        build(collection, metric, index_type, **params)
+        collection.load(timeout=TIMEOUT)
+    except BaseException:
+        collection.drop(timeout=TIMEOUT)  # else Milvus goes on trying, beside all tests that follow
+        raise
     return collection
 
 

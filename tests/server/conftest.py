@@ -17,6 +17,8 @@ BUILD = Path(__file__).resolve().parents[2] / "build"
 BASE_DIR = BUILD / "server-tests"
 BINARIES = BUILD / "milvus"
 WAIT_FOR_OTHERS = 600.0  # seconds
+# Milvus asks itself more often what there is to do: loads and releases take less time
+SETTINGS = {"queryCoord.checkInterval": 200, "queryCoord.checkHandoffInterval": 500, "queryCoord.distPullInterval": 100}
 
 
 def pytest_configure(config):
@@ -36,7 +38,7 @@ def server():
     except FileNotFoundError as missing:
         pytest.skip(str(missing))
     shutil.rmtree(BASE_DIR, ignore_errors=True)
-    with milvus_host.start(BASE_DIR, binaries=BINARIES, wait=WAIT_FOR_OTHERS) as started:
+    with milvus_host.start(BASE_DIR, settings=SETTINGS, binaries=BINARIES, wait=WAIT_FOR_OTHERS) as started:
         client.connect(started)
         yield started
 

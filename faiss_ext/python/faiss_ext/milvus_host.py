@@ -24,19 +24,19 @@ import atexit
 import http.client
 import os
 import signal
-import socket
 import struct
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Callable, Mapping
+from typing import Callable
 
 from . import _milvus_files as files
+from . import _server_ports as ports
 from ._server_lock import ServerLock
 
 __all__ = ["MilvusHostError", "Server", "plugin_path", "start"]
 
-ETCD_PEER_PORT = 2380  # fixed in the server
 METRICS_PORT = 9091
 POLL_SECONDS = 0.05
 STOP_SECONDS = 10.0
@@ -159,7 +159,10 @@ class Server:
         raise LookupError(f"no {name} in the server (pid {self.pid})")
 
     def serving(self) -> Path | None:
-        """The library behind "SCANN": the plug-in if its engine is in the process and has registered; None: the server's own."""
+        """The library behind "SCANN": the plug-in if its engine is in the process and has registered.
+
+        None: the server's own library.
+        """
         if self.plugin is None or _engine(self.plugin) not in self.libraries():
             return None
         return self.plugin if self.statistics().get("pid") == self.pid else None
@@ -167,8 +170,9 @@ class Server:
     def statistics(self) -> dict[str, int]:
         """What the plug-in has counted since the server's last start, also after it has ended; {} without plug-in.
 
-        Calls and time inside (``builds``, ``build_ns``, ``searches``, ``queries``, ``search_ns``, ``ranges``, ``vectors``,
-        ``loads``), ``blob_bytes`` of all indexes saved, ``live_nodes``, ``repairs`` of build parameters, ``..._failures``.
+        Calls and time inside (``builds``, ``build_ns``, ``searches``, ``queries``, ``search_ns``, ``ranges``,
+        ``vectors``, ``loads``), ``blob_bytes`` of all indexes saved, ``live_nodes``, ``repairs`` of build
+        parameters, ``..._failures``.
         """
         if self.plugin is None or not self._statistics.is_file():
             return {}
@@ -236,17 +240,21 @@ class Server:
             return
         if not self._lock.held:
             self._lock = ServerLock()
+        deadline = time.monotonic() + wait
         self._lock.acquire(wait, on_wait)
         try:
             atexit.register(self.stop)
             folder = files.unpack(self._package, self._binaries)
             if not self._ports:
-                self._choose_ports()
+                ports.await_etcd_port(deadline, on_wait)
+                usual = {**files.default_ports(self._package), "metrics_port": METRICS_PORT}
+                fixed = {} if self._wanted_port is None else {"proxy_port": self._wanted_port}
+                self._ports = ports.choose(usual, fixed)
             files.write_configuration(self._package, self.base_dir, self._ports)
             self._statistics.unlink(missing_ok=True)
-            self._launch(folder)
-            self._lock.describe(server=self.pid, base_dir=self.base_dir)
-            self._await_health(timeout)
+            self._process = process = self._launch(folder)
+            self._lock.describe(server=process.pid, base_dir=self.base_dir)
+            self._await_health(process, timeout)
             if self.plugin is not None and self.serving() is None:
                 raise self._failure(f'"SCANN" is the server\'s own, {self.plugin} stayed out')
         except BaseException:  # Ctrl-C too
@@ -265,9 +273,12 @@ class Server:
 
     def wait(self) -> None:
         """Wait until the server ends by itself, which it only does by a fault: MilvusHostError."""
-        if self._process is not None:
-            self._process.wait()
-        assert self.pid  # raises
+        process = self._process
+        if process is None:
+            return
+        process.wait()
+        if self._process is process:  # nobody has stopped it
+            raise self._failure(f"the server has ended ({_exit_text(process.returncode)})")
 
     def kill(self) -> None:
         """End the server without any warning, as a power cut would; `start` starts it again."""
@@ -279,27 +290,6 @@ class Server:
             self.plugin = _resolve(plugin)
         self._end(signal.SIGTERM)
         self.start(timeout=timeout)
-
-    def _choose_ports(self) -> None:
-        if not _is_free(ETCD_PEER_PORT):
-            raise MilvusHostError(
-                f"port {ETCD_PEER_PORT}, which Milvus' etcd needs, is in use: does another Milvus or etcd run here?"
-            )
-        wanted = {**files.default_ports(self._package), "metrics_port": METRICS_PORT}
-        if self._wanted_port is not None:
-            if not _is_free(self._wanted_port):
-                raise MilvusHostError(f"port {self._wanted_port} is in use")
-            wanted["proxy_port"] = self._wanted_port
-        taken = {ETCD_PEER_PORT}
-        # the wished one first, so that no other port is moved onto it
-        for name in sorted(wanted, key=lambda name: name != "proxy_port"):
-            port = next(
-                (p for p in range(wanted[name] or 40000, 65536) if p not in taken and _is_free(p)), None
-            )
-            if port is None:
-                raise MilvusHostError(f"no free port from {wanted[name]} on for Milvus' {name}")
-            taken.add(port)
-            self._ports[name] = port
 
     def _environment(self, folder: Path) -> dict[str, str]:
         environment = {**os.environ, **self.environ}
@@ -316,10 +306,10 @@ class Server:
             environment["SCANN_PLUGIN_STATS"] = str(self._statistics)
         return environment
 
-    def _launch(self, folder: Path) -> None:
+    def _launch(self, folder: Path) -> subprocess.Popen[bytes]:
         with open(self.logs / "milvus-stdout.log", "ab") as out, open(self.logs / "milvus-stderr.log", "ab") as err:
             self._log_start = err.tell()
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 [str(folder / "milvus"), "run", "standalone"],
                 cwd=self.base_dir,
                 env=self._environment(folder),
@@ -330,17 +320,16 @@ class Server:
                 pass_fds=[self._lock.fileno()],
             )
 
-    def _await_health(self, timeout: float) -> None:
+    def _await_health(self, process: subprocess.Popen[bytes], timeout: float) -> None:
         deadline = time.monotonic() + timeout
         while not self.healthy():
             if time.monotonic() >= deadline:
                 raise self._failure(f"the server is not healthy after {timeout:g} s")
             try:
-                assert self._process is not None
-                self._process.wait(POLL_SECONDS)
+                process.wait(POLL_SECONDS)
             except subprocess.TimeoutExpired:
                 continue
-            raise self._failure(f"the server has ended at its start ({_exit_text(self._process.returncode)})")
+            raise self._failure(f"the server has ended at its start ({_exit_text(process.returncode)})")
 
     def _end(self, how: signal.Signals) -> None:
         process = self._process
@@ -359,8 +348,10 @@ class Server:
             self._process = None
 
     def _failure(self, what: str) -> MilvusHostError:
-        lines = self.messages() or self._stderr()[-5:]
-        tail = "".join(f"\n    {line[:300]}" for line in lines)
+        lines = self._stderr()
+        # of a fault in Go the first line tells most, hundreds that follow are stacks
+        faults = [line for line in lines if line.startswith(("panic:", "fatal error:", "SIG"))]
+        tail = "".join(f"\n    {line[:300]}" for line in self.messages()[-3:] + (faults[:3] or lines[-3:]))
         return MilvusHostError(f"{what}; logs: {self.logs}" + (f"; standard error:{tail}" if tail else ""))
 
 
@@ -412,9 +403,11 @@ def start(
     FileNotFoundError
         The package or the plug-in is missing.
     TimeoutError
-        Another server runs on this machine; the message names it.
+        Another server runs on this machine; the message names it if it can.
+    OSError
+        The port is in use.
     MilvusHostError
-        The server does not start; the message has the end of its log.
+        The server does not start; the message says why and where its logs are.
     """
     server = Server(
         base_dir,
@@ -449,16 +442,6 @@ def _prepend(environment: dict[str, str], name: str, path: Path) -> None:
         raise ValueError(f"{path} cannot be used: {name} takes no path with a blank, ':' or ';'")
     old = environment.get(name)
     environment[name] = f"{path}:{old}" if old else str(path)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # not busy with old connections only
-        try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-    return True
 
 
 def _exit_text(code: int) -> str:

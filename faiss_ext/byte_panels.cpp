@@ -1,0 +1,115 @@
+#include <faiss_ext/byte_panels.h>
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+
+namespace faiss_ext {
+
+using kernels::kPanel;
+
+namespace {
+
+/// largest 8-bit query value; 63 * 255 * 2 fits the 16 bits of VPMADDUBSW
+constexpr float kQueryRange = 63;
+constexpr float kRowRange = 127;
+/// added to the codes of rows, which are unsigned
+constexpr int kExcess = 128;
+
+size_t round_up(size_t n, size_t unit) {
+    return (n + unit - 1) / unit * unit;
+}
+
+} // namespace
+
+void ByteQuery::set(size_t d, const float* x, const float* mean) {
+    size_t d4 = round_up(d, 4);
+    shifted_.resize(d4);
+    steps_.resize(d4);
+    codes_.resize(d4);
+    float* values = shifted_.mutable_data();
+    for (size_t i = 0; i < d; i++) {
+        float value = mean == nullptr ? x[i] : x[i] - mean[i];
+        values[i] = std::clamp(value, -FLT_MAX, FLT_MAX);
+    }
+    std::fill(values + d, values + d4, 0.f);
+    float lanes[4] = {};
+    for (size_t i = 0; i < d4; i += 4) {
+        for (size_t l = 0; l < 4; l++) {
+            float size = std::fabs(values[i + l]);
+            lanes[l] = size > lanes[l] ? size : lanes[l];
+        }
+    }
+    float largest = *std::max_element(lanes, lanes + 4);
+    float inverse = largest > 0 ? kQueryRange / largest : 0;
+    // rounds half up: unlike lrint, the compiler can vectorise it
+    int32_t* integers = steps_.mutable_data();
+    int32_t total = 0;
+    for (size_t i = 0; i < d4; i++) {
+        integers[i] = int32_t(values[i] * inverse + 64.5f) - 64;
+        total += integers[i];
+    }
+    std::copy_n(integers, d4, codes_.mutable_data());
+    sum_ = total;
+    step_ = largest / kQueryRange;
+}
+
+BytePanels::BytePanels(
+        size_t n,
+        size_t d,
+        const float* rows,
+        const float* terms,
+        const float* bonuses)
+        : n_(n), d_(round_up(d, 4)) {
+    size_t padded = round_up(n, kPanel);
+    codes_.resize(padded * d_);
+    scales_.resize(padded);
+    terms_.resize(padded);
+    bonuses_.resize(padded);
+    for (size_t j = 0; j < n; j++) {
+        const float* row = rows + j * d;
+        float largest = 0;
+        for (size_t i = 0; i < d; i++) {
+            largest = std::max(largest, std::fabs(row[i]));
+        }
+        float inverse = largest > 0 ? kRowRange / largest : 0;
+        uint8_t* panel = codes_.mutable_data() + j / kPanel * kPanel * d_;
+        for (size_t i = 0; i < d; i++) {
+            panel[i / 4 * 4 * kPanel + j % kPanel * 4 + i % 4] =
+                    uint8_t(kExcess + std::lrint(row[i] * inverse));
+        }
+        scales_.mutable_data()[j] = largest / kRowRange;
+        terms_.mutable_data()[j] = terms == nullptr ? 0 : terms[j];
+        bonuses_.mutable_data()[j] = bonuses == nullptr ? 0 : bonuses[j];
+    }
+}
+
+size_t BytePanels::memory_usage() const {
+    return codes_.allocated_bytes() + scales_.allocated_bytes() +
+           terms_.allocated_bytes() + bonuses_.allocated_bytes();
+}
+
+size_t BytePanels::estimate_memory(size_t n, size_t d) {
+    return round_up(n, kPanel) * (round_up(d, 4) + 3 * sizeof(float));
+}
+
+void BytePanels::scores(
+        const kernels::Kernels& kernels,
+        const ByteQuery& query,
+        float factor,
+        float* out) const {
+    kernels.byte_panel_scores(
+            {query.codes_.data(),
+             d_,
+             codes_.data(),
+             n_,
+             kExcess * query.sum_,
+             query.step_,
+             factor,
+             scales_.data(),
+             bonuses_.data(),
+             terms_.data(),
+             out});
+}
+
+} // namespace faiss_ext

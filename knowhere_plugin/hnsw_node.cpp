@@ -1,0 +1,174 @@
+/* "HNSW": a graph over the rows. */
+
+#include <algorithm>
+
+#include <faiss/IndexFlat.h>
+#include <faiss/IndexHNSW.h>
+
+#include <knowhere_plugin/exact_search.h>
+#include <knowhere_plugin/faiss_node.h>
+#include <knowhere_plugin/graph_search.h>
+#include <knowhere_plugin/guard.h>
+#include <knowhere_plugin/nodes.h>
+
+namespace knowhere_plugin {
+
+namespace {
+
+/// Knowhere's rules: all rows are scanned where less than 7 % pass, or k is
+/// half of those; a walk would look at most of them too, one by one.
+constexpr double kFewPass = 0.07;
+constexpr int64_t kLargeShare = 2;
+
+constexpr int64_t kDefaultEf = 64;
+
+class HnswNode : public FaissNode {
+ public:
+    HnswNode() : FaissNode("HNSW", schema()) {}
+
+ protected:
+    static const std::vector<Parameter>& schema() {
+        static const std::vector<Parameter> rows = with_common({
+                integer_parameter("M", "30", 2, 2048, kBuild, "links a row"),
+                integer_parameter(
+                        "efConstruction",
+                        "360",
+                        1,
+                        2147483647,
+                        kBuild,
+                        "rows looked at to place one"),
+                integer_parameter(
+                        "ef",
+                        "",
+                        1,
+                        2147483647,
+                        kSearch | kRange,
+                        "rows kept while searching, at least k; default: "
+                        "max(k, 64)"),
+        });
+        return rows;
+    }
+
+    std::unique_ptr<faiss::Index> train_index(
+            int64_t,
+            int64_t d,
+            const float*,
+            Metric metric,
+            const Parameters& parameters) const override {
+        auto index = std::make_unique<faiss::IndexHNSWFlat>(
+                d, int(parameters.integer("M")), faiss_metric(metric));
+        index->hnsw.efConstruction = int(parameters.integer("efConstruction"));
+        return index;
+    }
+
+    void check_search(const Parameters& parameters, int64_t k) const override {
+        if (parameters.given("ef") && parameters.integer("ef") < k) {
+            throw Fault(
+                    StatusCode::out_of_range_in_json,
+                    "ef = " + std::to_string(parameters.integer("ef")) +
+                            " is below k = " + std::to_string(k) +
+                            " (allowed: >= k)");
+        }
+    }
+
+    void search_index(
+            const faiss::Index& index,
+            const SearchCall& call,
+            int64_t n,
+            const float* x,
+            int64_t k,
+            float* distances,
+            int64_t* labels) const override {
+        const faiss::IndexHNSW& hnsw = graph(index);
+        const faiss::IDSelector* sel = call.filter.selector();
+        if (scans_all(call, k)) {
+            exact_search(rows(hnsw), sel, n, x, k, distances, labels);
+            return;
+        }
+        GraphSearch search(hnsw);
+        float sign = index.metric_type == faiss::METRIC_L2 ? 1.f : -1.f;
+        for (int64_t q = 0; q < n; q++) {
+            auto found = search.nearest(x + q * index.d, ef_of(call, k), sel);
+            if (int64_t(found.size()) < k) { // not all rows can be reached
+                exact_search(
+                        rows(hnsw),
+                        sel,
+                        1,
+                        x + q * index.d,
+                        k,
+                        distances + q * k,
+                        labels + q * k);
+                continue;
+            }
+            for (int64_t i = 0; i < k; i++) {
+                distances[q * k + i] = sign * found[i].first;
+                labels[q * k + i] = found[i].second;
+            }
+        }
+    }
+
+    /// Walks that keep more and more rows, until the worst of them is outside.
+    Hits search_range(
+            const faiss::Index& index,
+            const SearchCall& call,
+            const float* query,
+            float radius) const override {
+        const faiss::IndexHNSW& hnsw = graph(index);
+        const faiss::IDSelector* sel = call.filter.selector();
+        GraphSearch search(hnsw);
+        float sign = index.metric_type == faiss::METRIC_L2 ? 1.f : -1.f;
+        for (size_t ef = ef_of(call, 1); !scans_all(call, int64_t(ef));
+             ef *= 4) {
+            auto found = search.nearest(query, ef, sel);
+            if (found.size() < ef) {
+                break;
+            }
+            if (found.back().first < sign * radius) {
+                continue;
+            }
+            Hits hits;
+            for (auto [distance, id] : found) {
+                if (distance < sign * radius) {
+                    hits.emplace_back(id, sign * distance);
+                }
+            }
+            return hits;
+        }
+        return exact_range(rows(hnsw), sel, query, radius);
+    }
+
+    bool keeps_rows(const faiss::Index*, Metric metric) const override {
+        return metric != Metric::COSINE;
+    }
+
+ private:
+    static const faiss::IndexHNSW& graph(const faiss::Index& index) {
+        return static_cast<const faiss::IndexHNSW&>(index);
+    }
+    static const faiss::IndexFlat& rows(const faiss::IndexHNSW& index) {
+        return static_cast<const faiss::IndexFlat&>(*index.storage);
+    }
+    static bool scans_all(const SearchCall& call, int64_t k) {
+        return call.reach.complete ||
+               kLargeShare * k >= call.filter.passing() ||
+               double(call.filter.passing()) <
+                       kFewPass * double(call.filter.rows());
+    }
+    static size_t ef_of(const SearchCall& call, int64_t k) {
+        int64_t ef = call.parameters.given("ef") ? call.parameters.integer("ef")
+                                                 : kDefaultEf;
+        ef = std::min(ef * call.reach.factor, call.filter.passing());
+        return size_t(std::max(ef, k));
+    }
+};
+
+} // namespace
+
+void register_hnsw_node(IndexFactory& factory) {
+    factory.Register(
+            "HNSW",
+            [](int32_t) { return std::make_shared<HnswNode>(); },
+            kFloat32);
+}
+
+} // namespace knowhere_plugin

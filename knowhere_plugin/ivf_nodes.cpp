@@ -1,0 +1,194 @@
+/* "IVF_FLAT", "IVF_PQ": Faiss' own, with Knowhere's parameters. */
+
+#include <algorithm>
+
+#include <faiss/IndexFlat.h>
+#include <faiss/IndexIVFFlat.h>
+#include <faiss/IndexIVFPQ.h>
+#include <faiss/utils/distances.h>
+
+#include <knowhere_plugin/faiss_node.h>
+#include <knowhere_plugin/guard.h>
+#include <knowhere_plugin/nodes.h>
+
+namespace knowhere_plugin {
+
+namespace {
+
+/// Lists and probes.
+class IvfNode : public FaissNode {
+ public:
+    using FaissNode::FaissNode;
+
+ protected:
+    static std::vector<Parameter> with_lists(std::vector<Parameter> own) {
+        own.insert(
+                own.begin(),
+                {integer_parameter(
+                         "nlist",
+                         "128",
+                         1,
+                         65536,
+                         kBuild,
+                         "lists; lowered so that each has 39 rows"),
+                 integer_parameter(
+                         "nprobe",
+                         "8",
+                         1,
+                         65536,
+                         kSearch | kRange,
+                         "lists visited; all if there are fewer")});
+        return with_common(std::move(own));
+    }
+
+    /// More queries at once would be assigned to lists by BLAS, whose threads
+    /// are not the caller's.
+    static int64_t batch() {
+        return std::max(1, faiss::distance_compute_blas_threshold - 1);
+    }
+
+    static faiss::SearchParametersIVF probes(
+            const faiss::Index& index,
+            const SearchCall& call) {
+        faiss::SearchParametersIVF made;
+        size_t nlist = static_cast<const faiss::IndexIVF&>(index).nlist;
+        size_t nprobe =
+                size_t(call.parameters.integer("nprobe") * call.reach.factor);
+        made.nprobe = call.reach.complete ? nlist : std::min(nprobe, nlist);
+        return made;
+    }
+
+    void search_index(
+            const faiss::Index& index,
+            const SearchCall& call,
+            int64_t n,
+            const float* x,
+            int64_t k,
+            float* distances,
+            int64_t* labels) const override {
+        auto made = probes(index, call);
+        search_faiss(
+                index, made, call.filter, batch(), n, x, k, distances, labels);
+    }
+
+    Hits search_range(
+            const faiss::Index& index,
+            const SearchCall& call,
+            const float* query,
+            float radius) const override {
+        auto made = probes(index, call);
+        return search_faiss_range(index, made, call.filter, query, radius);
+    }
+
+    /// The index owns its quantizer. Without Faiss' warnings, which it prints,
+    /// that there are few rows to train with.
+    template <class Index, class... Args>
+    static std::unique_ptr<Index>
+    make_ivf(int64_t d, int64_t nlist, Metric metric, Args... args) {
+        auto quantizer =
+                std::make_unique<faiss::IndexFlat>(d, faiss_metric(metric));
+        auto index = std::make_unique<Index>(
+                quantizer.get(), d, nlist, args..., faiss_metric(metric));
+        quantizer.release();
+        index->own_fields = true;
+        index->cp.min_points_per_centroid = 1;
+        return index;
+    }
+};
+
+class IvfFlatNode : public IvfNode {
+ public:
+    IvfFlatNode() : IvfNode("IVF_FLAT", schema()) {}
+
+ protected:
+    static const std::vector<Parameter>& schema() {
+        static const std::vector<Parameter> rows = with_lists({});
+        return rows;
+    }
+
+    std::unique_ptr<faiss::Index> train_index(
+            int64_t n,
+            int64_t d,
+            const float* x,
+            Metric metric,
+            const Parameters& parameters) const override {
+        auto index = make_ivf<faiss::IndexIVFFlat>(
+                d, lists_for(parameters.integer("nlist"), n), metric);
+        index->train(n, x);
+        return index;
+    }
+
+    bool keeps_rows(const faiss::Index*, Metric metric) const override {
+        return metric != Metric::COSINE; // scaled rows are not the input
+    }
+};
+
+class IvfPqNode : public IvfNode {
+ public:
+    IvfPqNode() : IvfNode("IVF_PQ", schema()) {}
+
+ protected:
+    static const std::vector<Parameter>& schema() {
+        static const std::vector<Parameter> rows = with_lists({
+                integer_parameter(
+                        "m", "32", 1, 65536, kBuild, "codes; must divide dim"),
+                integer_parameter(
+                        "nbits",
+                        "8",
+                        1,
+                        16,
+                        kBuild,
+                        "bits of a code; lowered if there are fewer rows"),
+        });
+        return rows;
+    }
+
+    std::unique_ptr<faiss::Index> train_index(
+            int64_t n,
+            int64_t d,
+            const float* x,
+            Metric metric,
+            const Parameters& parameters) const override {
+        int64_t m = parameters.integer("m");
+        if (d % m != 0) {
+            throw Fault(
+                    StatusCode::out_of_range_in_json,
+                    "m = " + std::to_string(m) +
+                            " does not divide dim = " + std::to_string(d));
+        }
+        int64_t nbits = parameters.integer("nbits");
+        while (nbits > 1 && (int64_t(1) << nbits) > n) {
+            nbits--;
+        }
+        std::vector<float> twice; // a codebook has two entries at least
+        if (n == 1) {
+            twice.insert(twice.end(), x, x + d);
+            twice.insert(twice.end(), x, x + d);
+            x = twice.data();
+            n = 2;
+        }
+        auto index = make_ivf<faiss::IndexIVFPQ>(
+                d, lists_for(parameters.integer("nlist"), n), metric, m, nbits);
+        index->pq.cp.min_points_per_centroid = 1;
+        index->train(n, x);
+        return index;
+    }
+
+    bool keeps_rows(const faiss::Index*, Metric) const override {
+        return false;
+    }
+};
+
+template <class Node>
+NodePtr make_node(int32_t) {
+    return std::make_shared<Node>();
+}
+
+} // namespace
+
+void register_ivf_nodes(IndexFactory& factory) {
+    factory.Register("IVF_FLAT", make_node<IvfFlatNode>, kFloat32);
+    factory.Register("IVF_PQ", make_node<IvfPqNode>, kFloat32);
+}
+
+} // namespace knowhere_plugin
