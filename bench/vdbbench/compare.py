@@ -217,7 +217,7 @@ def parse(arguments=None):
     parser.add_argument("--timeout", type=float, default=1800, help="seconds of one task (%(default)s)")
     parser.add_argument("--cache", default=str(datasets.DEFAULT_CACHE), help="folder of cached ground truth")
     parser.add_argument("--out", default=str(datasets.DEFAULT_CACHE / "vectordbbench"), help="folder of the results")
-    parser.add_argument("--smoke", action="store_true", help="2,000 words, a minute: does all of it work?")
+    parser.add_argument("--smoke", action="store_true", help="2,000 words, some minutes: does all of it work?")
     parser.add_argument("--redraw", action="store_true", help="tables and plots of an earlier run")
     parser.add_argument("--client-python", default=sys.executable, help=argparse.SUPPRESS)
     parser.add_argument("--server-python", default="", help=argparse.SUPPRESS)
