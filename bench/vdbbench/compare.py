@@ -8,6 +8,7 @@ and .svg (plots), and VectorDBBench's own result files and logs below runs/.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -233,6 +234,8 @@ def parse(arguments=None):
 
 def main() -> int:
     options = parse()
+    # An exception like any other, so that servers and tasks are ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     stem = Path(options.out) / f"vectordbbench-{options.set}{'-smoke' if options.smoke else ''}"
     failures: list[dict] = []
     if not options.redraw:
