@@ -102,7 +102,9 @@ def label_ends(axes, ends, gap: float = 0.045) -> None:
         )
 
 
-def speed_curves(points, mode: str, title: str, stem, low: float = 0.75) -> list[Path]:
+def speed_curves(
+    points, mode: str, title: str, stem, low: float = 0.75, y_label: str = "queries per second, one thread"
+) -> list[Path]:
     """QPS (log) over recall, one Pareto front an engine; recall from `low`.
 
     The recall axis is stretched towards 1 by -log10(1 - recall): the steps from
@@ -136,7 +138,7 @@ def speed_curves(points, mode: str, title: str, stem, low: float = 0.75) -> list
             alpha=1 if ours else 0.9,
         )
         ends.append((y[-1], name, shade[name], x[-1]))
-    ticks = [t for t in (0.8, 0.9, 0.95, 0.98, 0.99, 0.995) if t >= low]
+    ticks = [t for t in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995) if t >= low]
     axes.set_yscale("log")
     axes.set_xticks([place(t) for t in ticks], [f"{t:g}" for t in ticks])
     axes.set_xlim(place(low), min(place(HIGH), max(e[3] for e in ends)) + 0.03)
@@ -148,7 +150,7 @@ def speed_curves(points, mode: str, title: str, stem, low: float = 0.75) -> list
     axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     k = next(iter(groups.values()))[0]["k"]
     axes.set_xlabel(f"recall@{k}")
-    axes.set_ylabel("queries per second, one thread")
+    axes.set_ylabel(y_label)
     axes.set_title(title)
     label_ends(axes, ends)
     return save(figure, stem)

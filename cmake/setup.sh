@@ -1,10 +1,11 @@
-# Set-up shared by bench/demo and tests/run: Debian packages, a Python
-# environment, the Python package. Sourced by bash from the repository's root.
+# Set-up shared by bench/demo and tests/run: Debian packages, Python
+# environments, the Python package. Sourced by bash from the repository's root.
 #
 # Everything is made once, in build/: a second run only looks that it is there.
 
 jobs=$(nproc 2>/dev/null || echo 2)
 venv=build/venv
+milvus_venv=build/venv-milvus
 logs=build/logs
 
 build_packages=(cmake g++ ninja-build libboost-dev libfaiss-dev libopenblas-dev
@@ -13,7 +14,12 @@ test_packages=(libgtest-dev)
 cross_packages=(g++-aarch64-linux-gnu googletest qemu-user)
 
 build_requirements=("numpy>=1.24,<3" "pybind11>=2.13,<4" "scikit-build-core>=0.11,<2")
-test_requirements=("pytest>=7.4,<10" "matplotlib>=3.7,<4" "faiss-cpu>=1.8,<2")
+test_requirements=("pytest>=7.4,<10" "matplotlib>=3.7,<4" "faiss-cpu>=1.8,<2"
+    "milvus-lite==3.2.2; python_version>='3.10'" "pymilvus>=2.6.15,<4; python_version>='3.10'")
+# the last Milvus server on PyPI and its client, which needs old packages: apart
+# from everything else, in build/venv-milvus
+milvus_requirements=("milvus==2.3.5" "pymilvus==2.3.7" "setuptools<70" "marshmallow<4" "environs==9.5.0"
+    "numpy>=1.24,<3" "pytest>=7.4,<10")
 
 # say TEXT: a step begins
 say() {
@@ -70,7 +76,7 @@ need_packages() {
             apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "${missing[@]}"
 }
 
-# need_python REQUIREMENT...: the environment build/venv, with these in it.
+# need_python REQUIREMENT...: the environment $venv, with these in it.
 need_python() {
     local name missing=()
     if ! "$venv/bin/python" -c '' 2>/dev/null; then
@@ -83,7 +89,7 @@ need_python() {
     done
     [ ${#missing[@]} != 0 ] || return 0
     say "Python packages: ${missing[*]}"
-    logged pip "$venv/bin/pip" install --disable-pip-version-check "${missing[@]}" &&
+    logged "pip-${venv##*/}" "$venv/bin/pip" install --disable-pip-version-check "${missing[@]}" &&
         printf '%s\n' "${missing[@]}" >>"$venv/requirements"
 }
 
@@ -94,6 +100,22 @@ install_package() {
     rm -rf build/dist
     CMAKE_BUILD_PARALLEL_LEVEL=$jobs logged wheel "$venv/bin/pip" wheel -v --disable-pip-version-check \
         --no-build-isolation --no-deps --wheel-dir build/dist . &&
-        logged wheel-install "$venv/bin/pip" install --disable-pip-version-check \
-            --no-index --no-deps --force-reinstall build/dist/*.whl
+        install_wheel
+}
+
+# install_wheel: what install_package has built, into $venv.
+install_wheel() {
+    logged "wheel-install-${venv##*/}" "$venv/bin/pip" install --disable-pip-version-check \
+        --no-index --no-deps --force-reinstall build/dist/*.whl
+}
+
+# need_milvus: the environment build/venv-milvus with a Milvus server, its client
+# and the package that install_package has built.
+need_milvus() {
+    local venv=$milvus_venv
+    if [ "$(uname -m)" != x86_64 ]; then
+        echo "the Milvus server of PyPI is for x86-64, this is $(uname -m)"
+        return 1
+    fi
+    need_python "${milvus_requirements[@]}" && install_wheel
 }

@@ -1,0 +1,148 @@
+"""Indexes that the client drives in process: ours, and Faiss' own beside it.
+
+In:  rows (n, d) float32, "L2" or "IP", build and search parameters by Milvus' names.
+Out: one file; opened again: a function from a query (d,) to its k positions.
+
+Each search runs on the caller's thread: VectorDBBench brings its own processes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+Searcher = Callable[[np.ndarray, int], np.ndarray]
+
+
+class IndexType(ABC):
+    """One type of index; stateless, so that clients can be pickled."""
+
+    @abstractmethod
+    def build(self, rows: np.ndarray, metric: str, params: dict, threads: int, path: Path) -> None:
+        """Builds and writes the file `path`."""
+
+    @abstractmethod
+    def open(self, path: Path, params: dict, allowed: np.ndarray | None) -> Searcher:
+        """A searcher with these parameters, of rows whose flag in `allowed` is true."""
+
+
+class Scann(IndexType):
+    """SCANN of this project, the file mapped: processes share one copy of it."""
+
+    def build(self, rows, metric, params, threads, path):
+        import faiss_ext as fx
+        from faiss_ext.scann_parameters import BuildParameters
+
+        fx.omp_set_num_threads(threads)
+        kind = fx.METRIC_L2 if metric == "L2" else fx.METRIC_INNER_PRODUCT
+        description = BuildParameters.parse(params).factory(len(rows))
+        index = fx.index_factory(rows.shape[1], description, kind)
+        index.train(rows)
+        index.add(rows)
+        fx.write_index(index, path)
+
+    def open(self, path, params, allowed):
+        import faiss_ext as fx
+        from faiss_ext.scann_parameters import SearchParameters
+
+        fx.omp_set_num_threads(1)
+        index = fx.read_index(path, mmap=True)
+        parameters = SearchParameters.parse(params)
+        facts = {"rows": index.ntotal, "nlist": index.nlist, "with_raw_data": index.with_raw_data}
+        chosen = None if allowed is None else fx.Filter(allowed)
+
+        def search(query, k):
+            parameters.check(k)
+            return index.search(query[None], k, filter=chosen, **parameters.arguments(k=k, **facts))[1][0]
+
+        return search
+
+
+class Faiss(IndexType):
+    """Base of Faiss' own types (PyPI faiss-cpu)."""
+
+    def description(self, d: int, params: dict) -> str:
+        """Faiss' factory string."""
+        raise NotImplementedError
+
+    def parameters(self, faiss, params: dict, k: int, sel):
+        """Faiss' search parameters."""
+        raise NotImplementedError
+
+    def build(self, rows, metric, params, threads, path):
+        import faiss
+
+        faiss.omp_set_num_threads(threads)
+        kind = faiss.METRIC_L2 if metric == "L2" else faiss.METRIC_INNER_PRODUCT
+        index = faiss.index_factory(rows.shape[1], self.description(rows.shape[1], params), kind)
+        if "efConstruction" in params:
+            index.hnsw.efConstruction = int(params["efConstruction"])
+        index.train(rows)
+        index.add(rows)
+        part = path.with_suffix(".part")
+        faiss.write_index(index, str(part))
+        part.replace(path)
+
+    def open(self, path, params, allowed):
+        import faiss
+
+        faiss.omp_set_num_threads(1)
+        index = faiss.read_index(str(path))
+        bits = None if allowed is None else np.packbits(allowed, bitorder="little")
+        sel = None if bits is None else faiss.IDSelectorBitmap(bits)
+        made = {}
+
+        def search(query, k):
+            if k not in made:
+                made[k] = self.parameters(faiss, params, k, sel)
+            return index.search(query[None], k, params=made[k])[1][0]
+
+        return search
+
+
+class IVFFlat(Faiss):
+    def description(self, d, params):
+        return f"IVF{params['nlist']},Flat"
+
+    def parameters(self, faiss, params, k, sel):
+        return faiss.SearchParametersIVF(nprobe=int(params["nprobe"]), sel=sel)
+
+
+class IVFPQ(IVFFlat):
+    def description(self, d, params):
+        return f"IVF{params['nlist']},PQ{params['m']}x{params.get('nbits', 8)}"
+
+
+class FastScan(Faiss):
+    """What SCANN is inside Milvus: 4-bit codes, FastScan, rows beside them."""
+
+    def description(self, d, params):
+        rows = ",RFlat" if params.get("with_raw_data", True) else ""
+        return f"IVF{params['nlist']},PQ{(d + 1) // 2}x4fs{rows}"
+
+    def parameters(self, faiss, params, k, sel):
+        lists = faiss.SearchParametersIVF(nprobe=int(params["nprobe"]), sel=sel)
+        if not params.get("rerank", True):
+            return lists
+        factor = int(params.get("reorder_k", k)) / k
+        return faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=lists)
+
+
+class HNSW(Faiss):
+    def description(self, d, params):
+        return f"HNSW{params['M']},Flat"
+
+    def parameters(self, faiss, params, k, sel):
+        return faiss.SearchParametersHNSW(efSearch=int(params["ef"]), sel=sel)
+
+
+TYPES: dict[str, IndexType] = {
+    "SCANN": Scann(),
+    "IVF_FLAT": IVFFlat(),
+    "IVF_PQ": IVFPQ(),
+    "FASTSCAN": FastScan(),
+    "HNSW": HNSW(),
+}

@@ -1,0 +1,179 @@
+"""Parameters of Milvus' SCANN: Knowhere's names, defaults and ranges, and ours beside them.
+
+In:  mappings as clients send them: numbers, or strings in any spelling
+     ("16", " True ", '"true"').
+Out: BuildParameters and SearchParameters, checked, and what they mean to the
+     engine: a factory string, keywords of Index.search. An unknown key or a bad
+     value is a ValueError with key, value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, TypeVar
+
+MAX_LISTS = 65536
+MAX_FLOAT = 3.4028234663852886e38  # of float32, which the engine computes with
+ROWS_PER_LIST = 39  # Knowhere lowers nlist until every list has so many
+# Up to so many rows a search scans all and rescores all from raw rows: exact,
+# and codes trained on so few would not be worth much.
+FEW_ROWS = 2048
+
+_Self = TypeVar("_Self", bound="_Parameters")
+
+
+def _bare(value: object) -> str:
+    """Text of a value, without blanks around and without a JSON string's quotes."""
+    text = str(value).strip()
+    if len(text) >= 2 and text[0] == text[-1] == '"':
+        text = text[1:-1].strip()
+    return text
+
+
+def _shown(limit: float) -> str:
+    return f"{limit:.10g}" if abs(limit) < MAX_FLOAT else f"{math.copysign(math.inf, limit)}"
+
+
+@dataclass(frozen=True)
+class _Integer:
+    low: int
+    high: int
+
+    def parse(self, value: object) -> int:
+        if isinstance(value, bool) or not re.fullmatch(r"[+-]?[0-9]+", _bare(value)):
+            raise ValueError
+        number = int(_bare(value))
+        if not self.low <= number <= self.high:
+            raise ValueError
+        return number
+
+    def __str__(self) -> str:
+        return f"an integer in {self.low}..{self.high}"
+
+
+@dataclass(frozen=True)
+class _Real:
+    low: float
+    high: float = MAX_FLOAT
+
+    def parse(self, value: object) -> float:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(_bare(value))
+        if not self.low <= number <= self.high:  # NaN neither
+            raise ValueError
+        return number
+
+    def __str__(self) -> str:
+        return f"a number in {_shown(self.low)}..{_shown(self.high)}"
+
+
+@dataclass(frozen=True)
+class _Flag:
+    def parse(self, value: object) -> bool:
+        return {"true": True, "false": False}[_bare(value).lower()]
+
+    def __str__(self) -> str:
+        return "true or false"
+
+
+@dataclass(frozen=True)
+class _Word:
+    words: tuple[str, ...]
+
+    def parse(self, value: object) -> str:
+        word = _bare(value).lower()
+        if word not in self.words:
+            raise ValueError
+        return word
+
+    def __str__(self) -> str:
+        return "|".join(self.words)
+
+
+def _parameter(default: Any, allowed: object) -> Any:
+    return field(default=default, metadata={"allowed": allowed})
+
+
+class _Parameters:
+    kind: ClassVar[str]
+
+    @classmethod
+    def parse(cls: type[_Self], given: Mapping[str, Any] | None, ignored: Collection[str] = ()) -> _Self:
+        """Values of `given`; keys in `ignored` and values None are skipped."""
+        known = {f.name: f.metadata["allowed"] for f in fields(cls)}  # type: ignore[arg-type]
+        values: dict[str, Any] = {}
+        for key, value in (given or {}).items():
+            if key in known:
+                if value is not None:
+                    try:
+                        values[key] = known[key].parse(value)
+                    except (ValueError, KeyError):
+                        raise ValueError(f'{key} = "{value}" (allowed: {known[key]})') from None
+            elif key not in ignored:
+                raise ValueError(f'unknown {cls.kind} parameter {key} = "{value}" (known: {", ".join(known)})')
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class BuildParameters(_Parameters):
+    """What `create_index` takes for SCANN."""
+
+    kind: ClassVar[str] = "build"
+
+    nlist: int = _parameter(128, _Integer(1, MAX_LISTS))
+    sub_dim: int = _parameter(2, _Integer(1, 8))
+    with_raw_data: bool = _parameter(True, _Flag())
+    eta: float | None = _parameter(None, _Real(1))
+    anisotropic_threshold: float | None = _parameter(None, _Real(-MAX_FLOAT))
+    soar_lambda: float = _parameter(0.0, _Real(0))
+    refine_type: str = _parameter("none", _Word(("none", "int8", "fp16", "bf16")))
+
+    def __post_init__(self) -> None:
+        if self.eta is not None and self.anisotropic_threshold is not None:
+            raise ValueError(
+                f"eta = {self.eta:g} and anisotropic_threshold = {self.anisotropic_threshold:g} (allowed: one of them)"
+            )
+
+    def factory(self, rows: int) -> str:
+        """The engine's factory string for an index of so many rows."""
+        options = {
+            "sub_dim": self.sub_dim,
+            "eta": self.eta,
+            "threshold": self.anisotropic_threshold,
+            "soar_lambda": self.soar_lambda or None,
+        }
+        given = ",".join(f"{key}={value}" for key, value in options.items() if value is not None)
+        lists = max(1, min(self.nlist, rows // ROWS_PER_LIST))
+        refine = {"none": "", "int8": ",SQ8", "fp16": ",SQfp16", "bf16": ",SQbf16"}[self.refine_type]
+        raw = ",RFlat" if self.with_raw_data or rows <= FEW_ROWS else ""
+        return f"IVF{lists},ScaNN({given}){refine}{raw}"
+
+
+@dataclass(frozen=True)
+class SearchParameters(_Parameters):
+    """What a search takes for SCANN, beside k, metric and filter."""
+
+    kind: ClassVar[str] = "search"
+
+    nprobe: int = _parameter(8, _Integer(1, MAX_LISTS))
+    reorder_k: int | None = _parameter(None, _Integer(1, 2**31 - 1))
+    ensure_topk_full: bool = _parameter(False, _Flag())
+
+    def check(self, k: int) -> None:
+        """Refuses a reorder_k below k."""
+        if self.reorder_k is not None and self.reorder_k < k:
+            raise ValueError(f"reorder_k = {self.reorder_k} is below k = {k} (allowed: >= k)")
+
+    def arguments(self, *, k: int, rows: int, nlist: int, with_raw_data: bool) -> dict[str, Any]:
+        """Keywords of Index.search for an index of so many rows and lists."""
+        if rows <= FEW_ROWS:
+            return {"nprobe": nlist, "reorder_k": max(rows, k), "refine_k": max(rows, k)}
+        found = {"nprobe": min(self.nprobe, nlist)}
+        if self.reorder_k is not None:
+            # The last step that rescores is the one that is meant.
+            found["reorder_k" if with_raw_data else "refine_k"] = max(self.reorder_k, k)
+        return found

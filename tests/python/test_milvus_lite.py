@@ -1,0 +1,486 @@
+"""index_type="SCANN" in Milvus Lite, from create_index to a damaged file, through pymilvus.
+
+Each test sees by `activity()` that the index of this package answered.
+"""
+
+import importlib.metadata
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import brute_force, recall
+
+import faiss_ext as fx
+import faiss_ext.milvus_lite as adapter
+from faiss_ext.milvus_lite import activity
+
+milvus_lite = pytest.importorskip("milvus_lite", reason="PyPI milvus-lite is not installed")
+pymilvus = pytest.importorskip("pymilvus", reason="PyPI pymilvus is not installed")
+if importlib.metadata.version("milvus-lite") not in adapter.SUPPORTED_VERSIONS:
+    pytest.skip(f"milvus-lite {milvus_lite.__version__} is not supported", allow_module_level=True)
+
+K = 10
+TIMEOUT = 60
+NAME = "words"
+METRICS = ("L2", "IP", "COSINE")
+
+
+@pytest.fixture
+def scann():
+    """SCANN is known while the test runs."""
+    adapter.install()
+    yield
+    adapter.uninstall()
+
+
+class Database:
+    """A data directory and a client of it; `reopen` shuts the server down first."""
+
+    def __init__(self, path):
+        self.path, self.client = str(path), None
+        self.reopen()
+
+    def reopen(self):
+        self.close()
+        self.client = pymilvus.MilvusClient(self.path, timeout=TIMEOUT)
+        return self.client
+
+    def close(self):
+        if self.client is not None:
+            self.client.close()
+            milvus_lite.server_manager_instance.release_server(self.path)
+            self.client = None
+
+
+@pytest.fixture
+def database(scann, tmp_path):
+    opened = Database(tmp_path / "words.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def client(database):
+    return database.client
+
+
+def insert(client, rows, start=0):
+    data = [{"id": start + i, "tag": (start + i) % 10, "v": row} for i, row in enumerate(rows.tolist())]
+    for first in range(0, len(data), 2000):
+        client.insert(NAME, data[first : first + 2000], timeout=TIMEOUT)
+
+
+def create(client, rows, dim=50):
+    schema = client.create_schema(auto_id=False)
+    schema.add_field("id", pymilvus.DataType.INT64, is_primary=True)
+    schema.add_field("tag", pymilvus.DataType.INT64)
+    schema.add_field("v", pymilvus.DataType.FLOAT_VECTOR, dim=dim)
+    client.create_collection(NAME, schema=schema, timeout=TIMEOUT)
+    insert(client, rows)
+    client.flush(NAME, timeout=TIMEOUT)
+
+
+def index(client, metric="COSINE", kind="SCANN", **params):
+    wanted = client.prepare_index_params()
+    wanted.add_index("v", index_type=kind, metric_type=metric, params=params)
+    client.create_index(NAME, wanted, timeout=TIMEOUT)
+
+
+def load(client):
+    client.load_collection(NAME, timeout=TIMEOUT)
+
+
+def search(client, q, k=K, params=None, **more):
+    """ids and scores, (nq, k) if every query found k."""
+    hits = client.search(
+        NAME, data=q.tolist(), limit=k, search_params={"params": params or {}}, timeout=TIMEOUT, **more
+    )
+    return (
+        np.array([[hit["id"] for hit in row] for row in hits]),
+        np.array([[hit["distance"] for hit in row] for row in hits]),
+    )
+
+
+def truth(x, q, metric, allowed=None):
+    if metric == "COSINE":
+        x, q = (r / np.linalg.norm(r, axis=1, keepdims=True) for r in (x, q))
+    return brute_force(x, q, K, fx.METRIC_L2 if metric == "L2" else fx.METRIC_INNER_PRODUCT, allowed)
+
+
+def done_since(before):
+    now = activity()
+    return {name: getattr(now, name) - getattr(before, name) for name in ("builds", "loads", "queries")}
+
+
+EXACT = {"nprobe": 64, "reorder_k": 4000}
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_end_to_end(client, x, q, metric):
+    before = activity()
+    create(client, x)
+    index(client, metric, nlist=32, with_raw_data=True)  # builds at once: the collection is loaded
+    load(client)
+    assert done_since(before) == {"builds": 1, "loads": 0, "queries": 0}
+
+    described = client.describe_index(NAME, "v", timeout=TIMEOUT)
+    assert described["index_type"] == "SCANN" and described["metric_type"] == metric
+    assert described["params"] == {"nlist": "32", "with_raw_data": "True"}
+
+    scores, ids = truth(x, q, metric)
+    found, distances = search(client, q, params=EXACT)
+    assert recall(found, ids) > 0.995
+    np.testing.assert_allclose(distances, scores, rtol=1e-3, atol=1e-3)
+    assert recall(search(client, q)[0], ids) > 0.8  # default parameters
+    assert done_since(before) == {"builds": 1, "loads": 0, "queries": 2 * len(q)}
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_same_answers_as_flat(client, x, q, metric):
+    create(client, x)
+    index(client, metric, nlist=32)
+    load(client)
+    ours = search(client, q, params=EXACT)
+    client.release_collection(NAME, timeout=TIMEOUT)
+    client.drop_index(NAME, "v", timeout=TIMEOUT)
+    index(client, metric, kind="FLAT")
+    load(client)
+    before = activity()
+    flat = search(client, q)
+    assert done_since(before)["queries"] == 0
+    assert recall(ours[0], flat[0]) > 0.995
+    np.testing.assert_allclose(ours[1], flat[1], rtol=1e-3, atol=1e-3)
+
+
+def test_search_parameters_arrive(client, x, q):
+    create(client, x)
+    index(client, nlist=32)
+    load(client)
+    _, ids = truth(x, q, "COSINE")
+    found = {}
+    for nprobe in (1, 4, 32):
+        found[nprobe] = recall(search(client, q, params={"nprobe": nprobe, "reorder_k": 200})[0], ids)
+        assert activity().last_search == {"nprobe": nprobe, "reorder_k": 200}
+    assert found[1] < found[4] < found[32]
+    # pymilvus also takes them without "params"
+    client.search(NAME, data=q.tolist(), limit=K, search_params={"nprobe": "7"}, timeout=TIMEOUT)
+    assert activity().last_search == {"nprobe": 7}
+
+
+def test_hybrid_search_takes_the_parameters_of_each_part(client, x, q):
+    create(client, x)
+    index(client, nlist=32)
+    load(client)
+    parts = [
+        pymilvus.AnnSearchRequest(data=q[:1].tolist(), anns_field="v", limit=K, param={"params": {"nprobe": nprobe}})
+        for nprobe in (2, 3)
+    ]
+    before = activity()
+    hits = client.hybrid_search(NAME, parts, pymilvus.RRFRanker(), limit=K, timeout=TIMEOUT)
+    assert len(hits[0]) == K and done_since(before)["queries"] == 2
+    assert activity().last_search == {"nprobe": 3}
+
+
+def test_filter_delete_upsert_and_growing_rows(client, x, q):
+    create(client, x)
+    index(client, "L2", nlist=32)
+    load(client)
+    before = activity()
+
+    third = np.arange(len(x)) % 10 == 3
+    found, _ = search(client, q, filter="tag == 3", params=EXACT)
+    assert recall(found, truth(x, q, "L2", third)[1]) > 0.995
+
+    assert search(client, x[:1])[0][0, 0] == 0
+    client.delete(NAME, ids=[0], timeout=TIMEOUT)
+    assert 0 not in search(client, x[:1])[0]
+
+    client.upsert(NAME, [{"id": 1, "tag": 1, "v": x[0].tolist()}], timeout=TIMEOUT)
+    assert search(client, x[:1])[0][0, 0] == 1
+
+    insert(client, x[:1] * 1.0, start=len(x))  # not flushed: beside the index
+    assert len(x) in search(client, x[:1], k=2)[0]
+    assert done_since(before) == {"builds": 0, "loads": 0, "queries": len(q) + 4}
+
+
+def test_range_search_and_iterator(client, x, q):
+    create(client, x)
+    index(client, "L2", nlist=32)
+    load(client)
+    scores, _ = truth(x, q[:1], "L2")
+    near, far = float(scores[0, 1]) * 0.999, float(scores[0, 7]) * 1.001
+    ids, distances = search(client, q[:1], params={**EXACT, "radius": far, "range_filter": near})
+    assert ids.shape == (1, 7) and (distances >= near).all() and (distances < far).all()
+
+    before = activity()
+    pages = client.search_iterator(
+        NAME, data=q[:1].tolist(), batch_size=50, limit=200, search_params={"params": {"nprobe": 32}}, timeout=TIMEOUT
+    )
+    seen = []
+    while page := pages.next():
+        seen += [hit["id"] for hit in page]
+    pages.close()
+    assert len(seen) == len(set(seen)) == 200 and done_since(before)["queries"] > 0
+
+
+def test_several_segments(client, x, q):
+    create(client, x[:2500])
+    index(client, nlist=32)
+    load(client)
+    before = activity()
+    insert(client, x[2500:], start=2500)
+    client.flush(NAME, timeout=TIMEOUT)
+    found, _ = search(client, q, params=EXACT)
+    assert recall(found, truth(x, q, "COSINE")[1]) > 0.995
+    client.release_collection(NAME, timeout=TIMEOUT)
+    load(client)
+    before_search = activity()
+    assert done_since(before)["builds"] + done_since(before)["loads"] >= 2
+    np.testing.assert_array_equal(search(client, q, params=EXACT)[0], found)
+    assert done_since(before_search)["queries"] >= 2 * len(q)  # every segment is asked
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_reopened_from_disk(database, x, q, metric):
+    client = database.client
+    create(client, x)
+    index(client, metric, nlist=32, refine_type="int8", search_params={"nprobe": 5})
+    load(client)
+    before_close = search(client, q)
+    client = database.reopen()
+    before = activity()
+    load(client)
+    assert done_since(before) == {"builds": 0, "loads": 1, "queries": 0}
+    for a, b in zip(search(client, q), before_close):
+        np.testing.assert_array_equal(a, b)
+
+
+OTHER_PROCESS = """
+import sys, pymilvus
+if sys.argv[2] == "install":
+    import faiss_ext.milvus_lite
+    faiss_ext.milvus_lite.install()
+client = pymilvus.MilvusClient(sys.argv[1], timeout=60)
+try:
+    client.load_collection("words", timeout=60)
+    print(client.search("words", data=[[1.0] * 50], limit=3, timeout=60)[0].ids)
+except pymilvus.MilvusException as error:
+    print(error.message)
+"""
+
+
+def test_another_process(database, x):
+    create(database.client, x)
+    index(database.client, nlist=32)
+    load(database.client)
+    want = search(database.client, np.ones((1, 50), dtype=np.float32), k=3)[0][0].tolist()
+    database.close()
+
+    def run(how):
+        command = [sys.executable, "-c", OTHER_PROCESS, database.path, how]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.strip()
+
+    assert run("install") == str(want)
+    assert "unknown index_type: 'SCANN'" in run("plain")
+
+
+def test_embedded_without_pymilvus(scann, tmp_path, x, q):
+    schema = milvus_lite.CollectionSchema(
+        fields=[
+            milvus_lite.FieldSchema(name="id", dtype=milvus_lite.DataType.INT64, is_primary=True),
+            milvus_lite.FieldSchema(name="v", dtype=milvus_lite.DataType.FLOAT_VECTOR, dim=50),
+        ]
+    )
+    with milvus_lite.MilvusLite(str(tmp_path / "embedded")) as db:
+        words = db.create_collection(NAME, schema)
+        words.insert([{"id": i, "v": row} for i, row in enumerate(x.tolist())])
+        words.flush()
+        params = {"nlist": 32}
+        wanted = {"index_type": "scann", "metric_type": "L2", "params": params, "search_params": {"nprobe": 6}}
+        with pytest.raises(milvus_lite.SchemaValidationError, match=r'nlist = "0" \(allowed'):
+            words.create_index("v", {**wanted, "params": {"nlist": 0}})
+        words.create_index("v", wanted)
+        words.load()
+        before = activity()
+        hits = words.search(q.tolist(), top_k=K, metric_type="L2")
+        assert recall([[h["id"] for h in row] for row in hits], truth(x, q, "L2")[1]) > 0.8
+        assert done_since(before)["queries"] == len(q)
+        assert activity().last_search == {"nprobe": 6}
+        with pytest.raises(
+            milvus_lite.SchemaValidationError, match=r'metric_type = "IP" \(the index was built with L2'
+        ):
+            words.search(q.tolist(), top_k=K, metric_type="IP")
+
+
+# ------------------------------------------------------------------ bad input
+
+BAD_INDEX = [
+    ({"nlist": 0}, 'nlist = "0" (allowed: an integer in 1..65536)'),
+    ({"nlist": 65537}, 'nlist = "65537" (allowed: an integer in 1..65536)'),
+    ({"nlist": "abc"}, 'nlist = "abc" (allowed: an integer in 1..65536)'),
+    ({"sub_dim": 9}, 'sub_dim = "9" (allowed: an integer in 1..8)'),
+    ({"with_raw_data": "perhaps"}, 'with_raw_data = "perhaps" (allowed: true or false)'),
+    ({"refine_type": "int4"}, 'refine_type = "int4" (allowed: none|int8|fp16|bf16)'),
+    ({"nlits": 8}, 'unknown build parameter nlits = "8" (known: nlist, '),
+    ({"metric_type": "HAMMING"}, 'metric_type = "HAMMING" (allowed: L2|IP|COSINE)'),
+]
+
+
+@pytest.mark.parametrize("bad, message", BAD_INDEX, ids=[str(b) for b, _ in BAD_INDEX])
+def test_bad_build_parameters_are_refused_at_once(client, x, q, bad, message):
+    create(client, x[:100])
+    bad = dict(bad)
+    metric = bad.pop("metric_type", "L2")
+    with pytest.raises(pymilvus.MilvusException) as refused:
+        index(client, metric, **bad)
+    assert message in refused.value.message
+    assert not client.list_indexes(NAME, timeout=TIMEOUT)
+    index(client, "L2", nlist="32", with_raw_data="True")  # what a client sends now
+    load(client)
+    before = activity()
+    assert search(client, q)[0].shape == (len(q), K)
+    assert done_since(before)["queries"] == len(q)
+
+
+BAD_SEARCH = [
+    ({"nprobe": 0}, 'nprobe = "0" (allowed: an integer in 1..65536)'),
+    ({"nprobe": "many"}, 'nprobe = "many" (allowed: an integer in 1..65536)'),
+    ({"reorder_k": 5}, "reorder_k = 5 is below k = 10 (allowed: >= k)"),
+    ({"ef": 64}, 'unknown search parameter ef = "64" (known: nprobe, reorder_k, ensure_topk_full)'),
+    ({"radius": 1, "range_filter": 2}, "range_filter = 2 with radius = 1 (allowed for L2: range_filter < radius)"),
+]
+
+
+def test_bad_searches_say_what_is_allowed(client, x, q):
+    create(client, x)
+    index(client, "L2", nlist=32)
+    load(client)
+    for bad, message in BAD_SEARCH:
+        with pytest.raises(pymilvus.MilvusException) as refused:
+            search(client, q, params=bad)
+        assert message in refused.value.message
+    with pytest.raises(pymilvus.MilvusException, match="metric_type = .*the index was built with L2"):
+        client.search(NAME, data=q.tolist(), limit=K, search_params={"metric_type": "IP"}, timeout=TIMEOUT)
+    with pytest.raises(pymilvus.MilvusException, match="dimension"):
+        search(client, q[:, :49])
+    with pytest.raises(pymilvus.MilvusException, match=r"\[0, 7\] is nan"):
+        search(client, np.where(np.arange(50) == 7, np.nan, q[:1]))
+    with pytest.raises(pymilvus.MilvusException, match="reorder_k = 15 is below k = 20"):
+        search(client, q, params={"reorder_k": 15}, offset=10)
+    # the limit of the user counts, not the fivefold that a range search fetches
+    ids, _ = search(client, q[:1], params={"reorder_k": 20, "radius": 1e9})
+    assert ids.shape == (1, K)
+    before = activity()
+    assert search(client, q, params={"nprobe": 65536})[0].shape == (len(q), K)  # more than there are: all
+    assert done_since(before)["queries"] == len(q)
+
+
+def damage(path, how):
+    data = bytearray(path.read_bytes())
+    if how == "flipped":
+        data[len(data) // 2] ^= 0x40
+    path.write_bytes({"flipped": data, "truncated": data[: len(data) // 2], "empty": b"", "foreign": b"IxSC" * 99}[how])
+
+
+@pytest.mark.parametrize("how", ["flipped", "truncated", "empty", "foreign"])
+def test_a_damaged_file_is_named_and_the_server_lives(database, tmp_path, x, q, how):
+    create(database.client, x)
+    index(database.client, nlist=32)
+    load(database.client)
+    database.close()
+    [path] = (tmp_path / "words.db").rglob("*scann*.idx")
+    damage(path, how)
+    client = database.reopen()
+    before = activity()
+    with pytest.raises(pymilvus.MilvusException) as refused:
+        load(client)
+    assert path.name in refused.value.message and "drop_index, then create_index" in refused.value.message
+    assert done_since(before) == {"builds": 0, "loads": 0, "queries": 0}
+    client.drop_index(NAME, "v", timeout=TIMEOUT)
+    client.release_collection(NAME, timeout=TIMEOUT)
+    index(client, nlist=32)
+    load(client)
+    assert recall(search(client, q, params=EXACT)[0], truth(x, q, "COSINE")[1]) > 0.995
+    assert done_since(before) == {"builds": 1, "loads": 0, "queries": len(q)}
+
+
+# ------------------------------------------------------- install and uninstall
+
+
+def patched_places():
+    from milvus_lite import index as package
+    from milvus_lite.adapter.grpc import servicer
+    from milvus_lite.engine import collection
+    from milvus_lite.index import factory
+
+    names = {
+        package: ("build_index_from_spec", "load_index_from_spec"),
+        factory: ("build_index_from_spec", "load_index_from_spec"),
+        collection: ("KNOWN_VECTOR_INDEX_TYPES",),
+        collection.Collection: ("create_index", "search"),
+        servicer: ("kv_pairs_to_index_params_dict", "parse_search_request"),
+    }
+    return {(owner, name): getattr(owner, name) for owner, all_names in names.items() for name in all_names}
+
+
+def test_uninstall_restores_everything(tmp_path, x):
+    before = patched_places()
+    assert not adapter.installed()
+    adapter.install()
+    adapter.install()  # once is enough
+    assert adapter.installed()
+    changed = patched_places()
+    assert all(changed[place] is not before[place] for place in before)
+    adapter.uninstall()
+    adapter.uninstall()
+    assert not adapter.installed()
+    assert all(now is before[place] for place, now in patched_places().items())
+
+    database = Database(tmp_path / "words.db")
+    try:
+        create(database.client, x[:200])
+        with pytest.raises(pymilvus.MilvusException, match="unknown index_type: 'SCANN'"):
+            index(database.client)
+    finally:
+        database.close()
+
+
+def test_other_indexes_are_left_alone(client, x, q):
+    create(client, x[:500])
+    index(client, "L2", kind="HNSW", M=8)
+    load(client)
+    before = activity()
+    assert search(client, q, params={"ef": 64})[0].shape == (len(q), K)
+    assert done_since(before) == {"builds": 0, "loads": 0, "queries": 0}
+
+
+@pytest.mark.parametrize("version", ["2.5.1", "3.1.1", "3.3.0", "4.0"])
+def test_unknown_versions_are_refused(monkeypatch, version):
+    before = patched_places()
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version if name == "milvus-lite" else real(name))
+    with pytest.raises(RuntimeError, match=rf"milvus-lite {version} is not supported \(supported: 3\.2\.0, .*\)"):
+        adapter.install()
+    assert not adapter.installed() and patched_places() == before
+
+
+def test_a_missing_milvus_lite_is_named(monkeypatch):
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install .pymilvus\[milvus-lite\]"):
+        adapter.install()
+
+
+def test_half_an_installation_is_taken_back(monkeypatch):
+    from milvus_lite.adapter.grpc import servicer
+
+    before = patched_places()
+    with monkeypatch.context() as changed:
+        changed.delattr(servicer, "parse_search_request")
+        with pytest.raises(AttributeError, match="parse_search_request"):
+            adapter.install()
+        assert not adapter.installed()
+    assert patched_places() == before
