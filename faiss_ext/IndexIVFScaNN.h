@@ -82,6 +82,16 @@ struct ScaNNSearchStats {
     double rerank_time = 0;
 };
 
+/// What calibrate() chose, and for what.
+struct ScaNNCalibration {
+    float target_recall = 0; ///< 0: never calibrated
+    size_t k = 0;
+    size_t nprobe = 0;
+    size_t refine_k = 0;  ///< 0: no refine codes
+    size_t reorder_k = 0; ///< 0: no raw rows
+    float recall = 0;     ///< reached on the queries
+};
+
 /** Search parameters; a plain faiss::SearchParametersIVF is accepted too.
  * nprobe, max_codes, sel, quantizer_params mean what they mean in Faiss. */
 struct SearchParametersScaNN : faiss::SearchParametersIVF {
@@ -122,6 +132,8 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     /// default for searches that do not say; 0: chosen from k
     size_t reorder_k = 0;
     size_t refine_k = 0;
+    /// what calibrate() chose; used where reorder_k, refine_k are 0
+    ScaNNCalibration calibration;
     /// not saved, not cloned
     ScaNNProgress progress;
 
@@ -240,6 +252,27 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     /// Distances to single rows by id; needs a direct map.
     faiss::DistanceComputer* get_distance_computer() const override;
 
+    /** Chooses nprobe, refine_k and reorder_k so that a search for k finds
+     * the share target_recall of the true neighbours, measured on the queries
+     * and chosen with one standard error to spare. They hold from then on
+     * where a search gives none itself (for another k, the candidates grow
+     * with its root); add() does not change them.
+     *
+     * Truth is what an exhaustive search of this index finds: with raw rows
+     * the exact neighbours, else the best by the codes it has. If the target
+     * is out of reach, the widest setting is taken: see `recall`.
+     *
+     * @param queries  size n * d, like those to come; nullptr: 1000 of the raw
+     *                 rows, each without itself among its neighbours
+     * @param target_recall  above 0, below 1
+     * @param k              1..ntotal - 1
+     * @throws faiss::FaissException on values out of range; nothing changed */
+    ScaNNCalibration calibrate(
+            idx_t n,
+            const float* queries,
+            float target_recall = 0.95f,
+            idx_t k = 10);
+
     // ---- codec: an entry is what the lists hold of a vector ----
 
     void encode_vectors(
@@ -271,11 +304,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     void merge_from(faiss::Index& other, idx_t add_id) override;
     void copy_subset_to(
             faiss::IndexIVF& other,
-#if FAISS_EXT_FAISS_VERSION >= 10704
-            faiss::InvertedLists::subset_type_t subset_type,
-#else
-            int subset_type,
-#endif
+            SubsetType subset_type,
             idx_t a1,
             idx_t a2) const override;
 #if FAISS_EXT_FAISS_VERSION >= 10704
@@ -379,6 +408,8 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             const float* rows,
             const idx_t* ids,
             const idx_t* assign);
+    void draw_rows(size_t count, std::vector<float>& x, std::vector<idx_t>& ids)
+            const;
     void store(
             idx_t n,
             const idx_t* ids,

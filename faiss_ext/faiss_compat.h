@@ -19,6 +19,15 @@
 #define FAISS_EXT_OVERRIDE_10704
 #endif
 
+namespace faiss_ext {
+/// what copy_subset_to() copies: an enum since 1.7.4
+#if FAISS_EXT_FAISS_VERSION >= 10704
+using SubsetType = faiss::InvertedLists::subset_type_t;
+#else
+using SubsetType = int;
+#endif
+} // namespace faiss_ext
+
 #if FAISS_EXT_FAISS_VERSION >= 11000
 #define FAISS_EXT_OVERRIDE_11000 override
 #else

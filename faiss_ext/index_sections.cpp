@@ -67,6 +67,12 @@ void transfer_header(Fields& fields, Header& h) {
     fields(h.max_codes);
     fields(h.reorder_k);
     fields(h.refine_k);
+    fields(h.calibration.target_recall);
+    fields(h.calibration.k);
+    fields(h.calibration.nprobe);
+    fields(h.calibration.refine_k);
+    fields(h.calibration.reorder_k);
+    fields(h.calibration.recall);
     auto& o = h.options;
     fields(o.sub_dim);
     fields(o.M);
@@ -161,6 +167,7 @@ IndexHeader header_of(const IndexIVFScaNN& index) {
     h.max_codes = index.max_codes;
     h.reorder_k = index.reorder_k;
     h.refine_k = index.refine_k;
+    h.calibration = index.calibration;
     h.options = index.options;
     return h;
 }
@@ -196,6 +203,7 @@ void apply_header(const IndexHeader& header, IndexIVFScaNN& index) {
     index.max_codes = header.max_codes;
     index.reorder_k = header.reorder_k;
     index.refine_k = header.refine_k;
+    index.calibration = header.calibration;
 }
 
 void put_direct_map(SectionSink& sink, const faiss::DirectMap& map) {

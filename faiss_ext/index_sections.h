@@ -47,6 +47,7 @@ struct IndexHeader {
     uint64_t max_codes = 0;
     uint64_t reorder_k = 0;
     uint64_t refine_k = 0;
+    ScaNNCalibration calibration;
     ScaNNOptions options;
 };
 

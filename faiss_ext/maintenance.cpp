@@ -244,11 +244,7 @@ void IndexIVFScaNN::merge_from(faiss::Index& other_index, idx_t add_id) {
 
 void IndexIVFScaNN::copy_subset_to(
         faiss::IndexIVF& other_index,
-#if FAISS_EXT_FAISS_VERSION >= 10704
-        faiss::InvertedLists::subset_type_t subset_type,
-#else
-        int subset_type,
-#endif
+        SubsetType subset_type,
         idx_t a1,
         idx_t a2) const {
     auto other = dynamic_cast<IndexIVFScaNN*>(&other_index);

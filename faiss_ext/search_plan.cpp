@@ -55,18 +55,30 @@ SearchPlan make_search_plan(
     // 8-bit codes order almost as raw rows do, 4-bit codes need many more.
     size_t many = k_size + size_t(30 * std::sqrt(double(k_size)));
     size_t few = k_size + size_t(6 * std::sqrt(double(k_size)));
+    const ScaNNCalibration& calibrated = index.calibration;
     const EntryLayout& layout = index.lists().layout();
     bool refine = layout.refine_type != RefineType::None;
     bool rerank = layout.with_raw_data;
+    // for another k than was calibrated: as many more as the defaults have
+    auto candidates = [&](size_t chosen, size_t fallback) {
+        if (chosen == 0) {
+            return fallback;
+        }
+        double growth = std::sqrt(double(k_size) / double(calibrated.k));
+        size_t spare = chosen - std::min(chosen, calibrated.k);
+        return k_size + size_t(std::ceil(double(spare) * growth));
+    };
     size_t refine_k = check_at_least_k(
             "refine_k",
-            pick(own ? own->refine_k : 0, index.refine_k, many),
+            pick(own ? own->refine_k : 0,
+                 index.refine_k,
+                 candidates(calibrated.refine_k, many)),
             k_size);
     size_t reorder_k = check_at_least_k(
             "reorder_k",
             pick(own ? own->reorder_k : 0,
                  index.reorder_k,
-                 refine ? few : many),
+                 candidates(calibrated.reorder_k, refine ? few : many)),
             k_size);
     if (refine && rerank) {
         refine_k = std::max(refine_k, reorder_k);

@@ -138,6 +138,7 @@ Status FaissNode::Build(const DataSet& rows, const Config& config) noexcept {
         ThreadScope threads(build_threads(parameters));
         Held made = train_held(rows, parameters);
         add_rows(made, rows);
+        tune(*made.index, parameters);
         replace(std::move(made));
     });
 }
@@ -163,6 +164,7 @@ Status FaissNode::Add(const DataSet& rows, const Config& config) noexcept {
         check_metric(parameters);
         places_.forget();
         add_rows(held_, rows);
+        tune(*held_.index, parameters);
     });
 }
 

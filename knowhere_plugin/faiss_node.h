@@ -142,6 +142,9 @@ class FaissNode : public IndexNode {
             Metric metric,
             const Parameters& parameters) const = 0;
 
+    /// After rows were added by a call with these parameters.
+    virtual void tune(faiss::Index&, const Parameters&) const {}
+
     /// Cross checks of a Search, with both numbers in the message.
     virtual void check_search(const Parameters&, int64_t /* k */) const {}
 

@@ -143,7 +143,8 @@ Expected<DataSet> FaissNode::Search(
         int64_t* labels = results->ids.data();
         search_rows({parameters, filter, kUsual}, n, x, k, distances, labels);
         int64_t full = std::min(k, filter.passing());
-        for (int64_t q = 0; full > 0 && fills_up(parameters) && q < n; q++) {
+        int64_t refilled = full > 0 && fills_up(parameters) ? n : 0;
+        for (int64_t q = 0; q < refilled; q++) {
             if (labels[q * k + full - 1] == -1) {
                 search_rows(
                         {parameters, filter, kComplete},

@@ -149,14 +149,8 @@ Parameters::Value Parameters::parse(
     return int64_t(0);
 }
 
-Parameters::Parameters(
-        std::span<const Parameter> schema,
-        const Config& config) {
-    for (const Parameter& p : schema) {
-        if (p.default_value[0] != 0) {
-            defaults_.emplace(p.name, parse(p, p.default_value));
-        }
-    }
+Parameters::Parameters(std::span<const Parameter> schema, const Config& config)
+        : schema_(schema) {
     for (const auto& [key, text] : config) {
         auto found = std::find_if(
                 schema.begin(), schema.end(), [&](const Parameter& p) {
@@ -176,16 +170,17 @@ Parameters::Parameters(
     }
 }
 
-const Parameters::Value& Parameters::value(const std::string& name) const {
+Parameters::Value Parameters::value(const std::string& name) const {
     auto found = values_.find(name);
     if (found != values_.end()) {
         return found->second;
     }
-    found = defaults_.find(name);
-    if (found == defaults_.end()) {
-        throw Fault(StatusCode::invalid_args, name + " is missing");
+    for (const Parameter& p : schema_) {
+        if (p.default_value[0] != 0 && name == p.name) {
+            return parse(p, p.default_value);
+        }
     }
-    return found->second;
+    throw Fault(StatusCode::invalid_args, name + " is missing");
 }
 
 int64_t Parameters::integer(const std::string& name) const {
@@ -200,7 +195,7 @@ bool Parameters::flag(const std::string& name) const {
     return std::get<bool>(value(name));
 }
 
-const std::string& Parameters::word(const std::string& name) const {
+std::string Parameters::word(const std::string& name) const {
     return std::get<std::string>(value(name));
 }
 

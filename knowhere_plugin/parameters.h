@@ -31,15 +31,15 @@ class Parameters {
     int64_t integer(const std::string& name) const;
     double real(const std::string& name) const;
     bool flag(const std::string& name) const;
-    const std::string& word(const std::string& name) const;
+    std::string word(const std::string& name) const;
 
  private:
     using Value = std::variant<int64_t, double, bool, std::string>;
     static Value parse(const Parameter& parameter, const std::string& text);
-    const Value& value(const std::string& name) const;
+    Value value(const std::string& name) const;
 
-    std::map<std::string, Value> values_;
-    std::map<std::string, Value> defaults_;
+    std::span<const Parameter> schema_;
+    std::map<std::string, Value> values_; ///< those given
 };
 
 /// What every node knows, followed by `own`.

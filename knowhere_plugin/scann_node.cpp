@@ -65,13 +65,22 @@ const std::vector<Parameter>& scann_schema() {
                     "none|int8|fp16|bf16",
                     kBuild,
                     "codes that rescore candidates before raw rows do"),
+            real_parameter(
+                    "target_recall",
+                    "",
+                    0.01,
+                    0.999,
+                    kBuild,
+                    "recall@10 for which nprobe and reorder_k are chosen where "
+                    "a search gives none; needs with_raw_data"),
             integer_parameter(
                     "nprobe",
                     "8",
                     1,
                     65536,
                     kSearch | kRange,
-                    "lists visited; all if there are fewer"),
+                    "lists visited, all if there are fewer; with "
+                    "target_recall: as chosen for it"),
             integer_parameter(
                     "reorder_k",
                     "",
@@ -112,9 +121,17 @@ class ScaNNNode : public FaissNode {
                 parameters.flag("with_raw_data") || n <= kFewRows;
         options.soar_lambda = float(parameters.real("soar_lambda"));
         options.refine_type = refine_type(parameters.word("refine_type"));
-        options.normalize = metric == Metric::COSINE;
+        options.normalize = options.allow_zero = metric == Metric::COSINE;
         if (parameters.given("eta")) {
             options.eta = float(parameters.real("eta"));
+        }
+        if (parameters.given("target_recall") && !options.with_raw_data) {
+            throw Fault(
+                    StatusCode::invalid_args,
+                    "target_recall = " +
+                            std::to_string(parameters.real("target_recall")) +
+                            " with with_raw_data = false (allowed: true; "
+                            "recall is measured against raw rows)");
         }
         if (parameters.given("anisotropic_threshold")) {
             double threshold = parameters.real("anisotropic_threshold");
@@ -135,6 +152,14 @@ class ScaNNNode : public FaissNode {
                 options);
         index->train(n, x);
         return index;
+    }
+
+    void tune(faiss::Index& index, const Parameters& parameters)
+            const override {
+        if (parameters.given("target_recall") && index.ntotal > kFewRows) {
+            static_cast<IndexIVFScaNN&>(index).calibrate(
+                    0, nullptr, float(parameters.real("target_recall")));
+        }
     }
 
     void check_search(const Parameters& parameters, int64_t k) const override {
@@ -225,8 +250,10 @@ class ScaNNNode : public FaissNode {
         faiss_ext::SearchParametersScaNN made;
         size_t nlist = size_t(scann.nlist);
         bool all = call.reach.complete || scann.ntotal <= kFewRows;
-        size_t nprobe =
-                size_t(parameters.integer("nprobe") * call.reach.factor);
+        bool chosen = !parameters.given("nprobe") && scann.calibration.k > 0;
+        int64_t lists =
+                chosen ? int64_t(scann.nprobe) : parameters.integer("nprobe");
+        size_t nprobe = size_t(lists * call.reach.factor);
         made.nprobe = all ? nlist : std::min(nprobe, nlist);
         if (all) {
             made.reorder_k = made.refine_k =

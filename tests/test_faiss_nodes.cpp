@@ -219,7 +219,7 @@ TEST_P(ZeroRowsTest, UnderCosine) {
 INSTANTIATE_TEST_SUITE_P(
         All,
         ZeroRowsTest,
-        testing::Values("FLAT", "IVF_FLAT", "IVF_PQ", "HNSW"),
+        testing::Values("SCANN", "FLAT", "IVF_FLAT", "IVF_PQ", "HNSW"),
         [](const auto& info) { return std::string(info.param); });
 
 } // namespace

@@ -10,6 +10,7 @@
 namespace {
 
 using namespace fixtures;
+using faiss_ext::SubsetType;
 
 constexpr size_t kD = 16;
 constexpr size_t kN = 900;
@@ -176,7 +177,9 @@ TEST_P(MergeTest, DifferentTrainingForbidsMerging) {
     b->add(100, rows_.data());
     State before_a = state_of(*a), before_b = state_of(*b);
     EXPECT_NE(message_of([&] { a->merge_from(*b, 0); }), "");
-    EXPECT_NE(message_of([&] { a->copy_subset_to(*b, 0, 0, kN); }), "");
+    EXPECT_NE(
+            message_of([&] { a->copy_subset_to(*b, SubsetType(0), 0, kN); }),
+            "");
     EXPECT_TRUE(state_of(*a) == before_a);
     EXPECT_TRUE(state_of(*b) == before_b);
 }
@@ -196,14 +199,14 @@ TEST_P(MergeTest, OtherTiersForbidMerging) {
 
 TEST_P(MergeTest, CopyByIdRange) {
     auto a = with(0, kN), b = empty();
-    a->copy_subset_to(*b, 0, 200, 500);
+    a->copy_subset_to(*b, SubsetType(0), 200, 500);
     expect_finds_same(*b, *with(200, 500));
     expect_finds_same(*a, *with(0, kN));
 }
 
 TEST_P(MergeTest, CopyByIdRemainder) {
     auto a = with(0, kN), b = empty(), expected = empty();
-    a->copy_subset_to(*b, 1, 5, 2);
+    a->copy_subset_to(*b, SubsetType(1), 5, 2);
     for (size_t i = 2; i < kN; i += 5) {
         add(*expected, i, i + 1);
     }
@@ -212,8 +215,8 @@ TEST_P(MergeTest, CopyByIdRemainder) {
 
 TEST_P(MergeTest, CopyByShareOfElements) {
     auto a = with(0, kN), first = empty(), second = empty();
-    a->copy_subset_to(*first, 2, 0, 333);
-    a->copy_subset_to(*second, 2, 333, kN);
+    a->copy_subset_to(*first, SubsetType(2), 0, 333);
+    a->copy_subset_to(*second, SubsetType(2), 333, kN);
     EXPECT_EQ(first->ntotal, 333);
     EXPECT_EQ(second->ntotal, int64_t(kN) - 333);
     expect_copies_right(*first);
@@ -224,7 +227,7 @@ TEST_P(MergeTest, CopyByShareOfElements) {
 
 TEST_P(MergeTest, CopyIntoAnIndexThatHoldsRows) {
     auto a = with(0, 500), b = with(500, kN);
-    a->copy_subset_to(*b, 0, 0, 500);
+    a->copy_subset_to(*b, SubsetType(0), 0, 500);
     expect_finds_same(*b, *with(0, kN));
 }
 
@@ -232,7 +235,7 @@ TEST_P(MergeTest, CopyOfEqualIdsKeepsCopiesWithTheirRows) {
     auto a = empty(), b = empty();
     add(*a, 0, 100);
     add(*a, 100, 200, -100); // the same ids again
-    a->copy_subset_to(*b, 0, 20, 50);
+    a->copy_subset_to(*b, SubsetType(0), 20, 50);
     EXPECT_EQ(b->ntotal, 60);
     expect_copies_right(*b);
 }

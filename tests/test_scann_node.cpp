@@ -279,6 +279,29 @@ TEST(ScaNNNode, SearchParameters) {
     EXPECT_FALSE(node->Search(rows(1), {{"nlist", "0"}}).ok());
 }
 
+TEST(ScaNNNode, TargetRecall) {
+    Config build = {{"nlist", "64"}, {"target_recall", "0.98"}};
+    NodePtr node = built(build);
+    double reached = recall(*node, {});
+    EXPECT_GE(reached, .97);
+    EXPECT_LT(recall(*node, {{"nprobe", "1"}}), reached);
+    // also behind a blob
+    auto blob = node->Serialize();
+    ASSERT_TRUE(blob.ok());
+    NodePtr loaded = create();
+    ASSERT_TRUE(loaded->Deserialize(blob.value(), {}).ok());
+    EXPECT_EQ(recall(*loaded, {}), reached);
+    build["with_raw_data"] = "false";
+    expect_refused(
+            create()->Build(rows(), build),
+            StatusCode::invalid_args,
+            {"target_recall = 0.98", "with_raw_data"});
+    for (const char* value : {"0", "1", "nan", "high"}) {
+        EXPECT_FALSE(create()->Build(rows(), {{"target_recall", value}}).ok())
+                << value;
+    }
+}
+
 TEST(ScaNNNode, EnsureTopkFull) {
     NodePtr node = built({{"nlist", "128"}});
     Config config = {{"nprobe", "1"}, {"k", "1000"}};

@@ -97,6 +97,43 @@ void add_with_ids(
     });
 }
 
+py::dict calibrate(
+        IndexHandle& self,
+        py::handle queries,
+        double target_recall,
+        int64_t k,
+        const py::object& progress) {
+    check_callable(progress);
+    if (self.scann() == nullptr) {
+        throw py::attribute_error("calibrate: this is no ScaNN index");
+    }
+    if (self.scann() != self.index()) {
+        throw py::value_error(
+                "calibrate: the ScaNN index lies below a transform or an id "
+                "map; allowed: a ScaNN index by itself");
+    }
+    if (!self.index()->is_trained) {
+        throw py::value_error(
+                "the index is not trained: call train(x) and add(x) before "
+                "calibrating");
+    }
+    Rows rows{{}, nullptr, 0};
+    if (!queries.is_none()) {
+        rows = rows_argument("queries", queries, self.index()->d);
+    }
+    ScaNNCalibration chosen = self.change(Blame::Caller, [&] {
+        ProgressScope scope(self.scann(), progress);
+        return self.scann()->calibrate(
+                rows.n, rows.data, float(target_recall), k);
+    });
+    py::dict result;
+    result["nprobe"] = chosen.nprobe;
+    result["refine_k"] = chosen.refine_k;
+    result["reorder_k"] = chosen.reorder_k;
+    result["recall"] = chosen.recall;
+    return result;
+}
+
 size_t remove(IndexHandle& self, py::handle ids) {
     Ids wanted = ids_argument("ids", ids);
     return self.change(Blame::Caller, [&] {
@@ -198,6 +235,13 @@ void bind_build(IndexClass& index) {
     py::object none = py::none();
     index.def("train", train, arg("x"), arg("progress") = none, doc::train)
             .def("add", add, arg("x"), arg("progress") = none, doc::add)
+            .def("calibrate",
+                 calibrate,
+                 arg("queries") = none,
+                 arg("target_recall") = 0.95,
+                 arg("k") = 10,
+                 arg("progress") = none,
+                 doc::calibrate)
             .def("add_with_ids",
                  add_with_ids,
                  arg("x"),

@@ -88,6 +88,47 @@ Examples
 1010
 )";
 
+constexpr const char* calibrate =
+        R"(calibrate(self, queries=None, target_recall=0.95, k=10, progress=None)
+--
+
+Choose nprobe, refine_k and reorder_k for a wanted recall@k.
+
+They hold from then on where a search gives none itself, and are saved with the
+index. Truth is what an exhaustive search of this index finds: with raw rows the
+exact neighbours, else the best by its codes.
+
+Parameters
+----------
+queries : array_like, shape (n, d), optional
+    Queries like those to come, some hundreds. None: 1000 of the raw rows, each
+    without itself among its neighbours; give your own if queries are of
+    another kind than the rows.
+target_recall : float, above 0, below 1
+    One standard error of the measurement is added to it.
+k : int, 1..ntotal - 1
+    For another k the candidates grow with its root.
+progress : callable, optional
+    As in `train`; the total is 0, since nobody knows it.
+
+Returns
+-------
+chosen : dict
+    nprobe; refine_k and reorder_k, 0 without such a stage; recall, as measured:
+    below target_recall only if the index cannot reach it.
+
+Raises
+------
+ValueError
+    Values out of range, nothing to draw queries from. Nothing has changed.
+
+Examples
+--------
+>>> chosen = index.calibrate(target_recall=0.9)
+>>> chosen["recall"] >= 0.9 and index.nprobe == chosen["nprobe"]
+True
+)";
+
 constexpr const char* add_with_ids =
         R"(add_with_ids(self, x, ids, progress=None)
 --

@@ -377,12 +377,7 @@ void copy_subset_to(
     IndexIVF* from = find_ivf(const_cast<faiss::Index*>(index));
     IndexIVF* to = find_ivf(other);
     FAISS_THROW_IF_NOT_MSG(from != nullptr, "copy_subset_to needs IVF");
-#if FAISS_EXT_FAISS_VERSION >= 10704
-    from->copy_subset_to(
-            *to, faiss::InvertedLists::subset_type_t(subset_type), a1, a2);
-#else
-    from->copy_subset_to(*to, subset_type, a1, a2);
-#endif
+    from->copy_subset_to(*to, SubsetType(subset_type), a1, a2);
     while (auto layer = as<IndexPreTransform>(other)) {
         layer->ntotal = to->ntotal;
         other = layer->index;

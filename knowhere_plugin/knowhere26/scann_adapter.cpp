@@ -13,7 +13,7 @@
 
 #include "knowhere/index/index_factory.h"
 #ifdef NOT_COMPILE_FOR_SWIG
-#include "knowhere/context.h"
+#include "common/OpContext.h"
 #endif
 
 #include <knowhere_plugin/index_factory.h>
@@ -145,7 +145,9 @@ class ScannPluginNode : public IndexNode {
             std::unique_ptr<Config> cfg,
             const BitsetView& bitset,
             milvus::OpContext* context) const override {
-        check_cancelled(context);
+        if (auto status = cancelled(context); !status.ok()) {
+            return error_of<DataSetPtr>(status);
+        }
         Bits bits(bitset, Count());
         auto found = node_->Search(
                 rows_of(*dataset), config(*cfg).values(SEARCH), bits.view());
@@ -168,7 +170,9 @@ class ScannPluginNode : public IndexNode {
             std::unique_ptr<Config> cfg,
             const BitsetView& bitset,
             milvus::OpContext* context) const override {
-        check_cancelled(context);
+        if (auto status = cancelled(context); !status.ok()) {
+            return error_of<DataSetPtr>(status);
+        }
         Bits bits(bitset, Count());
         auto found = node_->RangeSearch(
                 rows_of(*dataset),
@@ -195,7 +199,9 @@ class ScannPluginNode : public IndexNode {
             const BitsetView& bitset,
             bool,
             milvus::OpContext* context) const override {
-        check_cancelled(context);
+        if (auto status = cancelled(context); !status.ok()) {
+            return error_of<std::vector<IteratorPtr>>(status);
+        }
         Bits bits(bitset, Count());
         auto made = node_->AnnIterator(
                 rows_of(*dataset), config(*cfg).values(ITERATOR), bits.view());
@@ -319,10 +325,17 @@ class ScannPluginNode : public IndexNode {
         keeps_rows_ = cfg == nullptr || config(*cfg).flag("with_raw_data");
     }
 
-    static void check_cancelled([[maybe_unused]] milvus::OpContext* context) {
+    /// The host's own indexes answer so, too.
+    static plugin::Status cancelled(
+            [[maybe_unused]] const milvus::OpContext* context) {
 #ifdef NOT_COMPILE_FOR_SWIG
-        checkCancellation(context);
+        if (context != nullptr &&
+            context->cancellation_token.isCancellationRequested()) {
+            return {plugin::StatusCode::faiss_inner_error,
+                    "the search was cancelled"};
+        }
 #endif
+        return {};
     }
 
     plugin::NodePtr node_;

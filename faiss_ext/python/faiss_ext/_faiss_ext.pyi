@@ -113,6 +113,13 @@ class Index:
     def train(self, x: ArrayLike, progress: _Progress = None) -> None: ...
     def add(self, x: ArrayLike, progress: _Progress = None) -> None: ...
     def add_with_ids(self, x: ArrayLike, ids: _Ids, progress: _Progress = None) -> None: ...
+    def calibrate(
+        self,
+        queries: Optional[ArrayLike] = None,
+        target_recall: float = 0.95,
+        k: int = 10,
+        progress: _Progress = None,
+    ) -> dict[str, Any]: ...
     def search(
         self,
         q: ArrayLike,

@@ -1,0 +1,54 @@
+"""Index.calibrate: what it chooses, keeps and refuses."""
+
+import numpy as np
+import pytest
+from conftest import brute_force, made, recall
+
+import faiss_ext as fx
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_reaches_the_target_on_new_queries(index, x, q, given):
+    half = len(q) // 2
+    steps = []
+    chosen = index.calibrate(q[:half] if given else None, target_recall=0.9, progress=lambda *step: steps.append(step))
+    assert chosen["recall"] >= 0.9
+    assert chosen["nprobe"] == index.nprobe and chosen["reorder_k"] >= 10 and chosen["refine_k"] == 0
+    truth = brute_force(x, q[half:], 10, fx.METRIC_L2)[1]
+    assert recall(index.search(q[half:], 10)[1], truth) >= 0.87  # 50 queries
+    assert steps and all(step[0] == "calibrate" for step in steps)
+
+
+def test_saved_with_the_index(index, q, tmp_path):
+    index.calibrate(target_recall=0.8)
+    fx.write_index(index, tmp_path / "a.scann")
+    loaded = fx.read_index(tmp_path / "a.scann")
+    assert loaded.nprobe == index.nprobe
+    np.testing.assert_array_equal(loaded.search(q, 10)[1], index.search(q, 10)[1])
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"target_recall": 0}, "target_recall = 0"),
+        ({"target_recall": 1.0}, "target_recall = 1"),
+        ({"k": 0}, "k = 0"),
+        ({"k": 10**9}, "k = 1000000000"),
+        ({"queries": np.zeros((3, 2), np.float32)}, r"\(3, 2\)"),
+        ({"progress": 3}, "progress"),
+    ],
+)
+def test_refuses(index, arguments, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        index.calibrate(**arguments)
+    assert index.nprobe == 1
+
+
+def test_needs_raw_rows_or_queries(x, q):
+    index = fx.index_factory(x.shape[1], "IVF32,ScaNN", fx.METRIC_L2)
+    with pytest.raises(ValueError, match="not trained"):
+        index.calibrate()
+    index = made("IVF32,ScaNN", x)
+    with pytest.raises(ValueError, match="raw rows"):
+        index.calibrate()
+    assert index.calibrate(q, target_recall=0.9)["recall"] >= 0.9

@@ -1,0 +1,198 @@
+/* Calibration: the recall that was asked for, on queries it has not seen. */
+
+#include <faiss_ext/IndexIVFScaNN.h>
+
+#include <fstream>
+#include <map>
+#include <set>
+
+#include <faiss/utils/fp16.h>
+
+#include <faiss_ext/index_io.h>
+
+#include "index_fixtures.h"
+#include "threads.h"
+
+namespace {
+
+using namespace fixtures;
+
+constexpr size_t kD = 50;
+constexpr size_t k = 10;
+
+/// Frequent words at unit length: every 50th a query, the others rows.
+struct Words {
+    std::vector<float> rows;
+    std::vector<float> queries;
+
+    Words() {
+        std::ifstream in(
+                FAISS_EXT_TEST_DATA "/glove-50-frequent.hbin",
+                std::ios::binary);
+        uint32_t shape[2] = {0, 0};
+        in.read(reinterpret_cast<char*>(shape), sizeof(shape));
+        std::vector<uint16_t> halves(kD);
+        for (size_t i = 0; i < shape[0]; i++) {
+            in.read(reinterpret_cast<char*>(halves.data()), 2 * kD);
+            auto& to = i % 50 == 0 ? queries : rows;
+            double norm = 0;
+            for (uint16_t half : halves) {
+                float value = faiss::decode_fp16(half);
+                norm += double(value) * value;
+                to.push_back(value);
+            }
+            for (size_t j = to.size() - kD; j < to.size(); j++) {
+                to[j] /= float(std::sqrt(norm));
+            }
+        }
+    }
+};
+
+const Words& words() {
+    static const Words data;
+    return data;
+}
+
+/// Share of the true neighbours that a search without parameters finds.
+double recall(const IndexIVFScaNN& index, size_t wanted) {
+    const Words& data = words();
+    size_t nq = data.queries.size() / kD;
+    static std::map<size_t, Hits> truths;
+    if (truths.count(wanted) == 0) {
+        truths[wanted] = exact_search(
+                index.metric_type, kD, data.rows, data.queries, wanted);
+    }
+    const Hits& truth = truths[wanted];
+    Hits found{std::vector<float>(nq * wanted), {}};
+    found.labels.resize(nq * wanted);
+    index.search(
+            nq,
+            data.queries.data(),
+            wanted,
+            found.distances.data(),
+            found.labels.data());
+    size_t hits = 0;
+    for (size_t q = 0; q < nq; q++) {
+        auto begin = truth.labels.begin() + q * wanted;
+        std::set<int64_t> wanted_ids(begin, begin + wanted);
+        for (size_t i = 0; i < wanted; i++) {
+            hits += wanted_ids.count(found.labels[q * wanted + i]);
+        }
+    }
+    return double(hits) / double(nq * wanted);
+}
+
+class CalibrateTest : public testing::TestWithParam<RefineType> {
+ protected:
+    CalibrateTest() {
+        static std::map<RefineType, std::unique_ptr<IndexIVFScaNN>> trained;
+        auto& index = trained[GetParam()];
+        if (index == nullptr) {
+            ScaNNOptions options;
+            options.refine_type = GetParam();
+            options.with_raw_data = true;
+            index = std::make_unique<IndexIVFScaNN>(kD, 200, kIP, options);
+            const std::vector<float>& rows = words().rows;
+            index->train(rows.size() / kD, rows.data());
+            index->add(rows.size() / kD, rows.data());
+        }
+        index_ = index.get();
+        index_->calibration = {};
+        index_->nprobe = 1;
+    }
+    IndexIVFScaNN* index_;
+};
+
+TEST_P(CalibrateTest, KeepsItsPromise) {
+    double last = 0;
+    for (float target : {0.80f, 0.90f, 0.95f, 0.98f, 0.99f}) {
+        auto chosen = index_->calibrate(0, nullptr, target, k);
+        EXPECT_EQ(chosen.k, k);
+        EXPECT_EQ(chosen.refine_k > 0, GetParam() != RefineType::None);
+        EXPECT_GE(chosen.reorder_k, k);
+        EXPECT_EQ(index_->nprobe, chosen.nprobe);
+        double reached = recall(*index_, k);
+        EXPECT_GE(reached, target - 0.01) << "nprobe " << chosen.nprobe;
+        // and does not buy it with everything
+        EXPECT_LE(reached, target + 0.03) << "nprobe " << chosen.nprobe;
+        EXPECT_GE(reached, last);
+        last = reached;
+    }
+}
+
+TEST_P(CalibrateTest, QueriesOfTheCaller) {
+    const std::vector<float>& queries = words().queries;
+    auto chosen =
+            index_->calibrate(queries.size() / kD, queries.data(), 0.95f, k);
+    EXPECT_GE(chosen.recall, 0.95);
+    EXPECT_GE(recall(*index_, k), 0.945);
+}
+
+TEST_P(CalibrateTest, SameForAnyThreadsAndSavedInTheFile) {
+    auto chosen = index_->calibrate(0, nullptr, 0.9f, k);
+    auto again = same_for_any_threads([&] {
+        auto c = index_->calibrate(0, nullptr, 0.9f, k);
+        return std::vector<size_t>{c.nprobe, c.refine_k, c.reorder_k};
+    });
+    EXPECT_EQ(
+            again,
+            (std::vector<size_t>{
+                    chosen.nprobe, chosen.refine_k, chosen.reorder_k}));
+    faiss::VectorIOWriter writer;
+    faiss_ext::write_index(index_, &writer);
+    faiss::VectorIOReader reader;
+    reader.data = writer.data;
+    std::unique_ptr<faiss::Index> loaded(faiss_ext::read_index(&reader));
+    auto& read = dynamic_cast<IndexIVFScaNN&>(*loaded);
+    EXPECT_EQ(read.calibration.reorder_k, chosen.reorder_k);
+    EXPECT_EQ(read.calibration.target_recall, 0.9f);
+    EXPECT_EQ(recall(read, k), recall(*index_, k));
+}
+
+TEST_P(CalibrateTest, OtherKGetsMoreCandidates) {
+    index_->calibrate(0, nullptr, 0.95f, k);
+    EXPECT_GE(recall(*index_, 100), 0.85);
+    EXPECT_GE(recall(*index_, 1), 0.95);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+        Tiers,
+        CalibrateTest,
+        testing::Values(RefineType::None, RefineType::Int8),
+        [](const auto& info) {
+            return info.param == RefineType::None ? "raw" : "int8_raw";
+        });
+
+TEST(Calibrate, BadInput) {
+    size_t n = 500;
+    std::vector<float> rows = clustered_rows(n, 8, 1);
+    ScaNNOptions options;
+    IndexIVFScaNN index(8, 10, kL2, options);
+    auto expect_error = [&](const char* word, auto&& call) {
+        std::string message = message_of(call);
+        EXPECT_NE(message.find(word), std::string::npos)
+                << word << " is not in: " << message;
+    };
+    expect_error("trained", [&] { index.calibrate(0, nullptr); });
+    index.train(n, rows.data());
+    expect_error("k = 0", [&] { index.calibrate(0, nullptr, 0.9f, 0); });
+    index.add(n, rows.data());
+    for (float target : {0.f, 1.f, -1.f, 2.f, NAN}) {
+        expect_error("target_recall", [&] {
+            index.calibrate(n, rows.data(), target, 5);
+        });
+    }
+    for (int64_t wrong : {int64_t(0), int64_t(-1), int64_t(n)}) {
+        expect_error(std::to_string(wrong).c_str(), [&] {
+            index.calibrate(n, rows.data(), 0.9f, wrong);
+        });
+    }
+    expect_error("queries", [&] { index.calibrate(0, nullptr, 0.9f, 5); });
+    expect_error("queries", [&] { index.calibrate(0, rows.data(), 0.9f, 5); });
+    rows[3] = NAN;
+    expect_error("NaN", [&] { index.calibrate(10, rows.data(), 0.9f, 5); });
+    EXPECT_EQ(index.calibration.k, 0u);
+    EXPECT_EQ(index.nprobe, 1u);
+}
+
+} // namespace
