@@ -109,13 +109,14 @@ install_wheel() {
         --no-index --no-deps --force-reinstall build/dist/*.whl
 }
 
+# milvus_exists: whether there is a Milvus server for this machine.
+milvus_exists() {
+    [ "$(uname -m)" = x86_64 ] || { echo "the Milvus server of PyPI is for x86-64, this is $(uname -m)"; return 1; }
+}
+
 # need_milvus: the environment build/venv-milvus with a Milvus server, its client
 # and the package that install_package has built.
 need_milvus() {
     local venv=$milvus_venv
-    if [ "$(uname -m)" != x86_64 ]; then
-        echo "the Milvus server of PyPI is for x86-64, this is $(uname -m)"
-        return 1
-    fi
-    need_python "${milvus_requirements[@]}" && install_wheel
+    milvus_exists && need_python "${milvus_requirements[@]}" && install_wheel
 }
