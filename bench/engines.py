@@ -105,7 +105,8 @@ class Ours(Engine):
         nlist = usual_nlist(n)
         # refined candidates forgive coarser codes where there are many dimensions
         fast = f"ScaNN(sub_dim={4 if d >= 128 else 2},soar_lambda=1),SQ8,RFlat"
-        wanted = [(nlist, fast), (2 * nlist, fast), (nlist, "ScaNN,RFlat"), (nlist, "ScaNN,SQ8")]
+        small = fast.replace(",SQ8", "")  # copies, but raw rows straight after the scan
+        wanted = [(nlist, fast), (2 * nlist, fast), (nlist, small), (nlist, "ScaNN,RFlat"), (nlist, "ScaNN,SQ8")]
         return [{"factory": f"IVF{lists},{tail}"} for lists, tail in wanted]
 
     def settings(self, k):

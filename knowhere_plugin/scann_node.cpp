@@ -22,6 +22,11 @@ using faiss_ext::IndexIVFScaNN;
 /// kept then whatever was asked, is exact.
 constexpr int64_t kFewRows = 2048;
 
+/// From so many dimensions on two codes of 4 dimensions each take no more
+/// bytes than one of 2, and find more: wordnet-384 at recall@10 .955 in 37 us
+/// instead of 56, sift-128 in the same time (bench/stages).
+constexpr int64_t kCopiedDim = 128;
+
 const std::vector<Parameter>& scann_schema() {
     static const std::vector<Parameter> schema = with_common({
             integer_parameter(
@@ -32,7 +37,13 @@ const std::vector<Parameter>& scann_schema() {
                     kBuild,
                     "lists; lowered so that each has 39 rows"),
             integer_parameter(
-                    "sub_dim", "2", 1, 8, kBuild, "dimensions per 4-bit code"),
+                    "sub_dim",
+                    "",
+                    1,
+                    8,
+                    kBuild,
+                    "dimensions per 4-bit code; default 2, and 4 where "
+                    "soar_lambda is chosen"),
             bool_parameter(
                     "with_raw_data",
                     "true",
@@ -54,11 +65,12 @@ const std::vector<Parameter>& scann_schema() {
                     "T of the paper; instead of eta"),
             real_parameter(
                     "soar_lambda",
-                    "0",
+                    "",
                     0,
                     kNoLimit,
                     kBuild,
-                    "> 0: each row also gets a code in a second list"),
+                    "> 0: each row also gets a code in a second list; default "
+                    "1 for raw rows of 128 dimensions and more, else 0"),
             word_parameter(
                     "refine_type",
                     "none",
@@ -116,10 +128,17 @@ class ScaNNNode : public FaissNode {
             Metric metric,
             const Parameters& parameters) const override {
         faiss_ext::ScaNNOptions options;
-        options.sub_dim = size_t(parameters.integer("sub_dim"));
         options.with_raw_data =
                 parameters.flag("with_raw_data") || n <= kFewRows;
-        options.soar_lambda = float(parameters.real("soar_lambda"));
+        bool copies = options.with_raw_data && n > kFewRows && d >= kCopiedDim;
+        options.soar_lambda = parameters.given("soar_lambda")
+                                      ? float(parameters.real("soar_lambda"))
+                                      : float(copies);
+        bool chosen = copies && !parameters.given("soar_lambda");
+        options.sub_dim = parameters.given("sub_dim")
+                                  ? size_t(parameters.integer("sub_dim"))
+                          : chosen ? 4
+                                   : 2;
         options.refine_type = refine_type(parameters.word("refine_type"));
         options.normalize = options.allow_zero = metric == Metric::COSINE;
         if (parameters.given("eta")) {

@@ -314,6 +314,28 @@ TEST(ScaNNNode, EnsureTopkFull) {
     EXPECT_NE(found.value().ids[999], -1);
 }
 
+TEST(ScaNNNode, CopiesOfWideRows) {
+    constexpr int64_t n = 5000, d = 128;
+    std::vector<float> x = reference::random_normal(n * d, 5);
+    auto node_of = [&](const Config& config) {
+        NodePtr node = create();
+        Status status = node->Build({n, d, x.data()}, config);
+        EXPECT_TRUE(status.ok()) << status.message;
+        return node;
+    };
+    NodePtr chosen = node_of({});
+    NodePtr plain = node_of({{"soar_lambda", "0"}});
+    // twice the codes, each of half the bytes
+    EXPECT_LT(chosen->Size(), plain->Size() * 1.08);
+    EXPECT_NE(chosen->Size(), plain->Size());
+    NodePtr codes = node_of({{"with_raw_data", "false"}});
+    NodePtr same = node_of(
+            {{"with_raw_data", "false"},
+             {"soar_lambda", "0"},
+             {"sub_dim", "2"}});
+    EXPECT_EQ(codes->Size(), same->Size());
+}
+
 TEST(ScaNNNode, StorageOptions) {
     NodePtr raw = built({});
     NodePtr codes = built({{"with_raw_data", "false"}});

@@ -102,7 +102,7 @@ TEST(Parameters, BadBuildValuesAreReplacedAndLogged) {
           Case{"sub_dim", "9", "using 8"},
           Case{"sub_dim", "1.6", "using 2"},
           Case{"sub_dim", "-1", "using 1"},
-          Case{"sub_dim", "", "using 2"},
+          Case{"sub_dim", "", "using the default"},
           Case{"with_raw_data", "yes", "using true"},
           Case{"with_raw_data", "0", "using false"},
           Case{"with_raw_data", "maybe", "using true"},
