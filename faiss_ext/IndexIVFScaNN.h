@@ -207,6 +207,17 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             idx_t* labels,
             const faiss::SearchParameters* params = nullptr) const override;
 
+    /// As search(), and the rows found as reconstruct_from_offset() gives them.
+    /// @param recons  size n * k * d; NaN where nothing was found
+    void search_and_reconstruct(
+            idx_t n,
+            const float* x,
+            idx_t k,
+            float* distances,
+            idx_t* labels,
+            float* recons,
+            const faiss::SearchParameters* params = nullptr) const override;
+
     void search_preassigned(
             idx_t n,
             const float* x,
@@ -408,6 +419,14 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             const float* rows,
             const idx_t* ids,
             const idx_t* assign);
+    void search_lists(
+            idx_t n,
+            const float* x,
+            idx_t k,
+            float* distances,
+            idx_t* labels,
+            const faiss::SearchParameters* params,
+            bool store_pairs) const;
     void draw_rows(size_t count, std::vector<float>& x, std::vector<idx_t>& ids)
             const;
     void store(

@@ -4,11 +4,13 @@
  */
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <mutex>
 
 #include <faiss/impl/AuxIndexStructures.h>
 #include <faiss/impl/FaissAssert.h>
+#include <faiss/invlists/DirectMap.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/kernels/dispatch.h>
@@ -268,7 +270,18 @@ void IndexIVFScaNN::search(
         float* distances,
         idx_t* labels,
         const faiss::SearchParameters* params) const {
-    SearchPlan plan = make_search_plan(*this, k, params, 0, false);
+    search_lists(n, x, k, distances, labels, params, false);
+}
+
+void IndexIVFScaNN::search_lists(
+        idx_t n,
+        const float* x,
+        idx_t k,
+        float* distances,
+        idx_t* labels,
+        const faiss::SearchParameters* params,
+        bool store_pairs) const {
+    SearchPlan plan = make_search_plan(*this, k, params, 0, store_pairs);
     std::vector<float> unit;
     x = checked(n, x, "query", unit);
     std::mutex stats_mutex;
@@ -283,6 +296,32 @@ void IndexIVFScaNN::search(
             labels,
             stats_mutex};
     search_all(call, n);
+}
+
+/// Not Faiss' own: that asks the quantizer for lists, which may be others than
+/// those that search() visits.
+void IndexIVFScaNN::search_and_reconstruct(
+        idx_t n,
+        const float* x,
+        idx_t k,
+        float* distances,
+        idx_t* labels,
+        float* recons,
+        const faiss::SearchParameters* params) const {
+    search_lists(n, x, k, distances, labels, params, true);
+    parallel_slices(size_t(n * k), 64, [&](size_t begin, size_t end) {
+        for (size_t i = begin; i < end; i++) {
+            float* row = recons + i * d;
+            if (labels[i] < 0) {
+                std::memset(row, -1, d * sizeof(float)); // NaN, as Faiss does
+                continue;
+            }
+            int64_t list = faiss::lo_listno(labels[i]);
+            int64_t offset = faiss::lo_offset(labels[i]);
+            reconstruct_from_offset(list, offset, row);
+            labels[i] = lists().get_single_id(list, offset);
+        }
+    });
 }
 
 void IndexIVFScaNN::search_preassigned(
