@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import signal
 
 import numpy as np
 import pytest
@@ -12,6 +13,10 @@ import faiss_ext as fx
 DATA = pathlib.Path(__file__).resolve().parents[1] / "data" / "glove-50-frequent.hbin"
 ROWS = 4000
 QUERIES = 100
+
+# A shell that runs the tests in the background has Ctrl-C ignored, and every
+# process that a test starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def brute_force(x, q, k, metric, allowed=None):
