@@ -290,16 +290,19 @@ def test_command_says_what_is_missing(tmp_path):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_command_serves_until_a_signal(tmp_path, package, how):
     # its own process group, as a terminal gives it; the lock is the machine's only for Milvus
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     code = ("import sys; from faiss_ext import _server_lock, _server_ports, milvus_host; "
             f"_server_lock.LOCK_FILE = {str(tmp_path / 'lock')!r}; _server_ports.ETCD_PEER_PORT = 42380; "
             "sys.exit(milvus_host.main(sys.argv[1:]))")
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "serve", str(tmp_path / "base"), "--no-plugin", "--port", "49888",
+        [sys.executable, "-c", code, "serve", str(tmp_path / "base"), "--no-plugin", "--port", str(port),
          "--environment", str(tmp_path / "environment"), "--binaries", str(tmp_path / "binaries")],
         stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         line = process.stdout.readline()
-        assert line.startswith("http://127.0.0.1:49888  (pid "), line
+        assert line.startswith(f"http://127.0.0.1:{port}  (pid "), line
         server = int(line.split("pid ")[1].split(";")[0])
         os.killpg(process.pid, how)
         assert process.wait(30) == 0
