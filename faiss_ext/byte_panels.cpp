@@ -4,6 +4,8 @@
 #include <cfloat>
 #include <cmath>
 
+#include <faiss_ext/panels.h>
+
 namespace faiss_ext {
 
 using kernels::kPanel;
@@ -15,10 +17,6 @@ constexpr float kQueryRange = 63;
 constexpr float kRowRange = 127;
 /// added to the codes of rows, which are unsigned
 constexpr int kExcess = 128;
-
-size_t round_up(size_t n, size_t unit) {
-    return (n + unit - 1) / unit * unit;
-}
 
 } // namespace
 

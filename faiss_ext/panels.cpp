@@ -10,14 +10,6 @@ namespace faiss_ext {
 
 using kernels::kPanel;
 
-namespace {
-
-size_t round_up(size_t n, size_t unit) {
-    return (n + unit - 1) / unit * unit;
-}
-
-} // namespace
-
 AlignedBuffer<float> make_panels(size_t n, size_t d, const float* rows) {
     AlignedBuffer<float> panels(round_up(n, kPanel) * d);
     float* out = panels.mutable_data();

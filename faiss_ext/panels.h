@@ -16,6 +16,10 @@
 
 namespace faiss_ext {
 
+constexpr size_t round_up(size_t n, size_t unit) {
+    return (n + unit - 1) / unit * unit;
+}
+
 /// Rows of panels per call of the matrix kernel; a multiple of kPanel.
 constexpr size_t kChunkPanels = 256;
 

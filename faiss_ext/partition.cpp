@@ -25,10 +25,6 @@ constexpr float kInfinity = HUGE_VALF;
 constexpr size_t kTileRows = 128;
 /// queries per tile of probes()
 constexpr size_t kTileQueries = 8;
-size_t round_up(size_t n, size_t unit) {
-    return (n + unit - 1) / unit * unit;
-}
-
 float dot(size_t d, const float* a, const float* b) {
     double sum = 0;
     for (size_t i = 0; i < d; i++) {

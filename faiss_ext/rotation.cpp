@@ -277,7 +277,7 @@ void multiply(
         size_t n,
         const float* x,
         float* out) {
-    size_t padded = (d + kPanel - 1) / kPanel * kPanel;
+    size_t padded = round_up(d, kPanel);
     auto work = [&](size_t tile) {
         size_t begin = tile * kTileRows;
         size_t size = std::min(kTileRows, n - begin);
@@ -380,7 +380,7 @@ size_t Rotation::memory_usage() const {
 }
 
 size_t Rotation::estimate_memory(size_t d) {
-    size_t padded = (d + kPanel - 1) / kPanel * kPanel;
+    size_t padded = round_up(d, kPanel);
     return (d + 2 * padded) * d * sizeof(float) +
            BytePanels::estimate_memory(d, d);
 }

@@ -112,6 +112,29 @@ Status build(
     return {};
 }
 
+using Question = Expected<DataSet> (IndexNode::*)(
+        const DataSet&,
+        const Config&,
+        const BitsetView&) const noexcept;
+
+bool answer(
+        Question question,
+        const EngineNode* engine,
+        const EngineRows& queries,
+        const EngineSettings& settings,
+        const EngineFilter& filter,
+        EngineResult* result,
+        EngineFailure* failure) noexcept {
+    return with_node(engine, failure, [&](const IndexNode& node) {
+        auto found = (node.*question)(
+                data_of(queries), config_of(settings), bits_of(filter));
+        if (found.ok()) {
+            give(found.value(), result);
+        }
+        return found.status();
+    });
+}
+
 /// What a refused blob is: Faiss' files, as of the host's own SCANN ("IxSC"),
 /// begin with four such letters.
 std::string kind_of(const uint8_t* bytes, size_t size) {
@@ -232,14 +255,14 @@ bool engine_search(
         const EngineFilter& filter,
         EngineResult* result,
         EngineFailure* failure) noexcept {
-    return with_node(engine, failure, [&](const IndexNode& node) {
-        auto found = node.Search(
-                data_of(queries), config_of(settings), bits_of(filter));
-        if (found.ok()) {
-            give(found.value(), result);
-        }
-        return found.status();
-    });
+    return answer(
+            &IndexNode::Search,
+            engine,
+            queries,
+            settings,
+            filter,
+            result,
+            failure);
 }
 
 bool engine_range_search(
@@ -249,14 +272,14 @@ bool engine_range_search(
         const EngineFilter& filter,
         EngineResult* result,
         EngineFailure* failure) noexcept {
-    return with_node(engine, failure, [&](const IndexNode& node) {
-        auto found = node.RangeSearch(
-                data_of(queries), config_of(settings), bits_of(filter));
-        if (found.ok()) {
-            give(found.value(), result);
-        }
-        return found.status();
-    });
+    return answer(
+            &IndexNode::RangeSearch,
+            engine,
+            queries,
+            settings,
+            filter,
+            result,
+            failure);
 }
 
 bool engine_vectors(
