@@ -80,6 +80,21 @@ struct ScaNNSearchStats {
     double scan_time = 0;
     double refine_time = 0;
     double rerank_time = 0;
+
+    ScaNNSearchStats& operator+=(const ScaNNSearchStats& other) {
+        nq += other.nq;
+        lists += other.lists;
+        codes += other.codes;
+        candidates += other.candidates;
+        refined += other.refined;
+        reranked += other.reranked;
+        partition_time += other.partition_time;
+        table_time += other.table_time;
+        scan_time += other.scan_time;
+        refine_time += other.refine_time;
+        rerank_time += other.rerank_time;
+        return *this;
+    }
 };
 
 /// What calibrate() chose, and for what.

@@ -44,20 +44,6 @@ struct SearchCall {
     std::mutex& stats_mutex;
 };
 
-void merge_stats(ScaNNSearchStats& into, const ScaNNSearchStats& from) {
-    into.nq += from.nq;
-    into.lists += from.lists;
-    into.codes += from.codes;
-    into.candidates += from.candidates;
-    into.refined += from.refined;
-    into.reranked += from.reranked;
-    into.partition_time += from.partition_time;
-    into.table_time += from.table_time;
-    into.scan_time += from.scan_time;
-    into.refine_time += from.refine_time;
-    into.rerank_time += from.rerank_time;
-}
-
 /// Few rows pass the filter: visits further lists until as many rows were
 /// scanned as the first stage keeps, so that none is missed for want of lists.
 /// A quantizer such as HNSW may order lists otherwise when asked for more of
@@ -238,7 +224,7 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
     }
     if (plan.stats != nullptr) {
         std::lock_guard<std::mutex> lock(call.stats_mutex);
-        merge_stats(*plan.stats, stats);
+        *plan.stats += stats;
     }
 }
 

@@ -100,17 +100,7 @@ void add_stats(ScaNNSearchStats* to, const ScaNNSearchStats& from) {
     if (to == nullptr) {
         return;
     }
-    to->nq += from.nq;
-    to->lists += from.lists;
-    to->codes += from.codes;
-    to->candidates += from.candidates;
-    to->refined += from.refined;
-    to->reranked += from.reranked;
-    to->partition_time += from.partition_time;
-    to->table_time += from.table_time;
-    to->scan_time += from.scan_time;
-    to->refine_time += from.refine_time;
-    to->rerank_time += from.rerank_time;
+    *to += from;
 }
 
 py::tuple search_any(
