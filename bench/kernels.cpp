@@ -137,6 +137,7 @@ void scan(
                     std::min<size_t>(1024, n - v),
                     groups,
                     has_term,
+                    nullptr,
                     nullptr};
             ScanQuery queries[kMaxScanQueries] = {};
             for (size_t q = 0; q < nq; q++) {

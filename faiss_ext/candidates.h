@@ -29,10 +29,10 @@ class Candidates {
     /// are borrowed.
     void reset(const kernels::Kernels& kernels, size_t keep);
 
-    /// Lends the buffer to a scan: keys, count, capacity and threshold.
+    /// Lends the buffer to a scan: keys, count, capacity, enough, threshold.
     void lend(kernels::ScanQuery& query);
-    /// Takes it back; when little room is left, drops all but the best and
-    /// raises the threshold.
+    /// Takes it back; when there are enough keys or little room is left, drops
+    /// all but the best and raises the threshold.
     void take_back(const kernels::ScanQuery& query);
 
     /// Drops all but the `keep` best. Unordered.
@@ -57,6 +57,8 @@ class Candidates {
     std::vector<uint64_t> scratch_;
     size_t keep_ = 0;
     size_t capacity_ = 0;
+    size_t enough_ = 0; ///< one threshold for a long way pays more than a
+                        ///< tight one often
     size_t count_ = 0;
     int32_t threshold_ = INT32_MIN;
 };

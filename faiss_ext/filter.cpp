@@ -15,18 +15,14 @@ size_t Filter::masks(
         const kernels::Kernels& kernels,
         const int64_t* ids,
         size_t n,
-        std::vector<uint32_t>& words) const {
-    words.resize((n + kBlockSize - 1) / kBlockSize);
+        uint32_t* words) const {
+    const size_t blocks = (n + kBlockSize - 1) / kBlockSize;
     if (bitmap_ != nullptr) {
         // IDSelectorBitmap::n is the number of bytes
         kernels.filter_masks(
-                {ids,
-                 n,
-                 bitmap_->bitmap,
-                 int64_t(bitmap_->n) * 8,
-                 words.data()});
+                {ids, n, bitmap_->bitmap, int64_t(bitmap_->n) * 8, words});
     } else {
-        for (size_t b = 0; b < words.size(); b++) {
+        for (size_t b = 0; b < blocks; b++) {
             uint32_t word = 0;
             size_t end = std::min(kBlockSize, n - b * kBlockSize);
             for (size_t i = 0; i < end; i++) {
@@ -36,8 +32,8 @@ size_t Filter::masks(
         }
     }
     size_t passing = 0;
-    for (uint32_t word : words) {
-        passing += std::popcount(word);
+    for (size_t b = 0; b < blocks; b++) {
+        passing += std::popcount(words[b]);
     }
     return passing;
 }

@@ -7,8 +7,8 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include <faiss/impl/IDSelector.h>
 
@@ -30,13 +30,13 @@ class Filter {
 
     /** Bitmaps are tested by the kernel; other selectors once per id.
      * @param ids    size n
-     * @param words  out, resized to ceil(n / 32)
+     * @param words  out, size ceil(n / 32)
      * @return       number of ids that pass */
     size_t masks(
             const kernels::Kernels& kernels,
             const int64_t* ids,
             size_t n,
-            std::vector<uint32_t>& words) const;
+            uint32_t* words) const;
 
  private:
     const faiss::IDSelector* sel_;

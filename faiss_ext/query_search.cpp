@@ -18,17 +18,6 @@ constexpr uint64_t kNoPlace = ~uint64_t(0);
 /// Fibonacci hashing: 2^64 / golden ratio
 constexpr uint64_t kHashFactor = 0x9E3779B97F4A7C15;
 
-/// Bytes of the next list that are fetched while one is scanned; the hardware
-/// prefetcher takes over from there.
-constexpr size_t kPrefetchBytes = 512;
-
-/// In table steps; far lists saturate, where order no longer matters.
-int32_t integer_bias(float bias, float reference, float step) {
-    constexpr float kLimit = 1 << 30;
-    return int32_t(std::nearbyint(
-            std::clamp((bias - reference) / step, -kLimit, kLimit)));
-}
-
 } // namespace
 
 void QuerySearch::begin(
@@ -110,37 +99,38 @@ void QuerySearch::add_probes(
             static_cast<unsigned long long>(positions_));
 }
 
+/// In table steps; far lists saturate, where order no longer matters.
+int32_t QuerySearch::integer_bias(float bias) const {
+    constexpr float kLimit = 1 << 30;
+    float steps =
+            std::clamp((bias - reference_bias_) / table_.step, -kLimit, kLimit);
+    return int32_t(steps + std::copysign(0.5f, steps));
+}
+
 void QuerySearch::scan(const Visit* visits, size_t n) {
     QuerySearch& first = *visits[0].query;
     const Segment& segment = first.segments_[visits[0].segment];
     const ScaNNList& list = segment.lists->list(segment.list);
-    const EntryLayout& layout = segment.lists->layout();
-
+    const PackedLayout layout = segment.lists->layout().packed();
     kernels::ScanList codes{
             list.packed.data(),
             list.size(),
-            layout.packed().groups(),
+            layout.groups(),
             layout.has_term,
+            nullptr,
             nullptr};
-    size_t passing = list.size();
-    if (!first.plan_->filter.passes_all()) {
-        passing = first.plan_->filter.masks(
-                *first.kernels_, list.ids.data(), list.size(), first.masks_);
-        codes.masks = first.masks_.data();
-    }
     kernels::ScanQuery queries[kernels::kMaxScanQueries];
     for (size_t q = 0; q < n; q++) {
         QuerySearch& query = *visits[q].query;
         const Segment& at = query.segments_[visits[q].segment];
         queries[q].table = query.table_.bytes.data();
-        queries[q].bias =
-                integer_bias(at.bias, query.reference_bias_, query.table_.step);
+        queries[q].bias = query.integer_bias(at.bias);
         queries[q].term_mult = query.term_mult_;
         queries[q].position = at.position;
-        query.passing_ += passing;
+        query.passing_ += list.size();
         query.stats_->codes += list.size();
     }
-    for (size_t next = 0; passing > 0 && next < codes.n;) {
+    for (size_t next = 0; next < codes.n;) {
         for (size_t q = 0; q < n; q++) {
             visits[q].query->candidates_.lend(queries[q]);
         }
@@ -152,16 +142,57 @@ void QuerySearch::scan(const Visit* visits, size_t n) {
 }
 
 void QuerySearch::scan_all(size_t first) {
+    const Filter& filter = plan_->filter;
+    size_t blocks = 0;
+    for (size_t s = first; s < segments_.size() && !filter.passes_all(); s++) {
+        size_t size = segments_[s].lists->list(segments_[s].list).size();
+        blocks += (size + kernels::kBlockSize - 1) / kernels::kBlockSize;
+    }
+    masks_.resize(blocks);
+    uint32_t* masks = masks_.data();
+    visits_.clear();
     for (size_t s = first; s < segments_.size(); s++) {
-        if (s + 1 < segments_.size()) {
-            const Segment& next = segments_[s + 1];
-            const uint8_t* codes = next.lists->list(next.list).packed.data();
-            for (size_t i = 0; i < kPrefetchBytes; i += 64) {
-                __builtin_prefetch(codes + i);
+        const Segment& at = segments_[s];
+        const ScaNNList& list = at.lists->list(at.list);
+        size_t size = list.size();
+        stats_->codes += size;
+        kernels::ScanVisit visit{
+                list.packed.data(),
+                nullptr,
+                uint32_t(size),
+                integer_bias(at.bias),
+                at.position};
+        if (!filter.passes_all()) {
+            size_t passing =
+                    filter.masks(*kernels_, list.ids.data(), size, masks);
+            passing_ += passing;
+            if (passing == 0) {
+                continue;
             }
+            visit.masks = masks;
+            masks += (size + kernels::kBlockSize - 1) / kernels::kBlockSize;
+        } else {
+            passing_ += size;
         }
-        Visit visit{this, s};
-        scan(&visit, 1);
+        visits_.push_back(visit);
+    }
+    // all lists and their spilled copies have one layout
+    const PackedLayout layout = index_->lists().layout().packed();
+    kernels::ScanListsArgs args{
+            visits_.data(),
+            visits_.size(),
+            layout.groups(),
+            layout.has_term,
+            !filter.passes_all(),
+            0,
+            0};
+    kernels::ScanQuery query{};
+    query.table = table_.bytes.data();
+    query.term_mult = term_mult_;
+    while (args.visit < args.n) {
+        candidates_.lend(query);
+        kernels_->scan_lists(args, query);
+        candidates_.take_back(query);
     }
 }
 

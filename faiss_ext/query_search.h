@@ -46,7 +46,8 @@ class QuerySearch {
         return segments_;
     }
 
-    /// Scans one segment for several queries that all have it.
+    /// Scans one segment for several queries that all have it; without a
+    /// filter.
     /// @param queries   at most kMaxScanQueries, with their segment's index
     struct Visit {
         QuerySearch* query;
@@ -54,7 +55,8 @@ class QuerySearch {
     };
     static void scan(const Visit* visits, size_t n);
 
-    /// Scans every segment from `first` on, for this query alone.
+    /// Scans every segment from `first` on, for this query alone, with the
+    /// plan's filter.
     void scan_all(size_t first);
 
     /// Rows scanned so far that pass the filter.
@@ -66,6 +68,7 @@ class QuerySearch {
     void write_results(float* distances, int64_t* labels);
 
  private:
+    int32_t integer_bias(float bias) const;
     void locate_candidates();
     void output(float* distances, int64_t* labels);
     float list_score(uint32_t list);
@@ -91,7 +94,8 @@ class QuerySearch {
     std::vector<float> list_scores_; ///< NaN: not seen
     std::vector<uint32_t> lists_seen_;
     std::vector<uint64_t> places_;
-    std::vector<uint32_t> masks_;
+    std::vector<kernels::ScanVisit> visits_;
+    std::vector<uint32_t> masks_; ///< the filter's, of all visits
 };
 
 } // namespace faiss_ext

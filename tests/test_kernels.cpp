@@ -125,7 +125,8 @@ struct TestList {
                 n,
                 groups,
                 has_term,
-                masks.empty() ? nullptr : masks.data()};
+                masks.empty() ? nullptr : masks.data(),
+                nullptr};
     }
     bool allowed(size_t v) const {
         return masks.empty() || (masks[v / 32] >> v % 32 & 1);
@@ -286,6 +287,79 @@ TEST(Scan, AppendsAfterTheKeysThatAreThere) {
         EXPECT_EQ(keys[8], 9u);
         EXPECT_EQ(keys[9], query.expected(list, 0, 1)[0]);
         EXPECT_EQ(level->scan(list.args(), 64, &args, 1), 64u);
+    }
+}
+
+/// scan_lists() must find what scan() finds list by list.
+TEST(Scan, ListsInARow) {
+    for (size_t round = 0; round < 300; round++) {
+        const size_t M = 1 + random_below(30);
+        const bool has_term = random_below(2);
+        const bool has_masks = random_below(2);
+        std::vector<TestList> lists;
+        for (size_t i = random_below(9); i > 0; i--) {
+            lists.emplace_back(
+                    random_below(140), M, has_term, has_masks ? 1 + i % 2 : 0);
+        }
+        TestList any(1 + random_below(50), M, has_term, 0);
+        TestQuery query(any);
+        std::vector<ScanVisit> visits;
+        uint32_t position = random_below(1000);
+        for (TestList& list : lists) {
+            ScanList codes = list.args();
+            visits.push_back(
+                    {codes.blocks,
+                     codes.masks,
+                     uint32_t(codes.n),
+                     query.args.bias + int32_t(random_below(200)) - 100,
+                     position});
+            position += uint32_t(list.n);
+        }
+        const size_t capacity = 32 + random_below(300);
+        const size_t enough = 1 + random_below(300);
+        for (const Kernels* level : all_levels()) {
+            Guarded<uint64_t> keys(capacity + kScanSlack);
+            ScanQuery args = query.args;
+            args.keys = keys.data();
+            args.capacity = capacity;
+            args.enough = enough;
+            args.count = 0;
+            ScanListsArgs at{
+                    visits.data(),
+                    visits.size(),
+                    (M + 3) / 4,
+                    has_term,
+                    has_masks,
+                    0,
+                    0};
+            std::vector<uint64_t> found, expected;
+            while (at.visit < at.n) {
+                const size_t visit = at.visit;
+                const size_t begin = at.begin;
+                level->scan_lists(at, args);
+                ASSERT_LE(args.count, capacity);
+                ASSERT_TRUE(at.visit > visit || at.begin > begin);
+                if (at.begin > 0) {
+                    ASSERT_LT(capacity - args.count, kBlockSize);
+                } else if (at.visit < at.n) {
+                    ASSERT_TRUE(
+                            args.count >= enough ||
+                            capacity - args.count < kBlockSize);
+                }
+                found.insert(
+                        found.end(), keys.data(), keys.data() + args.count);
+                args.count = 0;
+            }
+            ASSERT_EQ(at.visit, at.n);
+            for (size_t i = 0; i < lists.size(); i++) {
+                query.args.bias = visits[i].bias;
+                query.args.position = visits[i].position;
+                std::vector<uint64_t> some =
+                        query.expected(lists[i], 0, lists[i].n);
+                expected.insert(expected.end(), some.begin(), some.end());
+            }
+            ASSERT_EQ(found, expected) << level->name << " M " << M;
+        }
     }
 }
 

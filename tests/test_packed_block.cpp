@@ -246,9 +246,10 @@ TEST(PackedBlock, ScanScoresEveryVectorOfEveryTail) {
                     1000,
                     keys.data(),
                     0,
+                    n + kBlockSize,
                     n + kBlockSize};
             kernels::ScanList list{
-                    model.packed.data(), n, groups, has_term, nullptr};
+                    model.packed.data(), n, groups, has_term, nullptr, nullptr};
             ASSERT_EQ(active_kernels().scan(list, 0, &query, 1), n);
             ASSERT_EQ(query.count, n);
             std::vector<uint64_t> expected(n);

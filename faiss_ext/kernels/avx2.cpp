@@ -184,50 +184,10 @@ FAISS_EXT_INLINE void scan_block(
     }
 }
 
-template <size_t NQ>
-FAISS_EXT_INLINE void scan_any_block(
-        const ScanList& list,
-        size_t begin,
-        uint32_t mask,
-        ScanQuery* queries) {
-    const size_t columns = list.groups + (list.has_term ? 1 : 0);
-    const uint8_t* block = list.blocks + begin / kBlockSize * columns * 64;
-    const uint32_t offset = static_cast<uint32_t>(begin);
-    const size_t size = list.n - begin;
-    if (size >= kBlockSize) {
-        scan_block<NQ, true>(list, block, 16, mask, offset, queries);
-    } else {
-        mask &= (1u << size) - 1;
-        scan_block<NQ, false>(
-                list, block, (size + 1) / 2, mask, offset, queries);
-    }
-}
+/// queries that share a block in registers
+constexpr size_t kTogether = 2;
 
-size_t scan(
-        const ScanList& list,
-        size_t begin,
-        ScanQuery* queries,
-        size_t nq) noexcept {
-    for (; begin < list.n; begin += kBlockSize) {
-        uint32_t mask = list.masks ? list.masks[begin / kBlockSize] : ~0u;
-        if (mask == 0) {
-            continue;
-        }
-        for (size_t q = 0; q < nq; q++) {
-            if (queries[q].capacity - queries[q].count < kBlockSize) {
-                return begin;
-            }
-        }
-        size_t q = 0;
-        for (; q + 2 <= nq; q += 2) {
-            scan_any_block<2>(list, begin, mask, queries + q);
-        }
-        if (q < nq) {
-            scan_any_block<1>(list, begin, mask, queries + q);
-        }
-    }
-    return list.n;
-}
+#include <faiss_ext/kernels/scan_loops.h>
 
 // ------------------------------------------------------------------- select
 
@@ -474,6 +434,7 @@ FAISS_EXT_INLINE size_t cheapest(
 const Kernels avx2_kernels = {
         "AVX2",
         scan,
+        scan_lists,
         select_keys,
         panel_products,
         byte_panel_scores,

@@ -127,56 +127,10 @@ FAISS_EXT_INLINE void scan_block(
     }
 }
 
-template <size_t NQ>
-size_t scan_queries(const ScanList& list, size_t begin, ScanQuery* queries) {
-    // a copy whose address nobody knows stays in registers
-    ScanQuery q[NQ];
-    memcpy(q, queries, sizeof(q));
-    const size_t block_bytes = (list.groups + (list.has_term ? 1 : 0)) * 64;
-    for (; begin < list.n; begin += kBlockSize) {
-        uint32_t mask = list.masks ? list.masks[begin / kBlockSize] : ~0u;
-        if (mask == 0) {
-            continue;
-        }
-        bool room = true;
-        for (size_t i = 0; i < NQ; i++) {
-            room &= q[i].capacity - q[i].count >= kBlockSize;
-        }
-        if (!room) {
-            break;
-        }
-        const uint8_t* block = list.blocks + begin / kBlockSize * block_bytes;
-        const uint32_t offset = static_cast<uint32_t>(begin);
-        const size_t size = list.n - begin;
-        if (size >= kBlockSize) {
-            scan_block<NQ, true>(list, block, 16, mask, offset, q);
-        } else {
-            mask &= (1u << size) - 1;
-            scan_block<NQ, false>(list, block, (size + 1) / 2, mask, offset, q);
-        }
-    }
-    for (size_t i = 0; i < NQ; i++) {
-        queries[i].count = q[i].count;
-    }
-    return begin < list.n ? begin : list.n;
-}
+/// queries that share a block in registers
+constexpr size_t kTogether = kMaxScanQueries;
 
-size_t scan(
-        const ScanList& list,
-        size_t begin,
-        ScanQuery* queries,
-        size_t nq) noexcept {
-    switch (nq) {
-        case 1:
-            return scan_queries<1>(list, begin, queries);
-        case 2:
-            return scan_queries<2>(list, begin, queries);
-        case 3:
-            return scan_queries<3>(list, begin, queries);
-        default:
-            return scan_queries<4>(list, begin, queries);
-    }
-}
+#include <faiss_ext/kernels/scan_loops.h>
 
 // ------------------------------------------------------------------- select
 
@@ -426,6 +380,7 @@ void filter_masks(const FilterArgs& a) noexcept {
 const Kernels avx512_kernels = {
         "AVX512",
         scan,
+        scan_lists,
         select_keys,
         panel_products,
         byte_panel_scores,

@@ -46,6 +46,8 @@ struct ScanList {
     /// one word per packed block, bit i = vector i may be returned; a block
     /// whose word is 0 is not read. nullptr: no filter
     const uint32_t* masks;
+    /// blocks that will be scanned next, fetched meanwhile; or nullptr
+    const uint8_t* next;
 };
 
 /** One query's side of a scan.
@@ -65,6 +67,27 @@ struct ScanQuery {
     uint64_t* keys;       ///< size capacity + kScanSlack
     size_t count;         ///< in/out: keys held
     size_t capacity;      ///< of keys
+    size_t enough;        ///< scan_lists() pauses at so many keys
+};
+
+/// A list that scan_lists() visits.
+struct ScanVisit {
+    const uint8_t* blocks; ///< as in ScanList
+    const uint32_t* masks; ///< as in ScanList
+    uint32_t n;            ///< vectors in the list
+    int32_t bias;          ///< for ScanQuery
+    uint32_t position;     ///< for ScanQuery
+};
+
+/** Lists of one layout, to be scanned one after the other for one query. */
+struct ScanListsArgs {
+    const ScanVisit* visits; ///< size n
+    size_t n;
+    size_t groups;  ///< as in ScanList
+    bool has_term;  ///< as in ScanList
+    bool has_masks; ///< all visits have masks; else none has
+    size_t visit;   ///< in/out: visit to go on with; n when done
+    size_t begin;   ///< in/out: and its vector, a multiple of kBlockSize
 };
 
 /** Moves the `keep` largest of n distinct keys to the front, in any order. */
@@ -201,6 +224,12 @@ struct Kernels {
             size_t begin,
             ScanQuery* queries,
             size_t nq) noexcept;
+
+    /// Does scan() for each list; the query's bias and position are those of
+    /// the visits. Pauses where scan() stops, and after a list that brought
+    /// the query to query.enough keys. Fetches each list while it scans the
+    /// one before.
+    void (*scan_lists)(ScanListsArgs& args, ScanQuery& query) noexcept;
 
     /// @return the smallest key kept
     uint64_t (*select_keys)(const SelectArgs& args) noexcept;

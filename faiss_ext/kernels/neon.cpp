@@ -43,7 +43,7 @@ void append(
 
 /// One packed block for NQ queries. TBL with four registers looks up 16 bytes
 /// in the whole 64-byte row of the table, as VPERMB does.
-template <size_t NQ>
+template <size_t NQ, bool kFull>
 FAISS_EXT_INLINE void scan_block(
         const ScanList& list,
         const uint8_t* row,
@@ -53,7 +53,7 @@ FAISS_EXT_INLINE void scan_block(
         ScanQuery* queries) {
     const uint8x16_t column =
             vreinterpretq_u8_u32(vdupq_n_u32(0x30201000)); // 16 * column
-    const size_t row_bytes = 4 * half;
+    const size_t row_bytes = kFull ? 64 : 4 * half;
     auto load_quarter = [&](const uint8_t* p, size_t i) {
         return 16 * i < row_bytes ? load_some(p + 16 * i, row_bytes - 16 * i)
                                   : vdupq_n_u8(0);
@@ -111,49 +111,10 @@ FAISS_EXT_INLINE void scan_block(
     }
 }
 
-template <size_t NQ>
-FAISS_EXT_INLINE void scan_any_block(
-        const ScanList& list,
-        size_t begin,
-        uint32_t mask,
-        ScanQuery* queries) {
-    const size_t columns = list.groups + (list.has_term ? 1 : 0);
-    const uint8_t* block = list.blocks + begin / kBlockSize * columns * 64;
-    const uint32_t offset = static_cast<uint32_t>(begin);
-    const size_t size = list.n - begin;
-    if (size >= kBlockSize) {
-        scan_block<NQ>(list, block, 16, mask, offset, queries);
-    } else {
-        mask &= (1u << size) - 1;
-        scan_block<NQ>(list, block, (size + 1) / 2, mask, offset, queries);
-    }
-}
+/// queries that share a block in registers
+constexpr size_t kTogether = 2;
 
-size_t scan(
-        const ScanList& list,
-        size_t begin,
-        ScanQuery* queries,
-        size_t nq) noexcept {
-    for (; begin < list.n; begin += kBlockSize) {
-        uint32_t mask = list.masks ? list.masks[begin / kBlockSize] : ~0u;
-        if (mask == 0) {
-            continue;
-        }
-        for (size_t q = 0; q < nq; q++) {
-            if (queries[q].capacity - queries[q].count < kBlockSize) {
-                return begin;
-            }
-        }
-        size_t q = 0;
-        for (; q + 2 <= nq; q += 2) {
-            scan_any_block<2>(list, begin, mask, queries + q);
-        }
-        if (q < nq) {
-            scan_any_block<1>(list, begin, mask, queries + q);
-        }
-    }
-    return list.n;
-}
+#include <faiss_ext/kernels/scan_loops.h>
 
 // ------------------------------------------------------------------- select
 
@@ -312,6 +273,7 @@ FAISS_EXT_INLINE size_t cheapest(
 const Kernels neon_kernels = {
         "ARM_NEON",
         scan,
+        scan_lists,
         select_keys,
         panel_products,
         byte_panel_scores,

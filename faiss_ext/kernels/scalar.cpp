@@ -82,6 +82,30 @@ size_t scan(
     return list.n;
 }
 
+void scan_lists(ScanListsArgs& a, ScanQuery& query) noexcept {
+    while (a.visit < a.n) {
+        const ScanVisit& visit = a.visits[a.visit];
+        ScanList list{
+                visit.blocks,
+                visit.n,
+                a.groups,
+                a.has_term,
+                visit.masks,
+                nullptr};
+        query.bias = visit.bias;
+        query.position = visit.position;
+        a.begin = scan(list, a.begin, &query, 1);
+        if (a.begin < visit.n) {
+            return;
+        }
+        a.begin = 0;
+        a.visit++;
+        if (query.count >= query.enough) {
+            return;
+        }
+    }
+}
+
 void panel_products(const PanelArgs& a) noexcept {
     for (size_t i = 0; i < a.nx; i++) {
         for (size_t j = 0; j < (a.ny + kPanel - 1) / kPanel * kPanel; j++) {
@@ -310,6 +334,7 @@ void filter_masks(const FilterArgs& a) noexcept {
 const Kernels scalar_kernels = {
         "NONE",
         scan,
+        scan_lists,
         select_keys,
         panel_products,
         byte_panel_scores,
