@@ -1,5 +1,6 @@
-/* Memory that the kernels read: 64-byte aligned, growable, owned, or borrowed
- * from a mapped file until it is first written to. */
+/* Memory that the kernels read: 64-byte aligned, growable; owned, or lent by an
+ * arena until it grows beyond its part, or borrowed from a mapped file until it
+ * is first written to. */
 
 #pragma once
 
@@ -19,8 +20,9 @@ constexpr size_t kAlignment = 64;
 /** A vector of trivially copyable elements, aligned to kAlignment.
  *
  * New elements are zeros. borrow() makes it a view of memory that somebody
- * else keeps alive; mutable access copies such a view first. All mutators
- * leave the buffer unchanged when they throw std::bad_alloc.
+ * else keeps alive; mutable access copies such a view first. lend() gives it
+ * memory to fill that somebody else frees. All mutators leave the buffer
+ * unchanged when they throw std::bad_alloc.
  */
 template <class T>
 class AlignedBuffer {
@@ -43,7 +45,7 @@ class AlignedBuffer {
         return *this;
     }
     ~AlignedBuffer() {
-        if (!borrowed_) {
+        if (storage_ == Storage::Owned) {
             std::free(data_);
         }
     }
@@ -52,8 +54,17 @@ class AlignedBuffer {
         AlignedBuffer view;
         view.data_ = const_cast<T*>(data);
         view.size_ = view.capacity_ = n;
-        view.borrowed_ = true;
+        view.storage_ = Storage::Borrowed;
         return view;
+    }
+    /// Empty, with room for `capacity` elements at `data`, aligned to
+    /// kAlignment.
+    static AlignedBuffer lend(T* data, size_t capacity) {
+        AlignedBuffer part;
+        part.data_ = data;
+        part.capacity_ = capacity;
+        part.storage_ = Storage::Lent;
+        return part;
     }
 
     const T* data() const {
@@ -72,26 +83,38 @@ class AlignedBuffer {
     bool empty() const {
         return size_ == 0;
     }
-    bool is_borrowed() const {
-        return borrowed_;
+    size_t capacity() const {
+        return capacity_;
     }
-    /// bytes allocated (0 for a borrowed view)
+    bool is_borrowed() const {
+        return storage_ == Storage::Borrowed;
+    }
+    bool is_lent() const {
+        return storage_ == Storage::Lent;
+    }
+    /// bytes allocated by this
     size_t allocated_bytes() const {
-        return borrowed_ ? 0 : capacity_ * sizeof(T);
+        return storage_ == Storage::Owned ? capacity_ * sizeof(T) : 0;
     }
 
-    /// Grows by half when it must, like std::vector; see reserve_exactly().
+    /// Grows as reserve() does.
     void resize(size_t n) {
+        reserve(n);
+        if (n > size_) {
+            std::memset(data_ + size_, 0, (n - size_) * sizeof(T));
+        }
+        size_ = n;
+    }
+
+    /// Makes room to write n elements; like std::vector, by half as much again
+    /// when there was some.
+    void reserve(size_t n) {
         if (n > capacity_) {
             size_t grown = capacity_ + capacity_ / 2;
             reallocate(size_ == 0 || grown < n ? n : grown);
         } else {
             own();
         }
-        if (n > size_) {
-            std::memset(data_ + size_, 0, (n - size_) * sizeof(T));
-        }
-        size_ = n;
     }
 
     void reserve_exactly(size_t n) {
@@ -102,7 +125,7 @@ class AlignedBuffer {
 
     /// Gives back what resize() allocated in advance.
     void shrink_to_fit() {
-        if (!borrowed_ && capacity_ > size_) {
+        if (storage_ == Storage::Owned && capacity_ > size_) {
             reallocate(size_);
         }
     }
@@ -115,12 +138,14 @@ class AlignedBuffer {
         std::swap(data_, other.data_);
         std::swap(size_, other.size_);
         std::swap(capacity_, other.capacity_);
-        std::swap(borrowed_, other.borrowed_);
+        std::swap(storage_, other.storage_);
     }
 
  private:
+    enum class Storage : uint8_t { Owned, Lent, Borrowed };
+
     void own() {
-        if (borrowed_) {
+        if (storage_ == Storage::Borrowed) {
             reallocate(size_);
         }
     }
@@ -138,12 +163,12 @@ class AlignedBuffer {
                 std::memcpy(fresh, data_, size_ * sizeof(T));
             }
         }
-        if (!borrowed_) {
+        if (storage_ == Storage::Owned) {
             std::free(data_);
         }
         data_ = fresh;
         capacity_ = n;
-        borrowed_ = false;
+        storage_ = Storage::Owned;
     }
 
     void copy_in(const T* source, size_t n) {
@@ -156,7 +181,7 @@ class AlignedBuffer {
     T* data_ = nullptr;
     size_t size_ = 0;
     size_t capacity_ = 0;
-    bool borrowed_ = false;
+    Storage storage_ = Storage::Owned;
 };
 
 } // namespace faiss_ext

@@ -151,19 +151,10 @@ std::unique_ptr<IndexIVFScaNN> clone_scann(const IndexIVFScaNN& index) {
     copy->own_fields = true;
     if (index.is_trained) {
         copy->set_trained(index.trained());
-        auto copy_lists = [](const ScaNNLists* lists) {
-            if (lists == nullptr) {
-                return std::unique_ptr<ScaNNLists>();
-            }
-            auto out =
-                    std::make_unique<ScaNNLists>(lists->nlist, lists->layout());
-            for (size_t l = 0; l < lists->nlist; l++) {
-                out->mutable_list(l) = lists->list(l);
-            }
-            return out;
-        };
+        const ScaNNLists* spilled = index.spilled_lists();
         copy->set_lists(
-                copy_lists(&index.lists()), copy_lists(index.spilled_lists()));
+                index.lists().copy(),
+                spilled == nullptr ? nullptr : spilled->copy());
     }
     copy_settings(index, *copy);
     copy->direct_map = index.direct_map;

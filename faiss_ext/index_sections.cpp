@@ -105,29 +105,6 @@ void transfer_layout(Fields& fields, Layout& layout) {
     fields(layout.has_primary);
 }
 
-/// Calls visit(name, column, elements of n vectors) for each column that the
-/// layout has, in the order of the file.
-template <class Visit>
-void visit_columns(const EntryLayout& layout, Visit&& visit) {
-    visit("codes", &ScaNNList::packed, [&](size_t n) {
-        return layout.packed().list_bytes(n);
-    });
-    visit("ids", &ScaNNList::ids, [](size_t n) { return n; });
-    if (layout.refine_type != RefineType::None) {
-        visit("refine", &ScaNNList::refine, [&](size_t n) {
-            return n * layout.refine_row_bytes();
-        });
-    }
-    if (layout.with_raw_data) {
-        visit("raw", &ScaNNList::raw, [&](size_t n) {
-            return n * layout.raw_row_floats();
-        });
-    }
-    if (layout.has_primary) {
-        visit("primary", &ScaNNList::primary, [](size_t n) { return n; });
-    }
-}
-
 bool is_entry(uint64_t lo, const ScaNNLists& lists) {
     return faiss::lo_listno(lo) < lists.nlist &&
            faiss::lo_offset(lo) < lists.list(faiss::lo_listno(lo)).size();
@@ -446,6 +423,13 @@ std::unique_ptr<ScaNNLists> read_columns(
         const std::string& prefix,
         SectionReader& reader) {
     auto lists = std::make_unique<ScaNNLists>(sizes.size(), layout);
+    if (!reader.is_mapped()) {
+        try {
+            lists->reserve({sizes.begin(), sizes.end()});
+        } catch (const std::bad_alloc&) {
+            // sizes of a damaged file: what really comes will show it
+        }
+    }
     auto read = [&](const char* name, auto column, auto elements) {
         uint64_t section_size = reader.enter(prefix + name);
         uint64_t total = 0;

@@ -45,18 +45,35 @@ ScaNNLists::ScaNNLists(size_t nlist, const EntryLayout& layout)
 
 size_t ScaNNLists::memory_usage() const {
     size_t total = lists_.capacity() * sizeof(ScaNNList);
-    auto count = [&total](const auto& buffer) {
-        size_t held = buffer.size() * sizeof(buffer[0]);
-        total += std::max(held, buffer.allocated_bytes());
-    };
-    for (const ScaNNList& list : lists_) {
-        count(list.packed);
-        count(list.ids);
-        count(list.refine);
-        count(list.raw);
-        count(list.primary);
-    }
+    total += arena_ == nullptr ? 0 : arena_->memory_usage();
+    visit_columns(layout_, [&](const char*, auto column, auto&&) {
+        for (const ScaNNList& list : lists_) {
+            const auto& buffer = list.*column;
+            if (!buffer.is_lent()) {
+                size_t held = buffer.size() * sizeof(buffer[0]);
+                total += std::max(held, buffer.allocated_bytes());
+            }
+        }
+    });
     return total;
+}
+
+std::unique_ptr<ScaNNLists> ScaNNLists::copy() const {
+    auto out = std::make_unique<ScaNNLists>(nlist, layout_);
+    std::vector<size_t> sizes(nlist);
+    for (size_t l = 0; l < nlist; l++) {
+        sizes[l] = lists_[l].size();
+    }
+    out->reserve(sizes);
+    visit_columns(layout_, [&](const char*, auto column, auto&&) {
+        for (size_t l = 0; l < nlist; l++) {
+            const auto& from = lists_[l].*column;
+            auto& to = out->lists_[l].*column;
+            to.resize(from.size());
+            std::copy_n(from.data(), from.size(), to.mutable_data());
+        }
+    });
+    return out;
 }
 
 size_t
@@ -72,18 +89,74 @@ ScaNNLists::estimate_memory(const EntryLayout& layout, size_t nlist, size_t n) {
 
 void ScaNNLists::reserve(const std::vector<size_t>& extra) {
     FAISS_THROW_IF_NOT(extra.size() == nlist);
+    std::vector<size_t> wanted(nlist);
+    size_t held = 0, added = 0;
     for (size_t l = 0; l < nlist; l++) {
-        if (extra[l] == 0) {
-            continue;
-        }
-        ScaNNList& list = lists_[l];
-        size_t n = list.size() + extra[l];
-        list.packed.reserve_exactly(layout_.packed().list_bytes(n));
-        list.ids.reserve_exactly(n);
-        list.refine.reserve_exactly(n * layout_.refine_row_bytes());
-        list.raw.reserve_exactly(n * layout_.raw_row_floats());
-        list.primary.reserve_exactly(layout_.has_primary ? n : 0);
+        held += lists_[l].size();
+        added += extra[l];
+        wanted[l] = lists_[l].size() + extra[l];
     }
+    if (added > 0 && added >= held) {
+        move_into_arena(wanted);
+        return;
+    }
+    for (size_t l = 0; l < nlist; l++) {
+        if (extra[l] > 0) {
+            make_room(lists_[l], wanted[l]);
+        }
+    }
+}
+
+/// @param capacities  entries of each list to have room for, >= its size
+void ScaNNLists::move_into_arena(const std::vector<size_t>& capacities) {
+    auto bytes_of = [](size_t elements, size_t element_bytes) {
+        return (elements * element_bytes + kAlignment - 1) / kAlignment *
+               kAlignment;
+    };
+    size_t total = 0;
+    visit_columns(layout_, [&](const char*, auto column, auto elements) {
+        using T = std::decay_t<decltype((ScaNNList().*column)[0])>;
+        for (size_t capacity : capacities) {
+            total += bytes_of(elements(capacity), sizeof(T));
+        }
+    });
+    auto arena = std::make_unique<ColumnArena>(total);
+    uint8_t* part = arena->data();
+    visit_columns(layout_, [&](const char*, auto column, auto elements) {
+        using T = std::decay_t<decltype((ScaNNList().*column)[0])>;
+        for (size_t l = 0; l < nlist; l++) {
+            size_t capacity = elements(capacities[l]);
+            auto moved = AlignedBuffer<T>::lend(
+                    reinterpret_cast<T*>(part), capacity);
+            part += bytes_of(capacity, sizeof(T));
+            auto& old = lists_[l].*column;
+            moved.resize(old.size());
+            std::copy_n(old.data(), old.size(), moved.mutable_data());
+            old.swap(moved);
+        }
+    });
+    arena_ = std::move(arena);
+    owner_.reset();
+}
+
+/// Room for n entries; nothing changes if memory runs out.
+void ScaNNLists::make_room(ScaNNList& list, size_t n) {
+    visit_columns(layout_, [&](const char*, auto column, auto elements) {
+        auto& buffer = list.*column;
+        bool was_lent = buffer.is_lent();
+        const void* part = buffer.data();
+        size_t part_bytes = buffer.capacity() * sizeof(buffer[0]);
+        buffer.reserve(elements(n));
+        if (was_lent && !buffer.is_lent()) {
+            arena_->give_back(part, part_bytes);
+        }
+    });
+}
+
+void ScaNNLists::resize_columns(ScaNNList& list, size_t n) {
+    visit_columns(layout_, [&](const char*, auto column, auto elements) {
+        (list.*column).resize(elements(n));
+    });
 }
 
 size_t ScaNNLists::list_size(size_t list_no) const {
@@ -157,24 +230,16 @@ void ScaNNLists::resize(size_t list_no, size_t new_size) {
         return;
     }
     ScaNNList& list = lists_[list_no];
-    PackedLayout packed = layout_.packed();
-    // Everything that can fail comes before the first visible change: a
-    // column longer than the list is harmless, the ids define its size.
+    // all that can fail comes before the first change
+    make_room(list, std::max(old_size, new_size));
     if (new_size > old_size) {
-        list.packed.resize(packed.list_bytes(new_size));
-        list.refine.resize(new_size * layout_.refine_row_bytes());
-        list.raw.resize(new_size * layout_.raw_row_floats());
-        list.primary.resize(layout_.has_primary ? new_size : 0);
-        list.ids.resize(new_size);
-        reshape_tail(packed, list.packed.mutable_data(), old_size, new_size);
-        return;
+        resize_columns(list, new_size);
     }
-    reshape_tail(packed, list.packed.mutable_data(), old_size, new_size);
-    list.packed.resize(packed.list_bytes(new_size));
-    list.refine.resize(new_size * layout_.refine_row_bytes());
-    list.raw.resize(new_size * layout_.raw_row_floats());
-    list.primary.resize(layout_.has_primary ? new_size : 0);
-    list.ids.resize(new_size);
+    reshape_tail(
+            layout_.packed(), list.packed.mutable_data(), old_size, new_size);
+    if (new_size < old_size) {
+        resize_columns(list, new_size);
+    }
 }
 
 void ScaNNLists::read_entries(

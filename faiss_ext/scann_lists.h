@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <faiss_ext/aligned_buffer.h>
+#include <faiss_ext/column_arena.h>
 #include <faiss_ext/export.h>
 #include <faiss_ext/faiss_compat.h>
 #include <faiss_ext/packed_block.h>
@@ -86,11 +87,36 @@ struct ScaNNList {
     }
 };
 
+/// Calls visit(name, column, elements of n vectors) for each column that lists
+/// of this layout have, in the order of files and of memory.
+template <class Visit>
+void visit_columns(const EntryLayout& layout, Visit&& visit) {
+    visit("codes", &ScaNNList::packed, [&](size_t n) {
+        return layout.packed().list_bytes(n);
+    });
+    visit("ids", &ScaNNList::ids, [](size_t n) { return n; });
+    if (layout.refine_type != RefineType::None) {
+        visit("refine", &ScaNNList::refine, [&](size_t n) {
+            return n * layout.refine_row_bytes();
+        });
+    }
+    if (layout.with_raw_data) {
+        visit("raw", &ScaNNList::raw, [&](size_t n) {
+            return n * layout.raw_row_floats();
+        });
+    }
+    if (layout.has_primary) {
+        visit("primary", &ScaNNList::primary, [](size_t n) { return n; });
+    }
+}
+
 class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
  public:
     using idx_t = int64_t;
 
     ScaNNLists(size_t nlist, const EntryLayout& layout);
+    /// The same entries in memory of its own.
+    std::unique_ptr<ScaNNLists> copy() const;
 
     const EntryLayout& layout() const {
         return layout_;
@@ -115,8 +141,11 @@ class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
     static size_t
     estimate_memory(const EntryLayout& layout, size_t nlist, size_t n);
 
-    /// Makes room for `extra[l]` more entries in each list l, exactly, so that
-    /// adding them cannot fail. @param extra  size nlist
+    /** Makes room for `extra[l]` more entries in each list l, so that adding
+     * them cannot fail. Where most of the entries are new, all lists move into
+     * one arena and get what they need; else those without room grow by half,
+     * so that adding few entries often does not copy all the others each time.
+     * @param extra  size nlist */
     void reserve(const std::vector<size_t>& extra);
 
     /// Removes entries; the last ones move into the holes.
@@ -135,7 +164,7 @@ class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
         resize(list_no, last);
     }
 
-    /// Keeps memory alive that the lists borrow (a mapped file).
+    /// Keeps memory alive that lists borrow (a mapped file).
     void keep_alive(std::shared_ptr<const void> owner) {
         owner_ = std::move(owner);
     }
@@ -171,6 +200,9 @@ class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
             const;
 
  private:
+    void move_into_arena(const std::vector<size_t>& capacities);
+    void make_room(ScaNNList& list, size_t n);
+    void resize_columns(ScaNNList& list, size_t n);
     void move_entry(size_t list_no, size_t from, size_t to);
     void write_entries(
             size_t list_no,
@@ -181,6 +213,7 @@ class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
 
     EntryLayout layout_;
     std::vector<ScaNNList> lists_;
+    std::unique_ptr<ColumnArena> arena_; ///< lends columns, or nullptr
     std::shared_ptr<const void> owner_;
 };
 

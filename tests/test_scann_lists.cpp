@@ -303,6 +303,93 @@ TEST(ScaNNLists, AddingAfterReserveAllocatesNothing) {
     model.check();
 }
 
+TEST(ScaNNLists, FewEntriesOftenAreCopiedSeldom) {
+    Model model(2, full_layout(), 12);
+    model.lists.reserve({1000, 1000});
+    model.add(0, 1000);
+    model.add(1, 1000);
+    const float* raw = nullptr;
+    size_t moves = 0;
+    for (size_t i = 0; i < 2000; i++) {
+        model.lists.reserve({1, 0});
+        model.add(0, 1);
+        moves += model.lists.list(0).raw.data() != raw;
+        raw = model.lists.list(0).raw.data();
+    }
+    EXPECT_LE(moves, 8u);
+    EXPECT_TRUE(model.lists.list(1).raw.is_lent()) << "was not touched";
+    model.check();
+}
+
+TEST(ScaNNLists, ListsThatLeaveTheArenaGiveItsPagesBack) {
+    EntryLayout layout;
+    layout.d = 512;
+    layout.M = 128;
+    layout.with_raw_data = true;
+    Model model(3, layout, 13);
+    model.lists.reserve({100, 100, 100});
+    for (size_t l = 0; l < 3; l++) {
+        model.add(l, 100);
+    }
+    size_t before = model.lists.memory_usage();
+    model.lists.reserve({1, 0, 0});
+    model.add(0, 1);
+    // 1.5 x of a list is new, all but its edge pages is given back
+    EXPECT_LT(model.lists.memory_usage(), before + before / 3 * 6 / 10 + 30000);
+    model.check();
+    // most entries new: all in an arena again, without slack
+    model.lists.reserve({400, 400, 400});
+    for (size_t l = 0; l < 3; l++) {
+        model.add(l, 400);
+    }
+    double estimate = ScaNNLists::estimate_memory(layout, 3, 1501);
+    EXPECT_NEAR(estimate / model.lists.memory_usage(), 1, 0.05);
+    model.check();
+}
+
+TEST(ScaNNLists, CopyIsIndependent) {
+    Model model(3, full_layout(), 14);
+    model.add(0, 50);
+    model.add(2, 3);
+    auto copy = model.lists.copy();
+    model.add(0, 10);
+    model.remove(2, {0, 1});
+    EXPECT_EQ(copy->list_size(0), 50u);
+    EXPECT_EQ(copy->list_size(2), 3u);
+    std::vector<uint8_t> entries(50 * copy->code_size);
+    copy->read_entries(0, 0, 50, entries.data());
+    for (size_t i = 0; i < 50; i++) {
+        Entry entry{copy->get_single_id(0, i), {}};
+        const uint8_t* bytes = entries.data() + i * copy->code_size;
+        entry.bytes.assign(bytes, bytes + copy->code_size);
+        EXPECT_EQ(entry, model.entries[0][i]);
+    }
+}
+
+TEST(ColumnArena, IsZeroedAlignedAndCounted) {
+    for (size_t bytes :
+         {size_t(0), size_t(1), size_t(100000), size_t(5) << 20}) {
+        ColumnArena arena(bytes);
+        EXPECT_EQ(arena.memory_usage(), bytes);
+        EXPECT_EQ(reinterpret_cast<uintptr_t>(arena.data()) % kAlignment, 0u);
+        for (size_t i = 0; i < bytes; i += 1000) {
+            ASSERT_EQ(arena.data()[i], 0);
+        }
+        std::fill_n(arena.data(), bytes, uint8_t(7));
+        if (bytes < 100000) {
+            arena.give_back(arena.data(), bytes);
+            EXPECT_EQ(arena.memory_usage(), bytes) << "no whole page";
+            continue;
+        }
+        arena.give_back(arena.data() + 100, 50000);
+        EXPECT_LT(arena.memory_usage(), bytes - 30000);
+        EXPECT_EQ(arena.data()[99], 7);
+        EXPECT_EQ(arena.data()[50100], 7);
+    }
+    EXPECT_THROW(ColumnArena(size_t(1) << 62), std::bad_alloc);
+    EXPECT_THROW(ColumnArena(SIZE_MAX), std::bad_alloc);
+}
+
 TEST(ScaNNLists, EstimateMatchesUsage) {
     for (const EntryLayout& layout : all_layouts()) {
         constexpr size_t kLists = 20, kEntries = 2000;
