@@ -217,12 +217,13 @@ void QuerySearch::locate_candidates() {
     for (size_t i = 0; i < candidates_.size(); i++) {
         uint64_t key = candidates_.keys()[i];
         uint32_t position = key_position(key);
-        auto segment = std::upper_bound(
-                segments_.begin(),
-                segments_.end(),
-                position,
-                [](uint32_t p, const Segment& s) { return p < s.position; });
-        --segment;
+        const Segment* segment = segments_.data();
+        for (size_t left = segments_.size(); left > 1;) {
+            const size_t half = left / 2;
+            // a conditional move: which way is anybody's guess
+            segment += segment[half].position <= position ? half : 0;
+            left -= half;
+        }
         Row row{segment->list,
                 position - segment->position,
                 segment->bias,
