@@ -7,6 +7,7 @@
 #include <faiss/IndexFlat.h>
 #include <faiss/impl/FaissAssert.h>
 
+#include <faiss_ext/automatic.h>
 #include <faiss_ext/kernels/kernels.h>
 #include <faiss_ext/kmeans.h>
 #include <faiss_ext/parallel.h>
@@ -81,13 +82,6 @@ faiss::IndexFlat* new_flat(size_t d, faiss::MetricType metric) {
     return new faiss::IndexFlat(d, metric);
 }
 
-/// 4 sqrt(n), so that finding the lists and scanning them cost alike, but at
-/// least 32 training rows each.
-size_t automatic_nlist(size_t n) {
-    size_t wanted = size_t(4 * std::sqrt(double(n)));
-    return std::max<size_t>(1, std::min(wanted, n / 32));
-}
-
 /// Evenly spaced rows, at most `wanted` of n.
 std::vector<size_t> sample_rows(size_t n, size_t wanted) {
     size_t count = std::min(n, wanted);
@@ -146,6 +140,9 @@ IndexIVFScaNN::IndexIVFScaNN(
     check_options(d, metric, options);
     is_trained = false;
     by_residual = true;
+    if (nlist == 0) {
+        nprobe = 0;
+    }
     trained_.pq = ScoreAwarePQ(block_offsets(d, options));
     replace_lists();
 }
@@ -299,11 +296,13 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
     std::vector<float> unit;
     x = checked(n, x, "training row", unit);
 
-    size_t old_nlist = nlist;
+    const size_t old_nlist = nlist;
+    const size_t old_nprobe = nprobe;
     bool had_centroids =
             quantizer->is_trained && size_t(quantizer->ntotal) == wanted;
     try {
         nlist = wanted;
+        nprobe = nprobe == 0 ? automatic_nprobe(nlist) : nprobe;
         if (!had_centroids) {
             train_centroids(n, x);
         }
@@ -311,6 +310,7 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
         set_trained(train_codes(n, x));
     } catch (...) {
         nlist = old_nlist;
+        nprobe = old_nprobe;
         trained_.list_spread.clear();
         if (!had_centroids) {
             quantizer->reset();

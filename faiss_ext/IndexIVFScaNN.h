@@ -154,7 +154,8 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
 
     /** @param quantizer  maps vectors to lists; borrowed unless own_fields
      *  @param d          1..65536
-     *  @param nlist      lists; 0: chosen when trained
+     *  @param nlist      lists; 0: chosen when trained, and so is nprobe, which
+     *                    is 0 until then, unless it is set before
      *  @param metric     METRIC_L2 or METRIC_INNER_PRODUCT
      *  @throws faiss::FaissException on options out of range
      */

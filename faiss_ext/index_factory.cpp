@@ -11,6 +11,7 @@
 #include <faiss/index_factory.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/automatic.h>
 #include <faiss_ext/clone.h>
 
 namespace faiss_ext {
@@ -106,9 +107,15 @@ class Parser {
     void parse_scann(const Token& token);
     void parse_option(const Token& option);
     void parse_trailing(const Token& token);
+    void choose_storage(size_t d);
     void set_codes(size_t d);
     std::unique_ptr<faiss::Index> build_around(int d) const;
 
+    /// whether the option was given
+    bool seen(const char* option) const {
+        return std::count(options_seen_.begin(), options_seen_.end(), option) >
+               0;
+    }
     template <class T>
     T number(const Token& value, T low, T high, const char* allowed) const {
         T number{};
@@ -133,12 +140,14 @@ class Parser {
     faiss::MetricType metric_;
     std::vector<Token> before_; ///< what Faiss builds
     std::vector<Token> after_;  ///< IDMap as a suffix
+    bool lists_given_ = true;
     bool automatic_nlist_ = false;
     std::vector<std::string> options_seen_;
     Token scann_;
     ScaNNOptions options_wanted_;
     size_t M_ = 0; ///< number of codes if it was given, and where
     size_t M_position_ = 0;
+    size_t most_bytes_ = 0; ///< bytes_per_vector
 };
 
 void Parser::parse_option(const Token& option) {
@@ -150,10 +159,6 @@ void Parser::parse_option(const Token& option) {
     std::string name = option.text.substr(0, equals);
     Token value = option.part(equals + 1);
     ScaNNOptions& o = options_wanted_;
-    auto seen = [this](const char* other) {
-        return std::count(options_seen_.begin(), options_seen_.end(), other) >
-               0;
-    };
     if (seen(name.c_str())) {
         fail(option.position, quoted(name) + " is given twice");
     }
@@ -206,13 +211,15 @@ void Parser::parse_option(const Token& option) {
         (name == "normalize" ? o.normalize : o.score_aware_centroids) = on;
     } else if (name == "seed") {
         o.seed = number<uint64_t>(value, 0, UINT64_MAX, "0..2^64-1");
+    } else if (name == "bytes_per_vector") {
+        most_bytes_ = number<size_t>(value, 1, size_t(1) << 32, "1..2^32");
     } else {
         fail(option.position,
              "unknown option " + quoted(name) +
                      " (known: sub_dim, eta, threshold, eta_formula, "
                      "soar_lambda, "
                      "rotation, normalize, allow_zero, score_aware_centroids, "
-                     "seed)");
+                     "seed, bytes_per_vector)");
     }
     options_seen_.push_back(name);
 }
@@ -289,6 +296,24 @@ void Parser::parse_trailing(const Token& token) {
     o.refine_type = type;
 }
 
+void Parser::choose_storage(size_t d) {
+    const ScaNNOptions& o = options_wanted_;
+    bool given = lists_given_ || M_ > 0 || seen("sub_dim") ||
+                 seen("soar_lambda") || o.with_raw_data ||
+                 o.refine_type != RefineType::None;
+    if (!given) {
+        try {
+            options_wanted_ = automatic_storage(d, most_bytes_, o);
+        } catch (const faiss::FaissException& error) {
+            fail(scann_.position, error.what());
+        }
+    } else if (most_bytes_ > 0) {
+        fail(scann_.position,
+             "bytes_per_vector chooses lists, codes and storage: none of them "
+             "can be given");
+    }
+}
+
 void Parser::set_codes(size_t d) {
     if (M_ == 0) {
         return;
@@ -360,6 +385,7 @@ std::unique_ptr<faiss::Index> Parser::build(int d) {
         parse_trailing(*token);
     }
     if (before_.empty() || !starts_with(before_.back().text, "IVF")) {
+        lists_given_ = false;
         automatic_nlist_ = true;
         before_.push_back({"IVF1", scann_.position});
     } else if (before_.back().text == "IVF") {
@@ -382,6 +408,7 @@ std::unique_ptr<faiss::Index> Parser::build(int d) {
     if (leaf == nullptr) {
         fail(scann_.position, "ScaNN cannot stand behind what precedes it");
     }
+    choose_storage(leaf->d);
     set_codes(leaf->d);
     auto index = std::make_unique<IndexIVFScaNN>(
             leaf->quantizer,

@@ -3,13 +3,17 @@
  *   [IDMap,|IDMap2,] [OPQ..,|PCA..,|L2norm,|..] [IVF<nlist>[_HNSW32|(..)],]
  *       ScaNN[<M>x4][(<option>=<value>,...)] [,SQ8|,SQfp16|,SQbf16] [,RFlat]
  *
- * "ScaNN" alone and "IVF,ScaNN" choose the number of lists when trained.
+ * "ScaNN" without lists, number of codes, storage or the options sub_dim and
+ * soar_lambda chooses them: the fastest known (automatic.h), raw rows included,
+ * or with bytes_per_vector=<B> the fastest whose lists need at most so many
+ * bytes a vector. Lists and probes of "ScaNN" and "IVF,ScaNN" are chosen when
+ * trained.
  * <M>x4: number of 4-bit codes, d / M dimensions each or, where that is no
  * whole number, the two next to it (default: 2 each).
  * SQ8, SQfp16, SQbf16: refine codes; RFlat: raw rows (with_raw_data).
  * Options: sub_dim, eta, threshold, eta_formula (exact, limit), soar_lambda,
  * rotation (none, pca, balanced, random), normalize (0, 1), allow_zero (0, 1),
- * score_aware_centroids (0, 1), seed.
+ * score_aware_centroids (0, 1), seed, bytes_per_vector (see above).
  * "SCANN" and "ScaNN" are the same; everything else is Faiss' own parser's.
  */
 

@@ -1,6 +1,7 @@
 /* Factory strings: what good ones give, where bad ones are wrong. */
 
 #include <cmath>
+#include <random>
 
 #include <faiss/IndexHNSW.h>
 #include <faiss/IndexIDMap.h>
@@ -68,8 +69,8 @@ TEST(IndexFactory, Codes) {
         int d;
         size_t sub_dim, M;
     } table[] = {
-            {"ScaNN", 32, 2, 16},
-            {"ScaNN", 33, 2, 17},
+            {"IVF,ScaNN", 32, 2, 16},
+            {"IVF,ScaNN", 33, 2, 17},
             {"ScaNN16x4", 32, 2, 16},
             {"ScaNN32x4", 32, 1, 32},
             {"ScaNN4x4", 32, 8, 4},
@@ -124,9 +125,101 @@ TEST(IndexFactory, Options) {
     auto refine = [](const std::string& text) {
         return find_scann(make("ScaNN" + text).get())->options.refine_type;
     };
-    EXPECT_EQ(refine(""), RefineType::None);
+    EXPECT_EQ(refine(",RFlat"), RefineType::None);
     EXPECT_EQ(refine(",SQfp16"), RefineType::FP16);
     EXPECT_EQ(refine(",SQbf16,RFlat"), RefineType::BF16);
+}
+
+TEST(IndexFactory, ScannAloneChoosesCodesAndStorage) {
+    auto options = [](const std::string& text, int d) {
+        return find_scann(make(text, IP, d).get())->options;
+    };
+    for (const char* text : {"ScaNN", "ScaNN(eta=3,seed=5)", "IDMap2,ScaNN"}) {
+        auto few = options(text, 50);
+        EXPECT_TRUE(few.with_raw_data);
+        EXPECT_EQ(few.sub_dim, 2);
+        EXPECT_EQ(few.soar_lambda, 0);
+        auto many = options(text, 384);
+        EXPECT_TRUE(many.with_raw_data);
+        EXPECT_EQ(many.sub_dim, 4);
+        EXPECT_GT(many.soar_lambda, 0);
+    }
+    EXPECT_EQ(options("ScaNN(eta=3,seed=5)", 50).eta, 3);
+    EXPECT_EQ(options("ScaNN(eta=3,seed=5)", 50).seed, 5);
+    EXPECT_EQ(options("PCA100,ScaNN", 384).soar_lambda, 0) << "d is 100 here";
+    for (const char* given :
+         {"IVF,ScaNN",
+          "IVF16,ScaNN",
+          "ScaNN25x4",
+          "ScaNN(sub_dim=2)",
+          "ScaNN(soar_lambda=0)"}) {
+        EXPECT_FALSE(options(given, 50).with_raw_data) << given;
+        EXPECT_EQ(options(given, 50).refine_type, RefineType::None) << given;
+    }
+    EXPECT_FALSE(options("ScaNN,SQ8", 50).with_raw_data);
+}
+
+TEST(IndexFactory, BytesPerVectorAreKept) {
+    constexpr int n = 3000;
+    for (int d : {24, 128}) {
+        std::vector<float> x(size_t(n) * d);
+        std::mt19937 random(1);
+        std::normal_distribution<float> normal;
+        for (float& value : x) {
+            value = normal(random);
+        }
+        size_t last = SIZE_MAX;
+        for (int bytes : {100000, 5 * d, 4 * d, 2 * d, d, 8 + d / 2}) {
+            auto index = make(
+                    "ScaNN(bytes_per_vector=" + std::to_string(bytes) + ")",
+                    L2,
+                    d);
+            auto scann = find_scann(index.get());
+            size_t estimate = scann->estimate_memory(n);
+            index->train(n, x.data());
+            index->add(n, x.data());
+            size_t lists = scann->lists().memory_usage();
+            if (scann->spilled_lists() != nullptr) {
+                lists += scann->spilled_lists()->memory_usage();
+            }
+            size_t nlist = scann->nlist;
+            EXPECT_LE(lists, size_t(bytes) * n * 1.02 + nlist * 400) << bytes;
+            EXPECT_LE(lists, last) << bytes;
+            EXPECT_NEAR(double(estimate) / scann->memory_usage(), 1, 0.05);
+            last = lists;
+        }
+        auto least =
+                find_scann(make("ScaNN(bytes_per_vector=100000)", L2, d).get());
+        EXPECT_TRUE(least->options.with_raw_data);
+    }
+}
+
+TEST(IndexFactory, ListsAndProbesAreChosenInTraining) {
+    constexpr int n = 4000, d = 8;
+    std::vector<float> x(n * d);
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    for (float& value : x) {
+        value = normal(random);
+    }
+    for (const char* text : {"ScaNN", "IVF,ScaNN,RFlat"}) {
+        auto index = make(text, L2, d);
+        auto scann = find_scann(index.get());
+        EXPECT_EQ(scann->nprobe, 0);
+        EXPECT_ANY_THROW(index->train(0, x.data()));
+        EXPECT_EQ(scann->nprobe, 0);
+        index->train(n, x.data());
+        EXPECT_EQ(scann->nlist, 125); // 32 rows each
+        EXPECT_EQ(scann->nprobe, 3);
+        index = make(text, L2, d);
+        scann = find_scann(index.get());
+        scann->nprobe = 7;
+        index->train(n, x.data());
+        EXPECT_EQ(scann->nprobe, 7);
+    }
+    auto index = make("IVF64,ScaNN,RFlat", L2, d);
+    index->train(n, x.data());
+    EXPECT_EQ(find_scann(index.get())->nprobe, 1) << "as in Faiss";
 }
 
 TEST(IndexFactory, StringsWithoutScannAreFaiss) {
@@ -188,6 +281,9 @@ TEST(IndexFactory, FaultsHaveAPlaceAndAReason) {
             {"IVF64,ScaNN,IDMap,RFlat", L2, 18, "after"},
             {"IVF64,ScaNN,", L2, 12, "nothing"},
             {",ScaNN", L2, 0, "nothing"},
+            {"ScaNN(bytes_per_vector=0)", L2, 23, "1..2^32"},
+            {"IVF,ScaNN(bytes_per_vector=99)", L2, 4, "chooses lists"},
+            {"ScaNN(bytes_per_vector=99),RFlat", L2, 0, "chooses lists"},
             {"IVF64,,ScaNN", L2, 6, "nothing"},
             {"IVF64,ScaNN,ScaNN", L2, 12, "unknown"},
             {"IVF64(ScaNN),Flat", L2, 6, "parentheses"},
