@@ -20,6 +20,9 @@ void bind_search(IndexClass& index);     // search, range_search, reconstruct
 void bind_properties(IndexClass& index); // ntotal, nprobe, sub_dim, ...
 void bind_files(py::module_& module, IndexClass& index); // read, write, pickle
 
+/// What calibrate() returns and `calibration` shows.
+py::dict calibration_dict(const ScaNNCalibration& chosen);
+
 /// @throws AttributeError if there is no ScaNN index inside
 IndexIVFScaNN& need_scann(const IndexHandle& handle, const char* what);
 faiss::IndexIVF& need_ivf(const IndexHandle& handle, const char* what);

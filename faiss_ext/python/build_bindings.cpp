@@ -97,6 +97,21 @@ void add_with_ids(
     });
 }
 
+} // namespace
+
+py::dict calibration_dict(const ScaNNCalibration& chosen) {
+    py::dict result;
+    result["target_recall"] = chosen.target_recall;
+    result["k"] = chosen.k;
+    result["nprobe"] = chosen.nprobe;
+    result["refine_k"] = chosen.refine_k;
+    result["reorder_k"] = chosen.reorder_k;
+    result["recall"] = chosen.recall;
+    return result;
+}
+
+namespace {
+
 py::dict calibrate(
         IndexHandle& self,
         py::handle queries,
@@ -126,12 +141,7 @@ py::dict calibrate(
         return self.scann()->calibrate(
                 rows.n, rows.data, float(target_recall), k);
     });
-    py::dict result;
-    result["nprobe"] = chosen.nprobe;
-    result["refine_k"] = chosen.refine_k;
-    result["reorder_k"] = chosen.reorder_k;
-    result["recall"] = chosen.recall;
-    return result;
+    return calibration_dict(chosen);
 }
 
 size_t remove(IndexHandle& self, py::handle ids) {

@@ -114,8 +114,9 @@ progress : callable, optional
 Returns
 -------
 chosen : dict
-    nprobe; refine_k and reorder_k, 0 without such a stage; recall, as measured:
-    below target_recall only if the index cannot reach it.
+    target_recall, k; nprobe; refine_k and reorder_k, 0 without such a stage;
+    recall, as measured: below target_recall only if the index cannot reach it.
+    ``index.calibration`` tells it again.
 
 Raises
 ------
@@ -126,6 +127,8 @@ Examples
 --------
 >>> chosen = index.calibrate(target_recall=0.9)
 >>> chosen["recall"] >= 0.9 and index.nprobe == chosen["nprobe"]
+True
+>>> index.calibration == chosen
 True
 )";
 

@@ -205,6 +205,16 @@ void bind_properties(IndexClass& index) {
                         return need_ivf(s, "direct_map_type").direct_map.type;
                     },
                     doc::direct_map_type)
+            .def_property_readonly(
+                    "calibration",
+                    [](Self s) -> py::object {
+                        const auto& chosen =
+                                need_scann(s, "calibration").calibration;
+                        return chosen.k == 0
+                                       ? py::object(py::none())
+                                       : py::object(calibration_dict(chosen));
+                    },
+                    doc::calibration)
             .def_property_readonly("eta", eta, doc::eta)
             .def_property_readonly(
                     "rotation",

@@ -20,10 +20,12 @@ def test_reaches_the_target_on_new_queries(index, x, q, given):
 
 
 def test_saved_with_the_index(index, q, tmp_path):
-    index.calibrate(target_recall=0.8)
+    assert index.calibration is None
+    chosen = index.calibrate(target_recall=0.8)
     fx.write_index(index, tmp_path / "a.scann")
     loaded = fx.read_index(tmp_path / "a.scann")
-    assert loaded.nprobe == index.nprobe
+    assert loaded.nprobe == index.nprobe and loaded.calibration == index.calibration == chosen
+    assert chosen["k"] == 10 and chosen["target_recall"] == pytest.approx(0.8)
     np.testing.assert_array_equal(loaded.search(q, 10)[1], index.search(q, 10)[1])
 
 

@@ -247,3 +247,11 @@ def test_many_threads_search_one_index(built, q):
     assert not wrong
     after = activity()
     assert after.searches - before.searches == 160 and after.queries - before.queries == 160 * len(q)
+
+
+def test_target_recall_chooses_what_a_search_does_not_say(x, q):
+    built = ScannIndex.build(x, "L2", {"nlist": 32, "target_recall": "0.9"})
+    assert recall(built.search(q, K)[0], distances_of(x, q, "L2")[1]) >= 0.87
+    assert 1 <= activity().last_search["nprobe"] < 32
+    built.search(q, K, params={"nprobe": 3})
+    assert activity().last_search == {"nprobe": 3}

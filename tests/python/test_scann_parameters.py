@@ -24,8 +24,19 @@ def test_numbers_in_every_spelling(spelling):
 
 def test_defaults_are_those_of_knowhere():
     build, search = BuildParameters.parse({}), SearchParameters.parse(None)
-    assert (build.nlist, build.sub_dim, build.with_raw_data) == (128, 2, True)
-    assert (search.nprobe, search.reorder_k, search.ensure_topk_full) == (8, None, False)
+    assert (build.nlist, build.with_raw_data) == (128, True)
+    assert build.factory(10 * FEW_ROWS, 48) == "IVF128,ScaNN(sub_dim=2),RFlat"
+    assert (search.reorder_k, search.ensure_topk_full) == (None, False)
+    assert search.arguments(k=10, rows=100000, nlist=64, with_raw_data=True) == {"nprobe": 8}
+
+
+def test_many_dimensions_get_copies_and_coarser_codes():
+    rows = 10 * FEW_ROWS
+    assert BuildParameters.parse({}).factory(rows, 128) == "IVF128,ScaNN(sub_dim=4,soar_lambda=1.0),RFlat"
+    assert BuildParameters.parse({"sub_dim": 8}).factory(rows, 128) == "IVF128,ScaNN(sub_dim=8,soar_lambda=1.0),RFlat"
+    plain = "IVF128,ScaNN(sub_dim=2)"
+    assert BuildParameters.parse({"soar_lambda": 0}).factory(rows, 128) == plain + ",RFlat"
+    assert BuildParameters.parse({"with_raw_data": False}).factory(rows, 128) == plain
 
 
 BAD_BUILD = [
@@ -46,6 +57,8 @@ BAD_BUILD = [
     ({"soar_lambda": "inf"}, r'soar_lambda = "inf" \(allowed: a number in 0\.\.inf\)'),
     ({"anisotropic_threshold": "x"}, r'anisotropic_threshold = "x" \(allowed: a number in -inf\.\.inf\)'),
     ({"refine_type": "int4"}, r'refine_type = "int4" \(allowed: none\|int8\|fp16\|bf16\)'),
+    ({"target_recall": 1}, r'target_recall = "1" \(allowed: a number in 0.01\.\.0.999\)'),
+    ({"target_recall": 0.9, "with_raw_data": False}, r"target_recall = 0.9 with with_raw_data = false"),
     ({"eta": 2, "anisotropic_threshold": 0.2}, r"eta = 2 and anisotropic_threshold = 0.2 \(allowed: one of them\)"),
     ({"nlits": 8}, r'unknown build parameter nlits = "8" \(known: nlist, sub_dim, with_raw_data, eta'),
     ({"nprobe": 8}, r'unknown build parameter nprobe = "8"'),
@@ -98,11 +111,11 @@ def test_ignored_keys_are_not_looked_at():
 @pytest.mark.parametrize("rows", [0, 1, 50, FEW_ROWS, 10 * FEW_ROWS])
 def test_the_engine_takes_the_factory_string_and_the_values_arrive(given, rows):
     parameters = BuildParameters.parse(given)
-    index = fx.index_factory(48, parameters.factory(rows), fx.METRIC_INNER_PRODUCT)
+    index = fx.index_factory(48, parameters.factory(rows, 48), fx.METRIC_INNER_PRODUCT)
     assert index.nlist == max(1, min(parameters.nlist, rows // 39))
-    assert index.sub_dim == parameters.sub_dim
+    assert index.sub_dim == (parameters.sub_dim or 2)
     assert index.with_raw_data == (parameters.with_raw_data or rows <= FEW_ROWS)
-    assert index.soar_lambda == parameters.soar_lambda
+    assert index.soar_lambda == (parameters.soar_lambda or 0)
     assert index.refine_type == parameters.refine_type
     if parameters.eta is not None:
         assert index.eta == parameters.eta
@@ -116,5 +129,7 @@ def test_search_arguments():
     assert SearchParameters(reorder_k=50).arguments(**usual) == {"nprobe": 8, "reorder_k": 50}
     without_rows = {**usual, "with_raw_data": False}
     assert SearchParameters(reorder_k=50).arguments(**without_rows) == {"nprobe": 8, "refine_k": 50}
+    assert SearchParameters().arguments(**usual, calibrated=20) == {"nprobe": 20}
+    assert SearchParameters(nprobe=5).arguments(**usual, calibrated=20) == {"nprobe": 5}
     few = {**usual, "rows": 300}
     assert SearchParameters(nprobe=1).arguments(**few) == {"nprobe": 64, "reorder_k": 300, "refine_k": 300}

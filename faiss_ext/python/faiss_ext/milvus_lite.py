@@ -5,7 +5,7 @@ it changes; `uninstall()` puts them back. Data directories stay ordinary: only a
 collection with an index SCANN needs `install()` again before it is loaded.
 
 Build parameters: nlist, sub_dim, with_raw_data, eta, anisotropic_threshold,
-soar_lambda, refine_type. Search parameters: nprobe, reorder_k, ensure_topk_full.
+soar_lambda, refine_type, target_recall. Search parameters: nprobe, reorder_k, ensure_topk_full.
 
 Examples
 --------

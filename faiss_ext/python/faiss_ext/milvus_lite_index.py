@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import METRIC_INNER_PRODUCT, METRIC_L2, Index, index_factory, read_index, write_index
-from .scann_parameters import BuildParameters, SearchParameters
+from .scann_parameters import FEW_ROWS, BuildParameters, SearchParameters
 
 METRICS = ("L2", "IP", "COSINE")
 # What a request may say beside the parameters of the index: pymilvus sends all
@@ -136,10 +136,12 @@ class ScannIndex:
         rows = rows[ids] if len(ids) < len(rows) else rows
         if metric == "COSINE":
             rows = _unit(rows)
-        index = index_factory(rows.shape[1], parameters.factory(len(rows)), _faiss_metric(metric))
+        index = index_factory(rows.shape[1], parameters.factory(*rows.shape), _faiss_metric(metric))
         if len(rows):
             index.train(rows)
             index.add_with_ids(rows, ids)
+        if parameters.target_recall is not None and len(rows) > FEW_ROWS:
+            index.calibrate(target_recall=parameters.target_recall)
         _count(builds=1)
         return cls(index, metric)
 
@@ -180,7 +182,11 @@ class ScannIndex:
         if self.metric == "COSINE":
             q = _unit(q)
         arguments = wanted.arguments(
-            k=k, rows=self.num_vectors, nlist=self._index.nlist, with_raw_data=self._index.with_raw_data
+            k=k,
+            rows=self.num_vectors,
+            nlist=self._index.nlist,
+            with_raw_data=self._index.with_raw_data,
+            calibrated=self._index.nprobe if self._index.calibration else None,
         )
         scores, labels = self._index.search(q, k, filter=mask, **arguments)
         short = labels[:, -1] < 0

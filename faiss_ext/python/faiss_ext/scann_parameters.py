@@ -17,10 +17,14 @@ from typing import Any, ClassVar, TypeVar
 
 MAX_LISTS = 65536
 MAX_FLOAT = 3.4028234663852886e38  # of float32, which the engine computes with
+DEFAULT_NPROBE = 8
 ROWS_PER_LIST = 39  # Knowhere lowers nlist until every list has so many
 # Up to so many rows a search scans all and rescores all from raw rows: exact,
 # and codes trained on so few would not be worth much.
 FEW_ROWS = 2048
+# From so many dimensions on two codes of 4 dimensions each take no more bytes
+# than one of 2, and find more.
+COPIED_DIM = 128
 
 _Self = TypeVar("_Self", bound="_Parameters")
 
@@ -125,26 +129,37 @@ class BuildParameters(_Parameters):
     kind: ClassVar[str] = "build"
 
     nlist: int = _parameter(128, _Integer(1, MAX_LISTS))
-    sub_dim: int = _parameter(2, _Integer(1, 8))
+    sub_dim: int | None = _parameter(None, _Integer(1, 8))
     with_raw_data: bool = _parameter(True, _Flag())
     eta: float | None = _parameter(None, _Real(1))
     anisotropic_threshold: float | None = _parameter(None, _Real(-MAX_FLOAT))
-    soar_lambda: float = _parameter(0.0, _Real(0))
+    soar_lambda: float | None = _parameter(None, _Real(0))
     refine_type: str = _parameter("none", _Word(("none", "int8", "fp16", "bf16")))
+    target_recall: float | None = _parameter(None, _Real(0.01, 0.999))
 
     def __post_init__(self) -> None:
         if self.eta is not None and self.anisotropic_threshold is not None:
             raise ValueError(
                 f"eta = {self.eta:g} and anisotropic_threshold = {self.anisotropic_threshold:g} (allowed: one of them)"
             )
+        if self.target_recall is not None and not self.with_raw_data:
+            raise ValueError(
+                f"target_recall = {self.target_recall:g} with with_raw_data = false (allowed: true; "
+                "recall is measured against raw rows)"
+            )
 
-    def factory(self, rows: int) -> str:
-        """The engine's factory string for an index of so many rows."""
+    def factory(self, rows: int, dim: int) -> str:
+        """The engine's factory string for an index of so many rows of `dim` values.
+
+        Where soar_lambda is not given, raw rows of COPIED_DIM values and more
+        get a copy in a second list, and codes of 4 dimensions.
+        """
+        copies = self.soar_lambda is None and self.with_raw_data and rows > FEW_ROWS and dim >= COPIED_DIM
         options = {
-            "sub_dim": self.sub_dim,
+            "sub_dim": self.sub_dim or (4 if copies else 2),
             "eta": self.eta,
             "threshold": self.anisotropic_threshold,
-            "soar_lambda": self.soar_lambda or None,
+            "soar_lambda": 1.0 if copies else self.soar_lambda or None,
         }
         given = ",".join(f"{key}={value}" for key, value in options.items() if value is not None)
         lists = max(1, min(self.nlist, rows // ROWS_PER_LIST))
@@ -159,7 +174,7 @@ class SearchParameters(_Parameters):
 
     kind: ClassVar[str] = "search"
 
-    nprobe: int = _parameter(8, _Integer(1, MAX_LISTS))
+    nprobe: int | None = _parameter(None, _Integer(1, MAX_LISTS))
     reorder_k: int | None = _parameter(None, _Integer(1, 2**31 - 1))
     ensure_topk_full: bool = _parameter(False, _Flag())
 
@@ -168,11 +183,17 @@ class SearchParameters(_Parameters):
         if self.reorder_k is not None and self.reorder_k < k:
             raise ValueError(f"reorder_k = {self.reorder_k} is below k = {k} (allowed: >= k)")
 
-    def arguments(self, *, k: int, rows: int, nlist: int, with_raw_data: bool) -> dict[str, Any]:
-        """Keywords of Index.search for an index of so many rows and lists."""
+    def arguments(
+        self, *, k: int, rows: int, nlist: int, with_raw_data: bool, calibrated: int | None = None
+    ) -> dict[str, Any]:
+        """Keywords of Index.search for an index of so many rows and lists.
+
+        `calibrated` is the nprobe that target_recall chose, DEFAULT_NPROBE counts
+        without.
+        """
         if rows <= FEW_ROWS:
             return {"nprobe": nlist, "reorder_k": max(rows, k), "refine_k": max(rows, k)}
-        found = {"nprobe": min(self.nprobe, nlist)}
+        found = {"nprobe": min(self.nprobe or calibrated or DEFAULT_NPROBE, nlist)}
         if self.reorder_k is not None:
             # The last step that rescores is the one that is meant.
             found["reorder_k" if with_raw_data else "refine_k"] = max(self.reorder_k, k)
