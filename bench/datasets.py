@@ -139,8 +139,14 @@ def exact_neighbours(base, query, metric: str, k: int = TRUTH_DEPTH, block: int 
     return ids, best
 
 
-def ground_truth(data: Dataset, cache=DEFAULT_CACHE) -> np.ndarray:
-    """Exact neighbours (nq, TRUTH_DEPTH) int64 of data.query, kept in `cache`.
+def filter_mask(n: int, share: float):
+    """Flags (n,) of a random `share` of the rows, or None for all of them."""
+    return None if share >= 1 else np.random.default_rng(7).random(n) < share
+
+
+def ground_truth(data: Dataset, cache=DEFAULT_CACHE, allowed=None) -> np.ndarray:
+    """Exact neighbours (nq, TRUTH_DEPTH) int64 of data.query, kept in `cache`;
+    with `allowed`, flags (n,), among those rows.
 
     The file name carries a fingerprint of the vectors, so a changed set can
     never meet an old truth.
@@ -150,11 +156,16 @@ def ground_truth(data: Dataset, cache=DEFAULT_CACHE) -> np.ndarray:
         [data.base[:: max(1, n // 97)], data.query[:: max(1, len(data.query) // 97)]]
     )
     stamp = np.abs(print_rows.astype(np.float64) @ np.cos(np.arange(d))).sum()
-    name = f"truth-{data.name}-{data.metric}-{n}x{d}-{len(data.query)}-{stamp:.6g}.npy"
+    passing = "" if allowed is None else f"-{np.count_nonzero(allowed)}"
+    name = f"truth-{data.name}-{data.metric}-{n}x{d}-{len(data.query)}-{stamp:.6g}{passing}.npy"
     path = Path(cache) / name
     if path.is_file():
         return np.load(path)
-    truth, _ = exact_neighbours(data.base, data.query, data.metric)
+    if allowed is None:
+        truth, _ = exact_neighbours(data.base, data.query, data.metric)
+    else:
+        found, _ = exact_neighbours(data.base[allowed], data.query, data.metric)
+        truth = np.flatnonzero(allowed)[found]
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written aside and renamed: a second process never reads half a file.
     part = path.with_suffix(f".{os.getpid()}.npy")

@@ -48,9 +48,10 @@ class Engine:
 
     module = ""  # to import
     package = ""  # to ask for the version
+    filters = False  # whether set_filter exists
 
     def __init__(self, params: dict):
-        self.params, self.index = params, None
+        self.params, self.index, self.filter = params, None, None
         self.lib = importlib.import_module(self.module)
 
     @staticmethod
@@ -65,6 +66,10 @@ class Engine:
 
     def one_thread(self) -> None:
         """Called between build and search."""
+
+    def set_filter(self, allowed: np.ndarray) -> None:
+        """From now on only rows whose flag in `allowed` (n,) is true may be found."""
+        raise NotImplementedError
 
     def memory(self) -> tuple[int, str]:
         """Index size in bytes and how it was found; RSS is measured outside."""
@@ -99,15 +104,17 @@ class Ours(Engine):
     """faiss_ext: build parameter `factory`."""
 
     module = "faiss_ext"
+    filters = True
 
     @staticmethod
     def builds(n, d, metric):
         nlist = usual_nlist(n)
-        # refined candidates forgive coarser codes where there are many dimensions
-        fast = f"ScaNN(sub_dim={4 if d >= 128 else 2},soar_lambda=1),SQ8,RFlat"
-        small = fast.replace(",SQ8", "")  # copies, but raw rows straight after the scan
-        wanted = [(nlist, fast), (2 * nlist, fast), (nlist, small), (nlist, "ScaNN,RFlat"), (nlist, "ScaNN,SQ8")]
-        return [{"factory": f"IVF{lists},{tail}"} for lists, tail in wanted]
+        # rescored candidates forgive coarser codes where there are many dimensions,
+        # and copies in a second list then cost little
+        coarse = "ScaNN(sub_dim={},soar_lambda=1)"
+        tails = [coarse.format(4) + ",SQ8,RFlat", coarse.format(6) + ",SQ8,RFlat", coarse.format(4) + ",RFlat"]
+        tails = (tails if d >= 128 else []) + ["ScaNN,SQ8,RFlat", "ScaNN,RFlat", "ScaNN,SQ8"]
+        return [{"factory": f"IVF{nlist},{tail}"} for tail in tails]
 
     def settings(self, k):
         # refine_k: candidates the 8-bit codes rescore; reorder_k: raw rows read.
@@ -134,8 +141,11 @@ class Ours(Engine):
     def memory(self):
         return int(self.index.memory_usage()), "reported"
 
+    def set_filter(self, allowed):
+        self.filter = self.lib.Filter(allowed)
+
     def callers(self, k, setting):
-        search = self.index.search
+        search, setting = self.index.search, {**setting, "filter": self.filter}
         return lambda row: search(row[None], k, **setting), lambda q: search(q, k, **setting)
 
     def ids(self, answer):
@@ -202,6 +212,11 @@ class Faiss(Engine):
     """
 
     module, package = "faiss", "faiss-cpu"
+    filters = True
+
+    def set_filter(self, allowed):
+        bits = np.packbits(allowed, bitorder="little")
+        self.filter = self.lib.IDSelectorBitmap(bits)
 
     def build(self, x, metric, threads):
         self.lib.omp_set_num_threads(threads)
@@ -252,7 +267,7 @@ class FaissPQ(Faiss):
         return [{"nprobe": p, "k_factor": r / k} for p, r in product(NPROBES, REORDERS) if r >= k]
 
     def parameters(self, setting):
-        lists = self.lib.SearchParametersIVF(nprobe=setting["nprobe"])
+        lists = self.lib.SearchParametersIVF(nprobe=setting["nprobe"], sel=self.filter)
         if "k_factor" not in setting:
             return lists
         return self.lib.IndexRefineSearchParameters(
@@ -280,7 +295,7 @@ class FaissHNSW(Faiss):
         return [{"ef": ef} for ef in WIDTHS if ef >= k]
 
     def parameters(self, setting):
-        return self.lib.SearchParametersHNSW(efSearch=setting["ef"])
+        return self.lib.SearchParametersHNSW(efSearch=setting["ef"], sel=self.filter)
 
 
 class Hnswlib(Engine):

@@ -177,3 +177,23 @@ def lines(series, title: str, x_label: str, y_label: str, stem, log_x: bool = Fa
     axes.set_title(title)
     label_ends(axes, ends)
     return save(figure, stem)
+
+
+def growth(series, title: str, x_label: str, y_label: str, stem) -> list[Path]:
+    """Labelled curves on logarithms of both; series: {name: (x values, y values)}."""
+    shade = colours(series)
+    figure, axes = plt.subplots(figsize=(8, 4.8))
+    ends = []
+    for name, (x, y) in series.items():
+        ours = name.startswith("ours")
+        axes.plot(x, y, color=shade[name], lw=3 if ours else 1.5, marker="o", ms=5 if ours else 3.2)
+        ends.append((y[-1], name, shade[name], x[-1]))
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.grid(True, which="both", color="#dddddd", lw=0.7)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.set_title(title)
+    label_ends(axes, ends)
+    return save(figure, stem)

@@ -49,7 +49,8 @@ class Server:
         data = datasets.load(
             request["data"], request["set"], request["queries"], request.get("metric", "")
         )
-        truth = datasets.ground_truth(data, request["cache"])
+        allowed = datasets.filter_mask(len(data.base), request.get("share", 1))
+        truth = datasets.ground_truth(data, request["cache"], allowed)
         # Even rows choose parameters, odd rows are reported.
         self.halves = {}
         for name, rows in (
@@ -66,6 +67,8 @@ class Server:
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         del data
         self.engine.one_thread()
+        if allowed is not None:
+            self.engine.set_filter(allowed)
         # The base has been dropped: what grew is what the library keeps.
         grown = resident_bytes() - before + n * d * 4
         size, how = self.engine.memory()
