@@ -114,9 +114,13 @@ milvus_exists() {
     [ "$(uname -m)" = x86_64 ] || { echo "the Milvus server of PyPI is for x86-64, this is $(uname -m)"; return 1; }
 }
 
-# need_milvus: the environment build/venv-milvus with a Milvus server, its client
-# and the package that install_package has built.
+# need_milvus: the environment build/venv-milvus with a Milvus server and its
+# client; then install_in_milvus: and the package that install_package has built.
 need_milvus() {
     local venv=$milvus_venv
-    milvus_exists && need_python "${milvus_requirements[@]}" && install_wheel
+    milvus_exists && need_python "${milvus_requirements[@]}"
+}
+install_in_milvus() {
+    local venv=$milvus_venv
+    install_wheel
 }

@@ -33,10 +33,10 @@ constexpr double kCandidateStep = 1.12;
 
 // Nanoseconds of Zen 4 (bench/stages): what a list, a code byte, a rescored
 // row and its bytes cost a query.
-constexpr double kListCost = 150;
-constexpr double kCodeByteCost = 0.04;
-constexpr double kRowCost = 40;
-constexpr double kRowByteCost = 0.08;
+constexpr double kListCost = 60;
+constexpr double kCodeByteCost = 0.03;
+constexpr double kRowCost = 30;
+constexpr double kRowByteCost = 0.04;
 
 struct Setting {
     size_t nprobe;
