@@ -20,10 +20,10 @@ from vdbbench.register import NAME
 class Options(CommonTypedDict):
     path: Annotated[str, click.option("--path", required=True, help="folder of the index")]
     nlist: Annotated[int, click.option("--nlist", default=1024, show_default=True)]
-    sub_dim: Annotated[int, click.option("--sub-dim", default=2, show_default=True)]
+    sub_dim: Annotated[int, click.option("--sub-dim", default=None, type=int)]
     raw_data: Annotated[bool, click.option("--raw-data/--no-raw-data", default=True, show_default=True)]
     refine_type: Annotated[str, click.option("--refine-type", default="none", show_default=True)]
-    soar_lambda: Annotated[float, click.option("--soar-lambda", default=0.0, show_default=True)]
+    soar_lambda: Annotated[float, click.option("--soar-lambda", default=None, type=float)]
     nprobe: Annotated[int, click.option("--nprobe", default=32, show_default=True)]
     reorder_k: Annotated[int, click.option("--reorder-k", default=None, type=int)]
 

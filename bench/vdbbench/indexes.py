@@ -38,7 +38,7 @@ class Scann(IndexType):
 
         fx.omp_set_num_threads(threads)
         kind = fx.METRIC_L2 if metric == "L2" else fx.METRIC_INNER_PRODUCT
-        description = BuildParameters.parse(params).factory(len(rows))
+        description = BuildParameters.parse(params).factory(*rows.shape)
         index = fx.index_factory(rows.shape[1], description, kind)
         index.train(rows)
         index.add(rows)
