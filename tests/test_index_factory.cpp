@@ -188,9 +188,8 @@ TEST(IndexFactory, BytesPerVectorAreKept) {
             EXPECT_NEAR(double(estimate) / scann->memory_usage(), 1, 0.05);
             last = lists;
         }
-        auto least =
-                find_scann(make("ScaNN(bytes_per_vector=100000)", L2, d).get());
-        EXPECT_TRUE(least->options.with_raw_data);
+        auto most = make("ScaNN(bytes_per_vector=100000)", L2, d);
+        EXPECT_TRUE(find_scann(most.get())->options.with_raw_data);
     }
 }
 
