@@ -14,7 +14,6 @@ void Candidates::reset(const kernels::Kernels& kernels, size_t keep) {
     // Room for as many again as are kept makes selection linear per key on
     // average; the floor lets a scan run some blocks between selections.
     capacity_ = keep + std::max(keep, 8 * kBlockSize);
-    enough_ = 2 * keep;
     if (keys_.size() < capacity_ + kScanSlack) {
         keys_.resize(capacity_ + kScanSlack);
         scratch_.resize(capacity_ + kSelectSlack);
@@ -27,13 +26,13 @@ void Candidates::lend(kernels::ScanQuery& query) {
     query.keys = keys_.data();
     query.count = count_;
     query.capacity = capacity_;
-    query.enough = enough_;
+    query.enough = enough();
     query.threshold = threshold_;
 }
 
 void Candidates::take_back(const kernels::ScanQuery& query) {
     count_ = query.count;
-    if (count_ >= enough_ || capacity_ - count_ < kBlockSize) {
+    if (count_ >= enough() || capacity_ - count_ < kBlockSize) {
         select();
     }
 }

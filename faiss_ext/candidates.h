@@ -50,6 +50,11 @@ class Candidates {
     }
 
  private:
+    /// Keys at which to select: one threshold for a long way pays more than a
+    /// tight one often.
+    size_t enough() const {
+        return 2 * keep_;
+    }
     void select();
 
     const kernels::Kernels* kernels_ = nullptr;
@@ -57,8 +62,6 @@ class Candidates {
     std::vector<uint64_t> scratch_;
     size_t keep_ = 0;
     size_t capacity_ = 0;
-    size_t enough_ = 0; ///< one threshold for a long way pays more than a
-                        ///< tight one often
     size_t count_ = 0;
     int32_t threshold_ = INT32_MIN;
 };
