@@ -102,6 +102,16 @@ def label_ends(axes, ends, gap: float = 0.045) -> None:
         )
 
 
+def finished(figure, axes, ends, title: str, x_label: str, y_label: str, stem) -> list[Path]:
+    """Titles, labels at the ends of the curves, and the files."""
+    axes.set_axisbelow(True)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.set_title(title)
+    label_ends(axes, ends)
+    return save(figure, stem)
+
+
 def speed_curves(
     points, mode: str, title: str, stem, low: float = 0.75, y_label: str = "queries per second, one thread"
 ) -> list[Path]:
@@ -144,16 +154,11 @@ def speed_curves(
     axes.set_xlim(place(low), min(place(HIGH), max(e[3] for e in ends)) + 0.03)
     axes.grid(True, which="major", color="#dddddd", lw=0.7)
     axes.grid(True, which="minor", axis="y", color="#eeeeee", lw=0.5)
-    axes.set_axisbelow(True)
     axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
     axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     k = next(iter(groups.values()))[0]["k"]
-    axes.set_xlabel(f"recall@{k}")
-    axes.set_ylabel(y_label)
-    axes.set_title(title)
-    label_ends(axes, ends)
-    return save(figure, stem)
+    return finished(figure, axes, ends, title, f"recall@{k}", y_label, stem)
 
 
 def lines(series, title: str, x_label: str, y_label: str, stem, log_x: bool = False) -> list[Path]:
@@ -171,12 +176,7 @@ def lines(series, title: str, x_label: str, y_label: str, stem, log_x: bool = Fa
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
     axes.grid(True, color="#dddddd", lw=0.7)
-    axes.set_axisbelow(True)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.set_title(title)
-    label_ends(axes, ends)
-    return save(figure, stem)
+    return finished(figure, axes, ends, title, x_label, y_label, stem)
 
 
 def growth(series, title: str, x_label: str, y_label: str, stem) -> list[Path]:
@@ -191,9 +191,4 @@ def growth(series, title: str, x_label: str, y_label: str, stem) -> list[Path]:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.grid(True, which="both", color="#dddddd", lw=0.7)
-    axes.set_axisbelow(True)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.set_title(title)
-    label_ends(axes, ends)
-    return save(figure, stem)
+    return finished(figure, axes, ends, title, x_label, y_label, stem)
