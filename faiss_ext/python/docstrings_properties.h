@@ -51,10 +51,9 @@ constexpr const char* calibration =
         "dict or None: what calibrate() chose last: target_recall, k, nprobe, "
         "refine_k, reorder_k, recall.";
 constexpr const char* nprobe =
-        "int, 1..nlist: lists that a search visits unless told otherwise; "
-        "where "
-        "nlist is chosen when trained, 0 until then and 1/32 of the lists "
-        "after.";
+        R"(int, 1..nlist: lists that a search visits unless told otherwise;
+where nlist is chosen when trained, 0 until then and 1/32 of the lists after.
+)";
 
 constexpr const char* max_codes =
         "int: codes that a query scores at most; 0: no limit.";
