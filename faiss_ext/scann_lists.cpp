@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <new>
 
 #include <faiss/impl/FaissAssert.h>
+
+#include <faiss_ext/panels.h>
 
 namespace faiss_ext {
 
@@ -109,15 +112,16 @@ void ScaNNLists::reserve(const std::vector<size_t>& extra) {
 
 /// @param capacities  entries of each list to have room for, >= its size
 void ScaNNLists::move_into_arena(const std::vector<size_t>& capacities) {
-    auto bytes_of = [](size_t elements, size_t element_bytes) {
-        return (elements * element_bytes + kAlignment - 1) / kAlignment *
-               kAlignment;
-    };
     size_t total = 0;
     visit_columns(layout_, [&](const char*, auto column, auto elements) {
         using T = std::decay_t<decltype((ScaNNList().*column)[0])>;
         for (size_t capacity : capacities) {
-            total += bytes_of(elements(capacity), sizeof(T));
+            size_t bytes = round_up(elements(capacity) * sizeof(T), kAlignment);
+            // a damaged file can ask for more than all memory
+            if (bytes > SIZE_MAX - total) {
+                throw std::bad_alloc();
+            }
+            total += bytes;
         }
     });
     auto arena = std::make_unique<ColumnArena>(total);
@@ -128,7 +132,7 @@ void ScaNNLists::move_into_arena(const std::vector<size_t>& capacities) {
             size_t capacity = elements(capacities[l]);
             auto moved = AlignedBuffer<T>::lend(
                     reinterpret_cast<T*>(part), capacity);
-            part += bytes_of(capacity, sizeof(T));
+            part += round_up(capacity * sizeof(T), kAlignment);
             auto& old = lists_[l].*column;
             moved.resize(old.size());
             std::copy_n(old.data(), old.size(), moved.mutable_data());

@@ -288,6 +288,21 @@ TEST(ScaNNLists, FailedReserveLeavesTheState) {
     }
 }
 
+/// 64 bytes an entry, 2^58 entries: sizes of a file can say so.
+TEST(ScaNNLists, ReserveOfMoreThanAllMemoryThrows) {
+    EntryLayout layout;
+    layout.d = 12;
+    layout.M = 16;
+    layout.has_term = false;
+    layout.with_raw_data = true;
+    Model model(64, layout, 15);
+    EXPECT_THROW(
+            model.lists.reserve(std::vector<size_t>(64, size_t(1) << 52)),
+            std::bad_alloc);
+    model.add(63, 5);
+    model.check();
+}
+
 TEST(ScaNNLists, AddingAfterReserveAllocatesNothing) {
     Model model(1, full_layout(), 9);
     model.lists.reserve({100});
