@@ -178,10 +178,7 @@ void IndexIVFScaNN::replace_lists() {
     auto lists = std::make_unique<ScaNNLists>(nlist, layout);
     std::unique_ptr<ScaNNLists> spilled;
     if (options.soar_lambda > 0) {
-        layout.refine_type = RefineType::None;
-        layout.with_raw_data = layout.raw_norm = false;
-        layout.has_primary = true;
-        spilled = std::make_unique<ScaNNLists>(nlist, layout);
+        spilled = std::make_unique<ScaNNLists>(nlist, layout.of_copies());
     }
     set_lists(std::move(lists), std::move(spilled));
 }

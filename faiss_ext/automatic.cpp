@@ -9,11 +9,6 @@ namespace faiss_ext {
 
 namespace {
 
-/// From so many dimensions on coarser codes, twice, find more than finer ones
-/// once in the same bytes (bench/curves: wordnet-384 at recall .95 32,694
-/// against 23,057 queries a second; sift-128 the same).
-constexpr size_t kManyDimensions = 128;
-
 struct Storage {
     size_t sub_dim;
     bool copies;
@@ -60,10 +55,7 @@ double bytes_per_vector(size_t d, const ScaNNOptions& options) {
     constexpr size_t kVectors = 1 << 10;
     size_t bytes = ScaNNLists::estimate_memory(layout, 0, kVectors);
     if (options.soar_lambda > 0) {
-        layout.refine_type = RefineType::None;
-        layout.with_raw_data = layout.raw_norm = false;
-        layout.has_primary = true;
-        bytes += ScaNNLists::estimate_memory(layout, 0, kVectors);
+        bytes += ScaNNLists::estimate_memory(layout.of_copies(), 0, kVectors);
     }
     return double(bytes) / kVectors;
 }

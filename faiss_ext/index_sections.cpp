@@ -7,6 +7,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/clone.h>
+#include <faiss_ext/panels.h>
 
 namespace faiss_ext {
 
@@ -435,8 +436,7 @@ std::unique_ptr<ScaNNLists> read_columns(
         uint64_t total = 0;
         for (uint64_t n : sizes) {
             using T = std::decay_t<decltype((ScaNNList().*column)[0])>;
-            total += (elements(n) * sizeof(T) + kAlignment - 1) / kAlignment *
-                     kAlignment;
+            total += round_up(elements(n) * sizeof(T), kAlignment);
             // each list has less than 2^52 bytes: no overflow before this
             if (total > section_size) {
                 break;

@@ -67,6 +67,14 @@ struct EntryLayout {
     size_t primary_offset() const {
         return raw_offset() + raw_row_floats() * sizeof(float);
     }
+    /// of the spilled copies of these entries
+    EntryLayout of_copies() const {
+        EntryLayout copies = *this;
+        copies.refine_type = RefineType::None;
+        copies.with_raw_data = copies.raw_norm = false;
+        copies.has_primary = true;
+        return copies;
+    }
     /// bytes of an entry
     size_t size() const {
         return primary_offset() + (has_primary ? sizeof(uint64_t) : 0);

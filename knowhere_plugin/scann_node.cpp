@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/automatic.h>
 #include <faiss_ext/index_io.h>
 
 #include <knowhere_plugin/faiss_node.h>
@@ -21,11 +22,6 @@ using faiss_ext::IndexIVFScaNN;
 /// Up to so many rows every search scans all of them and, as raw rows are
 /// kept then whatever was asked, is exact.
 constexpr int64_t kFewRows = 2048;
-
-/// From so many dimensions on two codes of 4 dimensions each take no more
-/// bytes than one of 2, and find more: wordnet-384 at recall@10 .955 in 37 us
-/// instead of 56, sift-128 in the same time (bench/stages).
-constexpr int64_t kCopiedDim = 128;
 
 const std::vector<Parameter>& scann_schema() {
     static const std::vector<Parameter> schema = with_common({
@@ -130,7 +126,8 @@ class ScaNNNode : public FaissNode {
         faiss_ext::ScaNNOptions options;
         options.with_raw_data =
                 parameters.flag("with_raw_data") || n <= kFewRows;
-        bool copies = options.with_raw_data && n > kFewRows && d >= kCopiedDim;
+        bool copies = options.with_raw_data && n > kFewRows &&
+                      size_t(d) >= faiss_ext::kManyDimensions;
         options.soar_lambda = parameters.given("soar_lambda")
                                       ? float(parameters.real("soar_lambda"))
                                       : float(copies);
