@@ -71,8 +71,8 @@ struct ScaNNOptions {
 struct ScaNNSearchStats {
     size_t nq = 0;
     size_t lists = 0;      ///< lists visited
-    size_t codes = 0;      ///< codes scored
-    size_t candidates = 0; ///< survivors of the scan
+    size_t codes = 0;      ///< codes scored; none if few rows pass a filter
+    size_t candidates = 0; ///< survivors of the scan, or all rows that pass
     size_t refined = 0;    ///< rows rescored from refine codes
     size_t reranked = 0;   ///< rows rescored from raw vectors
     double partition_time = 0;

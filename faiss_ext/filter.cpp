@@ -1,7 +1,6 @@
 #include <faiss_ext/filter.h>
 
 #include <algorithm>
-#include <bit>
 
 namespace faiss_ext {
 
@@ -16,24 +15,21 @@ size_t Filter::masks(
         const int64_t* ids,
         size_t n,
         uint32_t* words) const {
-    const size_t blocks = (n + kBlockSize - 1) / kBlockSize;
     if (bitmap_ != nullptr) {
         // IDSelectorBitmap::n is the number of bytes
-        kernels.filter_masks(
+        return kernels.filter_masks(
                 {ids, n, bitmap_->bitmap, int64_t(bitmap_->n) * 8, words});
-    } else {
-        for (size_t b = 0; b < blocks; b++) {
-            uint32_t word = 0;
-            size_t end = std::min(kBlockSize, n - b * kBlockSize);
-            for (size_t i = 0; i < end; i++) {
-                word |= uint32_t(passes(ids[b * kBlockSize + i])) << i;
-            }
-            words[b] = word;
-        }
     }
     size_t passing = 0;
-    for (size_t b = 0; b < blocks; b++) {
-        passing += std::popcount(words[b]);
+    for (size_t begin = 0; begin < n; begin += kBlockSize) {
+        uint32_t word = 0;
+        size_t size = std::min(kBlockSize, n - begin);
+        for (size_t i = 0; i < size; i++) {
+            bool passed = passes(ids[begin + i]);
+            word |= uint32_t(passed) << i;
+            passing += passed;
+        }
+        words[begin / kBlockSize] = word;
     }
     return passing;
 }

@@ -1,7 +1,7 @@
 /*
- * The way of one query: probes -> table -> scan -> candidates -> refine ->
- * rerank -> results. search.cpp runs these steps for one query at a time, or
- * scans a list for several queries that visit it.
+ * The way of one query: probes -> filter -> table -> scan -> candidates ->
+ * refine -> rerank -> results. search.cpp runs these steps for one query at a
+ * time, or scans a list for several queries that visit it.
  */
 
 #pragma once
@@ -46,6 +46,19 @@ class QuerySearch {
         return segments_;
     }
 
+    /// Tests the rows of the segments added since the last call by the plan's
+    /// filter.
+    void filter_rows();
+
+    /// Rows of all segments that pass the filter.
+    size_t passing() const {
+        return passing_;
+    }
+
+    /// Finds candidates in all segments, for this query alone: among the rows
+    /// that pass the filter, if there is one.
+    void scan_all();
+
     /// Scans one segment for several queries that all have it; without a
     /// filter.
     /// @param queries   at most kMaxScanQueries, with their segment's index
@@ -53,23 +66,20 @@ class QuerySearch {
         QuerySearch* query;
         size_t segment;
     };
+    /// Before scan(): what scan_all() does for itself.
+    void build_table();
     static void scan(const Visit* visits, size_t n);
-
-    /// Scans every segment from `first` on, for this query alone, with the
-    /// plan's filter.
-    void scan_all(size_t first);
-
-    /// Rows scanned so far that pass the filter.
-    size_t passing() const {
-        return passing_;
-    }
 
     /// Rescores the candidates and writes k results, padded with -1.
     void write_results(float* distances, int64_t* labels);
 
  private:
     int32_t integer_bias(float bias) const;
+    bool rescoring_all_pays() const;
     void locate_candidates();
+    void locate_passing();
+    void begin_locating(size_t most);
+    void locate(const Segment& segment, uint32_t offset, float score);
     void output(float* distances, int64_t* labels);
     float list_score(uint32_t list);
 
@@ -82,6 +92,9 @@ class QuerySearch {
     uint32_t term_mult_ = 0;
     uint64_t positions_ = 0; ///< vectors in all segments
     size_t passing_ = 0;
+    size_t blocks_passing_ = 0; ///< packed blocks with such a row
+    size_t filtered_ = 0;       ///< segments that filter_rows() has seen
+    bool rescore_all_ = false;  ///< all rows that pass are candidates
     std::vector<float> rotated_;
     LookupTable table_;
     Candidates candidates_;
@@ -95,7 +108,7 @@ class QuerySearch {
     std::vector<uint32_t> lists_seen_;
     std::vector<uint64_t> places_;
     std::vector<kernels::ScanVisit> visits_;
-    std::vector<uint32_t> masks_; ///< the filter's, of all visits
+    std::vector<uint32_t> masks_; ///< the filter's, of all segments
 };
 
 } // namespace faiss_ext

@@ -4,6 +4,7 @@
  */
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -44,15 +45,21 @@ struct SearchCall {
     std::mutex& stats_mutex;
 };
 
-/// Few rows pass the filter: visits further lists until as many rows were
-/// scanned as the first stage keeps, so that none is missed for want of lists.
-/// A quantizer such as HNSW may order lists otherwise when asked for more of
-/// them, and never find some: each list is visited once, in the end all.
+/// Few rows pass the filter: visits further lists until as many passed as the
+/// first stage keeps, so that none is missed for want of lists. A quantizer
+/// such as HNSW may order lists otherwise when asked for more of them, and
+/// never find some: each list is visited once, in the end all.
 void extend_probes(
         const SearchCall& call,
         const float* query,
         QuerySearch& search) {
+    // Ranking lists again costs more than ranking too many, but sorting
+    // thousands costs more than both.
+    constexpr double kSpare = 1.5;
+    constexpr double kMostGrowth = 16;
+    constexpr size_t kTogether = 8; // lists whose rows are tested at a time
     size_t nlist = call.index.nlist;
+    size_t enough = call.plan.scan_keep;
     std::vector<int64_t> lists;
     std::vector<float> scores;
     std::vector<bool> seen(nlist);
@@ -60,8 +67,14 @@ void extend_probes(
         seen[segment.list] = true;
     }
     size_t visited = call.plan.nprobe;
-    while (search.passing() < call.plan.scan_keep && visited < nlist) {
-        size_t wanted = std::min(nlist, 4 * visited);
+    while (search.passing() < enough && visited < nlist) {
+        double growth = std::clamp(
+                kSpare * double(enough) /
+                        double(std::max<size_t>(search.passing(), 1)),
+                kSpare,
+                kMostGrowth);
+        size_t wanted =
+                std::min(nlist, size_t(std::ceil(growth * double(visited))));
         lists.resize(wanted);
         scores.resize(wanted);
         call.index.find_probes(
@@ -86,9 +99,12 @@ void extend_probes(
                 scores[fresh++] = call.index.centroid_score(query, l);
             }
         }
-        size_t first = search.segments().size();
-        search.add_probes(fresh, lists.data(), scores.data());
-        search.scan_all(first);
+        for (size_t i = 0; i < fresh && search.passing() < enough;
+             i += kTogether) {
+            size_t n = std::min(kTogether, fresh - i);
+            search.add_probes(n, lists.data() + i, scores.data() + i);
+            search.filter_rows();
+        }
         visited = wanted;
     }
 }
@@ -201,6 +217,7 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
     if (together) {
         for (size_t i = 0; i < n; i++) {
             start_query(states[i], i);
+            states[i].build_table();
         }
         {
             StageTimer timer(timed, stats.scan_time);
@@ -212,13 +229,13 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
     } else {
         for (size_t i = 0; i < n; i++) {
             start_query(states[0], i);
-            {
-                StageTimer timer(timed, stats.scan_time);
-                states[0].scan_all(0);
+            if (!plan.filter.passes_all()) {
+                states[0].filter_rows();
                 if (plan.may_extend) {
                     extend_probes(call, x + i * d, states[0]);
                 }
             }
+            states[0].scan_all();
             finish_query(states[0], i);
         }
     }

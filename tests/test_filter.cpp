@@ -182,6 +182,31 @@ TEST_P(FilterTest, FewAllowedRowsAreAllFoundAtSmallNprobe) {
     }
 }
 
+TEST_P(FilterTest, WhereFewRowsPassNoneIsLeftOutForItsCodes) {
+    const auto& options = index_->options;
+    bool rescores =
+            has_raw() || options.refine_type != faiss_ext::RefineType::None;
+    for (size_t each : {2, 40, 300}) {
+        std::vector<int64_t> ids;
+        for (size_t i = 0; i < kN; i += each) {
+            ids.push_back(i);
+        }
+        faiss::IDSelectorBatch sel(ids.size(), ids.data());
+        faiss_ext::ScaNNSearchStats stats;
+        SearchParametersScaNN params;
+        params.nprobe = index_->nlist;
+        params.reorder_k = params.refine_k = k;
+        params.sel = &sel;
+        params.stats = &stats;
+        Hits hits = search(*index_, queries_, k, &params);
+        EXPECT_EQ(stats.codes == 0, rescores && each > 2) << each;
+        if (has_raw() && each > 2 &&
+            options.refine_type == faiss_ext::RefineType::None) {
+            EXPECT_TRUE(hits == exact(&sel)) << each;
+        }
+    }
+}
+
 TEST_P(FilterTest, MoreAllowedRowsThanKStillGiveK) {
     std::vector<int64_t> ids;
     for (size_t i = 0; i < kN; i += 75) {

@@ -445,17 +445,25 @@ TEST(FilterMasks, EverySize) {
                 }
             });
             std::vector<uint32_t> expected((n + 31) / 32);
+            size_t passing = 0;
             for (size_t i = 0; i < n; i++) {
                 if (ids[i] >= 0 && ids[i] < nbits) {
                     uint32_t bit = bitmap[ids[i] / 8] >> ids[i] % 8 & 1;
                     expected[i / 32] |= bit << i % 32;
+                    passing += bit;
                 }
             }
             for (const Kernels* level : all_levels()) {
                 Guarded<uint32_t> masks((n + 31) / 32);
                 masks.fill([] { return 0xdeadbeef; });
-                level->filter_masks(
-                        {ids.data(), n, bitmap.data(), nbits, masks.data()});
+                ASSERT_EQ(
+                        passing,
+                        level->filter_masks(
+                                {ids.data(),
+                                 n,
+                                 bitmap.data(),
+                                 nbits,
+                                 masks.data()}));
                 ASSERT_EQ(
                         expected,
                         std::vector<uint32_t>(

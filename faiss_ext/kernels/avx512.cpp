@@ -354,14 +354,14 @@ filter8(const FilterArgs& a, const int64_t* ids, __mmask8 valid, int32_t last) {
             in, _mm256_srlv_epi32(bits, shift), _mm256_set1_epi32(1));
 }
 
-void filter_masks(const FilterArgs& a) noexcept {
+size_t filter_masks(const FilterArgs& a) noexcept {
     const size_t bytes = static_cast<size_t>((a.nbits + 7) / 8);
     int32_t last = 0;
     if (bytes % 4 != 0) {
         memcpy(&last, a.bitmap + bytes / 4 * 4, bytes % 4);
     }
-    size_t i = 0;
-    for (; i < a.n; i += kBlockSize) {
+    size_t passing = 0;
+    for (size_t i = 0; i < a.n; i += kBlockSize) {
         uint32_t mask = 0;
         for (size_t j = 0; j < kBlockSize && i + j < a.n; j += 8) {
             size_t left = a.n - i - j;
@@ -372,7 +372,9 @@ void filter_masks(const FilterArgs& a) noexcept {
                     << j;
         }
         a.masks[i / kBlockSize] = mask;
+        passing += static_cast<size_t>(_mm_popcnt_u32(mask));
     }
+    return passing;
 }
 
 } // namespace

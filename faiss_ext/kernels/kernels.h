@@ -247,7 +247,8 @@ struct Kernels {
     /// squared Euclidean distances
     void (*float_rows_l2)(const FloatRowsArgs& args) noexcept;
     void (*encode)(const EncodeArgs& args) noexcept;
-    void (*filter_masks)(const FilterArgs& args) noexcept;
+    /// @return number of ids that pass
+    size_t (*filter_masks)(const FilterArgs& args) noexcept;
 };
 
 } // namespace faiss_ext::kernels

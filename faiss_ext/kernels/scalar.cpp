@@ -316,17 +316,21 @@ void encode(const EncodeArgs& a) noexcept {
     }
 }
 
-void filter_masks(const FilterArgs& a) noexcept {
+size_t filter_masks(const FilterArgs& a) noexcept {
+    size_t passing = 0;
     for (size_t b = 0; b < (a.n + kBlockSize - 1) / kBlockSize; b++) {
         uint32_t mask = 0;
         for (size_t i = 0; i < kBlockSize && b * kBlockSize + i < a.n; i++) {
             int64_t id = a.ids[b * kBlockSize + i];
             if (id >= 0 && id < a.nbits) {
-                mask |= (a.bitmap[id >> 3] >> (id & 7) & 1u) << i;
+                uint32_t bit = a.bitmap[id >> 3] >> (id & 7) & 1u;
+                mask |= bit << i;
+                passing += bit;
             }
         }
         a.masks[b] = mask;
     }
+    return passing;
 }
 
 } // namespace
