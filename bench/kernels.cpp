@@ -163,6 +163,14 @@ void scan(
 
 // -------------------------------------------------------------------- panels
 
+/// @param products  of an iteration, each with its addition
+void count_operations(State& state, size_t products) {
+    state.counters["ops"] = benchmark::Counter(
+            2. * static_cast<double>(state.iterations()) *
+                    static_cast<double>(products),
+            benchmark::Counter::kIsRate);
+}
+
 void panel_products(
         State& state,
         const Kernels& kernels,
@@ -179,38 +187,41 @@ void panel_products(
         benchmark::ClobberMemory();
     }
     bytes_read(state, ny * d * sizeof(float));
-    state.counters["flops"] = benchmark::Counter(
-            2. * static_cast<double>(state.iterations()) *
-                    static_cast<double>(nx * ny * d),
-            benchmark::Counter::kIsRate);
+    count_operations(state, nx * ny * d);
 }
 
 void byte_panel_scores(
         State& state,
         const Kernels& kernels,
+        size_t nq,
         size_t ny,
         size_t d) {
     AlignedBuffer<uint8_t> panels = random_bytes(ny * d);
-    std::vector<int8_t> query(d, 17);
+    std::vector<int8_t> queries(nq * d, 17);
+    std::vector<int32_t> excess(nq);
+    std::vector<float> ones(nq, 1);
     std::vector<float> factors(ny, 0.01f);
-    std::vector<float> out(ny);
+    std::vector<float> out(nq * ny);
     BytePanelArgs args{
-            query.data(),
+            queries.data(),
+            nq,
             d,
             panels.data(),
             ny,
-            0,
-            1,
-            1,
+            excess.data(),
+            ones.data(),
+            ones.data(),
             factors.data(),
             factors.data(),
             factors.data(),
-            out.data()};
+            out.data(),
+            ny};
     for (auto _ : state) {
         kernels.byte_panel_scores(args);
         benchmark::ClobberMemory();
     }
     bytes_read(state, ny * d);
+    count_operations(state, nq * ny * d);
 }
 
 // -------------------------------------------------------------------- tables
@@ -391,13 +402,16 @@ void add_level(const Kernels& level) {
             panel_products(s, k, 1, bytes / 4 / 128, 128);
         });
         add_at(level, {"byte_panel_scores", size}, [=](State& s, K k) {
-            byte_panel_scores(s, k, bytes / 128, 128);
+            byte_panel_scores(s, k, 1, bytes / 128, 128);
         });
     }
     for (size_t nx : {2, 8, 256}) {
         add_at(level,
                {"panel_products", "1008x384", label("nx:", nx)},
                [=](State& s, K k) { panel_products(s, k, nx, 1008, 384); });
+        add_at(level,
+               {"byte_panel_scores", "1008x384", label("nq:", nx)},
+               [=](State& s, K k) { byte_panel_scores(s, k, nx, 1008, 384); });
     }
     for (size_t M : {32, 192}) {
         const std::string blocks = std::to_string(M) + "x2";

@@ -20,55 +20,57 @@ constexpr int kExcess = 128;
 
 } // namespace
 
-void ByteQuery::set(size_t d, const float* x, const float* mean) {
-    size_t d4 = round_up(d, 4);
+void ByteQueries::set(size_t n, size_t d, const float* x, const float* mean) {
+    const size_t d4 = round_up(d, 4);
+    codes_.resize(n * d4);
+    excess_.resize(n);
+    steps_.resize(n);
+    factors_.resize(n);
     shifted_.resize(d4);
-    steps_.resize(d4);
-    codes_.resize(d4);
+    integers_.resize(d4);
     float* values = shifted_.mutable_data();
-    for (size_t i = 0; i < d; i++) {
-        float value = mean == nullptr ? x[i] : x[i] - mean[i];
-        values[i] = std::clamp(value, -FLT_MAX, FLT_MAX);
-    }
-    std::fill(values + d, values + d4, 0.f);
-    float lanes[4] = {};
-    for (size_t i = 0; i < d4; i += 4) {
-        for (size_t l = 0; l < 4; l++) {
-            float size = std::fabs(values[i + l]);
-            lanes[l] = size > lanes[l] ? size : lanes[l];
+    int32_t* integers = integers_.mutable_data();
+    for (size_t q = 0; q < n; q++, x += d) {
+        for (size_t i = 0; i < d; i++) {
+            float value = mean == nullptr ? x[i] : x[i] - mean[i];
+            value = value == value ? value : 0;
+            values[i] = std::clamp(value, -FLT_MAX, FLT_MAX);
         }
+        std::fill(values + d, values + d4, 0.f);
+        float lanes[4] = {};
+        for (size_t i = 0; i < d4; i += 4) {
+            for (size_t l = 0; l < 4; l++) {
+                float size = std::fabs(values[i + l]);
+                lanes[l] = size > lanes[l] ? size : lanes[l];
+            }
+        }
+        float largest = *std::max_element(lanes, lanes + 4);
+        float inverse = largest > 0 ? kQueryRange / largest : 0;
+        // rounds half up: unlike lrint, the compiler can vectorise it
+        int32_t total = 0;
+        for (size_t i = 0; i < d4; i++) {
+            integers[i] = int32_t(values[i] * inverse + 64.5f) - 64;
+            total += integers[i];
+        }
+        std::copy_n(integers, d4, codes_.mutable_data() + q * d4);
+        excess_.mutable_data()[q] = kExcess * total;
+        steps_.mutable_data()[q] = largest / kQueryRange;
     }
-    float largest = *std::max_element(lanes, lanes + 4);
-    float inverse = largest > 0 ? kQueryRange / largest : 0;
-    // rounds half up: unlike lrint, the compiler can vectorise it
-    int32_t* integers = steps_.mutable_data();
-    int32_t total = 0;
-    for (size_t i = 0; i < d4; i++) {
-        integers[i] = int32_t(values[i] * inverse + 64.5f) - 64;
-        total += integers[i];
-    }
-    std::copy_n(integers, d4, codes_.mutable_data());
-    sum_ = total;
-    step_ = largest / kQueryRange;
 }
 
-BytePanels::BytePanels(
-        size_t n,
-        size_t d,
-        const float* rows,
-        const float* terms,
-        const float* bonuses)
+BytePanels::BytePanels(size_t n, size_t d, const float* rows)
         : n_(n), d_(round_up(d, 4)) {
     size_t padded = round_up(n, kPanel);
     codes_.resize(padded * d_);
     scales_.resize(padded);
-    terms_.resize(padded);
-    bonuses_.resize(padded);
+    zeros_.resize(padded);
     for (size_t j = 0; j < n; j++) {
         const float* row = rows + j * d;
         float largest = 0;
+        double norm2 = 0;
         for (size_t i = 0; i < d; i++) {
             largest = std::max(largest, std::fabs(row[i]));
+            norm2 += double(row[i]) * row[i];
         }
         float inverse = largest > 0 ? kRowRange / largest : 0;
         uint8_t* panel = codes_.mutable_data() + j / kPanel * kPanel * d_;
@@ -77,37 +79,49 @@ BytePanels::BytePanels(
                     uint8_t(kExcess + std::lrint(row[i] * inverse));
         }
         scales_.mutable_data()[j] = largest / kRowRange;
-        terms_.mutable_data()[j] = terms == nullptr ? 0 : terms[j];
-        bonuses_.mutable_data()[j] = bonuses == nullptr ? 0 : bonuses[j];
+        largest_scale_ = std::max(largest_scale_, scales_[j]);
+        longest_ = std::max(longest_, float(std::sqrt(norm2)));
     }
 }
 
 size_t BytePanels::memory_usage() const {
     return codes_.allocated_bytes() + scales_.allocated_bytes() +
-           terms_.allocated_bytes() + bonuses_.allocated_bytes();
+           zeros_.allocated_bytes();
 }
 
 size_t BytePanels::estimate_memory(size_t n, size_t d) {
-    return round_up(n, kPanel) * (round_up(d, 4) + 3 * sizeof(float));
+    return round_up(n, kPanel) * (round_up(d, 4) + 2 * sizeof(float));
 }
 
 void BytePanels::scores(
         const kernels::Kernels& kernels,
-        const ByteQuery& query,
-        float factor,
+        const ByteQueries& queries,
+        const Terms& added,
         float* out) const {
+    auto or_zeros = [](const float* given, const AlignedBuffer<float>& zeros) {
+        return given != nullptr ? given : zeros.data();
+    };
     kernels.byte_panel_scores(
-            {query.codes_.data(),
+            {queries.codes_.data(),
+             queries.size(),
              d_,
              codes_.data(),
              n_,
-             kExcess * query.sum_,
-             query.step_,
-             factor,
+             queries.excess_.data(),
+             queries.steps_.data(),
+             or_zeros(added.factors, queries.factors_),
              scales_.data(),
-             bonuses_.data(),
-             terms_.data(),
-             out});
+             or_zeros(added.bonuses, zeros_),
+             or_zeros(added.terms, zeros_),
+             out,
+             padded()});
+}
+
+float BytePanels::error(const ByteQueries& queries, size_t query, float norm)
+        const {
+    // of a value rounded to steps of s: s / sqrt(12)
+    return std::hypot(queries.steps_[query] * longest_, largest_scale_ * norm) /
+           std::sqrt(12.0f);
 }
 
 } // namespace faiss_ext

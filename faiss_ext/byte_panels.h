@@ -3,8 +3,8 @@
  * rotation. A quarter of the bytes, and the integer products of one
  * instruction (VPDPBUSD) where there is one.
  *
- * In: rows, a query. Out: <query, row> + term for each row, off by the rounding
- * of both: a query has 63 steps on either side of 0, a row 127.
+ * In: rows, queries. Out: <query, row> + term for each pair, off by the
+ * rounding of both: a query has 63 steps on either side of 0, a row 127.
  */
 
 #pragma once
@@ -17,38 +17,37 @@
 
 namespace faiss_ext {
 
-/// A query in 7 bits.
-class ByteQuery {
+/// Queries in 7 bits; keeps its memory from one use to the next.
+class ByteQueries {
  public:
-    /// @param mean  size d, subtracted first, or nullptr
-    void set(size_t d, const float* x, const float* mean);
+    /** @param x     size n * d; NaN counts as 0
+     *  @param mean  size d, subtracted first, or nullptr */
+    void set(size_t n, size_t d, const float* x, const float* mean);
+
+    size_t size() const {
+        return excess_.size();
+    }
 
  private:
     friend class BytePanels;
-    AlignedBuffer<float> shifted_; ///< padded with 0 to a multiple of 4
-    AlignedBuffer<int32_t> steps_; ///< the same in steps
-    AlignedBuffer<int8_t> codes_;  ///< steps
-    int32_t sum_ = 0;              ///< of codes
-    float step_ = 0;
+    AlignedBuffer<int8_t> codes_;   ///< size n * d, d a multiple of 4: steps
+    AlignedBuffer<int32_t> excess_; ///< what unsigned rows add to the products
+    AlignedBuffer<float> steps_;
+    AlignedBuffer<float> factors_; ///< zeros
+    AlignedBuffer<float> shifted_; ///< of one query
+    AlignedBuffer<int32_t> integers_;
 };
 
 class BytePanels {
  public:
     BytePanels() = default;
-    /** @param rows     size n * d
-     *  @param terms    size n, or nullptr for zeros
-     *  @param bonuses  size n, or nullptr for zeros */
-    BytePanels(
-            size_t n,
-            size_t d,
-            const float* rows,
-            const float* terms,
-            const float* bonuses);
+    /// @param rows  size n * d
+    BytePanels(size_t n, size_t d, const float* rows);
 
     size_t size() const {
         return n_;
     }
-    /// floats that scores() writes
+    /// scores of a query: size() and more to a whole number of panels
     size_t padded() const {
         return scales_.size();
     }
@@ -56,21 +55,34 @@ class BytePanels {
     /// what memory_usage() will be
     static size_t estimate_memory(size_t n, size_t d);
 
-    /** out_j ~ <query, row_j> + terms_j + factor * bonuses_j, finite.
-     * @param out  size padded() */
+    /** What is added to the products; arrays of padded() finite values, or
+     * nullptr for zeros. */
+    struct Terms {
+        const float* terms = nullptr;
+        const float* bonuses = nullptr;
+        /// of each query, for bonuses; nullptr for zeros
+        const float* factors = nullptr;
+    };
+    /** out_qj ~ <query_q, row_j> + terms_j + factors_q * bonuses_j, finite.
+     * @param out  size queries.size() * padded() */
     void scores(
             const kernels::Kernels& kernels,
-            const ByteQuery& query,
-            float factor,
+            const ByteQueries& queries,
+            const Terms& added,
             float* out) const;
+
+    /// Standard deviation of the rounding errors of the scores of a query.
+    /// @param norm  length of the query, shifted by the mean
+    float error(const ByteQueries& queries, size_t query, float norm) const;
 
  private:
     size_t n_ = 0;
     size_t d_ = 0;
+    float longest_ = 0; ///< length of a row
+    float largest_scale_ = 0;
     AlignedBuffer<uint8_t> codes_; ///< [n/16][d/4][16][4], code + 128
-    AlignedBuffer<float> scales_;  ///< these three padded with zeros
-    AlignedBuffer<float> terms_;
-    AlignedBuffer<float> bonuses_;
+    AlignedBuffer<float> scales_;  ///< padded with zeros
+    AlignedBuffer<float> zeros_;   ///< size padded()
 };
 
 } // namespace faiss_ext

@@ -9,8 +9,7 @@
 
 #include <faiss/impl/FaissAssert.h>
 
-#include <faiss_ext/kernels/kernels.h>
-#include <faiss_ext/panels.h>
+#include <faiss_ext/nearest.h>
 #include <faiss_ext/parallel.h>
 #include <faiss_ext/query_rows.h>
 
@@ -224,9 +223,7 @@ kmeans(size_t n, size_t d, const float* x, const KMeansParameters& parameters) {
             p.on_round(round, p.rounds);
         }
         size_t used = rows_of_round(p, round, m);
-        AlignedBuffer<float> panels = make_panels(p.k, d, centroids.data());
-        AlignedBuffer<float> half_norms =
-                make_half_norms(p.k, d, centroids.data());
+        NearestRows nearest(p.k, d, centroids.data(), true);
         for_tiles((used + kTileRows - 1) / kTileRows, [&](size_t tile) {
             size_t begin = tile * kTileRows;
             size_t size = std::min(kTileRows, used - begin);
@@ -234,14 +231,7 @@ kmeans(size_t n, size_t d, const float* x, const KMeansParameters& parameters) {
             for (size_t i = 0; i < size; i++) {
                 std::copy_n(x + sample[begin + i] * d, d, &rows[i * d]);
             }
-            find_nearest(
-                    size,
-                    d,
-                    rows.data(),
-                    p.k,
-                    panels.data(),
-                    half_norms.data(),
-                    lists.data() + begin);
+            nearest.find(size, rows.data(), lists.data() + begin);
         });
 
         RowsByList by_list(p.k, used, lists.data());

@@ -1,6 +1,6 @@
 /*
- * k-means for the centroids of the lists, on our own matrix kernel: no BLAS
- * threads, the same result for any number of threads and any SIMD level.
+ * k-means for the centroids of the lists, on our own kernels: no BLAS threads,
+ * the same result for any number of threads and any SIMD level.
  *
  * In: training rows. Out: centroids; next: partition.
  */

@@ -15,13 +15,10 @@
 
 namespace faiss_ext {
 
-using kernels::kPanel;
-
 namespace {
 
 constexpr float kInfinity = HUGE_VALF;
-/// rows per tile: with their panels and products, at d = 384, they stay in a
-/// second-level cache of 1 MB
+/// rows per tile of assign()
 constexpr size_t kTileRows = 128;
 /// queries per tile of probes()
 constexpr size_t kTileQueries = 8;
@@ -44,7 +41,7 @@ float key_score(uint64_t key) {
 
 /// What one query needs; kept by each thread, so that searches do not allocate.
 struct ProbeScratch {
-    ByteQuery query;
+    ByteQueries query;
     AlignedBuffer<float> scores;
     std::vector<uint64_t> keys;
     std::vector<uint64_t> below; ///< for select_keys()
@@ -72,53 +69,37 @@ Partition::Partition(
     FAISS_THROW_IF_NOT_MSG(
             all_finite(nlist * d, centroids),
             "a centroid has a NaN or infinite value");
-    panels_ = make_panels(nlist, d, centroids);
-    half_norms_ = make_half_norms(nlist, d, centroids);
+    nearest_ = NearestRows(nlist, d, centroids, borrow_centroids);
+    const size_t padded = nearest_.bytes().padded();
     if (list_bonus != nullptr) {
-        bonus_.resize(nlist);
+        bonus_.resize(padded);
         std::copy(list_bonus, list_bonus + nlist, bonus_.mutable_data());
     }
-    rows_ = AlignedBuffer<float>::borrow(centroids, nlist * d);
-    if (!borrow_centroids) {
-        rows_.mutable_data(); // copies
-    }
-
-    std::vector<double> sum(d);
-    for (size_t j = 0; j < nlist * d; j++) {
-        sum[j % d] += centroids[j];
-    }
-    mean_.resize(d);
-    for (size_t i = 0; i < d; i++) {
-        mean_.mutable_data()[i] = float(sum[i] / double(nlist));
-    }
-
-    std::vector<float> shifted(nlist * d), terms(nlist);
-    for (size_t j = 0; j < nlist; j++) {
-        float* row = shifted.data() + j * d;
-        for (size_t i = 0; i < d; i++) {
-            row[i] = centroids[j * d + i] - mean_[i];
+    if (metric == faiss::METRIC_INNER_PRODUCT) {
+        // <q, c> - <q, mean> = <q - mean, c - mean> + <mean, c - mean>
+        terms_.resize(padded);
+        const float* mean = nearest_.mean();
+        for (size_t j = 0; j < nlist; j++) {
+            terms_.mutable_data()[j] =
+                    dot(d, mean, nearest_.row(j)) - dot(d, mean, mean);
         }
-        terms[j] = metric == faiss::METRIC_L2 ? -dot(d, row, row) / 2
-                                              : dot(d, mean_.data(), row);
     }
-    bytes_ = BytePanels(nlist, d, shifted.data(), terms.data(), list_bonus);
 }
 
 size_t Partition::memory_usage() const {
-    return panels_.allocated_bytes() + rows_.allocated_bytes() +
-           half_norms_.allocated_bytes() + bytes_.memory_usage() +
-           bonus_.allocated_bytes() + mean_.allocated_bytes();
+    return nearest_.memory_usage() + terms_.allocated_bytes() +
+           bonus_.allocated_bytes();
 }
 
 size_t
 Partition::estimate_memory(size_t nlist, size_t d, bool borrow_centroids) {
-    size_t floats = round_up(nlist, kPanel) * (d + 1) + nlist + d +
-                    (borrow_centroids ? 0 : nlist * d);
-    return floats * sizeof(float) + BytePanels::estimate_memory(nlist, d);
+    size_t terms = round_up(nlist, kernels::kPanel); // and as many bonuses
+    return NearestRows::estimate_memory(nlist, d, borrow_centroids) +
+           2 * terms * sizeof(float);
 }
 
 float Partition::score(const float* query, int64_t list_no) const {
-    const void* row = rows_.data() + list_no * d_;
+    const void* row = nearest_.row(list_no);
     float out;
     kernels::FloatRowsArgs args{&row, 1, d_, query, &out};
     if (metric_ == faiss::METRIC_L2) {
@@ -132,14 +113,8 @@ float Partition::score(const float* query, int64_t list_no) const {
 void Partition::assign(size_t n, const float* x, int64_t* lists) const {
     for_tiles((n + kTileRows - 1) / kTileRows, [&](size_t tile) {
         size_t begin = tile * kTileRows;
-        find_nearest(
-                std::min(kTileRows, n - begin),
-                d_,
-                x + begin * d_,
-                nlist_,
-                panels_.data(),
-                half_norms_.data(),
-                lists + begin);
+        nearest_.find(
+                std::min(kTileRows, n - begin), x + begin * d_, lists + begin);
     });
 }
 
@@ -155,56 +130,12 @@ void Partition::assign_spilled(
             lambda);
     for_tiles((n + kTileRows - 1) / kTileRows, [&](size_t tile) {
         size_t begin = tile * kTileRows;
-        size_t rows = std::min(kTileRows, n - begin);
-        const float* tile_x = x + begin * d_;
-        AlignedBuffer<float> directions(rows * d_); // r / ||r||, or 0
-        std::vector<float> along(rows);             // <x, r> / ||r||
-        for (size_t i = 0; i < rows; i++) {
-            int64_t list = primary[begin + i];
-            if (list < 0) {
-                continue;
-            }
-            float* r = directions.mutable_data() + i * d_;
-            for (size_t a = 0; a < d_; a++) {
-                r[a] = tile_x[i * d_ + a] - rows_[list * d_ + a];
-            }
-            float norm = std::sqrt(dot(d_, r, r));
-            for (size_t a = 0; a < d_ && norm > 0; a++) {
-                r[a] /= norm;
-            }
-            along[i] = dot(d_, tile_x + i * d_, r);
-        }
-        AlignedBuffer<float> products(2 * rows * kChunkPanels);
-        float* with_x = products.mutable_data();
-        float* with_r = with_x + rows * kChunkPanels;
-        std::vector<Largest> best(rows);
-        for (size_t c = 0; c < nlist_; c += kChunkPanels) {
-            size_t size = std::min(kChunkPanels, nlist_ - c);
-            size_t padded = round_up(size, kPanel);
-            const float* panels = panels_.data() + c * d_;
-            auto multiply = [&](const float* y, float* out) {
-                active_kernels().panel_products(
-                        {y, rows, d_, d_, panels, size, out, kChunkPanels});
-            };
-            multiply(tile_x, with_x);
-            multiply(directions.data(), with_r);
-            for (size_t i = 0; i < rows; i++) {
-                // minus half of what is to be minimised, without ||x||^2
-                float* score = with_x + i * kChunkPanels;
-                const float* towards = with_r + i * kChunkPanels;
-                for (size_t j = 0; j < padded; j++) {
-                    float parallel = along[i] - towards[j];
-                    score[j] -= half_norms_[c + j] +
-                                lambda / 2 * parallel * parallel;
-                }
-                best[i].update(score, padded, int64_t(c));
-            }
-        }
-        for (size_t i = 0; i < rows; i++) {
-            int64_t first = primary[begin + i];
-            bool spills = first >= 0 && best[i].index != first;
-            spilled[begin + i] = spills ? best[i].index : -1;
-        }
+        nearest_.find_spilled(
+                std::min(kTileRows, n - begin),
+                x + begin * d_,
+                primary + begin,
+                lambda,
+                spilled + begin);
     });
 }
 
@@ -259,9 +190,15 @@ float Partition::rank_lists(const float* x, size_t wanted) const {
         kernels.float_rows_dot({&row, 1, d_, x, &length});
         length = std::sqrt(length);
     }
-    s.query.set(d_, x, mean_.data());
-    s.scores.resize(bytes_.padded());
-    bytes_.scores(kernels, s.query, length, s.scores.mutable_data());
+    s.query.set(1, d_, x, nearest_.mean());
+    s.scores.resize(nearest_.bytes().padded());
+    nearest_.bytes().scores(
+            kernels,
+            s.query,
+            {terms_.empty() ? nearest_.terms() : terms_.data(),
+             bonus_.empty() ? nullptr : bonus_.data(),
+             &length},
+            s.scores.mutable_data());
     s.keys.resize(nlist_ + kernels::kScanSlack);
     size_t found = kernels.top_scores(
             {s.scores.data(), nlist_, wanted, s.keys.data()});
@@ -282,7 +219,7 @@ void Partition::rough_probes(
     std::vector<uint64_t>& keys = scratch.keys;
     std::sort(keys.begin(), keys.end(), std::greater<>());
     // what all similarities of the query share
-    const void* mean = mean_.data();
+    const void* mean = nearest_.mean();
     float shared;
     kernels::FloatRowsArgs args{&mean, 1, d_, x, &shared};
     if (metric_ == faiss::METRIC_L2) {
@@ -311,7 +248,7 @@ void Partition::exact_probes(
     s.exact.resize(wanted);
     s.ranked.resize(wanted);
     for (size_t i = 0; i < wanted; i++) {
-        s.rows[i] = rows_.data() + uint32_t(~s.keys[i]) * d_;
+        s.rows[i] = nearest_.row(uint32_t(~s.keys[i]));
     }
     const kernels::Kernels& kernels = active_kernels();
     bool l2 = metric_ == faiss::METRIC_L2;

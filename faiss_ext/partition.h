@@ -18,7 +18,7 @@
 #include <faiss/MetricType.h>
 
 #include <faiss_ext/aligned_buffer.h>
-#include <faiss_ext/byte_panels.h>
+#include <faiss_ext/nearest.h>
 
 namespace faiss_ext {
 
@@ -29,7 +29,7 @@ class Partition {
  public:
     Partition() = default;
 
-    /** @param centroids   size nlist * d, copied into panels and 8-bit codes
+    /** @param centroids   size nlist * d, copied into 8-bit codes
      *  @param borrow_centroids  read `centroids` in place too, as long as this
      *         lives, instead of copying them
      *  @param list_bonus  size nlist or nullptr: added to a list's rank, times
@@ -116,15 +116,11 @@ class Partition {
     size_t nlist_ = 0;
     size_t d_ = 0;
     faiss::MetricType metric_ = faiss::METRIC_L2;
-    AlignedBuffer<float> panels_;     ///< centroids, [nlist/16][d][16]
-    AlignedBuffer<float> rows_;       ///< centroids, [nlist][d]
-    AlignedBuffer<float> half_norms_; ///< ||c||^2 / 2; infinite beyond nlist
-    /// Of c - mean_, and so is the query's: less range, finer steps.
-    /// similarity(q, c) = <q - mean_, c - mean_> + its term + a value that
-    /// does not depend on c
-    BytePanels bytes_;
-    AlignedBuffer<float> mean_;  ///< size d
-    AlignedBuffer<float> bonus_; ///< size nlist, or empty
+    NearestRows nearest_; ///< of the centroids
+    /// similarity(q, c) = <q - mean, c - mean> + its term + a value that does
+    /// not depend on c; empty for L2: those of nearest_
+    AlignedBuffer<float> terms_;
+    AlignedBuffer<float> bonus_; ///< padded, or empty
 };
 
 } // namespace faiss_ext

@@ -363,7 +363,7 @@ void Rotation::set_matrix(size_t d, std::vector<float> matrix) {
     AlignedBuffer<float> transposed_panels;
     BytePanels bytes;
     if (!matrix.empty()) {
-        bytes = BytePanels(d, d, matrix.data(), nullptr, nullptr);
+        bytes = BytePanels(d, d, matrix.data());
         panels = make_panels(d, d, matrix.data());
         transposed_panels = make_panels(d, d, transposed(d, matrix).data());
     }
@@ -409,10 +409,10 @@ const float* Rotation::rotated_roughly(
     if (is_identity()) {
         return x;
     }
-    thread_local ByteQuery query;
-    query.set(d_, x, nullptr);
+    thread_local ByteQueries query;
+    query.set(1, d_, x, nullptr);
     storage.resize(bytes_.padded());
-    bytes_.scores(active_kernels(), query, 0, storage.data());
+    bytes_.scores(active_kernels(), query, {}, storage.data());
     return storage.data();
 }
 

@@ -1,5 +1,5 @@
 /*
- * The kernels other than scan and filter, one test each; test_kernels.cpp
+ * The kernels that select and multiply, one test each; test_kernels.cpp
  * includes them.
  */
 
@@ -97,16 +97,18 @@ TEST(PanelProducts, SameBitsAtEveryLevel) {
 TEST(BytePanelProducts, EveryShape) {
     for (size_t d = 4; d <= 1000; d += d < 80 ? 4 : 92) {
         for (int repeat = 0; repeat < 5; repeat++) {
+            size_t nq = 1 + random_below(repeat < 3 ? 20 : 5);
             size_t ny = 1 + random_below(repeat < 3 ? 40 : 300);
             size_t panels = (ny + 15) / 16;
-            Guarded<int8_t> query(d);
+            size_t ldo = 16 * panels + random_below(20);
+            Guarded<int8_t> queries(nq * d);
             Guarded<uint8_t> rows(panels * d * 16, 64);
             if (repeat == 0) { // the largest sums
                 bool negative = random_below(2);
-                query.fill([&] { return negative ? -63 : 63; });
+                queries.fill([&] { return negative ? -63 : 63; });
                 rows.fill([] { return 255; });
             } else {
-                query.fill([] { return int(random_below(127)) - 63; });
+                queries.fill([] { return int(random_below(127)) - 63; });
                 rows.fill([] { return rng() & 255; });
             }
             Guarded<float> scales(16 * panels);
@@ -117,44 +119,54 @@ TEST(BytePanelProducts, EveryShape) {
             }
             terms[0] = repeat == 1 ? NAN : repeat == 2 ? -HUGE_VALF : 0;
             terms[1] = HUGE_VALF;
-            const int32_t excess = int32_t(random_below(1 << 20));
-            const float step = 0.01f;
-            const float factor = random_float();
-            std::vector<float> expected(16 * panels);
-            for (size_t j = 0; j < 16 * panels; j++) {
-                int32_t product = -excess;
+            Guarded<int32_t> excess(nq);
+            excess.fill([] { return int32_t(random_below(1 << 20)); });
+            Guarded<float> steps(nq);
+            steps.fill([] { return 0.01f * float(1 + random_below(9)); });
+            Guarded<float> factors(nq);
+            factors.fill(random_float);
+            std::vector<float> expected(nq * ldo, -7);
+            for (size_t at = 0; at < nq * 16 * panels; at++) {
+                size_t q = at / (16 * panels);
+                size_t j = at % (16 * panels);
+                int32_t product = -excess[q];
                 for (size_t i = 0; i < d; i++) {
-                    product += query[i] *
+                    product += queries[q * d + i] *
                                rows[((j / 16 * (d / 4) + i / 4) * 16 + j % 16) *
                                             4 +
                                     i % 4];
                 }
                 float score = std::fma(
-                        step * scales[j],
+                        steps[q] * scales[j],
                         float(product),
-                        std::fma(factor, bonuses[j], terms[j]));
-                expected[j] = std::isnan(score)
-                                      ? -FLT_MAX
-                                      : std::clamp(score, -FLT_MAX, FLT_MAX);
+                        std::fma(factors[q], bonuses[j], terms[j]));
+                expected[q * ldo + j] =
+                        std::isnan(score)
+                                ? -FLT_MAX
+                                : std::clamp(score, -FLT_MAX, FLT_MAX);
             }
             for (const Kernels* level : all_levels()) {
-                Guarded<float> out(16 * panels);
+                Guarded<float> out(nq * ldo);
+                out.fill([] { return -7; });
                 level->byte_panel_scores(
-                        {query.data(),
+                        {queries.data(),
+                         nq,
                          d,
                          rows.data(),
                          ny,
-                         excess,
-                         step,
-                         factor,
+                         excess.data(),
+                         steps.data(),
+                         factors.data(),
                          scales.data(),
                          bonuses.data(),
                          terms.data(),
-                         out.data()});
+                         out.data(),
+                         ldo});
                 ASSERT_EQ(
                         expected,
                         std::vector<float>(out.data(), out.data() + out.size()))
-                        << level->name << " ny " << ny << " d " << d;
+                        << level->name << " nq " << nq << " ny " << ny << " d "
+                        << d;
             }
         }
     }
@@ -205,80 +217,35 @@ TEST(TopScores, SameKeysAtEveryLevelAndTheBestAmongThem) {
     }
 }
 
-// -------------------------------------------------------------------- tables
-
-std::vector<uint32_t> random_offsets(size_t M) {
-    std::vector<uint32_t> offsets(1, 0);
-    for (size_t m = 0; m < M; m++) {
-        offsets.push_back(offsets.back() + 1 + random_below(8));
-    }
-    return offsets;
-}
-
-TEST(Tables, SameBitsAtEveryLevel) {
-    for (size_t M = 0; M <= 300; M += M < 40 ? 1 : 65) {
-        std::vector<uint32_t> offsets = random_offsets(M);
-        size_t D = offsets.back();
-        Guarded<float> query(D);
-        Guarded<float> codebook(D * 16, 64);
-        query.fill(random_float);
-        codebook.fill(random_float);
-        Guarded<float> expected(M * 16, 64);
-        TableArgs args{
-                query.data(),
-                offsets.data(),
-                M,
-                codebook.data(),
-                expected.data(),
-                0,
-                0};
-        scalar().float_table(args);
-        for (size_t m = 0; m < M; m++) {
-            double sum = 0;
-            for (size_t i = offsets[m]; i < offsets[m + 1]; i++) {
-                sum += double(query[i]) * codebook[i * 16 + 5];
+TEST(NearLargest, TheScoresWithinTheMarginAtEveryLevel) {
+    for (size_t n = 1; n <= 1500; n += n < 40 ? 1 : 173) {
+        for (float margin : {0.f, 0.5f, 3.f, FLT_MAX}) {
+            Guarded<float> scores(n);
+            scores.fill([&] { return float(random_below(9)) - 4.25f; });
+            scores[random_below(n)] = -FLT_MAX;
+            scores[random_below(n)] = 4.5f;
+            float largest = *std::max_element(scores.data(), scores.data() + n);
+            std::vector<uint32_t> expected;
+            for (size_t i = 0; i < n; i++) {
+                if (scores[i] >= largest - margin) {
+                    expected.push_back(uint32_t(i));
+                }
             }
-            ASSERT_NEAR(expected[m * 16 + 5], sum, 1e-5);
-        }
-        float scales[] = {255 / (args.max_span + 1e-9f), 1000, 0, 3.5e9f};
-        for (const Kernels* level : all_levels()) {
-            Guarded<float> table(M * 16, 64);
-            TableArgs other = args;
-            other.table = table.data();
-            other.max_span = other.sum_min = -1;
-            level->float_table(other);
-            ASSERT_TRUE(table.same_bits(expected)) << level->name;
-            ASSERT_EQ(args.max_span, other.max_span) << level->name;
-            ASSERT_EQ(args.sum_min, other.sum_min) << level->name;
-            for (float scale : scales) {
-                Guarded<uint8_t> bytes(16 * 4 * ((M + 3) / 4), 64);
-                Guarded<uint8_t> expected_bytes(16 * 4 * ((M + 3) / 4), 64);
-                bytes.fill([] { return 77; });
-                scalar().quantize_table(
-                        {expected.data(), M, scale, expected_bytes.data()});
-                level->quantize_table(
-                        {expected.data(), M, scale, bytes.data()});
-                ASSERT_TRUE(bytes.same_bits(expected_bytes))
-                        << level->name << " scale " << scale << " M " << M;
+            for (const Kernels* level : all_levels()) {
+                Guarded<uint64_t> keys(n + kScanSlack);
+                size_t count = level->near_largest(
+                        {scores.data(), n, margin, keys.data()});
+                std::vector<uint32_t> found;
+                for (size_t i = 0; i < count; i++) {
+                    found.push_back(uint32_t(~keys[i]));
+                    if (i > 0) {
+                        bool above = scores[found[i - 1]] >= scores[found[i]];
+                        ASSERT_EQ(keys[i - 1] > keys[i], above);
+                    }
+                }
+                ASSERT_EQ(found, expected) << level->name << " n " << n;
             }
         }
-    }
-}
-
-TEST(Tables, RoundsHalvesToEven) {
-    Guarded<float> table(16, 64);
-    for (size_t j = 0; j < 16; j++) {
-        table[j] = j + 0.5f - 1; // the smallest, -0.5, becomes 0
-    }
-    table[0] = -1;
-    for (const Kernels* level : all_levels()) {
-        Guarded<uint8_t> bytes(64, 64);
-        level->quantize_table({table.data(), 1, 1.f, bytes.data()});
-        for (size_t j = 1; j < 16; j++) {
-            EXPECT_EQ(bytes[j], (j + 1) / 2 * 2) << level->name << " " << j;
-        }
-        EXPECT_EQ(bytes[16], 0);
-        EXPECT_EQ(bytes[63], 0);
     }
 }
 
@@ -429,84 +396,6 @@ TEST(Fp16Rows, ReadsEveryFiniteValue) {
             float out;
             level->fp16_rows_dot({&row, 1, 1, &one, &out});
             ASSERT_EQ(out, bits & 0x8000 ? -value : value) << level->name;
-        }
-    }
-}
-
-// -------------------------------------------------------------------- encode
-
-TEST(Encode, SameCodesAtEveryLevel) {
-    for (size_t M : {1, 2, 3, 7, 25, 64}) {
-        for (float eta : {1.f, 1.001f, 4.f, 300.f}) {
-            for (size_t rounds : {0, 1, 2, 10}) {
-                std::vector<uint32_t> offsets = random_offsets(M);
-                size_t D = offsets.back();
-                size_t n = 20;
-                Guarded<float> residuals(n * D);
-                Guarded<float> directions(n * D);
-                Guarded<float> codebook(D * 16, 64);
-                residuals.fill(random_float);
-                directions.fill([&] { return random_float() / std::sqrt(D); });
-                // few distinct values: ties must go to the smallest code
-                bool coarse = random_below(2);
-                codebook.fill([&] {
-                    float value = random_float();
-                    return coarse ? std::round(2 * value) / 2 : value;
-                });
-                auto run = [&](const Kernels& kernels) {
-                    Guarded<uint8_t> codes(n * M);
-                    Guarded<float> scratch(M * 32, 64);
-                    kernels.encode(
-                            {residuals.data(),
-                             eta == 1 ? nullptr : directions.data(),
-                             n,
-                             offsets.data(),
-                             M,
-                             codebook.data(),
-                             eta,
-                             rounds,
-                             scratch.data(),
-                             codes.data()});
-                    return codes;
-                };
-                auto loss = [&](const uint8_t* codes) {
-                    double total = 0;
-                    for (size_t i = 0; i < n; i++) {
-                        double parallel = 0;
-                        for (size_t m = 0; m < M; m++) {
-                            for (size_t k = offsets[m]; k < offsets[m + 1];
-                                 k++) {
-                                double e = residuals[i * D + k] -
-                                           codebook[k * 16 + codes[i * M + m]];
-                                total += e * e;
-                                parallel += e * directions[i * D + k];
-                            }
-                        }
-                        total += (eta - 1) * parallel * parallel;
-                    }
-                    return total;
-                };
-                Guarded<uint8_t> expected = run(scalar());
-                for (size_t i = 0; i < n * M; i++) {
-                    ASSERT_LT(expected[i], 16);
-                }
-                // no single code of vector 0 could be better
-                double best = loss(expected.data());
-                for (size_t m = 0; m < M && rounds == 10 && M < 20; m++) {
-                    uint8_t kept = expected[m];
-                    for (uint8_t j = 0; j < 16; j++) {
-                        expected[m] = j;
-                        ASSERT_GE(loss(expected.data()), best * (1 - 1e-5));
-                    }
-                    expected[m] = kept;
-                }
-                for (const Kernels* level : all_levels()) {
-                    Guarded<uint8_t> codes = run(*level);
-                    ASSERT_TRUE(codes.same_bits(expected))
-                            << level->name << " M " << M << " eta " << eta
-                            << " rounds " << rounds;
-                }
-            }
         }
     }
 }

@@ -10,6 +10,7 @@
  */
 
 #include "kernel_cases.h"
+#include "kernel_cases_codes.h"
 #include "kernel_fixtures.h"
 
 #include <algorithm>

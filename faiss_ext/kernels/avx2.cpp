@@ -273,7 +273,7 @@ void quantize_table(const QuantizeArgs& a) noexcept {
 
 // --------------------------------------------------------------------- top
 
-#define FAISS_EXT_OWN_TOP_SCORES
+#define FAISS_EXT_OWN_SCORE_LOOPS
 #include <faiss_ext/kernels/top_scores.h>
 
 void score_range(
@@ -341,10 +341,6 @@ append_reaching(const float* scores, size_t n, float bound, uint64_t* keys) {
         }
     }
     return found;
-}
-
-size_t top_scores(const TopArgs& a) noexcept {
-    return top_scores_by(a, score_range, count_reaching, append_reaching);
 }
 
 // ------------------------------------------------------------------- encode
@@ -439,6 +435,7 @@ const Kernels avx2_kernels = {
         panel_products,
         byte_panel_scores,
         top_scores,
+        near_largest,
         float_table,
         quantize_table,
         byte_rows_dot,

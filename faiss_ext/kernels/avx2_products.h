@@ -87,55 +87,79 @@ void panel_products(const PanelArgs& a) noexcept {
     }
 }
 
-/// VPMADDUBSW adds pairs in 16 bits without saturation: 2 * 255 * 63 < 2^15.
-template <size_t P>
-FAISS_EXT_INLINE void byte_panel_tile(const BytePanelArgs& a, size_t j) {
+/// Q queries by P panels. VPMADDUBSW adds pairs in 16 bits without saturation:
+/// 2 * 255 * 63 < 2^15.
+template <size_t Q, size_t P>
+FAISS_EXT_INLINE void
+byte_panel_tile(const BytePanelArgs& a, size_t first, size_t j) {
     const __m256i ones = _mm256_set1_epi16(1);
     const uint8_t* panel = a.panels + j * a.d * kPanel;
+    const int8_t* queries = a.queries + first * a.d;
     const size_t d = a.d;
-    __m256i sum[2 * P];
-    for (size_t p = 0; p < 2 * P; p++) {
-        sum[p] = _mm256_setzero_si256();
-    }
-    for (size_t i = 0; i < d; i += 4) {
-        int32_t four;
-        memcpy(&four, a.query + i, sizeof(four));
-        __m256i query = _mm256_set1_epi32(four);
+    __m256i sum[Q][2 * P];
+    for (size_t q = 0; q < Q; q++) {
         for (size_t p = 0; p < 2 * P; p++) {
-            __m256i rows = _mm256_load_si256(reinterpret_cast<const __m256i*>(
-                    panel + (p / 2 * d + i) * kPanel + p % 2 * 32));
-            sum[p] = _mm256_add_epi32(
-                    sum[p],
-                    _mm256_madd_epi16(_mm256_maddubs_epi16(rows, query), ones));
+            sum[q][p] = _mm256_setzero_si256();
         }
     }
-    for (size_t p = 0; p < 2 * P; p++) {
-        const size_t at = j * kPanel + 8 * p;
-        __m256 product = _mm256_cvtepi32_ps(
-                _mm256_sub_epi32(sum[p], _mm256_set1_epi32(a.excess)));
-        __m256 score = _mm256_fmadd_ps(
-                _mm256_mul_ps(
-                        _mm256_set1_ps(a.step), _mm256_loadu_ps(a.scales + at)),
-                product,
-                _mm256_fmadd_ps(
-                        _mm256_set1_ps(a.factor),
-                        _mm256_loadu_ps(a.bonuses + at),
-                        _mm256_loadu_ps(a.terms + at)));
-        // of NaN and a number, VMAXPS returns the second
-        score = _mm256_max_ps(score, _mm256_set1_ps(-FLT_MAX));
-        score = _mm256_min_ps(score, _mm256_set1_ps(FLT_MAX));
-        _mm256_storeu_ps(a.out + at, score);
+    for (size_t i = 0; i < d; i += 4) {
+        __m256i rows[2 * P];
+        for (size_t p = 0; p < 2 * P; p++) {
+            rows[p] = _mm256_load_si256(reinterpret_cast<const __m256i*>(
+                    panel + (p / 2 * d + i) * kPanel + p % 2 * 32));
+        }
+        for (size_t q = 0; q < Q; q++) {
+            int32_t four;
+            memcpy(&four, queries + q * d + i, sizeof(four));
+            __m256i query = _mm256_set1_epi32(four);
+            for (size_t p = 0; p < 2 * P; p++) {
+                sum[q][p] = _mm256_add_epi32(
+                        sum[q][p],
+                        _mm256_madd_epi16(
+                                _mm256_maddubs_epi16(rows[p], query), ones));
+            }
+        }
+    }
+    for (size_t q = 0; q < Q; q++) {
+        const __m256i excess = _mm256_set1_epi32(a.excess[first + q]);
+        const __m256 step = _mm256_set1_ps(a.steps[first + q]);
+        const __m256 factor = _mm256_set1_ps(a.factors[first + q]);
+        float* out = a.out + (first + q) * a.ldo;
+        for (size_t p = 0; p < 2 * P; p++) {
+            const size_t at = j * kPanel + 8 * p;
+            __m256 product =
+                    _mm256_cvtepi32_ps(_mm256_sub_epi32(sum[q][p], excess));
+            __m256 score = _mm256_fmadd_ps(
+                    _mm256_mul_ps(step, _mm256_loadu_ps(a.scales + at)),
+                    product,
+                    _mm256_fmadd_ps(
+                            factor,
+                            _mm256_loadu_ps(a.bonuses + at),
+                            _mm256_loadu_ps(a.terms + at)));
+            // of NaN and a number, VMAXPS returns the second
+            score = _mm256_max_ps(score, _mm256_set1_ps(-FLT_MAX));
+            score = _mm256_min_ps(score, _mm256_set1_ps(FLT_MAX));
+            _mm256_storeu_ps(out + at, score);
+        }
     }
 }
 
 void byte_panel_scores(const BytePanelArgs& a) noexcept {
     const size_t panels = (a.ny + kPanel - 1) / kPanel;
-    size_t j = 0;
-    for (; j + 4 <= panels; j += 4) {
-        byte_panel_tile<4>(a, j);
+    const size_t nq4 = a.nq / 4 * 4;
+    for (size_t j = 0; nq4 > 0 && j < panels; j++) {
+        for (size_t q = 0; q < nq4; q += 4) {
+            byte_panel_tile<4, 1>(a, q, j);
+        }
     }
-    for (; j < panels; j++) {
-        byte_panel_tile<1>(a, j);
+    for (size_t q = nq4; q < a.nq; q++) {
+        size_t j = 0;
+        for (; j + 4 <= panels; j += 4) {
+            byte_panel_tile<1, 4>(a, q, j);
+        }
+        for (; j < panels; j++) {
+            byte_panel_tile<1, 1>(a, q, j);
+        }
     }
 }
 

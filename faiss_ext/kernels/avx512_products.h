@@ -94,52 +94,78 @@ void panel_products(const PanelArgs& a) noexcept {
     }
 }
 
-template <size_t P>
-FAISS_EXT_INLINE void byte_panel_tile(const BytePanelArgs& a, size_t j) {
+/// Q queries by P panels, as panel_tile().
+template <size_t Q, size_t P>
+FAISS_EXT_INLINE void
+byte_panel_tile(const BytePanelArgs& a, size_t first, size_t j) {
     const uint8_t* panel = a.panels + j * a.d * kPanel;
+    const int8_t* queries = a.queries + first * a.d;
     const size_t d = a.d;
-    __m512i sum[P];
-    for (size_t p = 0; p < P; p++) {
-        sum[p] = _mm512_setzero_si512();
-    }
-    for (size_t i = 0; i < d; i += 4) {
-        int32_t four;
-        memcpy(&four, a.query + i, sizeof(four));
-        __m512i query = _mm512_set1_epi32(four);
+    __m512i sum[Q][P];
+    for (size_t q = 0; q < Q; q++) {
         for (size_t p = 0; p < P; p++) {
-            sum[p] = _mm512_dpbusd_epi32(
-                    sum[p],
-                    _mm512_load_si512(panel + (p * d + i) * kPanel),
-                    query);
+            sum[q][p] = _mm512_setzero_si512();
         }
     }
-    for (size_t p = 0; p < P; p++) {
-        const size_t at = (j + p) * kPanel;
-        __m512 product = _mm512_cvtepi32_ps(
-                _mm512_sub_epi32(sum[p], _mm512_set1_epi32(a.excess)));
-        __m512 score = _mm512_fmadd_ps(
-                _mm512_mul_ps(
-                        _mm512_set1_ps(a.step), _mm512_loadu_ps(a.scales + at)),
-                product,
-                _mm512_fmadd_ps(
-                        _mm512_set1_ps(a.factor),
-                        _mm512_loadu_ps(a.bonuses + at),
-                        _mm512_loadu_ps(a.terms + at)));
-        // of NaN and a number, VMAXPS returns the second
-        score = _mm512_max_ps(score, _mm512_set1_ps(-FLT_MAX));
-        score = _mm512_min_ps(score, _mm512_set1_ps(FLT_MAX));
-        _mm512_storeu_ps(a.out + at, score);
+    for (size_t i = 0; i < d; i += 4) {
+        __m512i rows[P];
+        for (size_t p = 0; p < P; p++) {
+            rows[p] = _mm512_load_si512(panel + (p * d + i) * kPanel);
+        }
+        for (size_t q = 0; q < Q; q++) {
+            int32_t four;
+            memcpy(&four, queries + q * d + i, sizeof(four));
+            __m512i query = _mm512_set1_epi32(four);
+            for (size_t p = 0; p < P; p++) {
+                sum[q][p] = _mm512_dpbusd_epi32(sum[q][p], rows[p], query);
+            }
+        }
+    }
+    for (size_t q = 0; q < Q; q++) {
+        const __m512i excess = _mm512_set1_epi32(a.excess[first + q]);
+        const __m512 step = _mm512_set1_ps(a.steps[first + q]);
+        const __m512 factor = _mm512_set1_ps(a.factors[first + q]);
+        float* out = a.out + (first + q) * a.ldo;
+        for (size_t p = 0; p < P; p++) {
+            const size_t at = (j + p) * kPanel;
+            __m512 product =
+                    _mm512_cvtepi32_ps(_mm512_sub_epi32(sum[q][p], excess));
+            __m512 score = _mm512_fmadd_ps(
+                    _mm512_mul_ps(step, _mm512_loadu_ps(a.scales + at)),
+                    product,
+                    _mm512_fmadd_ps(
+                            factor,
+                            _mm512_loadu_ps(a.bonuses + at),
+                            _mm512_loadu_ps(a.terms + at)));
+            // of NaN and a number, VMAXPS returns the second
+            score = _mm512_max_ps(score, _mm512_set1_ps(-FLT_MAX));
+            score = _mm512_min_ps(score, _mm512_set1_ps(FLT_MAX));
+            _mm512_storeu_ps(out + at, score);
+        }
     }
 }
 
 void byte_panel_scores(const BytePanelArgs& a) noexcept {
     const size_t panels = (a.ny + kPanel - 1) / kPanel;
-    size_t j = 0;
-    for (; j + 8 <= panels; j += 8) {
-        byte_panel_tile<8>(a, j);
+    const size_t nq8 = a.nq / 8 * 8;
+    // two panels stay in cache while the queries pass by
+    for (size_t j = 0; nq8 > 0 && j < panels; j += 2) {
+        for (size_t q = 0; q < nq8; q += 8) {
+            if (j + 2 <= panels) {
+                byte_panel_tile<8, 2>(a, q, j);
+            } else {
+                byte_panel_tile<8, 1>(a, q, j);
+            }
+        }
     }
-    for (; j < panels; j++) {
-        byte_panel_tile<1>(a, j);
+    for (size_t q = nq8; q < a.nq; q++) {
+        size_t j = 0;
+        for (; j + 8 <= panels; j += 8) {
+            byte_panel_tile<1, 8>(a, q, j);
+        }
+        for (; j < panels; j++) {
+            byte_panel_tile<1, 1>(a, q, j);
+        }
     }
 }
 

@@ -112,22 +112,25 @@ struct PanelArgs {
     size_t ldo;
 };
 
-/** Scores of a 7-bit query with 8-bit rows, from the integer products
- *     p_j = sum_i query[i] * panels[j/16][i/4][j%16][i%4] - excess:
- *     out[j] = fma(step * scales[j], p_j, fma(factor, bonuses[j], terms[j])),
+/** Scores of 7-bit queries with 8-bit rows, from the integer products
+ *     p = sum_i queries[q][i] * panels[j/16][i/4][j%16][i%4] - excess[q]:
+ *     out[q][j] = fma(steps[q] * scales[j], p,
+ *                     fma(factors[q], bonuses[j], terms[j])),
  * kept within the finite floats; NaN becomes the lowest. Exact. */
 struct BytePanelArgs {
-    const int8_t* query;   ///< size d, values -63..63
+    const int8_t* queries; ///< size nq * d, values -63..63
+    size_t nq;
     size_t d;              ///< multiple of 4
     const uint8_t* panels; ///< size ceil(ny / 16) * d * 16, 64-byte aligned
     size_t ny;
-    int32_t excess;
-    float step;
-    float factor;
-    const float* scales; ///< these and out: size 16 * ceil(ny / 16)
+    const int32_t* excess; ///< these three: size nq
+    const float* steps;
+    const float* factors;
+    const float* scales; ///< these three: size 16 * ceil(ny / 16)
     const float* bonuses;
     const float* terms;
-    float* out;
+    float* out; ///< size nq * ldo, ldo >= 16 * ceil(ny / 16)
+    size_t ldo;
 };
 
 /** Finds the best of many scores.
@@ -141,6 +144,16 @@ struct TopArgs {
     size_t n;
     size_t wanted;  ///< 1..n
     uint64_t* keys; ///< size n + kScanSlack
+};
+
+/** Finds the scores close to the largest: writes the keys, as in TopArgs, of
+ * all that are at least the largest less `margin`, which rounds as floats do,
+ * in the order of the indices. */
+struct NearArgs {
+    const float* scores; ///< size n, finite
+    size_t n;            ///< >= 1
+    float margin;        ///< >= 0, finite
+    uint64_t* keys;      ///< size n + kScanSlack
 };
 
 /** Float tables: table[m][j] = sum over the dimensions i of block m of
@@ -238,6 +251,8 @@ struct Kernels {
     void (*byte_panel_scores)(const BytePanelArgs& args) noexcept;
     /// @return number of keys
     size_t (*top_scores)(const TopArgs& args) noexcept;
+    /// @return number of keys
+    size_t (*near_largest)(const NearArgs& args) noexcept;
     void (*float_table)(TableArgs& args) noexcept;
     void (*quantize_table)(const QuantizeArgs& args) noexcept;
     void (*byte_rows_dot)(const ByteRowsArgs& args) noexcept;

@@ -278,6 +278,7 @@ const Kernels neon_kernels = {
         panel_products,
         byte_panel_scores,
         top_scores,
+        near_largest,
         float_table,
         quantize_table,
         byte_rows_dot,

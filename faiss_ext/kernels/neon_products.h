@@ -85,7 +85,10 @@ void panel_products(const PanelArgs& a) noexcept {
 
 /// 16-bit products are exact, 255 * 63 < 2^15; pairs are added in 32 bits.
 template <size_t P>
-FAISS_EXT_INLINE void byte_panel_tile(const BytePanelArgs& a, size_t j) {
+FAISS_EXT_INLINE void
+byte_panel_tile(const BytePanelArgs& a, size_t q, size_t j) {
+    const int8_t* queries = a.queries + q * a.d;
+    float* out = a.out + q * a.ldo;
     const uint8_t* panel = a.panels + j * a.d * kPanel;
     const size_t d = a.d;
     int32x4_t sum[8 * P]; // lanes 2 i, 2 i + 1 belong to one row
@@ -94,7 +97,7 @@ FAISS_EXT_INLINE void byte_panel_tile(const BytePanelArgs& a, size_t j) {
     }
     for (size_t i = 0; i < d; i += 4) {
         int32_t four;
-        memcpy(&four, a.query + i, sizeof(four));
+        memcpy(&four, queries + i, sizeof(four));
         int16x8_t query = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
         for (size_t p = 0; p < 4 * P; p++) {
             uint8x16_t rows =
@@ -109,18 +112,19 @@ FAISS_EXT_INLINE void byte_panel_tile(const BytePanelArgs& a, size_t j) {
     for (size_t p = 0; p < 4 * P; p++) {
         const size_t at = j * kPanel + 4 * p;
         float32x4_t product = vcvtq_f32_s32(vsubq_s32(
-                vpaddq_s32(sum[2 * p], sum[2 * p + 1]), vdupq_n_s32(a.excess)));
+                vpaddq_s32(sum[2 * p], sum[2 * p + 1]),
+                vdupq_n_s32(a.excess[q])));
         float32x4_t score = vfmaq_f32(
                 vfmaq_n_f32(
                         vld1q_f32(a.terms + at),
                         vld1q_f32(a.bonuses + at),
-                        a.factor),
-                vmulq_n_f32(vld1q_f32(a.scales + at), a.step),
+                        a.factors[q]),
+                vmulq_n_f32(vld1q_f32(a.scales + at), a.steps[q]),
                 product);
         // of NaN and a number, these return the number
         score = vmaxnmq_f32(score, vdupq_n_f32(-FLT_MAX));
         score = vminnmq_f32(score, vdupq_n_f32(FLT_MAX));
-        vst1q_f32(a.out + at, score);
+        vst1q_f32(out + at, score);
     }
 }
 
@@ -128,10 +132,14 @@ void byte_panel_scores(const BytePanelArgs& a) noexcept {
     const size_t panels = (a.ny + kPanel - 1) / kPanel;
     size_t j = 0;
     for (; j + 2 <= panels; j += 2) {
-        byte_panel_tile<2>(a, j);
+        for (size_t q = 0; q < a.nq; q++) {
+            byte_panel_tile<2>(a, q, j);
+        }
     }
     for (; j < panels; j++) {
-        byte_panel_tile<1>(a, j);
+        for (size_t q = 0; q < a.nq; q++) {
+            byte_panel_tile<1>(a, q, j);
+        }
     }
 }
 

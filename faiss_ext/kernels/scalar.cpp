@@ -120,19 +120,23 @@ void panel_products(const PanelArgs& a) noexcept {
 }
 
 void byte_panel_scores(const BytePanelArgs& a) noexcept {
-    for (size_t j = 0; j < (a.ny + kPanel - 1) / kPanel * kPanel; j++) {
-        const uint8_t* panel = a.panels + j / kPanel * a.d * kPanel;
-        int32_t sum = 0;
-        for (size_t i = 0; i < a.d; i++) {
-            sum += a.query[i] *
-                   panel[i / 4 * 4 * kPanel + j % kPanel * 4 + i % 4];
+    const size_t padded = (a.ny + kPanel - 1) / kPanel * kPanel;
+    for (size_t q = 0; q < a.nq; q++) {
+        const int8_t* query = a.queries + q * a.d;
+        for (size_t j = 0; j < padded; j++) {
+            const uint8_t* panel = a.panels + j / kPanel * a.d * kPanel;
+            int32_t sum = 0;
+            for (size_t i = 0; i < a.d; i++) {
+                sum += query[i] *
+                       panel[i / 4 * 4 * kPanel + j % kPanel * 4 + i % 4];
+            }
+            float score =
+                    fmaf(a.steps[q] * a.scales[j],
+                         static_cast<float>(sum - a.excess[q]),
+                         fmaf(a.factors[q], a.bonuses[j], a.terms[j]));
+            score = score > -FLT_MAX ? score : -FLT_MAX;
+            a.out[q * a.ldo + j] = score < FLT_MAX ? score : FLT_MAX;
         }
-        float score =
-                fmaf(a.step * a.scales[j],
-                     static_cast<float>(sum - a.excess),
-                     fmaf(a.factor, a.bonuses[j], a.terms[j]));
-        score = score > -FLT_MAX ? score : -FLT_MAX;
-        a.out[j] = score < FLT_MAX ? score : FLT_MAX;
     }
 }
 
@@ -343,6 +347,7 @@ const Kernels scalar_kernels = {
         panel_products,
         byte_panel_scores,
         top_scores,
+        near_largest,
         float_table,
         quantize_table,
         byte_rows_dot,

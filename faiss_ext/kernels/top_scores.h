@@ -1,6 +1,6 @@
 /*
- * top_scores() of every level: the bisection, over the level's own loops or, by
- * default, plain ones.
+ * top_scores() and near_largest() of every level, over the level's own loops
+ * or, by default, plain ones.
  *
  * Included once per level, in its anonymous namespace (see select_keys.h).
  */
@@ -20,22 +20,32 @@ inline uint64_t score_key(float score, size_t index) {
            static_cast<uint32_t>(~static_cast<uint32_t>(index));
 }
 
-/** @param range   (scores, n, &smallest, &largest)
- *  @param count   (scores, n, bound) -> how many reach the bound
- *  @param append  (scores, n, bound, keys) -> number of keys */
-template <class Range, class Count, class Append>
+// n >= 1 scores each
+
+void score_range(
+        const float* scores,
+        size_t n,
+        float* smallest,
+        float* largest);
+
+/// @return how many are at least `bound`
+size_t count_reaching(const float* scores, size_t n, float bound);
+
+/// Writes the keys of those. @return how many
 size_t
-top_scores_by(const TopArgs& a, Range range, Count count, Append append) {
+append_reaching(const float* scores, size_t n, float bound, uint64_t* keys);
+
+size_t top_scores(const TopArgs& a) noexcept {
     float bound;
     float above;
-    range(a.scores, a.n, &bound, &above);
+    score_range(a.scores, a.n, &bound, &above);
     const size_t enough = a.wanted + a.wanted / 2 + 16;
     for (size_t i = 0; i < kMaxHalvings && a.n > enough; i++) {
         const float middle = 0.5f * bound + 0.5f * above;
         if (!(middle > bound && middle < above)) {
             break;
         }
-        const size_t reached = count(a.scores, a.n, middle);
+        const size_t reached = count_reaching(a.scores, a.n, middle);
         if (reached < a.wanted) {
             above = middle;
             continue;
@@ -45,34 +55,44 @@ top_scores_by(const TopArgs& a, Range range, Count count, Append append) {
             break;
         }
     }
-    return append(a.scores, a.n, bound, a.keys);
+    return append_reaching(a.scores, a.n, bound, a.keys);
 }
 
-#ifndef FAISS_EXT_OWN_TOP_SCORES
-size_t top_scores(const TopArgs& a) noexcept {
-    return top_scores_by(
-            a,
-            [](const float* scores, size_t n, float* smallest, float* largest) {
-                *smallest = *largest = scores[0];
-                for (size_t i = 1; i < n; i++) {
-                    *smallest = scores[i] < *smallest ? scores[i] : *smallest;
-                    *largest = scores[i] > *largest ? scores[i] : *largest;
-                }
-            },
-            [](const float* scores, size_t n, float bound) {
-                size_t reached = 0;
-                for (size_t i = 0; i < n; i++) {
-                    reached += scores[i] >= bound;
-                }
-                return reached;
-            },
-            [](const float* scores, size_t n, float bound, uint64_t* keys) {
-                size_t found = 0;
-                for (size_t i = 0; i < n; i++) {
-                    keys[found] = score_key(scores[i], i);
-                    found += scores[i] >= bound;
-                }
-                return found;
-            });
+size_t near_largest(const NearArgs& a) noexcept {
+    float smallest;
+    float largest;
+    score_range(a.scores, a.n, &smallest, &largest);
+    return append_reaching(a.scores, a.n, largest - a.margin, a.keys);
+}
+
+#ifndef FAISS_EXT_OWN_SCORE_LOOPS
+void score_range(
+        const float* scores,
+        size_t n,
+        float* smallest,
+        float* largest) {
+    *smallest = *largest = scores[0];
+    for (size_t i = 1; i < n; i++) {
+        *smallest = scores[i] < *smallest ? scores[i] : *smallest;
+        *largest = scores[i] > *largest ? scores[i] : *largest;
+    }
+}
+
+size_t count_reaching(const float* scores, size_t n, float bound) {
+    size_t reached = 0;
+    for (size_t i = 0; i < n; i++) {
+        reached += scores[i] >= bound;
+    }
+    return reached;
+}
+
+size_t
+append_reaching(const float* scores, size_t n, float bound, uint64_t* keys) {
+    size_t found = 0;
+    for (size_t i = 0; i < n; i++) {
+        keys[found] = score_key(scores[i], i);
+        found += scores[i] >= bound;
+    }
+    return found;
 }
 #endif

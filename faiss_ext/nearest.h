@@ -1,0 +1,80 @@
+/*
+ * The nearest of many rows, such as centroids, for each of many others:
+ * products of 8-bit rows name those that may be the nearest, full precision
+ * decides between them. A matrix product in floats takes 3 times as long.
+ *
+ * In: rows. Out: numbers of the nearest; used by kmeans, partition.
+ */
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <faiss_ext/aligned_buffer.h>
+#include <faiss_ext/byte_panels.h>
+
+namespace faiss_ext {
+
+/** Both searches run on the calling thread. Equal rows go to the smaller
+ * number; another than the best is found only where rounding to 8 bits errs by
+ * more than six standard deviations. */
+class NearestRows {
+ public:
+    NearestRows() = default;
+    /** @param rows    size n * d, finite
+     *  @param borrow  read `rows` in place as long as this lives, instead of
+     *         copying them */
+    NearestRows(size_t n, size_t d, const float* rows, bool borrow);
+
+    /** Smallest ||x - row||.
+     * @param x        size n * d
+     * @param nearest  out, size n; -1 for x with a NaN or infinite value */
+    void find(size_t n, const float* x, int64_t* nearest) const;
+
+    /** Smallest ||x - row||^2 + lambda <x - row, r>^2 / ||r||^2, r = x - the
+     * primary row (SOAR, arXiv 2404.00774, Theorem 3.1).
+     * @param primary  size n, from find()
+     * @param spilled  out, size n; -1 where primary is */
+    void find_spilled(
+            size_t n,
+            const float* x,
+            const int64_t* primary,
+            float lambda,
+            int64_t* spilled) const;
+
+    size_t size() const {
+        return bytes_.size();
+    }
+    const float* row(size_t j) const {
+        return rows_.data() + j * d_;
+    }
+    /// of row - mean(): less range, finer steps
+    const BytePanels& bytes() const {
+        return bytes_;
+    }
+    /// size d
+    const float* mean() const {
+        return mean_.data();
+    }
+    /// -||row - mean||^2 / 2, size bytes().padded()
+    const float* terms() const {
+        return terms_.data();
+    }
+    size_t memory_usage() const;
+    /// what memory_usage() will be
+    static size_t estimate_memory(size_t n, size_t d, bool borrow);
+
+ private:
+    struct Scratch;
+    static Scratch& scratch();
+    size_t find_close(const float* scores, float margin, Scratch& s) const;
+
+    size_t d_ = 0;
+    AlignedBuffer<float> rows_;
+    AlignedBuffer<float> mean_;
+    AlignedBuffer<float> terms_;
+    BytePanels bytes_;
+};
+
+} // namespace faiss_ext
