@@ -376,11 +376,12 @@ ScaNNTrained IndexIVFScaNN::train_codes(idx_t n, const float* x) const {
             options.seed);
     EntryLayout layout = entry_layout();
     EntryCodec codec{layout, made.rotation, made.pq, made.score_term};
-    std::vector<float> directions(count * d);
-    codec.rotate_residuals(
+    std::vector<float> rotated(count * d), directions(count * d);
+    codec.rotate(
             count,
             rows.data(),
             centroids.data(),
+            rotated.data(),
             residuals.data(),
             directions.data());
     ScoreAwarePQTraining training;
@@ -395,10 +396,9 @@ ScaNNTrained IndexIVFScaNN::train_codes(idx_t n, const float* x) const {
     made.pq.train(count, residuals.data(), directions.data(), training);
 
     std::vector<uint8_t> codes(count * made.pq.M());
-    std::vector<float> decoded(count * d), rotated(count * d);
+    std::vector<float> decoded(count * d);
     made.pq.encode(count, residuals.data(), directions.data(), codes.data());
     made.pq.decode(count, codes.data(), decoded.data());
-    made.rotation.apply(count, rows.data(), rotated.data());
     made.score_term.train(
             count,
             d,

@@ -79,26 +79,38 @@ void refine_values(RefineType type, size_t d, const uint8_t* row, float* out) {
     }
 }
 
-void EntryCodec::rotate_residuals(
+void EntryCodec::rotate(
         size_t n,
         const float* x,
         const float* centroids,
+        float* rotated,
         float* residuals,
         float* directions) const {
     size_t d = layout.d;
-    std::vector<float> plain(n * d);
-    for (size_t i = 0; i < n * d; i++) {
-        plain[i] = x[i] - centroids[i];
-    }
-    rotation.apply(n, plain.data(), residuals);
+    rotation.apply(n, x, rotated);
+    std::vector<float> distinct, rotated_centroids;
+    std::vector<size_t> runs(n); // run of equal centroids of each row
     for (size_t i = 0; i < n; i++) {
+        const float* centroid = centroids + i * d;
+        bool same = i > 0 && std::equal(centroid, centroid + d, centroid - d);
+        runs[i] = i == 0 ? 0 : runs[i - 1] + !same;
+        if (!same) {
+            distinct.insert(distinct.end(), centroid, centroid + d);
+        }
+    }
+    rotated_centroids.resize(distinct.size());
+    rotation.apply(
+            distinct.size() / d, distinct.data(), rotated_centroids.data());
+    for (size_t i = 0; i < n; i++) {
+        const float* row = rotated + i * d;
+        const float* centroid = rotated_centroids.data() + runs[i] * d;
         float norm = std::sqrt(dot(x + i * d, x + i * d, d));
         float factor = norm > 0 ? 1 / norm : 0;
         for (size_t j = 0; j < d; j++) {
-            plain[i * d + j] = x[i * d + j] * factor;
+            residuals[i * d + j] = row[j] - centroid[j];
+            directions[i * d + j] = row[j] * factor;
         }
     }
-    rotation.apply(n, plain.data(), directions);
 }
 
 void EntryCodec::encode(
@@ -109,13 +121,16 @@ void EntryCodec::encode(
         uint8_t* entries) const {
     size_t d = layout.d;
     size_t M = layout.M;
-    std::vector<float> residuals(n * d), directions(n * d);
-    rotate_residuals(n, x, centroids, residuals.data(), directions.data());
+    std::vector<float> rotated_x(n * d), residuals(n * d), directions(n * d);
+    rotate(n,
+           x,
+           centroids,
+           rotated_x.data(),
+           residuals.data(),
+           directions.data());
     std::vector<uint8_t> codes(n * M + 1);
     pq.encode(n, residuals.data(), directions.data(), codes.data());
-
-    std::vector<float> rotated_x(n * d), decoded(n * d);
-    rotation.apply(n, x, rotated_x.data());
+    std::vector<float> decoded(n * d);
     pq.decode(n, codes.data(), decoded.data());
 
     std::vector<float> residual(d), values(d);

@@ -49,12 +49,14 @@ struct EntryCodec {
             const float* centroids,
             float* x) const;
 
-    /** Residuals and directions as score_aware_pq wants them, rotated.
-     *  @param residuals, directions  out, size n * d */
-    void rotate_residuals(
+    /** Rotated rows, and their residuals and directions as score_aware_pq
+     *  wants them. Centroids are rotated once for each run of equal ones.
+     *  @param rotated, residuals, directions  out, size n * d */
+    void rotate(
             size_t n,
             const float* x,
             const float* centroids,
+            float* rotated,
             float* residuals,
             float* directions) const;
 };
