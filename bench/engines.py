@@ -142,6 +142,8 @@ class Ours(Engine):
         return int(self.index.memory_usage()), "reported"
 
     def set_filter(self, allowed):
+        # 8 bytes a row: filters that few rows pass are then answered from these
+        self.index.make_direct_map()
         self.filter = self.lib.Filter(allowed)
 
     def callers(self, k, setting):

@@ -1,10 +1,43 @@
 #include <faiss_ext/filter.h>
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 
 namespace faiss_ext {
 
 using kernels::kBlockSize;
+
+namespace {
+
+size_t words_of(const faiss::IDSelectorBitmap& bitmap) {
+    return (bitmap.n + 7) / 8;
+}
+
+/// 64 bits of it, the last ones padded with zeros.
+uint64_t word_of(const faiss::IDSelectorBitmap& bitmap, size_t i) {
+    uint64_t word = 0;
+    std::memcpy(
+            &word,
+            bitmap.bitmap + 8 * i,
+            std::min(sizeof(word), bitmap.n - 8 * i));
+    return word;
+}
+
+/// How many bits are set, from words at even distances.
+double estimate(const faiss::IDSelectorBitmap& bitmap) {
+    constexpr size_t kSample = 64;
+    const size_t words = words_of(bitmap);
+    const size_t step = std::max<size_t>(words / kSample, 1);
+    size_t sampled = 0;
+    size_t bits = 0;
+    for (size_t i = 0; i < words; i += step, sampled++) {
+        bits += size_t(std::popcount(word_of(bitmap, i)));
+    }
+    return sampled == 0 ? 0 : double(bits) * double(words) / double(sampled);
+}
+
+} // namespace
 
 Filter::Filter(const faiss::IDSelector* sel)
         : sel_(sel),
@@ -32,6 +65,44 @@ size_t Filter::masks(
         words[begin / kBlockSize] = word;
     }
     return passing;
+}
+
+bool Filter::list_ids(size_t most, std::vector<int64_t>& ids) const {
+    ids.clear();
+    if (bitmap_ != nullptr) {
+        if (estimate(*bitmap_) > 2 * double(most)) {
+            return false;
+        }
+        for (size_t w = 0; w < words_of(*bitmap_) && ids.size() <= most; w++) {
+            uint64_t word = word_of(*bitmap_, w);
+            for (; word != 0; word &= word - 1) {
+                ids.push_back(int64_t(64 * w + std::countr_zero(word)));
+            }
+        }
+    } else if (auto list = dynamic_cast<const faiss::IDSelectorArray*>(sel_)) {
+        if (size_t(list->n) > most) {
+            return false;
+        }
+        ids.assign(list->ids, list->ids + list->n);
+        std::sort(ids.begin(), ids.end());
+        ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+    } else if (auto set = dynamic_cast<const faiss::IDSelectorBatch*>(sel_)) {
+        if (set->set.size() > most) {
+            return false;
+        }
+        ids.assign(set->set.begin(), set->set.end());
+    } else if (auto range = dynamic_cast<const faiss::IDSelectorRange*>(sel_)) {
+        if (range->imax > range->imin &&
+            uint64_t(range->imax) - uint64_t(range->imin) > most) {
+            return false;
+        }
+        for (int64_t id = range->imin; id < range->imax; id++) {
+            ids.push_back(id);
+        }
+    } else {
+        return false;
+    }
+    return ids.size() <= most;
 }
 
 } // namespace faiss_ext

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include <faiss/impl/IDSelector.h>
 
@@ -37,6 +38,12 @@ class Filter {
             const int64_t* ids,
             size_t n,
             uint32_t* words) const;
+
+    /** Lists the ids that pass, in any order and each once.
+     * @param ids  out; undefined if false is returned
+     * @return     false if the selector holds more than `most`, or seems to
+     *             hold twice as many, or can only be asked, not listed */
+    bool list_ids(size_t most, std::vector<int64_t>& ids) const;
 
  private:
     const faiss::IDSelector* sel_;

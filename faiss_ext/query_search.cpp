@@ -46,7 +46,8 @@ void QuerySearch::begin(
         list_scores_[list] = std::numeric_limits<float>::quiet_NaN();
     }
     lists_seen_.clear();
-    if (index.spilled_lists() != nullptr && list_scores_.size() < index.nlist) {
+    if ((index.spilled_lists() != nullptr || plan.few_pass) &&
+        list_scores_.size() < index.nlist) {
         list_scores_.resize(
                 index.nlist, std::numeric_limits<float>::quiet_NaN());
     }
@@ -314,8 +315,21 @@ void QuerySearch::locate_passing() {
     }
 }
 
+void QuerySearch::locate_places() {
+    stats_->candidates += plan_->places.size();
+    rows_.clear();
+    for (uint64_t place : plan_->places) {
+        uint32_t list = uint32_t(faiss::lo_listno(place));
+        // raw rows do not need it
+        float bias = plan_->rerank ? 0 : list_score(list);
+        rows_.push_back({list, uint32_t(faiss::lo_offset(place)), bias, 0});
+    }
+}
+
 void QuerySearch::write_results(float* distances, int64_t* labels) {
-    if (rescore_all_) {
+    if (plan_->few_pass) {
+        locate_places();
+    } else if (rescore_all_) {
         locate_passing();
     } else {
         locate_candidates();

@@ -78,6 +78,7 @@ class QuerySearch {
     bool rescoring_all_pays() const;
     void locate_candidates();
     void locate_passing();
+    void locate_places();
     void begin_locating(size_t most);
     void locate(const Segment& segment, uint32_t offset, float score);
     void output(float* distances, int64_t* labels);

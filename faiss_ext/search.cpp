@@ -183,7 +183,7 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
     const float* x = call.x + begin * d;
     const int64_t* probes = call.assign + begin * nprobe;
     const float* probe_scores = call.scores + begin * nprobe;
-    if (call.assign == nullptr) {
+    if (call.assign == nullptr && !plan.few_pass) {
         StageTimer timer(timed, stats.partition_time);
         lists.resize(n * nprobe);
         scores.resize(n * nprobe);
@@ -214,7 +214,12 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
                 call.distances + (begin + i) * plan.k,
                 call.labels + (begin + i) * plan.k);
     };
-    if (together) {
+    if (plan.few_pass) {
+        for (size_t i = 0; i < n; i++) {
+            states[0].begin(call.index, plan, call.kernels, x + i * d, stats);
+            finish_query(states[0], i);
+        }
+    } else if (together) {
         for (size_t i = 0; i < n; i++) {
             start_query(states[i], i);
             states[i].build_table();
@@ -285,6 +290,7 @@ void IndexIVFScaNN::search_lists(
         const faiss::SearchParameters* params,
         bool store_pairs) const {
     SearchPlan plan = make_search_plan(*this, k, params, 0, store_pairs);
+    find_few(*this, plan);
     std::vector<float> unit;
     x = checked(n, x, "query", unit);
     std::mutex stats_mutex;

@@ -104,6 +104,8 @@ SearchPlan make_search_plan(
             max_codes,
             store_pairs,
             sel != nullptr && nprobe_given == 0 && max_codes == 0,
+            false,
+            {},
             rerank ? ProbeScores::Rough : ProbeScores::Exact,
             std::min(scan_keep, total),
             rerank ? reorder_k : k_size,
@@ -112,6 +114,42 @@ SearchPlan make_search_plan(
             Filter(sel),
             ivf ? ivf->quantizer_params : nullptr,
             own ? own->stats : nullptr};
+}
+
+void find_few(const IndexIVFScaNN& index, SearchPlan& plan) {
+    // Testing so many ids, with what else their lists cost, takes as long as
+    // rescoring one row (bench/curves --pass).
+    constexpr double kIdsPerRow = 24;
+    const faiss::DirectMap& map = index.direct_map;
+    if (!plan.may_extend || map.no() || !(plan.refine || plan.rerank)) {
+        return;
+    }
+    double entries = double(index.ntotal);
+    entries *= index.spilled_lists() != nullptr ? 2 : 1;
+    double in_probes = entries * double(plan.nprobe) / double(index.nlist);
+    // if n rows pass, so many entries / kIdsPerRow hold those to keep:
+    // n = keep * entries / n / kIdsPerRow
+    double until_enough =
+            std::sqrt(double(plan.scan_keep) * entries / kIdsPerRow);
+    size_t most = size_t(std::max(in_probes / kIdsPerRow, until_enough));
+    std::vector<int64_t> ids;
+    if (!plan.filter.list_ids(most, ids)) {
+        return;
+    }
+    for (int64_t id : ids) {
+        int64_t place = -1;
+        if (map.type == faiss::DirectMap::Hashtable) {
+            auto entry = map.hashtable.find(id);
+            place = entry == map.hashtable.end() ? -1 : entry->second;
+        } else if (id >= 0 && size_t(id) < map.array.size()) {
+            place = map.array[id];
+        }
+        if (place >= 0) {
+            plan.places.push_back(uint64_t(place));
+        }
+    }
+    plan.few_pass = true;
+    plan.refine = plan.refine && !plan.rerank;
 }
 
 } // namespace faiss_ext

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <vector>
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/filter.h>
@@ -20,6 +22,10 @@ struct SearchPlan {
     bool store_pairs;
     /// lists beyond nprobe may be visited to find enough rows that pass
     bool may_extend;
+    /// Few rows pass, and the direct map knows where they lie (find_few()):
+    /// these, list << 32 | offset, are rescored, and no list is visited.
+    bool few_pass;
+    std::vector<uint64_t> places;
     /// Rough where raw rows decide in the end: measured to cost no recall
     ProbeScores probe_scores;
 
@@ -43,5 +49,9 @@ SearchPlan make_search_plan(
         const faiss::SearchParameters* params,
         size_t nprobe_given,
         bool store_pairs);
+
+/** Sets plan.few_pass where the rows that pass the filter can be listed by the
+ * direct map, and take less time than lists with many others. */
+void find_few(const IndexIVFScaNN& index, SearchPlan& plan);
 
 } // namespace faiss_ext

@@ -91,6 +91,50 @@ TEST(Filter, MasksAreThoseOfTheSelector) {
     }
 }
 
+TEST(Filter, ListsTheIdsOfSelectorsThatHaveThem) {
+    Selectors selectors(kN);
+    for (const auto& [name, sel] : selectors.all) {
+        std::vector<int64_t> expected;
+        for (int64_t id = -10; id < int64_t(2 * kN); id++) {
+            if (sel->is_member(id)) {
+                expected.push_back(id);
+            }
+        }
+        if (sel->is_member(selectors.ids.back())) {
+            expected.push_back(selectors.ids.back());
+        }
+        faiss_ext::Filter filter(sel.get());
+        std::vector<int64_t> ids;
+        bool can = filter.list_ids(2 * kN, ids);
+        auto can_be = [&](auto* kind) { return kind != nullptr; };
+        EXPECT_EQ(
+                can,
+                can_be(dynamic_cast<faiss::IDSelectorBitmap*>(sel.get())) ||
+                        can_be(dynamic_cast<faiss::IDSelectorArray*>(
+                                sel.get())) ||
+                        can_be(dynamic_cast<faiss::IDSelectorBatch*>(
+                                sel.get())) ||
+                        can_be(dynamic_cast<faiss::IDSelectorRange*>(
+                                sel.get())))
+                << name;
+        if (!can) {
+            continue;
+        }
+        std::sort(ids.begin(), ids.end());
+        EXPECT_EQ(ids, expected) << name;
+        // an array may hold an id twice
+        size_t held = name == std::string("array") ? selectors.ids.size()
+                                                   : expected.size();
+        EXPECT_TRUE(filter.list_ids(held, ids)) << name;
+        EXPECT_FALSE(filter.list_ids(held - 1, ids)) << name;
+    }
+    faiss::IDSelectorRange all(INT64_MIN, INT64_MAX), none(5, -5);
+    std::vector<int64_t> ids;
+    EXPECT_FALSE(faiss_ext::Filter(&all).list_ids(10, ids));
+    EXPECT_TRUE(faiss_ext::Filter(&none).list_ids(0, ids));
+    EXPECT_TRUE(ids.empty());
+}
+
 TEST(Filter, NoSelectorPassesAll) {
     faiss_ext::Filter filter(nullptr);
     EXPECT_TRUE(filter.passes_all());
@@ -204,6 +248,54 @@ TEST_P(FilterTest, WhereFewRowsPassNoneIsLeftOutForItsCodes) {
             options.refine_type == faiss_ext::RefineType::None) {
             EXPECT_TRUE(hits == exact(&sel)) << each;
         }
+    }
+}
+
+TEST_P(FilterTest, WithADirectMapFewRowsAreExactAndNoListIsVisited) {
+    const auto& options = index_->options;
+    if (!has_raw() && options.refine_type == faiss_ext::RefineType::None) {
+        GTEST_SKIP() << "codes are not rescored";
+    }
+    using Map = faiss::DirectMap;
+    for (Map::Type type : {Map::Array, Map::Hashtable}) {
+        auto index = filled(GetParam(), rows(), kD, kLists);
+        index->set_direct_map_type(type);
+        if (type == Map::Hashtable) {
+            faiss::IDSelectorRange gone(75, 76);
+            index->remove_ids(gone);
+        }
+        std::vector<int64_t> ids = {-3, int64_t(kN) + 5};
+        for (size_t i = 0; i < kN; i += 75) {
+            ids.push_back(int64_t(i));
+        }
+        std::vector<int64_t> there(ids.begin() + 2, ids.end());
+        if (type == Map::Hashtable) {
+            there.erase(there.begin() + 1);
+        }
+        faiss::IDSelectorBatch sel(ids.size(), ids.data());
+        faiss::IDSelectorBatch allowed(there.size(), there.data());
+        faiss_ext::ScaNNSearchStats stats;
+        SearchParametersScaNN params;
+        params.nprobe = 1;
+        params.sel = &sel;
+        params.stats = &stats;
+        Hits hits = search(*index, queries_, k, &params);
+        EXPECT_EQ(stats.lists, 0u);
+        EXPECT_EQ(stats.candidates, 15 * there.size());
+        Hits expected = exact(&allowed);
+        if (has_raw()) {
+            EXPECT_TRUE(hits == expected);
+        } else {
+            EXPECT_GE(recall(hits, expected, k), .9);
+        }
+        // all of them, beyond what there is
+        expect_all_of(search(*index, queries_, 50, &params), 50, there);
+        // many rows pass: lists are visited
+        faiss::IDSelectorRange half(0, kN / 2);
+        params.sel = &half;
+        stats = {};
+        search(*index, queries_, k, &params);
+        EXPECT_GT(stats.lists, 0u);
     }
 }
 
