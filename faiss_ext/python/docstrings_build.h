@@ -343,9 +343,11 @@ Examples
 constexpr const char* set_direct_map_type = R"(set_direct_map_type(self, type)
 --
 
-Keep a map from ids to places, or drop it.
+Keep a map from ids to places (8 bytes a row as Array), or drop it.
 
-`reconstruct` builds one by itself; this one is for those who know better.
+With a map, `search` answers a filter that few rows pass from these rows, where
+that takes less time than visiting lists; a filter is exact then. `reconstruct`
+builds one by itself.
 
 Parameters
 ----------
