@@ -26,7 +26,7 @@ uint64_t word_of(const faiss::IDSelectorBitmap& bitmap, size_t i) {
 
 /// How many bits are set, from words at even distances.
 double estimate(const faiss::IDSelectorBitmap& bitmap) {
-    constexpr size_t kSample = 64;
+    constexpr size_t kSample = 256;
     const size_t words = words_of(bitmap);
     const size_t step = std::max<size_t>(words / kSample, 1);
     size_t sampled = 0;
@@ -70,7 +70,7 @@ size_t Filter::masks(
 bool Filter::list_ids(size_t most, std::vector<int64_t>& ids) const {
     ids.clear();
     if (bitmap_ != nullptr) {
-        if (estimate(*bitmap_) > 2 * double(most)) {
+        if (estimate(*bitmap_) > double(most)) {
             return false;
         }
         for (size_t w = 0; w < words_of(*bitmap_) && ids.size() <= most; w++) {
