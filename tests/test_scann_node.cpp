@@ -336,6 +336,24 @@ TEST(ScaNNNode, CopiesOfWideRows) {
     EXPECT_EQ(codes->Size(), same->Size());
 }
 
+/// Milvus' own SCANN has 4-bit codes of 2 dimensions, 13 bytes for 50.
+TEST(ScaNNNode, CodesAloneTakeLittleMoreThanPlainOnes) {
+    constexpr int64_t n = 5000, d = 50, nlist = 16;
+    std::vector<float> x = reference::random_normal(n * d, 5);
+    auto bytes_of = [&](const Config& config) {
+        NodePtr node = create();
+        Status status = node->Build({n, d, x.data()}, config);
+        EXPECT_TRUE(status.ok()) << status.message;
+        return double(node->Serialize().value().size());
+    };
+    Config codes = {{"with_raw_data", "false"}, {"nlist", "16"}};
+    Config given = codes;
+    given["sub_dim"] = "2";
+    double fixed = d * d * 4 + nlist * d * 4 + d * 16 * 4 + 12000;
+    EXPECT_LT(bytes_of(codes) - fixed, 1.08 * n * (13 + 8));
+    EXPECT_GT(bytes_of(given), bytes_of(codes) + 1.9 * n); // 28 codes stored
+}
+
 TEST(ScaNNNode, StorageOptions) {
     NodePtr raw = built({});
     NodePtr codes = built({{"with_raw_data", "false"}});
