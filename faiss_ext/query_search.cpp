@@ -159,7 +159,8 @@ void QuerySearch::filter_rows() {
     };
     for (; filtered_ < segments_.size(); filtered_++) {
         if (filtered_ + 1 < segments_.size()) {
-            // Short runs, far apart: the hardware is late. A third off.
+            // Short runs far apart, for which the hardware's own fetches come
+            // late: a third off the time of the test.
             const ScaNNList& next = list_of(filtered_ + 1);
             for (size_t i = 0; i < next.size(); i += 8) {
                 __builtin_prefetch(next.ids.data() + i, 0, 2);
