@@ -121,11 +121,15 @@ class Ours(Engine):
         # With both stages the second reads a fifth of what the first passed.
         refine = ",SQ" in self.params["factory"]
         share = 5 if refine and "RFlat" in self.params["factory"] else 1
-        return [
+        settings = [
             {"nprobe": p, "refine_k": r, "reorder_k": max(k, r // share)}
             for p, r in product(NPROBES, REORDERS)
             if r >= k
         ]
+        if self.filter is None:
+            return settings
+        # 8 bytes a row: filters that few rows pass are then answered from these
+        return [{**s, "direct_map": on} for s, on in product(settings, (False, True))]
 
     def build(self, x, metric, threads):
         fx = self.lib
@@ -142,12 +146,12 @@ class Ours(Engine):
         return int(self.index.memory_usage()), "reported"
 
     def set_filter(self, allowed):
-        # 8 bytes a row: filters that few rows pass are then answered from these
-        self.index.make_direct_map()
         self.filter = self.lib.Filter(allowed)
 
     def callers(self, k, setting):
         search, setting = self.index.search, {**setting, "filter": self.filter}
+        if "direct_map" in setting:
+            self.index.make_direct_map(setting.pop("direct_map"))
         return lambda row: search(row[None], k, **setting), lambda q: search(q, k, **setting)
 
     def ids(self, answer):
