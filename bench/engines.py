@@ -129,7 +129,7 @@ class Ours(Engine):
         if self.filter is None:
             return settings
         # 8 bytes a row: filters that few rows pass are then answered from these
-        return [{**s, "direct_map": on} for s, on in product(settings, (False, True))]
+        return [{**s, "direct_map": on} for on, s in product((False, True), settings)]
 
     def build(self, x, metric, threads):
         fx = self.lib
