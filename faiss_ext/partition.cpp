@@ -79,9 +79,9 @@ Partition::Partition(
         // <q, c> - <q, mean> = <q - mean, c - mean> + <mean, c - mean>
         terms_.resize(padded);
         const float* mean = nearest_.mean();
+        const float mean2 = dot(d, mean, mean);
         for (size_t j = 0; j < nlist; j++) {
-            terms_.mutable_data()[j] =
-                    dot(d, mean, nearest_.row(j)) - dot(d, mean, mean);
+            terms_.mutable_data()[j] = dot(d, mean, nearest_.row(j)) - mean2;
         }
     }
 }
