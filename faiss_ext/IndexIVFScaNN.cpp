@@ -12,6 +12,7 @@
 #include <faiss_ext/kmeans.h>
 #include <faiss_ext/parallel.h>
 #include <faiss_ext/query_rows.h>
+#include <faiss_ext/row_products.h>
 
 namespace faiss_ext {
 
@@ -94,11 +95,7 @@ std::vector<size_t> sample_rows(size_t n, size_t wanted) {
 
 /// Root mean square length of the rows.
 float typical_length(size_t n, size_t d, const float* x) {
-    double sum = 0;
-    for (size_t i = 0; i < n * d; i++) {
-        sum += double(x[i]) * x[i];
-    }
-    return float(std::sqrt(sum / n));
+    return float(std::sqrt(precise_square(n * d, x) / n));
 }
 
 /// Mean squared length of the residuals in each list; lists without rows get
@@ -112,10 +109,7 @@ std::vector<float> mean_squares(
     std::vector<size_t> counts(nlist);
     double total = 0;
     for (size_t i = 0; i < assign.size(); i++) {
-        double square = 0;
-        for (size_t j = 0; j < d; j++) {
-            square += double(residuals[i * d + j]) * residuals[i * d + j];
-        }
+        double square = precise_square(d, residuals.data() + i * d);
         sums[assign[i]] += square;
         counts[assign[i]]++;
         total += square;

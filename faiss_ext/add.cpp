@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 
 #include <faiss/impl/AuxIndexStructures.h>
 #include <faiss/impl/FaissAssert.h>
@@ -179,16 +180,29 @@ void IndexIVFScaNN::add_assigned(
                       size_t end,
                       uint8_t* entries) {
         size_t count = end - begin;
-        std::vector<float> slice(count * d), raw(count * d);
         std::vector<idx_t> slice_lists(count);
         for (size_t i = 0; i < count; i++) {
-            size_t row = which[begin + i];
-            std::copy_n(rows + row * d, d, slice.data() + i * d);
-            std::copy_n(x + row * d, d, raw.data() + i * d);
-            slice_lists[i] = lists_of[row];
+            slice_lists[i] = lists_of[which[begin + i]];
+        }
+        auto gather = [&](const float* from) {
+            auto to = std::make_unique_for_overwrite<float[]>(count * d);
+            for (size_t i = 0; i < count; i++) {
+                std::copy_n(from + which[begin + i] * d, d, to.get() + i * d);
+            }
+            return to;
+        };
+        std::unique_ptr<float[]> slice = gather(rows);
+        std::unique_ptr<float[]> raw; // where the rows are normalized
+        if (by.layout.with_raw_data && rows != x) {
+            raw = gather(x);
         }
         std::vector<float> centroids = centroids_of(count, slice_lists.data());
-        by.encode(count, slice.data(), raw.data(), centroids.data(), entries);
+        by.encode(
+                count,
+                slice.get(),
+                raw ? raw.get() : slice.get(),
+                centroids.data(),
+                entries);
     };
     store(n,
           ids,

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include <faiss_ext/panels.h>
+#include <faiss_ext/row_products.h>
 
 namespace faiss_ext {
 
@@ -67,10 +68,8 @@ BytePanels::BytePanels(size_t n, size_t d, const float* rows)
     for (size_t j = 0; j < n; j++) {
         const float* row = rows + j * d;
         float largest = 0;
-        double norm2 = 0;
         for (size_t i = 0; i < d; i++) {
             largest = std::max(largest, std::fabs(row[i]));
-            norm2 += double(row[i]) * row[i];
         }
         float inverse = largest > 0 ? kRowRange / largest : 0;
         uint8_t* panel = codes_.mutable_data() + j / kPanel * kPanel * d_;
@@ -80,7 +79,7 @@ BytePanels::BytePanels(size_t n, size_t d, const float* rows)
         }
         scales_.mutable_data()[j] = largest / kRowRange;
         largest_scale_ = std::max(largest_scale_, scales_[j]);
-        longest_ = std::max(longest_, float(std::sqrt(norm2)));
+        longest_ = std::max(longest_, float(std::sqrt(precise_square(d, row))));
     }
 }
 

@@ -3,20 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <memory>
 
 #include <faiss/utils/fp16.h>
+
+#include <faiss_ext/row_products.h>
 
 namespace faiss_ext {
 
 namespace {
-
-float dot(const float* a, const float* b, size_t d) {
-    double sum = 0;
-    for (size_t i = 0; i < d; i++) {
-        sum += double(a[i]) * b[i];
-    }
-    return float(sum);
-}
 
 uint16_t encode_bf16(float x) {
     uint32_t bits;
@@ -104,7 +99,7 @@ void EntryCodec::rotate(
     for (size_t i = 0; i < n; i++) {
         const float* row = rotated + i * d;
         const float* centroid = rotated_centroids.data() + runs[i] * d;
-        float norm = std::sqrt(dot(x + i * d, x + i * d, d));
+        float norm = float(std::sqrt(precise_square(d, x + i * d)));
         float factor = norm > 0 ? 1 / norm : 0;
         for (size_t j = 0; j < d; j++) {
             residuals[i * d + j] = row[j] - centroid[j];
@@ -121,17 +116,16 @@ void EntryCodec::encode(
         uint8_t* entries) const {
     size_t d = layout.d;
     size_t M = layout.M;
-    std::vector<float> rotated_x(n * d), residuals(n * d), directions(n * d);
-    rotate(n,
-           x,
-           centroids,
-           rotated_x.data(),
-           residuals.data(),
-           directions.data());
+    // not initialised: in cache, zeros would cost as much as the values
+    auto rows = std::make_unique_for_overwrite<float[]>(4 * n * d);
+    float* rotated_x = rows.get();
+    float* residuals = rotated_x + n * d;
+    float* directions = residuals + n * d;
+    float* decoded = directions + n * d;
+    rotate(n, x, centroids, rotated_x, residuals, directions);
     std::vector<uint8_t> codes(n * M + 1);
-    pq.encode(n, residuals.data(), directions.data(), codes.data());
-    std::vector<float> decoded(n * d);
-    pq.decode(n, codes.data(), decoded.data());
+    pq.encode(n, residuals, directions, codes.data());
+    pq.decode(n, codes.data(), decoded);
 
     std::vector<float> residual(d), values(d);
     for (size_t i = 0; i < n; i++, entries += layout.size()) {
@@ -141,10 +135,7 @@ void EntryCodec::encode(
         }
         if (layout.has_term) {
             uint16_t term = score_term.encode(score_term.term(
-                    d,
-                    rotated_x.data() + i * d,
-                    residuals.data() + i * d,
-                    decoded.data() + i * d));
+                    d, rotated_x + i * d, residuals + i * d, decoded + i * d));
             std::memcpy(entries + layout.term_offset(), &term, sizeof(term));
         }
         const float* row = x + i * d;
@@ -170,7 +161,7 @@ void EntryCodec::encode(
             uint8_t* to = entries + layout.raw_offset();
             std::memcpy(to, kept, d * sizeof(float));
             if (layout.raw_norm) {
-                float norm = std::sqrt(dot(kept, kept, d));
+                float norm = float(std::sqrt(precise_square(d, kept)));
                 put_float(to + d * sizeof(float), norm > 0 ? 1 / norm : 0);
             }
         }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <queue>
 #include <random>
 #include <utility>
@@ -12,6 +11,7 @@
 #include <faiss_ext/nearest.h>
 #include <faiss_ext/parallel.h>
 #include <faiss_ext/query_rows.h>
+#include <faiss_ext/row_products.h>
 
 namespace faiss_ext {
 
@@ -82,10 +82,7 @@ struct RowsByList {
 };
 
 void normalize(size_t d, float* x) {
-    double norm2 = 0;
-    for (size_t i = 0; i < d; i++) {
-        norm2 += double(x[i]) * x[i];
-    }
+    double norm2 = precise_square(d, x);
     for (size_t i = 0; i < d && norm2 > 0; i++) {
         x[i] = float(x[i] / std::sqrt(norm2));
     }
@@ -137,29 +134,14 @@ void solve_centroid(
         double eta,
         const std::vector<double>& b, // in units of s
         std::vector<double>& c) {
-    constexpr size_t kLanes = 8;
     constexpr double kTolerance = 1e-14; // of squared lengths
     size_t steps = size_t(40 * std::sqrt(eta)) + 10;
-    auto dot = [d](const auto* a, const double* v) {
-        double lanes[kLanes] = {};
-        size_t i = 0;
-        for (; i + kLanes <= d; i += kLanes) {
-            for (size_t l = 0; l < kLanes; l++) {
-                lanes[l] += a[i + l] * v[i + l];
-            }
-        }
-        double sum = std::accumulate(lanes, lanes + kLanes, 0.0);
-        for (; i < d; i++) {
-            sum += a[i] * v[i];
-        }
-        return sum;
-    };
     auto multiply = [&](const std::vector<double>& v,
                         std::vector<double>& out) {
         out = v;
         for (size_t r = 0; r < rows.size(); r++) {
             const float* x = rows[r];
-            double t = (eta - 1) * weights[r] * dot(x, v.data());
+            double t = (eta - 1) * weights[r] * precise_dot(d, x, v.data());
             for (size_t i = 0; i < d; i++) {
                 out[i] += t * x[i];
             }
@@ -172,16 +154,16 @@ void solve_centroid(
         residual[i] = b[i] - image[i];
     }
     std::vector<double> direction = residual;
-    double error = dot(residual.data(), residual.data());
-    double enough = kTolerance * dot(b.data(), b.data());
+    double error = precise_square(d, residual.data());
+    double enough = kTolerance * precise_square(d, b.data());
     for (size_t step = 0; step < steps && error > enough; step++) {
         multiply(direction, image);
-        double length = error / dot(direction.data(), image.data());
+        double length = error / precise_dot(d, direction.data(), image.data());
         for (size_t i = 0; i < d; i++) {
             c[i] += length * direction[i];
             residual[i] -= length * image[i];
         }
-        double next = dot(residual.data(), residual.data());
+        double next = precise_square(d, residual.data());
         for (size_t i = 0; i < d; i++) {
             direction[i] = residual[i] + next / error * direction[i];
         }
@@ -300,10 +282,7 @@ void make_centroids_score_aware(
         std::vector<double> norms;
         for (size_t r = by_list.begin[l]; r < by_list.begin[l + 1]; r++) {
             const float* row = x + by_list.order[r] * d;
-            double norm2 = 0;
-            for (size_t i = 0; i < d; i++) {
-                norm2 += double(row[i]) * row[i];
-            }
+            double norm2 = precise_square(d, row);
             if (norm2 > 0) {
                 norms.push_back(std::sqrt(norm2));
                 for (size_t i = 0; i < d; i++) {

@@ -8,6 +8,7 @@
 #include <faiss_ext/kernels/dispatch.h>
 #include <faiss_ext/panels.h>
 #include <faiss_ext/query_rows.h>
+#include <faiss_ext/row_products.h>
 
 namespace faiss_ext {
 
@@ -19,18 +20,8 @@ constexpr size_t kTogether = 32;
 /// Two scores are off by three standard deviations each.
 constexpr float kMargin = 6;
 
-float dot(size_t d, const float* a, const float* b) {
-    const void* row = a;
-    float out;
-    active_kernels().float_rows_dot({&row, 1, d, b, &out});
-    return out;
-}
-
 float distance(size_t d, const float* a, const float* b) {
-    const void* row = a;
-    float out;
-    active_kernels().float_rows_l2({&row, 1, d, b, &out});
-    return std::sqrt(out);
+    return std::sqrt(quick_distance(d, a, b));
 }
 
 } // namespace
@@ -76,10 +67,7 @@ NearestRows::NearestRows(size_t n, size_t d, const float* rows, bool borrow)
     terms_.resize(bytes_.padded());
     for (size_t j = 0; j < n; j++) {
         const float* row = shifted.data() + j * d;
-        double norm2 = 0;
-        for (size_t i = 0; i < d; i++) {
-            norm2 += double(row[i]) * row[i];
-        }
+        double norm2 = precise_square(d, row);
         terms_.mutable_data()[j] =
                 float(std::max(-norm2 / 2, -double(FLT_MAX)));
     }
@@ -186,9 +174,9 @@ void NearestRows::find_spilled(
             }
             const float* at = tile + i * d_;
             const float* r = directions + i * d_;
-            const float along = dot(d_, at, r);
+            const float along = quick_dot(d_, at, r);
             // of scores that are without the mean's part, too
-            const float along_mean = along - dot(d_, mean(), r);
+            const float along_mean = along - quick_dot(d_, mean(), r);
             float* scores = s.scores.mutable_data() + i * padded;
             const float* towards = s.along_scores.data() + i * padded;
             for (size_t j = 0; j < padded; j++) {

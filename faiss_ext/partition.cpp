@@ -12,6 +12,7 @@
 #include <faiss_ext/panels.h>
 #include <faiss_ext/parallel.h>
 #include <faiss_ext/query_rows.h>
+#include <faiss_ext/row_products.h>
 
 namespace faiss_ext {
 
@@ -22,13 +23,6 @@ constexpr float kInfinity = HUGE_VALF;
 constexpr size_t kTileRows = 128;
 /// queries per tile of probes()
 constexpr size_t kTileQueries = 8;
-float dot(size_t d, const float* a, const float* b) {
-    double sum = 0;
-    for (size_t i = 0; i < d; i++) {
-        sum += double(a[i]) * b[i];
-    }
-    return float(sum);
-}
 
 /// The score in a key of top_scores().
 float key_score(uint64_t key) {
@@ -79,9 +73,10 @@ Partition::Partition(
         // <q, c> - <q, mean> = <q - mean, c - mean> + <mean, c - mean>
         terms_.resize(padded);
         const float* mean = nearest_.mean();
-        const float mean2 = dot(d, mean, mean);
+        const float mean2 = float(precise_square(d, mean));
         for (size_t j = 0; j < nlist; j++) {
-            terms_.mutable_data()[j] = dot(d, mean, nearest_.row(j)) - mean2;
+            terms_.mutable_data()[j] =
+                    float(precise_dot(d, mean, nearest_.row(j))) - mean2;
         }
     }
 }
@@ -98,16 +93,13 @@ Partition::estimate_memory(size_t nlist, size_t d, bool borrow_centroids) {
            2 * terms * sizeof(float);
 }
 
+float Partition::similarity(const float* query, const float* row) const {
+    return metric_ == faiss::METRIC_L2 ? -quick_distance(d_, query, row) / 2
+                                       : quick_dot(d_, query, row);
+}
+
 float Partition::score(const float* query, int64_t list_no) const {
-    const void* row = nearest_.row(list_no);
-    float out;
-    kernels::FloatRowsArgs args{&row, 1, d_, query, &out};
-    if (metric_ == faiss::METRIC_L2) {
-        active_kernels().float_rows_l2(args);
-        return -out / 2;
-    }
-    active_kernels().float_rows_dot(args);
-    return out;
+    return similarity(query, nearest_.row(list_no));
 }
 
 void Partition::assign(size_t n, const float* x, int64_t* lists) const {
@@ -186,9 +178,7 @@ float Partition::rank_lists(const float* x, size_t wanted) const {
     const kernels::Kernels& kernels = active_kernels();
     float length = 0;
     if (!bonus_.empty()) {
-        const void* row = x;
-        kernels.float_rows_dot({&row, 1, d_, x, &length});
-        length = std::sqrt(length);
+        length = std::sqrt(quick_dot(d_, x, x));
     }
     s.query.set(1, d_, x, nearest_.mean());
     s.scores.resize(nearest_.bytes().padded());
@@ -219,15 +209,7 @@ void Partition::rough_probes(
     std::vector<uint64_t>& keys = scratch.keys;
     std::sort(keys.begin(), keys.end(), std::greater<>());
     // what all similarities of the query share
-    const void* mean = nearest_.mean();
-    float shared;
-    kernels::FloatRowsArgs args{&mean, 1, d_, x, &shared};
-    if (metric_ == faiss::METRIC_L2) {
-        active_kernels().float_rows_l2(args);
-        shared /= -2;
-    } else {
-        active_kernels().float_rows_dot(args);
-    }
+    const float shared = similarity(x, nearest_.mean());
     for (size_t p = 0; p < nprobe; p++) {
         size_t list = uint32_t(~keys[p]);
         float bonus = bonus_.empty() ? 0 : length * bonus_[list];

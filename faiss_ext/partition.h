@@ -101,6 +101,7 @@ class Partition {
             float* scores) const;
 
  private:
+    float similarity(const float* query, const float* row) const;
     float rank_lists(const float* x, size_t wanted) const;
     void rough_probes(
             const float* x,

@@ -10,6 +10,7 @@
 #include <faiss_ext/kmeans.h>
 #include <faiss_ext/panels.h>
 #include <faiss_ext/parallel.h>
+#include <faiss_ext/row_products.h>
 
 namespace faiss_ext {
 
@@ -32,22 +33,30 @@ struct ErrorProducts {
             const float* vector,
             const float* residual,
             const float* decoded) {
-        for (size_t i = 0; i < d; i++) {
+        constexpr size_t kLanes = 4; // as in precise_dot()
+        double sums[3][kLanes] = {};
+        auto add = [&](size_t i, size_t lane) {
             double error = double(residual[i]) - decoded[i];
-            x += vector[i] * error;
-            r += residual[i] * error;
-            e += error * error;
+            sums[0][lane] += vector[i] * error;
+            sums[1][lane] += residual[i] * error;
+            sums[2][lane] += error * error;
+        };
+        size_t i = 0;
+        for (; i + kLanes <= d; i += kLanes) {
+            for (size_t l = 0; l < kLanes; l++) {
+                add(i + l, l);
+            }
+        }
+        for (; i < d; i++) {
+            add(i, 0);
+        }
+        for (size_t l = 0; l < kLanes; l++) {
+            x += sums[0][l];
+            r += sums[1][l];
+            e += sums[2][l];
         }
     }
 };
-
-double dot(size_t d, const float* a, const float* b) {
-    double sum = 0;
-    for (size_t i = 0; i < d; i++) {
-        sum += double(a[i]) * b[i];
-    }
-    return sum;
-}
 
 /// Solves the 4 x 4 system A w = b by elimination with pivoting; a singular
 /// direction gets weight 0.
@@ -157,12 +166,12 @@ void ScoreTerm::train(
     for (size_t i = 0; i < nq; i++) {
         const float* row = x + order[i] * d;
         std::copy_n(row, d, queries.data() + i * d);
-        norms += std::sqrt(dot(d, row, row));
+        norms += std::sqrt(precise_square(d, row));
     }
     for (size_t i = 0; i < searched; i++) {
         const float* row = x + order[nq + i] * d;
         std::copy_n(row, d, rows.data() + i * d);
-        half_norms[i] = float(dot(d, row, row) / 2);
+        half_norms[i] = float(precise_square(d, row) / 2);
     }
     query_norm = nq > 0 && norms > 0 ? float(norms / nq) : 1;
 
@@ -186,7 +195,7 @@ void ScoreTerm::train(
     std::array<double, 4> right{};
     for (size_t q = 0; q < nq; q++) {
         const float* query = queries.data() + q * d;
-        double length = std::sqrt(dot(d, query, query));
+        double length = std::sqrt(precise_square(d, query));
         double factor = metric == faiss::METRIC_L2 || length == 0
                                 ? 1
                                 : query_norm / length;
@@ -195,8 +204,8 @@ void ScoreTerm::train(
             const float* residual = residuals + i * d;
             const float* codes = decoded + i * d;
             ErrorProducts products(d, x + i * d, residual, codes);
-            double target =
-                    factor * (dot(d, query, residual) - dot(d, query, codes));
+            double target = factor * (precise_dot(d, query, residual) -
+                                      precise_dot(d, query, codes));
             std::array<double, 4> features{
                     products.x - products.r, products.r, products.e, 1};
             for (size_t a = 0; a < 4; a++) {
@@ -236,15 +245,16 @@ float ScoreTerm::term(
     if (metric == faiss::METRIC_L2) {
         // <c, r> + ||r||^2 / 2 with c = x - r
         return float(
-                dot(d, x, residual) - dot(d, residual, residual) / 2 -
+                precise_dot(d, x, residual) - precise_square(d, residual) / 2 -
                 prediction);
     }
     return float(-prediction / query_norm);
 }
 
 float ScoreTerm::query_factor(size_t d, const float* query) const {
-    return metric == faiss::METRIC_L2 ? 1
-                                      : float(std::sqrt(dot(d, query, query)));
+    return metric == faiss::METRIC_L2
+                   ? 1
+                   : float(std::sqrt(precise_square(d, query)));
 }
 
 uint16_t ScoreTerm::encode(float value) const {
