@@ -434,7 +434,8 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             const float* x,
             const float* rows,
             const idx_t* ids,
-            const idx_t* assign);
+            const idx_t* assign,
+            const idx_t* second);
     void search_lists(
             idx_t n,
             const float* x,

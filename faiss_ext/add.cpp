@@ -140,8 +140,15 @@ void IndexIVFScaNN::add_with_ids(idx_t n, const float* x, const idx_t* ids) {
     std::vector<float> unit;
     const float* rows = checked(n, x, "row", unit);
     std::vector<idx_t> assign(n);
-    assign_lists(n, rows, assign.data());
-    add_assigned(n, x, rows, ids, assign.data());
+    if (spilled_ == nullptr || !quantizer_is_flat_) {
+        assign_lists(n, rows, assign.data());
+        add_assigned(n, x, rows, ids, assign.data(), nullptr);
+        return;
+    }
+    std::vector<idx_t> second(n);
+    partition_.assign_both(
+            n, rows, options.soar_lambda, assign.data(), second.data());
+    add_assigned(n, x, rows, ids, assign.data(), second.data());
 }
 
 void IndexIVFScaNN::add_core(
@@ -162,7 +169,7 @@ void IndexIVFScaNN::add_core(
     check_trained();
     std::vector<float> unit;
     const float* rows = checked(n, x, "row", unit);
-    add_assigned(n, x, rows, ids, assign);
+    add_assigned(n, x, rows, ids, assign, nullptr);
 }
 
 void IndexIVFScaNN::add_assigned(
@@ -170,8 +177,16 @@ void IndexIVFScaNN::add_assigned(
         const float* x,
         const float* rows,
         const idx_t* ids,
-        const idx_t* assign) {
+        const idx_t* assign,
+        const idx_t* second) {
     ListOrder order(nlist, n, assign);
+    std::vector<idx_t> found; // second lists
+    if (spilled_ != nullptr && second == nullptr) {
+        found.resize(n);
+        partition_.assign_spilled(
+                n, rows, assign, options.soar_lambda, found.data());
+        second = found.data();
+    }
     EntryCodec entry_codec = codec();
     auto encode = [&](const EntryCodec& by,
                       const std::vector<size_t>& which,
@@ -226,24 +241,21 @@ void IndexIVFScaNN::add_assigned(
               if (spilled_ == nullptr) {
                   return;
               }
-              std::vector<idx_t> second(n, -1);
-              partition_.assign_spilled(
-                      n, rows, assign, options.soar_lambda, second.data());
-              ListOrder spilled_order(nlist, n, second.data());
+              ListOrder spilled_order(nlist, n, second);
               EntryCodec spilled_codec{
                       spilled_->layout(), rotation(), pq(), score_term()};
               std::vector<uint64_t> spilled_places(n);
               append_entries(
                       *spilled_,
                       spilled_order,
-                      second.data(),
+                      second,
                       stored_ids,
                       spilled_places,
                       nullptr,
                       [&](size_t begin, size_t end, uint8_t* entries) {
                           encode(spilled_codec,
                                  spilled_order.rows,
-                                 second.data(),
+                                 second,
                                  begin,
                                  end,
                                  entries);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
+#include <functional>
 #include <vector>
 
 #include <faiss_ext/kernels/dispatch.h>
@@ -19,6 +20,10 @@ namespace {
 constexpr size_t kTogether = 32;
 /// Two scores are off by three standard deviations each.
 constexpr float kMargin = 6;
+/// Rows whose losses bound the least loss.
+constexpr size_t kFirst = 8;
+/// One exact loss takes the time of so many products of a tile.
+constexpr size_t kExactCost = 64;
 
 float distance(size_t d, const float* a, const float* b) {
     return std::sqrt(quick_distance(d, a, b));
@@ -31,10 +36,11 @@ struct NearestRows::Scratch {
     ByteQueries queries;
     AlignedBuffer<float> scores;
     AlignedBuffer<float> along_scores;
-    AlignedBuffer<float> directions;
+    AlignedBuffer<float> directions; ///< r / ||r|| of each, or 0
     std::vector<uint64_t> keys;
+    std::vector<uint64_t> best;
     std::vector<const void*> close; ///< rows that may be the nearest
-    std::vector<float> distances;   ///< squared, of these
+    std::vector<float> distances;   ///< squared, of these; or losses
     std::vector<float> along;
 };
 
@@ -83,49 +89,206 @@ size_t NearestRows::estimate_memory(size_t n, size_t d, bool borrow) {
     return floats * sizeof(float) + BytePanels::estimate_memory(n, d);
 }
 
-/// Puts the rows with scores near the largest into s.close, s.keys.
-size_t NearestRows::find_close(const float* scores, float margin, Scratch& s)
+/// ||x - row||^2 + lambda <x - row, r>^2 of the rows s.close, into s.distances.
+/// @return where the least is
+size_t NearestRows::least_loss(
+        const float* x,
+        const float* r,
+        float lambda,
+        Scratch& s) const {
+    const kernels::Kernels& kernels = active_kernels();
+    const size_t count = s.close.size();
+    s.distances.resize(count);
+    s.along.resize(count);
+    kernels.float_rows_l2({s.close.data(), count, d_, x, s.distances.data()});
+    if (lambda > 0) {
+        kernels.float_rows_dot({s.close.data(), count, d_, r, s.along.data()});
+        const float along = quick_dot(d_, x, r);
+        for (size_t c = 0; c < count; c++) {
+            float parallel = along - s.along[c];
+            s.distances[c] += lambda * parallel * parallel;
+        }
+    }
+    return std::min_element(s.distances.begin(), s.distances.end()) -
+           s.distances.begin();
+}
+
+/// Makes s.close the rows of the keys.
+void NearestRows::rows_of_keys(const uint64_t* keys, size_t count, Scratch& s)
+        const {
+    s.close.resize(count);
+    for (size_t i = 0; i < count; i++) {
+        s.close[i] = row(uint32_t(~keys[i]));
+    }
+}
+
+/// Makes s.close the rows, of s.keys, with scores near the largest.
+void NearestRows::find_close(const float* scores, float margin, Scratch& s)
         const {
     margin = margin < FLT_MAX ? margin : FLT_MAX; // NaN too
     s.keys.resize(size() + kernels::kScanSlack);
     size_t count = active_kernels().near_largest(
             {scores, size(), margin, s.keys.data()});
-    s.close.resize(count);
-    s.distances.resize(count);
-    for (size_t i = 0; i < count; i++) {
-        s.close[i] = row(uint32_t(~s.keys[i]));
+    rows_of_keys(s.keys.data(), count, s);
+}
+
+/// Scores of a tile, at most kTogether rows.
+void NearestRows::score(size_t n, const float* x, Scratch& s) const {
+    s.queries.set(n, d_, x, mean());
+    s.scores.resize(n * bytes_.padded());
+    bytes_.scores(
+            active_kernels(), s.queries, {terms()}, s.scores.mutable_data());
+}
+
+/// Standard deviation of the scores of row i of a tile.
+float NearestRows::score_error(size_t i, const float* x, Scratch& s) const {
+    return bytes_.error(s.queries, i, distance(d_, mean(), x));
+}
+
+void NearestRows::nearest_of_tile(
+        size_t n,
+        const float* x,
+        int64_t* nearest,
+        Scratch& s) const {
+    for (size_t i = 0; i < n; i++, x += d_) {
+        if (!all_finite(d_, x)) {
+            nearest[i] = -1;
+            continue;
+        }
+        find_close(
+                s.scores.data() + i * bytes_.padded(),
+                kMargin * score_error(i, x, s),
+                s);
+        size_t best = s.close.size() > 1 ? least_loss(x, nullptr, 0, s) : 0;
+        nearest[i] = uint32_t(~s.keys[best]);
     }
-    return count;
+}
+
+/** Makes s.close the rows, of s.keys, that may have the least loss: those whose
+ * distance alone is not above a known loss, first that of the primary row, then
+ * the least of the nearest few.
+ * @param length  ||x - primary||
+ * @return false if they are too many to score one by one */
+bool NearestRows::find_few(
+        const float* x,
+        const float* r,
+        float length,
+        float lambda,
+        const float* scores,
+        float error,
+        Scratch& s) const {
+    const float half = quick_distance(d_, x, mean()) / 2;
+    // what rounding may make of the score of a row at this squared distance
+    auto least_score = [&](float loss) {
+        float score = half - loss / 2 - kMargin / 2 * error;
+        return score > -FLT_MAX ? score : -FLT_MAX; // NaN too
+    };
+    s.keys.resize(size() + kernels::kScanSlack);
+    size_t count = active_kernels().reaching(
+            {scores,
+             size(),
+             least_score((1 + lambda) * length * length),
+             s.keys.data()});
+    if (count > size() / kFirst) {
+        return false;
+    }
+    if (count > 2 * kFirst) {
+        s.best.assign(s.keys.begin(), s.keys.begin() + count);
+        std::nth_element(
+                s.best.begin(),
+                s.best.begin() + kFirst,
+                s.best.end(),
+                std::greater<>());
+        rows_of_keys(s.best.data(), kFirst, s);
+        float bound = least_score(s.distances[least_loss(x, r, lambda, s)]);
+        count = std::remove_if(
+                        s.keys.begin(),
+                        s.keys.begin() + count,
+                        [&](uint64_t key) {
+                            return scores[uint32_t(~key)] < bound;
+                        }) -
+                s.keys.begin();
+    }
+    rows_of_keys(s.keys.data(), count, s);
+    return count > 0 && count * kExactCost <= size();
+}
+
+void NearestRows::spilled_of_tile(
+        size_t n,
+        const float* x,
+        const int64_t* primary,
+        float lambda,
+        int64_t* spilled,
+        Scratch& s) const {
+    const size_t padded = bytes_.padded();
+    s.directions.resize(n * d_);
+    float* directions = s.directions.mutable_data();
+    float lengths[kTogether]; // ||r||
+    float errors[kTogether];
+    size_t left[kTogether]; // those to be compared with all rows
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        const float* at = x + i * d_;
+        float* r = directions + count * d_; // kept if compared later
+        spilled[i] = -1;
+        if (primary[i] < 0) {
+            continue;
+        }
+        const float* first = row(primary[i]);
+        lengths[i] = distance(d_, first, at);
+        for (size_t a = 0; a < d_; a++) {
+            r[a] = lengths[i] > 0 ? (at[a] - first[a]) / lengths[i] : 0;
+        }
+        errors[i] = score_error(i, at, s);
+        const float* scores = s.scores.data() + i * padded;
+        if (find_few(at, r, lengths[i], lambda, scores, errors[i], s)) {
+            int64_t found = uint32_t(~s.keys[least_loss(at, r, lambda, s)]);
+            spilled[i] = found == primary[i] ? -1 : found;
+        } else {
+            left[count++] = i;
+        }
+    }
+    if (count == 0) {
+        return;
+    }
+    s.along_scores.resize(count * padded);
+    s.queries.set(count, d_, directions, nullptr);
+    bytes_.scores(
+            active_kernels(), s.queries, {}, s.along_scores.mutable_data());
+    for (size_t l = 0; l < count; l++) {
+        const size_t i = left[l];
+        const float* at = x + i * d_;
+        const float* r = directions + l * d_;
+        // of scores that are without the mean's part, too
+        const float along = quick_dot(d_, at, r) - quick_dot(d_, mean(), r);
+        float* scores = s.scores.mutable_data() + i * padded;
+        const float* towards = s.along_scores.data() + l * padded;
+        for (size_t j = 0; j < padded; j++) {
+            float parallel = along - towards[j];
+            scores[j] -= lambda / 2 * parallel * parallel;
+        }
+        float error = lambda * lengths[i] * bytes_.error(s.queries, l, 1);
+        find_close(scores, kMargin * std::hypot(errors[i], error), s);
+        int64_t found = uint32_t(~s.keys[least_loss(at, r, lambda, s)]);
+        spilled[i] = found == primary[i] ? -1 : found;
+    }
+}
+
+/// Calls each(begin, size) for tiles of n rows.
+template <class Each>
+static void for_small_tiles(size_t n, Each&& each) {
+    for (size_t begin = 0; begin < n; begin += kTogether) {
+        each(begin, std::min(kTogether, n - begin));
+    }
 }
 
 void NearestRows::find(size_t n, const float* x, int64_t* nearest) const {
     Scratch& s = scratch();
-    const kernels::Kernels& kernels = active_kernels();
-    for (size_t begin = 0; begin < n; begin += kTogether) {
-        size_t size = std::min(kTogether, n - begin);
-        s.queries.set(size, d_, x + begin * d_, mean());
-        s.scores.resize(size * bytes_.padded());
-        bytes_.scores(kernels, s.queries, {terms()}, s.scores.mutable_data());
-        for (size_t i = 0; i < size; i++) {
-            const float* at = x + (begin + i) * d_;
-            if (!all_finite(d_, at)) {
-                nearest[begin + i] = -1;
-                continue;
-            }
-            float error = bytes_.error(s.queries, i, distance(d_, mean(), at));
-            size_t count = find_close(
-                    s.scores.data() + i * bytes_.padded(), kMargin * error, s);
-            size_t best = 0;
-            if (count > 1) {
-                kernels.float_rows_l2(
-                        {s.close.data(), count, d_, at, s.distances.data()});
-                best = std::min_element(
-                               s.distances.begin(), s.distances.end()) -
-                       s.distances.begin();
-            }
-            nearest[begin + i] = uint32_t(~s.keys[best]);
-        }
-    }
+    for_small_tiles(n, [&](size_t begin, size_t size) {
+        const float* tile = x + begin * d_;
+        score(size, tile, s);
+        nearest_of_tile(size, tile, nearest + begin, s);
+    });
 }
 
 void NearestRows::find_spilled(
@@ -135,74 +298,28 @@ void NearestRows::find_spilled(
         float lambda,
         int64_t* spilled) const {
     Scratch& s = scratch();
-    const kernels::Kernels& kernels = active_kernels();
-    const size_t padded = bytes_.padded();
-    for (size_t begin = 0; begin < n; begin += kTogether) {
-        size_t size = std::min(kTogether, n - begin);
+    for_small_tiles(n, [&](size_t begin, size_t size) {
         const float* tile = x + begin * d_;
-        s.directions.resize(size * d_); // r / ||r||, or 0
-        float* directions = s.directions.mutable_data();
-        float lengths[kTogether] = {}; // ||r||
-        for (size_t i = 0; i < size; i++) {
-            float* r = directions + i * d_;
-            int64_t list = primary[begin + i];
-            if (list < 0) {
-                std::fill_n(r, d_, 0.f);
-                continue;
-            }
-            lengths[i] = distance(d_, row(list), tile + i * d_);
-            for (size_t a = 0; a < d_; a++) {
-                float value = tile[i * d_ + a] - row(list)[a];
-                r[a] = lengths[i] > 0 ? value / lengths[i] : 0;
-            }
-        }
-        s.scores.resize(size * padded);
-        s.along_scores.resize(size * padded);
-        float errors[kTogether];
-        s.queries.set(size, d_, directions, nullptr);
-        bytes_.scores(kernels, s.queries, {}, s.along_scores.mutable_data());
-        for (size_t i = 0; i < size; i++) {
-            errors[i] = lambda * lengths[i] * bytes_.error(s.queries, i, 1);
-        }
-        s.queries.set(size, d_, tile, mean());
-        bytes_.scores(kernels, s.queries, {terms()}, s.scores.mutable_data());
-        for (size_t i = 0; i < size; i++) {
-            int64_t first = primary[begin + i];
-            spilled[begin + i] = -1;
-            if (first < 0) {
-                continue;
-            }
-            const float* at = tile + i * d_;
-            const float* r = directions + i * d_;
-            const float along = quick_dot(d_, at, r);
-            // of scores that are without the mean's part, too
-            const float along_mean = along - quick_dot(d_, mean(), r);
-            float* scores = s.scores.mutable_data() + i * padded;
-            const float* towards = s.along_scores.data() + i * padded;
-            for (size_t j = 0; j < padded; j++) {
-                float parallel = along_mean - towards[j];
-                scores[j] -= lambda / 2 * parallel * parallel;
-            }
-            float error = std::hypot(
-                    errors[i],
-                    bytes_.error(s.queries, i, distance(d_, mean(), at)));
-            size_t count = find_close(scores, kMargin * error, s);
-            s.along.resize(count);
-            kernels.float_rows_l2(
-                    {s.close.data(), count, d_, at, s.distances.data()});
-            kernels.float_rows_dot(
-                    {s.close.data(), count, d_, r, s.along.data()});
-            for (size_t c = 0; c < count; c++) {
-                float parallel = along - s.along[c];
-                s.distances[c] += lambda * parallel * parallel;
-            }
-            size_t best =
-                    std::min_element(s.distances.begin(), s.distances.end()) -
-                    s.distances.begin();
-            int64_t found = uint32_t(~s.keys[best]);
-            spilled[begin + i] = found == first ? -1 : found;
-        }
-    }
+        score(size, tile, s);
+        spilled_of_tile(
+                size, tile, primary + begin, lambda, spilled + begin, s);
+    });
+}
+
+void NearestRows::find_both(
+        size_t n,
+        const float* x,
+        float lambda,
+        int64_t* nearest,
+        int64_t* spilled) const {
+    Scratch& s = scratch();
+    for_small_tiles(n, [&](size_t begin, size_t size) {
+        const float* tile = x + begin * d_;
+        score(size, tile, s);
+        nearest_of_tile(size, tile, nearest + begin, s);
+        spilled_of_tile(
+                size, tile, nearest + begin, lambda, spilled + begin, s);
+    });
 }
 
 } // namespace faiss_ext

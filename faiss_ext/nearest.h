@@ -16,7 +16,7 @@
 
 namespace faiss_ext {
 
-/** Both searches run on the calling thread. Equal rows go to the smaller
+/** All searches run on the calling thread. Equal rows go to the smaller
  * number; another than the best is found only where rounding to 8 bits errs by
  * more than six standard deviations. */
 class NearestRows {
@@ -41,6 +41,15 @@ class NearestRows {
             const float* x,
             const int64_t* primary,
             float lambda,
+            int64_t* spilled) const;
+
+    /// find(), then find_spilled() from what it found, in 2/3 of the time or
+    /// less.
+    void find_both(
+            size_t n,
+            const float* x,
+            float lambda,
+            int64_t* nearest,
             int64_t* spilled) const;
 
     size_t size() const {
@@ -68,7 +77,29 @@ class NearestRows {
  private:
     struct Scratch;
     static Scratch& scratch();
-    size_t find_close(const float* scores, float margin, Scratch& s) const;
+    void score(size_t n, const float* x, Scratch& s) const;
+    float score_error(size_t i, const float* x, Scratch& s) const;
+    void rows_of_keys(const uint64_t* keys, size_t count, Scratch& s) const;
+    void find_close(const float* scores, float margin, Scratch& s) const;
+    size_t least_loss(const float* x, const float* r, float lambda, Scratch& s)
+            const;
+    bool find_few(
+            const float* x,
+            const float* r,
+            float length,
+            float lambda,
+            const float* scores,
+            float error,
+            Scratch& s) const;
+    void nearest_of_tile(size_t n, const float* x, int64_t* nearest, Scratch& s)
+            const;
+    void spilled_of_tile(
+            size_t n,
+            const float* x,
+            const int64_t* primary,
+            float lambda,
+            int64_t* spilled,
+            Scratch& s) const;
 
     size_t d_ = 0;
     AlignedBuffer<float> rows_;

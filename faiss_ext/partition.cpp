@@ -24,6 +24,13 @@ constexpr size_t kTileRows = 128;
 /// queries per tile of probes()
 constexpr size_t kTileQueries = 8;
 
+void check_lambda(float lambda) {
+    FAISS_THROW_IF_NOT_FMT(
+            lambda >= 0 && std::isfinite(lambda),
+            "lambda is %g, expected a finite value of at least 0",
+            lambda);
+}
+
 /// The score in a key of top_scores().
 float key_score(uint64_t key) {
     uint32_t bits = uint32_t(key >> 32);
@@ -103,10 +110,8 @@ float Partition::score(const float* query, int64_t list_no) const {
 }
 
 void Partition::assign(size_t n, const float* x, int64_t* lists) const {
-    for_tiles((n + kTileRows - 1) / kTileRows, [&](size_t tile) {
-        size_t begin = tile * kTileRows;
-        nearest_.find(
-                std::min(kTileRows, n - begin), x + begin * d_, lists + begin);
+    parallel_slices(n, kTileRows, [&](size_t begin, size_t end) {
+        nearest_.find(end - begin, x + begin * d_, lists + begin);
     });
 }
 
@@ -116,17 +121,30 @@ void Partition::assign_spilled(
         const int64_t* primary,
         float lambda,
         int64_t* spilled) const {
-    FAISS_THROW_IF_NOT_FMT(
-            lambda >= 0 && std::isfinite(lambda),
-            "lambda is %g, expected a finite value of at least 0",
-            lambda);
-    for_tiles((n + kTileRows - 1) / kTileRows, [&](size_t tile) {
-        size_t begin = tile * kTileRows;
+    check_lambda(lambda);
+    parallel_slices(n, kTileRows, [&](size_t begin, size_t end) {
         nearest_.find_spilled(
-                std::min(kTileRows, n - begin),
+                end - begin,
                 x + begin * d_,
                 primary + begin,
                 lambda,
+                spilled + begin);
+    });
+}
+
+void Partition::assign_both(
+        size_t n,
+        const float* x,
+        float lambda,
+        int64_t* lists,
+        int64_t* spilled) const {
+    check_lambda(lambda);
+    parallel_slices(n, kTileRows, [&](size_t begin, size_t end) {
+        nearest_.find_both(
+                end - begin,
+                x + begin * d_,
+                lambda,
+                lists + begin,
                 spilled + begin);
     });
 }

@@ -78,6 +78,14 @@ class Partition {
             float lambda,
             int64_t* spilled) const;
 
+    /// assign(), then assign_spilled() from what it found, in less time.
+    void assign_both(
+            size_t n,
+            const float* x,
+            float lambda,
+            int64_t* lists,
+            int64_t* spilled) const;
+
     /** The nprobe best lists of each query, best first: by similarity, plus
      * ||query|| * list_bonus if given. A query gets the same alone as among
      * others; equal ranks go to the smaller list number.

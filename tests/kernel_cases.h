@@ -244,6 +244,21 @@ TEST(NearLargest, TheScoresWithinTheMarginAtEveryLevel) {
                     }
                 }
                 ASSERT_EQ(found, expected) << level->name << " n " << n;
+
+                // the same scores, by their bound
+                Guarded<uint64_t> again(n + kScanSlack);
+                size_t reached = level->reaching(
+                        {scores.data(), n, largest - margin, again.data()});
+                ASSERT_EQ(reached, count) << level->name << " n " << n;
+                ASSERT_TRUE(std::equal(
+                        keys.data(), keys.data() + count, again.data()));
+            }
+            for (const Kernels* level : all_levels()) {
+                Guarded<uint64_t> keys(n + kScanSlack);
+                EXPECT_EQ(
+                        level->reaching(
+                                {scores.data(), n, FLT_MAX, keys.data()}),
+                        0);
             }
         }
     }

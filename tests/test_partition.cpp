@@ -89,10 +89,15 @@ TEST(Partition, RowsThatAreNotFiniteHaveNoList) {
             faiss::FaissException);
 }
 
-TEST(Partition, SpilledIsTheFormula) {
-    size_t n = 400, d = 20, nlist = 290;
+/// @param noise  of the rows around centroids: if small, few lists come into
+///               question, and these are compared alone
+void expect_spilled_by_formula(size_t nlist, size_t d, float noise) {
+    size_t n = 400;
     auto centroids = reference::random_normal(nlist * d, 14);
     auto x = reference::random_normal(n * d, 15);
+    for (size_t i = 0; i < n * d; i++) {
+        x[i] = noise * x[i] + (1 - noise) * centroids[i % (nlist * d)];
+    }
     std::copy_n(centroids.begin(), d, x.begin()); // residual 0
     Partition partition(nlist, d, centroids.data(), faiss::METRIC_L2);
     std::vector<int64_t> primary(n);
@@ -104,6 +109,13 @@ TEST(Partition, SpilledIsTheFormula) {
                     n, x.data(), primary.data(), lambda, out.data());
             return out;
         });
+        EXPECT_EQ(spilled, same_for_any_threads([&] {
+                      std::vector<int64_t> lists(n), out(n);
+                      partition.assign_both(
+                              n, x.data(), lambda, lists.data(), out.data());
+                      EXPECT_EQ(lists, primary);
+                      return out;
+                  }));
         size_t copies = 0;
         for (size_t i = 0; i < n; i++) {
             auto cost = [&](int64_t list) {
@@ -130,6 +142,32 @@ TEST(Partition, SpilledIsTheFormula) {
         }
         EXPECT_EQ(spilled[0], -1);
         EXPECT_EQ(copies > 0, lambda > 0);
+    }
+}
+
+TEST(Partition, SpilledIsTheFormulaAmongManyLists) {
+    expect_spilled_by_formula(290, 20, 1);
+    expect_spilled_by_formula(1500, 20, 1);
+}
+
+TEST(Partition, SpilledIsTheFormulaWhereFewListsAreNear) {
+    expect_spilled_by_formula(1500, 6, 0.7f);
+    expect_spilled_by_formula(1500, 2, 1);
+}
+
+TEST(Partition, SpilledOfRowsBeyondTheRangeOfFloatsIsAList) {
+    size_t n = 40, d = 4, nlist = 1100;
+    auto centroids = reference::random_normal(nlist * d, 16);
+    auto x = reference::random_normal(n * d, 17);
+    for (float& value : x) {
+        value *= 1e30f; // squares are infinite
+    }
+    Partition partition(nlist, d, centroids.data(), faiss::METRIC_L2);
+    std::vector<int64_t> lists(n), spilled(n);
+    partition.assign_both(n, x.data(), 1, lists.data(), spilled.data());
+    for (size_t i = 0; i < n; i++) {
+        EXPECT_TRUE(lists[i] >= 0 && lists[i] < int64_t(nlist));
+        EXPECT_TRUE(spilled[i] >= -1 && spilled[i] < int64_t(nlist));
     }
 }
 

@@ -436,6 +436,7 @@ const Kernels avx2_kernels = {
         byte_panel_scores,
         top_scores,
         near_largest,
+        reaching,
         float_table,
         quantize_table,
         byte_rows_dot,

@@ -384,6 +384,7 @@ const Kernels avx512_kernels = {
         byte_panel_scores,
         top_scores,
         near_largest,
+        reaching,
         float_table,
         quantize_table,
         byte_rows_dot,

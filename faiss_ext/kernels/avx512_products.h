@@ -94,6 +94,10 @@ void panel_products(const PanelArgs& a) noexcept {
     }
 }
 
+/// Sums of VPDPBUSD. As __m512i, GCC 12 converts them by a copy before and one
+/// after each product, and runs out of registers.
+using Int32x16 = int __attribute__((vector_size(64)));
+
 /// Q queries by P panels, as panel_tile().
 template <size_t Q, size_t P>
 FAISS_EXT_INLINE void
@@ -101,10 +105,10 @@ byte_panel_tile(const BytePanelArgs& a, size_t first, size_t j) {
     const uint8_t* panel = a.panels + j * a.d * kPanel;
     const int8_t* queries = a.queries + first * a.d;
     const size_t d = a.d;
-    __m512i sum[Q][P];
+    Int32x16 sum[Q][P];
     for (size_t q = 0; q < Q; q++) {
         for (size_t p = 0; p < P; p++) {
-            sum[q][p] = _mm512_setzero_si512();
+            sum[q][p] = Int32x16{};
         }
     }
     for (size_t i = 0; i < d; i += 4) {
@@ -117,7 +121,8 @@ byte_panel_tile(const BytePanelArgs& a, size_t first, size_t j) {
             memcpy(&four, queries + q * d + i, sizeof(four));
             __m512i query = _mm512_set1_epi32(four);
             for (size_t p = 0; p < P; p++) {
-                sum[q][p] = _mm512_dpbusd_epi32(sum[q][p], rows[p], query);
+                sum[q][p] = Int32x16(_mm512_dpbusd_epi32(
+                        __m512i(sum[q][p]), rows[p], query));
             }
         }
     }
@@ -128,8 +133,8 @@ byte_panel_tile(const BytePanelArgs& a, size_t first, size_t j) {
         float* out = a.out + (first + q) * a.ldo;
         for (size_t p = 0; p < P; p++) {
             const size_t at = (j + p) * kPanel;
-            __m512 product =
-                    _mm512_cvtepi32_ps(_mm512_sub_epi32(sum[q][p], excess));
+            __m512 product = _mm512_cvtepi32_ps(
+                    _mm512_sub_epi32(__m512i(sum[q][p]), excess));
             __m512 score = _mm512_fmadd_ps(
                     _mm512_mul_ps(step, _mm512_loadu_ps(a.scales + at)),
                     product,

@@ -156,6 +156,15 @@ struct NearArgs {
     uint64_t* keys;      ///< size n + kScanSlack
 };
 
+/** Writes the keys, as in TopArgs, of the scores that reach `bound`, in the
+ * order of the indices. */
+struct ReachArgs {
+    const float* scores; ///< size n, finite
+    size_t n;
+    float bound;    ///< finite
+    uint64_t* keys; ///< size n + kScanSlack
+};
+
 /** Float tables: table[m][j] = sum over the dimensions i of block m of
  * query[i] * codebook[i][j]. Exact order: dimensions ascending. */
 struct TableArgs {
@@ -253,6 +262,8 @@ struct Kernels {
     size_t (*top_scores)(const TopArgs& args) noexcept;
     /// @return number of keys
     size_t (*near_largest)(const NearArgs& args) noexcept;
+    /// @return number of keys
+    size_t (*reaching)(const ReachArgs& args) noexcept;
     void (*float_table)(TableArgs& args) noexcept;
     void (*quantize_table)(const QuantizeArgs& args) noexcept;
     void (*byte_rows_dot)(const ByteRowsArgs& args) noexcept;

@@ -348,6 +348,7 @@ const Kernels scalar_kernels = {
         byte_panel_scores,
         top_scores,
         near_largest,
+        reaching,
         float_table,
         quantize_table,
         byte_rows_dot,

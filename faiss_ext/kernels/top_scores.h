@@ -1,5 +1,5 @@
 /*
- * top_scores() and near_largest() of every level, over the level's own loops
+ * top_scores(), near_largest() and reaching() of every level, over the level's own loops
  * or, by default, plain ones.
  *
  * Included once per level, in its anonymous namespace (see select_keys.h).
@@ -63,6 +63,10 @@ size_t near_largest(const NearArgs& a) noexcept {
     float largest;
     score_range(a.scores, a.n, &smallest, &largest);
     return append_reaching(a.scores, a.n, largest - a.margin, a.keys);
+}
+
+size_t reaching(const ReachArgs& a) noexcept {
+    return append_reaching(a.scores, a.n, a.bound, a.keys);
 }
 
 #ifndef FAISS_EXT_OWN_SCORE_LOOPS
