@@ -29,6 +29,14 @@ float distance(size_t d, const float* a, const float* b) {
     return std::sqrt(quick_distance(d, a, b));
 }
 
+/// Calls each(begin, size) for tiles of n rows.
+template <class Each>
+void for_small_tiles(size_t n, Each&& each) {
+    for (size_t begin = 0; begin < n; begin += kTogether) {
+        each(begin, std::min(kTogether, n - begin));
+    }
+}
+
 } // namespace
 
 /// What a thread needs to find rows; kept, so that this does not allocate.
@@ -189,8 +197,8 @@ bool NearestRows::find_few(
              size(),
              least_score((1 + lambda) * length * length),
              s.keys.data()});
-    if (count > size() / kFirst) {
-        return false;
+    if (count * kExactCost > kFirst * size()) {
+        return false; // the next bound would hardly leave few enough
     }
     if (count > 2 * kFirst) {
         s.best.assign(s.keys.begin(), s.keys.begin() + count);
@@ -227,6 +235,11 @@ void NearestRows::spilled_of_tile(
     float errors[kTogether];
     size_t left[kTogether]; // those to be compared with all rows
     size_t count = 0;
+    auto choose = [&](size_t i, const float* r) {
+        size_t best = least_loss(x + i * d_, r, lambda, s);
+        int64_t found = uint32_t(~s.keys[best]);
+        spilled[i] = found == primary[i] ? -1 : found;
+    };
     for (size_t i = 0; i < n; i++) {
         const float* at = x + i * d_;
         float* r = directions + count * d_; // kept if compared later
@@ -242,8 +255,7 @@ void NearestRows::spilled_of_tile(
         errors[i] = score_error(i, at, s);
         const float* scores = s.scores.data() + i * padded;
         if (find_few(at, r, lengths[i], lambda, scores, errors[i], s)) {
-            int64_t found = uint32_t(~s.keys[least_loss(at, r, lambda, s)]);
-            spilled[i] = found == primary[i] ? -1 : found;
+            choose(i, r);
         } else {
             left[count++] = i;
         }
@@ -269,16 +281,7 @@ void NearestRows::spilled_of_tile(
         }
         float error = lambda * lengths[i] * bytes_.error(s.queries, l, 1);
         find_close(scores, kMargin * std::hypot(errors[i], error), s);
-        int64_t found = uint32_t(~s.keys[least_loss(at, r, lambda, s)]);
-        spilled[i] = found == primary[i] ? -1 : found;
-    }
-}
-
-/// Calls each(begin, size) for tiles of n rows.
-template <class Each>
-static void for_small_tiles(size_t n, Each&& each) {
-    for (size_t begin = 0; begin < n; begin += kTogether) {
-        each(begin, std::min(kTogether, n - begin));
+        choose(i, r);
     }
 }
 
