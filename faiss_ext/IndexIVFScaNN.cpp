@@ -277,7 +277,8 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
             n >= 1,
             "%lld training rows (allowed: >= 1)",
             static_cast<long long>(n));
-    size_t wanted = nlist == 0 ? automatic_nlist(n) : nlist;
+    size_t wanted =
+            nlist == 0 ? automatic_nlist(n, options.soar_lambda > 0) : nlist;
     FAISS_THROW_IF_NOT_FMT(
             size_t(n) >= wanted,
             "%lld training rows for nlist = %zu lists (needed: >= %zu)",
@@ -459,7 +460,8 @@ std::vector<float> IndexIVFScaNN::scores_from_distances(
 // ---- memory ----
 
 size_t IndexIVFScaNN::estimate_memory(size_t n) const {
-    size_t lists_wanted = nlist == 0 ? automatic_nlist(n) : nlist;
+    size_t lists_wanted =
+            nlist == 0 ? automatic_nlist(n, options.soar_lambda > 0) : nlist;
     size_t total =
             ScaNNLists::estimate_memory(lists().layout(), lists_wanted, n);
     if (spilled_ != nullptr) {

@@ -35,8 +35,8 @@ constexpr Storage kForFew[] = {
 
 } // namespace
 
-size_t automatic_nlist(size_t n) {
-    size_t wanted = size_t(4 * std::sqrt(double(n)));
+size_t automatic_nlist(size_t n, bool copies) {
+    size_t wanted = size_t((copies ? 3 : 4) * std::sqrt(double(n)));
     return std::max<size_t>(1, std::min(wanted, n / 32));
 }
 
