@@ -120,14 +120,11 @@ byte_panel_tile(const BytePanelArgs& a, size_t first, size_t j) {
             }
         }
     }
-    // rolled, the sums would have to lie in memory, all the time
-#pragma GCC unroll 8
     for (size_t q = 0; q < Q; q++) {
         const __m256i excess = _mm256_set1_epi32(a.excess[first + q]);
         const __m256 step = _mm256_set1_ps(a.steps[first + q]);
         const __m256 factor = _mm256_set1_ps(a.factors[first + q]);
         float* out = a.out + (first + q) * a.ldo;
-#pragma GCC unroll 8
         for (size_t p = 0; p < 2 * P; p++) {
             const size_t at = j * kPanel + 8 * p;
             __m256 product =
