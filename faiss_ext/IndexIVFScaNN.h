@@ -429,6 +429,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     const faiss::IndexFlat* flat_quantizer() const;
     /// @param x     size n * d, as given; @param rows  the same, normalised if
     ///              the index does
+    /// @param second  lists of the spilled copies, -1: none; nullptr: find them
     void add_assigned(
             idx_t n,
             const float* x,

@@ -30,7 +30,8 @@ struct EntryCodec {
     const ScoreTerm& score_term;
 
     /** @param x          size n * d; unit rows if raw_norm
-     *  @param raw        size n * d, the rows as the caller gave them
+     *  @param raw        size n * d, the rows as the caller gave them; read
+     *         only to keep raw rows
      *  @param centroids  size n * d, centroid of each row's list
      *  @param entries    out, size n * layout.size(); `primary` is left 0 */
     void encode(

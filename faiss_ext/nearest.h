@@ -43,8 +43,8 @@ class NearestRows {
             float lambda,
             int64_t* spilled) const;
 
-    /// find(), then find_spilled() from what it found, in 2/3 of the time or
-    /// less.
+    /// find(), then find_spilled() from what it found, with one product of
+    /// rows less.
     void find_both(
             size_t n,
             const float* x,

@@ -11,8 +11,8 @@
 
 namespace faiss_ext {
 
-/// <a, b> in doubles. In lanes, since additions to one sum
-/// would each wait for the one before.
+/// <a, b> in doubles. In lanes, since additions to one sum would each wait for
+/// the one before.
 template <class A, class B>
 double precise_dot(size_t d, const A* a, const B* b) {
     constexpr size_t kLanes = 8;

@@ -1,6 +1,6 @@
 /*
- * top_scores(), near_largest() and reaching() of every level, over the level's own loops
- * or, by default, plain ones.
+ * top_scores(), near_largest() and reaching() of every level, over the level's
+ * own loops or, by default, plain ones.
  *
  * Included once per level, in its anonymous namespace (see select_keys.h).
  */
