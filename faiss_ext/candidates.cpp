@@ -32,6 +32,10 @@ void Candidates::lend(kernels::ScanQuery& query) {
 
 void Candidates::take_back(const kernels::ScanQuery& query) {
     count_ = query.count;
+    make_room();
+}
+
+void Candidates::make_room() {
     if (count_ >= enough() || capacity_ - count_ < kBlockSize) {
         select();
     }

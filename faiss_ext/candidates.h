@@ -34,6 +34,15 @@ class Candidates {
     /// Takes it back; when there are enough keys or little room is left, drops
     /// all but the best and raises the threshold.
     void take_back(const kernels::ScanQuery& query);
+    /// The same, but first drops the new keys that do not pass.
+    /// @param passing  moves those that pass to the front: size_t(uint64_t* keys,
+    ///        size_t n), how many they are
+    template <class Passing>
+    void take_back(const kernels::ScanQuery& query, Passing&& passing) {
+        uint64_t* fresh = keys_.data() + count_;
+        count_ += passing(fresh, query.count - count_);
+        make_room();
+    }
 
     /// Drops all but the `keep` best. Unordered.
     void finish();
@@ -55,6 +64,7 @@ class Candidates {
     size_t enough() const {
         return 2 * keep_;
     }
+    void make_room();
     void select();
 
     const kernels::Kernels* kernels_ = nullptr;

@@ -152,12 +152,12 @@ void QuerySearch::scan(const Visit* visits, size_t n) {
     }
 }
 
-void QuerySearch::filter_rows() {
+void QuerySearch::filter_rows(size_t enough) {
     StageTimer timer(plan_->stats != nullptr, stats_->scan_time);
     auto list_of = [&](size_t s) -> const ScaNNList& {
         return segments_[s].lists->list(segments_[s].list);
     };
-    for (; filtered_ < segments_.size(); filtered_++) {
+    for (; filtered_ < segments_.size() && passing_ <= enough; filtered_++) {
         if (filtered_ + 1 < segments_.size()) {
             // Short runs far apart, for which the hardware's own fetches come
             // late: a third off the time of the test.
@@ -189,6 +189,97 @@ bool QuerySearch::rescoring_all_pays() const {
     return 2 * (passing_ - left) <= 3 * blocks_passing_;
 }
 
+/// Fills visits_ for the segments, with masks for those that were filtered.
+void QuerySearch::begin_visits() {
+    visits_.clear();
+    const uint32_t* masks = masks_.data();
+    for (size_t s = 0; s < segments_.size(); s++) {
+        const Segment& at = segments_[s];
+        const ScaNNList& list = at.lists->list(at.list);
+        size_t size = list.size();
+        stats_->codes += size;
+        visits_.push_back(
+                {list.packed.data(),
+                 s < filtered_ ? masks : nullptr,
+                 uint32_t(size),
+                 integer_bias(at.bias),
+                 at.position});
+        masks += s < filtered_ ? blocks_of(size) : 0;
+    }
+}
+
+/// Scans visits_[begin] .. [end - 1], by their masks or, if there is a filter,
+/// testing what comes out.
+void QuerySearch::scan_visits(size_t begin, size_t end, bool masked) {
+    // all lists and their spilled copies have one layout
+    const PackedLayout layout = index_->lists().layout().packed();
+    kernels::ScanListsArgs args{
+            visits_.data(),
+            end,
+            layout.groups(),
+            layout.has_term,
+            masked,
+            begin,
+            0};
+    kernels::ScanQuery query{};
+    query.table = table_.bytes.data();
+    query.term_mult = term_mult_;
+    size_t segment = begin;
+    while (args.visit < args.n) {
+        candidates_.lend(query);
+        kernels_->scan_lists(args, query);
+        if (masked || plan_->filter.passes_all()) {
+            candidates_.take_back(query);
+        } else {
+            candidates_.take_back(query, [&](uint64_t* keys, size_t n) {
+                return drop_filtered(keys, n, segment);
+            });
+        }
+    }
+}
+
+/// @param keys     in the order of the scan
+/// @param segment  in/out, not behind that of the first key
+size_t QuerySearch::drop_filtered(uint64_t* keys, size_t n, size_t& segment) {
+    ids_.resize(n);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t position = key_position(keys[i]);
+        while (segment + 1 < segments_.size() &&
+               segments_[segment + 1].position <= position) {
+            segment++;
+        }
+        const Segment& at = segments_[segment];
+        ids_[i] = at.lists->list(at.list).ids.data() + (position - at.position);
+        __builtin_prefetch(ids_[i]);
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        keys[kept] = keys[i];
+        kept += plan_->filter.passes(*ids_[i]);
+    }
+    return kept;
+}
+
+bool QuerySearch::scan_before_filter() {
+    // Testing what is found costs ten times as much a row, of which there are
+    // fewer the more rows pass and the longer the scan goes on.
+    constexpr uint64_t kLongScan = 4;
+    const size_t keep = plan_->scan_keep;
+    filter_rows(4 * keep);
+    if (filtered_ == segments_.size() ||
+        segments_[filtered_].position * kLongScan > positions_ ||
+        rescoring_all_pays()) {
+        return false;
+    }
+    build_table();
+    StageTimer timer(plan_->stats != nullptr, stats_->scan_time);
+    begin_visits();
+    scan_visits(0, filtered_, true);
+    candidates_.finish(); // raises the threshold
+    scan_visits(filtered_, visits_.size(), false);
+    return true;
+}
+
 void QuerySearch::scan_all() {
     const Filter& filter = plan_->filter;
     if (!filter.passes_all() && rescoring_all_pays()) {
@@ -197,40 +288,8 @@ void QuerySearch::scan_all() {
     }
     build_table();
     StageTimer timer(plan_->stats != nullptr, stats_->scan_time);
-    visits_.clear();
-    const uint32_t* masks = filter.passes_all() ? nullptr : masks_.data();
-    for (const Segment& at : segments_) {
-        const ScaNNList& list = at.lists->list(at.list);
-        size_t size = list.size();
-        stats_->codes += size;
-        visits_.push_back(
-                {list.packed.data(),
-                 masks,
-                 uint32_t(size),
-                 integer_bias(at.bias),
-                 at.position});
-        if (masks != nullptr) {
-            masks += blocks_of(size);
-        }
-    }
-    // all lists and their spilled copies have one layout
-    const PackedLayout layout = index_->lists().layout().packed();
-    kernels::ScanListsArgs args{
-            visits_.data(),
-            visits_.size(),
-            layout.groups(),
-            layout.has_term,
-            !filter.passes_all(),
-            0,
-            0};
-    kernels::ScanQuery query{};
-    query.table = table_.bytes.data();
-    query.term_mult = term_mult_;
-    while (args.visit < args.n) {
-        candidates_.lend(query);
-        kernels_->scan_lists(args, query);
-        candidates_.take_back(query);
-    }
+    begin_visits();
+    scan_visits(0, visits_.size(), !filter.passes_all());
 }
 
 /// Score of a list's centroid; the probes' scores are known already.

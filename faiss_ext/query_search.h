@@ -47,8 +47,14 @@ class QuerySearch {
     }
 
     /// Tests the rows of the segments added since the last call by the plan's
-    /// filter.
-    void filter_rows();
+    /// filter, until more than `enough` have passed.
+    void filter_rows(size_t enough = SIZE_MAX);
+
+    /** Where many rows pass: does what scan_all() does, but scans most segments
+     * without the filter, and tests only what was found there.
+     * @return false if that does not pay: then filter_rows() and scan_all()
+     *         have to follow */
+    bool scan_before_filter();
 
     /// Rows of all segments that pass the filter.
     size_t passing() const {
@@ -75,6 +81,9 @@ class QuerySearch {
 
  private:
     int32_t integer_bias(float bias) const;
+    void begin_visits();
+    void scan_visits(size_t begin, size_t end, bool masked);
+    size_t drop_filtered(uint64_t* keys, size_t n, size_t& segment);
     bool rescoring_all_pays() const;
     void locate_candidates();
     void locate_passing();
@@ -109,7 +118,8 @@ class QuerySearch {
     std::vector<uint32_t> lists_seen_;
     std::vector<uint64_t> places_;
     std::vector<kernels::ScanVisit> visits_;
-    std::vector<uint32_t> masks_; ///< the filter's, of all segments
+    std::vector<const int64_t*> ids_; ///< of keys that the filter tests
+    std::vector<uint32_t> masks_;     ///< the filter's, of all segments
 };
 
 } // namespace faiss_ext
