@@ -269,6 +269,10 @@ EntryCodec IndexIVFScaNN::codec() const {
 
 // ---- train ----
 
+size_t IndexIVFScaNN::lists_for(size_t n) const {
+    return nlist == 0 ? automatic_nlist(n, options.soar_lambda > 0) : nlist;
+}
+
 void IndexIVFScaNN::train(idx_t n, const float* x) {
     if (is_trained) {
         return;
@@ -277,8 +281,7 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
             n >= 1,
             "%lld training rows (allowed: >= 1)",
             static_cast<long long>(n));
-    size_t wanted =
-            nlist == 0 ? automatic_nlist(n, options.soar_lambda > 0) : nlist;
+    const size_t wanted = lists_for(n);
     FAISS_THROW_IF_NOT_FMT(
             size_t(n) >= wanted,
             "%lld training rows for nlist = %zu lists (needed: >= %zu)",
@@ -460,8 +463,7 @@ std::vector<float> IndexIVFScaNN::scores_from_distances(
 // ---- memory ----
 
 size_t IndexIVFScaNN::estimate_memory(size_t n) const {
-    size_t lists_wanted =
-            nlist == 0 ? automatic_nlist(n, options.soar_lambda > 0) : nlist;
+    const size_t lists_wanted = lists_for(n);
     size_t total =
             ScaNNLists::estimate_memory(lists().layout(), lists_wanted, n);
     if (spilled_ != nullptr) {

@@ -422,6 +422,8 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     void check_trained() const;
     /// size n * d; zeros for lists of -1
     std::vector<float> centroids_of(idx_t n, const idx_t* lists) const;
+    /// nlist, or what it becomes if that is to be chosen from n rows
+    size_t lists_for(size_t n) const;
     void train_centroids(idx_t n, const float* x);
     ScaNNTrained train_codes(idx_t n, const float* x) const;
     void replace_lists();

@@ -29,14 +29,6 @@ float distance(size_t d, const float* a, const float* b) {
     return std::sqrt(quick_distance(d, a, b));
 }
 
-/// Calls each(begin, size) for tiles of n rows.
-template <class Each>
-void for_small_tiles(size_t n, Each&& each) {
-    for (size_t begin = 0; begin < n; begin += kTogether) {
-        each(begin, std::min(kTogether, n - begin));
-    }
-}
-
 } // namespace
 
 /// What a thread needs to find rows; kept, so that this does not allocate.
@@ -140,12 +132,24 @@ void NearestRows::find_close(const float* scores, float margin, Scratch& s)
     rows_of_keys(s.keys.data(), count, s);
 }
 
-/// Scores of a tile, at most kTogether rows.
-void NearestRows::score(size_t n, const float* x, Scratch& s) const {
-    s.queries.set(n, d_, x, mean());
-    s.scores.resize(n * bytes_.padded());
-    bytes_.scores(
-            active_kernels(), s.queries, {terms()}, s.scores.mutable_data());
+/// Calls each(begin, size, tile, scratch) for tiles of x, at most kTogether
+/// rows, when scratch holds their scores.
+template <class Each>
+void NearestRows::for_scored_tiles(size_t n, const float* x, Each&& each)
+        const {
+    Scratch& s = scratch();
+    for (size_t begin = 0; begin < n; begin += kTogether) {
+        const size_t size = std::min(kTogether, n - begin);
+        const float* tile = x + begin * d_;
+        s.queries.set(size, d_, tile, mean());
+        s.scores.resize(size * bytes_.padded());
+        bytes_.scores(
+                active_kernels(),
+                s.queries,
+                {terms()},
+                s.scores.mutable_data());
+        each(begin, size, tile, s);
+    }
 }
 
 /// Standard deviation of the scores of row i of a tile.
@@ -286,10 +290,7 @@ void NearestRows::spilled_of_tile(
 }
 
 void NearestRows::find(size_t n, const float* x, int64_t* nearest) const {
-    Scratch& s = scratch();
-    for_small_tiles(n, [&](size_t begin, size_t size) {
-        const float* tile = x + begin * d_;
-        score(size, tile, s);
+    for_scored_tiles(n, x, [&](size_t begin, size_t size, auto* tile, auto& s) {
         nearest_of_tile(size, tile, nearest + begin, s);
     });
 }
@@ -300,10 +301,7 @@ void NearestRows::find_spilled(
         const int64_t* primary,
         float lambda,
         int64_t* spilled) const {
-    Scratch& s = scratch();
-    for_small_tiles(n, [&](size_t begin, size_t size) {
-        const float* tile = x + begin * d_;
-        score(size, tile, s);
+    for_scored_tiles(n, x, [&](size_t begin, size_t size, auto* tile, auto& s) {
         spilled_of_tile(
                 size, tile, primary + begin, lambda, spilled + begin, s);
     });
@@ -315,10 +313,7 @@ void NearestRows::find_both(
         float lambda,
         int64_t* nearest,
         int64_t* spilled) const {
-    Scratch& s = scratch();
-    for_small_tiles(n, [&](size_t begin, size_t size) {
-        const float* tile = x + begin * d_;
-        score(size, tile, s);
+    for_scored_tiles(n, x, [&](size_t begin, size_t size, auto* tile, auto& s) {
         nearest_of_tile(size, tile, nearest + begin, s);
         spilled_of_tile(
                 size, tile, nearest + begin, lambda, spilled + begin, s);

@@ -77,7 +77,8 @@ class NearestRows {
  private:
     struct Scratch;
     static Scratch& scratch();
-    void score(size_t n, const float* x, Scratch& s) const;
+    template <class Each>
+    void for_scored_tiles(size_t n, const float* x, Each&& each) const;
     float score_error(size_t i, const float* x, Scratch& s) const;
     void rows_of_keys(const uint64_t* keys, size_t count, Scratch& s) const;
     void find_close(const float* scores, float margin, Scratch& s) const;
