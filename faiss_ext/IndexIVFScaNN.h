@@ -426,6 +426,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     size_t lists_for(size_t n) const;
     void train_centroids(idx_t n, const float* x);
     ScaNNTrained train_codes(idx_t n, const float* x) const;
+    std::vector<float> list_spread(idx_t n, const float* x) const;
     void replace_lists();
     void rebuild_partition();
     const faiss::IndexFlat* flat_quantizer() const;

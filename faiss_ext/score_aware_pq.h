@@ -44,11 +44,13 @@ struct ScoreAwarePQTraining {
     float eta = 1;             ///< >= 1
     size_t kmeans_rounds = 12; ///< plain Lloyd steps first
     size_t aware_rounds = 6;   ///< score-aware steps after them; 0 if eta == 1
-    size_t max_points = 65536; ///< training rows used (evenly spaced)
+    /// training rows used (evenly spaced): 16 codewords of a few dimensions
+    /// gain nothing from more
+    size_t max_points = 16384;
     uint64_t seed = 1234;
     /// called between rounds with (done, total); may throw to stop
     std::function<void(size_t, size_t)> on_round;
-    /// out, unless nullptr: mean loss of the rows used in each aware round,
+    /// out, unless nullptr: mean loss of these rows in each aware round,
     /// after their codes and before the codebook moved; the last entry is
     /// that of the result, with the codes of the last round
     std::vector<double>* losses = nullptr;

@@ -26,11 +26,7 @@ namespace {
 /// rows encoded at once, and rows whose sums are kept apart (the sums of all
 /// tiles are added in order, whatever the number of threads)
 constexpr size_t kEncodeRows = 64;
-constexpr size_t kTileRows = 4096;
-/// rows of the first rounds of both kinds
-constexpr size_t kFirstRows = 16384;
-/// rounds of each kind at the end that use all rows
-constexpr size_t kFullRounds = 3;
+constexpr size_t kTileRows = 1024;
 /// rows from which the first codewords are drawn
 constexpr size_t kSeedRows = 1024;
 /// dimensions whose directions are gathered at once
@@ -131,7 +127,7 @@ class Trainer {
               directions_(directions),
               codebook_(d_ * kCodewords),
               random_(training.seed) {
-        // evenly spaced rows, in random order: the first rounds use the first
+        // evenly spaced rows, in random order: the first give codewords
         rows_.resize(std::min(n, training.max_points));
         for (size_t i = 0; i < rows_.size(); i++) {
             rows_[i] = size_t(double(n) * i / rows_.size());
@@ -154,22 +150,20 @@ class Trainer {
         draw_codewords();
         for (size_t r = 0; r < training.kmeans_rounds; r++) {
             report(r);
-            start_round(training.kmeans_rounds - r);
             take_means(encode(false));
         }
-        coded_ = 0; // rows with codes of this kind
         for (size_t r = 0; r < aware_rounds; r++) {
             report(training.kmeans_rounds + r);
-            start_round(aware_rounds - r);
             CodewordSums sums = encode(true);
             if (training.losses) {
-                training.losses->push_back(loss_ / double(used_));
+                training.losses->push_back(loss_ / double(rows_.size()));
             }
+            coded_ = true;
             move_codewords(sums);
         }
         report(total);
         if (training.losses && aware_rounds > 0) {
-            training.losses->push_back(loss_of_codes() / double(used_));
+            training.losses->push_back(loss_of_codes() / double(rows_.size()));
         }
         return std::move(codebook_);
     }
@@ -182,12 +176,7 @@ class Trainer {
         return directions_ + rows_[i] * d_;
     }
     size_t ntiles() const {
-        return (used_ + kTileRows - 1) / kTileRows;
-    }
-
-    void start_round(size_t rounds_left) {
-        used_ = rounds_left <= kFullRounds ? rows_.size()
-                                           : std::min(kFirstRows, rows_.size());
+        return (rows_.size() + kTileRows - 1) / kTileRows;
     }
 
     /// k-means++ in each block, on the first rows
@@ -235,7 +224,7 @@ class Trainer {
         std::vector<CodewordSums> sums(ntiles(), CodewordSums(offsets_, aware));
         std::vector<double> losses(ntiles());
         for_tiles(ntiles(), [&](size_t tile) {
-            size_t end = std::min(used_, (tile + 1) * kTileRows);
+            size_t end = std::min(rows_.size(), (tile + 1) * kTileRows);
             std::vector<float> x(kEncodeRows * d_);
             std::vector<float> u(aware ? kEncodeRows * d_ : 0);
             std::vector<uint8_t> codes(kEncodeRows * M_);
@@ -274,7 +263,6 @@ class Trainer {
                 }
             }
         });
-        coded_ = std::max(coded_, used_);
         loss_ = 0;
         for (size_t tile = 0; tile < ntiles(); tile++) {
             loss_ += losses[tile];
@@ -312,7 +300,7 @@ class Trainer {
         uint8_t* kept = &codes_[i * M_];
         double parallel;
         double loss = loss_of_row(x, u, fresh, parallel);
-        if (i < coded_ && !std::equal(fresh, fresh + M_, kept)) {
+        if (coded_ && !std::equal(fresh, fresh + M_, kept)) {
             double old_parallel;
             double old_loss = loss_of_row(x, u, kept, old_parallel);
             if (old_loss < loss) {
@@ -328,7 +316,7 @@ class Trainer {
     double loss_of_codes() const {
         std::vector<double> losses(ntiles());
         for_tiles(ntiles(), [&](size_t tile) {
-            size_t end = std::min(used_, (tile + 1) * kTileRows);
+            size_t end = std::min(rows_.size(), (tile + 1) * kTileRows);
             for (size_t i = tile * kTileRows; i < end; i++) {
                 double parallel;
                 losses[tile] += loss_of_row(
@@ -344,7 +332,7 @@ class Trainer {
 
     /// A codeword that no row uses becomes a random row's residual.
     void reseed(size_t m, size_t j) {
-        const float* row = residual(random_() % used_);
+        const float* row = residual(random_() % rows_.size());
         for (size_t i = offsets_[m]; i < offsets_[m + 1]; i++) {
             codebook_.mutable_data()[i * kCodewords + j] = row[i];
         }
@@ -377,8 +365,9 @@ class Trainer {
      * 0.2 ms of work: a barrier per block costs more than one thread saves.
      */
     void move_codewords(const CodewordSums& sums) {
-        std::vector<float> u(used_ * kGatherDims);       // [block][row][width]
-        std::vector<uint8_t> codes(used_ * kGatherDims); // [block][row]
+        const size_t n = rows_.size();
+        std::vector<float> u(n * kGatherDims);       // [block][row][width]
+        std::vector<uint8_t> codes(n * kGatherDims); // [block][row]
         for (size_t first = 0, end; first < M_; first = end) {
             uint32_t begin = offsets_[first];
             for (end = first + 1;
@@ -386,22 +375,22 @@ class Trainer {
                 end++;
             }
             for_tiles(ntiles(), [&](size_t tile) {
-                size_t stop = std::min(used_, (tile + 1) * kTileRows);
+                size_t stop = std::min(n, (tile + 1) * kTileRows);
                 for (size_t i = tile * kTileRows; i < stop; i++) {
                     for (size_t m = first; m < end; m++) {
                         size_t w = sums.width(m);
                         const float* from = direction(i) + offsets_[m];
-                        float* to = &u[(offsets_[m] - begin) * used_ + i * w];
+                        float* to = &u[(offsets_[m] - begin) * n + i * w];
                         std::copy(from, from + w, to);
-                        codes[(m - first) * used_ + i] = codes_[i * M_ + m];
+                        codes[(m - first) * n + i] = codes_[i * M_ + m];
                     }
                 }
             });
             for (size_t m = first; m < end; m++) {
                 move_block(
                         m,
-                        &u[(offsets_[m] - begin) * used_],
-                        &codes[(m - first) * used_],
+                        &u[(offsets_[m] - begin) * n],
+                        &codes[(m - first) * n],
                         sums);
             }
         }
@@ -415,7 +404,7 @@ class Trainer {
         size_t w = sums.width(m);
         double weight = eta_ - 1.0;
         double products[kCodewords * kMaxBlockWidth] = {}; // sum u P
-        for (size_t i = 0; i < used_; i++) {
+        for (size_t i = 0; i < rows_.size(); i++) {
             for (size_t a = 0; a < w; a++) {
                 products[codes[i] * w + a] += u[i * w + a] * parallel_[i];
             }
@@ -450,7 +439,7 @@ class Trainer {
                 value = float(c[i]);
             }
         }
-        for (size_t i = 0; i < used_; i++) {
+        for (size_t i = 0; i < rows_.size(); i++) {
             for (size_t a = 0; a < w; a++) {
                 parallel_[i] -= moved[codes[i] * w + a] * u[i * w + a];
             }
@@ -466,11 +455,10 @@ class Trainer {
     AlignedBuffer<float> codebook_;
     std::mt19937_64 random_;
     std::vector<size_t> rows_;     ///< training rows, as numbers of input rows
-    size_t used_ = 0;              ///< the first of them, in this round
-    size_t coded_ = 0;             ///< rows with codes of an earlier round
+    bool coded_ = false;           ///< rows have codes of an aware round
     std::vector<uint8_t> codes_;   ///< size rows_ * M
     std::vector<double> parallel_; ///< <e, u> of each row
-    double loss_ = 0;              ///< sum over the rows used
+    double loss_ = 0;              ///< sum over the rows
 };
 
 } // namespace
