@@ -441,7 +441,7 @@ void expect_first_that_pass(
 }
 
 TEST(FilterOrder, TheFirstRowsThatPassAreRescored) {
-    constexpr size_t n = 20000;
+    constexpr size_t n = 8000;
     std::mt19937 random(12);
     auto x = clustered_rows(n, kD, 1);
     for (auto metric : {kIP, kL2}) {
