@@ -2,6 +2,7 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 
+#include <algorithm>
 #include <set>
 
 #include <faiss/IndexHNSW.h>
@@ -151,6 +152,36 @@ TEST_P(WrapperTest, HNSWQuantizerWithStrictFilterNeverRepeatsAnId) {
             EXPECT_EQ(seen.count(-1), 0u) << "1 of " << every;
         }
     }
+}
+
+/// Finds no list for one row in seven, as a graph may.
+struct ForgetfulQuantizer : faiss::IndexHNSWFlat {
+    using faiss::IndexHNSWFlat::IndexHNSWFlat;
+    void search(
+            int64_t n,
+            const float* x,
+            int64_t count,
+            float* distances,
+            int64_t* labels,
+            const faiss::SearchParameters* params = nullptr) const override {
+        IndexHNSWFlat::search(n, x, count, distances, labels, params);
+        for (int64_t i = 0; i < n; i += 7) {
+            std::fill_n(labels + i * count, count, -1);
+        }
+    }
+};
+
+TEST_P(WrapperTest, TrainingRowsWithoutAListDoNoHarm) {
+    ForgetfulQuantizer quantizer(kD, 16, GetParam());
+    IndexIVFScaNN index(
+            &quantizer, kD, kLists, GetParam(), tier_options(Tier::Raw));
+    index.train(kN, rows_.data());
+    index.add(kN, rows_.data());
+    EXPECT_EQ(index.ntotal, int64_t(kN));
+    index.nprobe = kLists;
+    index.reorder_k = 2 * kN;
+    double found = recall(search(index, queries_, k), exact(), k);
+    EXPECT_GE(found, .6); // 6/7 of the rows for 6/7 of the queries
 }
 
 TEST_P(WrapperTest, TrainedQuantizerKeepsItsCentroids) {
