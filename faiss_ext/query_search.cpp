@@ -208,9 +208,10 @@ void QuerySearch::begin_visits() {
     }
 }
 
-/// Scans visits_[begin] .. [end - 1], by their masks or, if there is a filter,
-/// testing what comes out.
-void QuerySearch::scan_visits(size_t begin, size_t end, bool masked) {
+/// Scans visits_[begin] .. [end - 1]: all by their masks, or all without. Then
+/// the filter tests what comes out.
+void QuerySearch::scan_visits(size_t begin, size_t end) {
+    const bool masked = begin < filtered_;
     // all lists and their spilled copies have one layout
     const PackedLayout layout = index_->lists().layout().packed();
     kernels::ScanListsArgs args{
@@ -260,36 +261,29 @@ size_t QuerySearch::drop_filtered(uint64_t* keys, size_t n, size_t& segment) {
     return kept;
 }
 
-bool QuerySearch::scan_before_filter() {
+bool QuerySearch::filter_later() {
     // Testing what is found costs ten times as much a row, of which there are
     // fewer the more rows pass and the longer the scan goes on.
     constexpr uint64_t kLongScan = 4;
-    const size_t keep = plan_->scan_keep;
-    filter_rows(4 * keep);
-    if (filtered_ == segments_.size() ||
-        segments_[filtered_].position * kLongScan > positions_ ||
-        rescoring_all_pays()) {
-        return false;
-    }
-    build_table();
-    StageTimer timer(plan_->stats != nullptr, stats_->scan_time);
-    begin_visits();
-    scan_visits(0, filtered_, true);
-    candidates_.finish(); // raises the threshold
-    scan_visits(filtered_, visits_.size(), false);
-    return true;
+    filter_rows(4 * plan_->scan_keep);
+    return filtered_ < segments_.size() &&
+           segments_[filtered_].position * kLongScan <= positions_ &&
+           !rescoring_all_pays();
 }
 
 void QuerySearch::scan_all() {
-    const Filter& filter = plan_->filter;
-    if (!filter.passes_all() && rescoring_all_pays()) {
+    if (!plan_->filter.passes_all() && rescoring_all_pays()) {
         rescore_all_ = true;
         return;
     }
     build_table();
     StageTimer timer(plan_->stats != nullptr, stats_->scan_time);
     begin_visits();
-    scan_visits(0, visits_.size(), !filter.passes_all());
+    scan_visits(0, filtered_);
+    if (filtered_ > 0 && filtered_ < visits_.size()) {
+        candidates_.finish(); // raises the threshold for rows not yet tested
+    }
+    scan_visits(filtered_, visits_.size());
 }
 
 /// Score of a list's centroid; the probes' scores are known already.

@@ -50,13 +50,12 @@ class QuerySearch {
     /// filter, until more than `enough` have passed.
     void filter_rows(size_t enough = SIZE_MAX);
 
-    /** Where many rows pass: does what scan_all() does, but scans most segments
-     * without the filter, and tests only what was found there.
-     * @return false if that does not pay: then filter_rows() and scan_all()
-     *         have to follow */
-    bool scan_before_filter();
+    /** Where many rows pass: tests the rows of the first segments only.
+     * @return whether scan_all() should test those of the others, as far as it
+     *         finds them; if not, filter_rows() has to follow */
+    bool filter_later();
 
-    /// Rows of all segments that pass the filter.
+    /// Rows that pass the filter, of the segments it has tested.
     size_t passing() const {
         return passing_;
     }
@@ -82,7 +81,7 @@ class QuerySearch {
  private:
     int32_t integer_bias(float bias) const;
     void begin_visits();
-    void scan_visits(size_t begin, size_t end, bool masked);
+    void scan_visits(size_t begin, size_t end);
     size_t drop_filtered(uint64_t* keys, size_t n, size_t& segment);
     bool rescoring_all_pays() const;
     void locate_candidates();
@@ -103,7 +102,7 @@ class QuerySearch {
     uint64_t positions_ = 0; ///< vectors in all segments
     size_t passing_ = 0;
     size_t blocks_passing_ = 0; ///< packed blocks with such a row
-    size_t filtered_ = 0;       ///< segments that filter_rows() has seen
+    size_t filtered_ = 0;       ///< segments that the filter has tested
     bool rescore_all_ = false;  ///< all rows that pass are candidates
     std::vector<float> rotated_;
     LookupTable table_;

@@ -234,15 +234,13 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
     } else {
         for (size_t i = 0; i < n; i++) {
             start_query(states[0], i);
-            if (plan.filter.passes_all()) {
-                states[0].scan_all();
-            } else if (!states[0].scan_before_filter()) {
+            if (!plan.filter.passes_all() && !states[0].filter_later()) {
                 states[0].filter_rows();
                 if (plan.may_extend) {
                     extend_probes(call, x + i * d, states[0]);
                 }
-                states[0].scan_all();
             }
+            states[0].scan_all();
             finish_query(states[0], i);
         }
     }

@@ -37,6 +37,18 @@ std::vector<size_t> sample_rows(size_t n, size_t wanted) {
     return rows;
 }
 
+/// Copies rows of x, size (*, d), next to one another.
+void gather_rows(
+        size_t n,
+        const size_t* rows,
+        size_t d,
+        const float* x,
+        float* gathered) {
+    for (size_t i = 0; i < n; i++) {
+        std::copy_n(x + rows[i] * d, d, gathered + i * d);
+    }
+}
+
 /// Root mean square length of the rows.
 float typical_length(size_t n, size_t d, const float* x) {
     return float(std::sqrt(precise_square(n * d, x) / n));
@@ -126,9 +138,7 @@ ScaNNTrained IndexIVFScaNN::train_codes(idx_t n, const float* x) const {
     std::vector<size_t> sample = sample_rows(n, kCodeTrainingRows);
     size_t count = sample.size();
     std::vector<float> rows(count * d), residuals(count * d);
-    for (size_t i = 0; i < count; i++) {
-        std::copy_n(x + sample[i] * d, d, rows.data() + i * d);
-    }
+    gather_rows(count, sample.data(), d, x, rows.data());
     std::vector<idx_t> assign(count);
     assign_lists(count, rows.data(), assign.data());
     std::vector<float> centroids = centroids_of(count, assign.data());
@@ -194,17 +204,17 @@ std::vector<float> IndexIVFScaNN::list_spread(idx_t n, const float* x) const {
     std::vector<idx_t> lists(kTileRows);
     for (size_t begin = 0; begin < sample.size(); begin += kTileRows) {
         size_t size = std::min(kTileRows, sample.size() - begin);
-        for (size_t i = 0; i < size; i++) {
-            std::copy_n(x + sample[begin + i] * d, d, rows.data() + i * d);
-        }
+        gather_rows(size, &sample[begin], d, x, rows.data());
         assign_lists(size, rows.data(), lists.data());
         std::vector<float> centroids = centroids_of(size, lists.data());
+        for (size_t i = 0; i < size * d; i++) {
+            rows[i] -= centroids[i];
+        }
         for (size_t i = 0; i < size; i++) {
             if (lists[i] < 0) {
                 continue; // a graph as quantizer may find none
             }
-            double square = quick_distance(
-                    d, rows.data() + i * d, centroids.data() + i * d);
+            double square = precise_square(d, rows.data() + i * d);
             sums[lists[i]] += square;
             counts[lists[i]]++;
             total += square;
