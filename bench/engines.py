@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-NPROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+NPROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 REORDERS = (10, 20, 40, 70, 100, 200, 400, 800)
 WIDTHS = (10, 14, 20, 28, 40, 56, 80, 120, 160, 240, 320, 480, 640, 1000)
 
@@ -124,7 +124,7 @@ class Ours(Engine):
         settings = [
             {"nprobe": p, "refine_k": r, "reorder_k": max(k, r // share)}
             for p, r in product(NPROBES, REORDERS)
-            if r >= k
+            if p <= self.index.nlist and r >= k
         ]
         if self.filter is None:
             return settings
@@ -178,7 +178,8 @@ class Scann(Engine):
         return [{"leaves": m, "eta": eta, "soar": soar} for m, eta, soar in grid]
 
     def settings(self, k):
-        return [{"leaves": p, "reorder": r} for p, r in product(NPROBES, REORDERS) if r >= k]
+        leaves = self.params["leaves"]
+        return [{"leaves": p, "reorder": r} for p, r in product(NPROBES, REORDERS) if p <= leaves and r >= k]
 
     def build(self, x, metric, threads):
         p, d = self.params, x.shape[1]
