@@ -6,8 +6,10 @@
 #include <faiss/IndexFlat.h>
 #include <faiss/impl/FaissAssert.h>
 
+#include <faiss_ext/automatic.h>
 #include <faiss_ext/kernels/kernels.h>
 #include <faiss_ext/query_rows.h>
+#include <faiss_ext/row_products.h>
 
 namespace faiss_ext {
 
@@ -70,6 +72,19 @@ void check_options(
             options.max_points_per_centroid >= 1,
             "max_points_per_centroid = %zu (allowed: >= 1)",
             options.max_points_per_centroid);
+}
+
+/// Root mean square of the codewords' values in each dimension, size d: what a query
+/// has there counts as much for its tables.
+std::vector<float> codeword_spread(const ScoreAwarePQ& pq) {
+    std::vector<float> spread(pq.d());
+    for (size_t i = 0; i < pq.d(); i++) {
+        const float* values = pq.codebook().data() + i * kernels::kCodewords;
+        spread[i] = float(std::sqrt(
+                precise_square(kernels::kCodewords, values) /
+                kernels::kCodewords));
+    }
+    return spread;
 }
 
 faiss::IndexFlat* new_flat(size_t d, faiss::MetricType metric) {
@@ -145,6 +160,7 @@ void IndexIVFScaNN::set_trained(ScaNNTrained trained) {
     FAISS_THROW_IF_NOT(trained.list_spread.size() == nlist);
     FAISS_THROW_IF_NOT(trained.pq.d() == size_t(d));
     trained_ = std::move(trained);
+    trained_.rotation.set_importance(codeword_spread(trained_.pq).data());
     rebuild_partition();
     replace_lists();
     is_trained = true;
@@ -218,7 +234,7 @@ void IndexIVFScaNN::check_trained() const {
 }
 
 EntryCodec IndexIVFScaNN::codec() const {
-    return {lists().layout(), rotation(), pq(), score_term()};
+    return {lists().layout(), trained_, keeps_rows()};
 }
 
 void IndexIVFScaNN::assign_lists(idx_t n, const float* x, idx_t* lists) const {
@@ -284,7 +300,7 @@ size_t IndexIVFScaNN::estimate_memory(size_t n) const {
         total += ScaNNLists::estimate_memory(
                 spilled_->layout(), lists_wanted, n);
     }
-    if (options.rotation != RotationKind::None) {
+    if (rotation_pays(options.rotation, n, d)) {
         total += Rotation::estimate_memory(d);
     }
     size_t codebook = d * kernels::kCodewords;
@@ -299,7 +315,8 @@ size_t IndexIVFScaNN::memory_usage() const {
         total += spilled_->memory_usage();
     }
     total += rotation().memory_usage();
-    total += trained_.list_spread.size() * sizeof(float);
+    total += (trained_.list_spread.size() + trained_.origin.size()) *
+             sizeof(float);
     total += pq().codebook().size() * sizeof(float);
     total += size_t(quantizer->ntotal) * d * sizeof(float);
     total += direct_map.array.capacity() * sizeof(idx_t);

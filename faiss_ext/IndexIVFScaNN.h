@@ -128,15 +128,6 @@ struct SearchParametersScaNN : faiss::SearchParametersIVF {
 using ScaNNProgress =
         std::function<void(const char* stage, size_t done, size_t total)>;
 
-/// What training makes besides the centroids.
-struct ScaNNTrained {
-    Rotation rotation;
-    ScoreAwarePQ pq;
-    ScoreTerm score_term;
-    /// mean squared length of the residuals in each list, size nlist
-    std::vector<float> list_spread;
-};
-
 struct SearchPlan;
 
 class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
@@ -377,6 +368,16 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             float* scores,
             const faiss::SearchParameters* quantizer_params = nullptr,
             ProbeScores kind = ProbeScores::Exact) const;
+    /// As find_probes(), but empty lists do not count: these are the best that
+    /// hold something.
+    void find_filled_probes(
+            idx_t n,
+            const float* x,
+            size_t count,
+            idx_t* lists,
+            float* scores,
+            const faiss::SearchParameters* quantizer_params = nullptr,
+            ProbeScores kind = ProbeScores::Exact) const;
     /// rows or queries as this index wants them (query_rows.h)
     const float* checked(
             size_t n,
@@ -419,14 +420,32 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             faiss::RangeSearchResult* result) const;
     EntryLayout entry_layout() const;
     EntryCodec codec() const;
+    /// rows can be rescored from more than codes
+    bool keeps_rows() const {
+        return options.with_raw_data || options.refine_type != RefineType::None;
+    }
     void check_trained() const;
     /// size n * d; zeros for lists of -1
     std::vector<float> centroids_of(idx_t n, const idx_t* lists) const;
     /// nlist, or what it becomes if that is to be chosen from n rows
     size_t lists_for(size_t n) const;
-    void train_centroids(idx_t n, const float* x);
-    ScaNNTrained train_codes(idx_t n, const float* x) const;
-    std::vector<float> list_spread(idx_t n, const float* x) const;
+    void train_centroids(idx_t n, const float* x, float eta);
+    ScaNNTrained train_codes(
+            idx_t n,
+            const float* x,
+            float eta,
+            std::vector<float> list_spread) const;
+    /// of each list, size nlist
+    struct ListFigures {
+        std::vector<float> spread; ///< ScaNNTrained::list_spread
+        std::vector<size_t> rows;
+    };
+    ListFigures list_figures(idx_t n, const float* x) const;
+    size_t probes_for_rows(
+            idx_t n,
+            const float* x,
+            const std::vector<size_t>& list_rows) const;
+    float trial_recall(idx_t n, const float* x) const;
     void replace_lists();
     void rebuild_partition();
     const faiss::IndexFlat* flat_quantizer() const;

@@ -243,7 +243,7 @@ void IndexIVFScaNN::add_assigned(
               }
               ListOrder spilled_order(nlist, n, second);
               EntryCodec spilled_codec{
-                      spilled_->layout(), rotation(), pq(), score_term()};
+                      spilled_->layout(), trained_, keeps_rows()};
               std::vector<uint64_t> spilled_places(n);
               append_entries(
                       *spilled_,

@@ -44,6 +44,15 @@ size_t automatic_nprobe(size_t nlist) {
     return std::max<size_t>(1, nlist / 32);
 }
 
+bool rotation_pays(RotationKind kind, size_t n, size_t d) {
+    constexpr size_t kRowsPerDimension = 8;
+    constexpr size_t kMostDimensions = 8192;
+    if (kind != RotationKind::Balanced) {
+        return kind != RotationKind::None;
+    }
+    return d <= kMostDimensions && n >= kRowsPerDimension * d;
+}
+
 double bytes_per_vector(size_t d, const ScaNNOptions& options) {
     EntryLayout layout;
     layout.d = d;

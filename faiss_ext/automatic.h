@@ -29,6 +29,11 @@ size_t automatic_nlist(size_t n, bool copies);
 /// for a wanted recall.
 size_t automatic_nprobe(size_t nlist);
 
+/** Whether rows of d dimensions get the rotation they are to have. The balanced
+ * one is learned from n rows: from too few it is no better than none, and its
+ * d x d values, and the time that they take to find, would exceed the rows'. */
+bool rotation_pays(RotationKind kind, size_t n, size_t d);
+
 /// Bytes that the lists hold of a vector with these options, ids included.
 double bytes_per_vector(size_t d, const ScaNNOptions& options);
 

@@ -5,12 +5,18 @@
  *
  * In: rows, queries. Out: <query, row> + term for each pair, off by the
  * rounding of both: a query has 63 steps on either side of 0, a row 127.
+ *
+ * Each has a range of its own, and dimensions in which the rows differ little
+ * take little of it: with a weight w_i for each dimension, the products are
+ * those of w_i query_i and row_i / w_i. A dimension in which all rows are 0
+ * has weight 0, however large the query is there.
  */
 
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include <faiss_ext/aligned_buffer.h>
 #include <faiss_ext/kernels/kernels.h>
@@ -20,9 +26,15 @@ namespace faiss_ext {
 /// Queries in 7 bits; keeps its memory from one use to the next.
 class ByteQueries {
  public:
-    /** @param x     size n * d; NaN counts as 0
-     *  @param mean  size d, subtracted first, or nullptr */
-    void set(size_t n, size_t d, const float* x, const float* mean);
+    /** @param x        size n * d; NaN counts as 0
+     *  @param shift    size d, subtracted first, or nullptr
+     *  @param weights  size d, those of the rows, or nullptr: ones */
+    void set(
+            size_t n,
+            size_t d,
+            const float* x,
+            const float* shift,
+            const float* weights);
 
     size_t size() const {
         return excess_.size();
@@ -33,16 +45,32 @@ class ByteQueries {
     AlignedBuffer<int8_t> codes_;   ///< size n * d, d a multiple of 4: steps
     AlignedBuffer<int32_t> excess_; ///< what unsigned rows add to the products
     AlignedBuffer<float> steps_;
+    AlignedBuffer<float> norms_;   ///< lengths of shifted, weighted queries
     AlignedBuffer<float> factors_; ///< zeros
     AlignedBuffer<float> shifted_; ///< of one query
     AlignedBuffer<int32_t> integers_;
 };
 
+/** Weights of the dimensions for BytePanels.
+ *
+ * They are roots of how much rows differ in a dimension: halfway between no
+ * weights, where large values of queries in dimensions in which rows hardly
+ * differ take all steps, and rows of equal size in all dimensions, where those
+ * take all steps in which queries and rows both are large.
+ * @param squares  size d: mean squares of the rows' values */
+std::vector<float> balanced_weights(const std::vector<double>& squares);
+
 class BytePanels {
  public:
     BytePanels() = default;
-    /// @param rows  size n * d
-    BytePanels(size_t n, size_t d, const float* rows);
+    /** @param rows     size n * d
+     *  @param weights  size d, >= 0, or nullptr: ones; rows count as 0 where
+     *         they are 0 */
+    BytePanels(
+            size_t n,
+            size_t d,
+            const float* rows,
+            const float* weights = nullptr);
 
     size_t size() const {
         return n_;
@@ -71,15 +99,15 @@ class BytePanels {
             const Terms& added,
             float* out) const;
 
-    /// Standard deviation of the rounding errors of the scores of a query.
-    /// @param norm  length of the query, shifted by the mean
-    float error(const ByteQueries& queries, size_t query, float norm) const;
+    /// Standard deviation of the rounding errors of the scores of a query, of
+    /// rows that are at most twice as long as the median row.
+    float error(const ByteQueries& queries, size_t query) const;
 
  private:
     size_t n_ = 0;
     size_t d_ = 0;
-    float longest_ = 0; ///< length of a row
-    float largest_scale_ = 0;
+    float length_ = 0; ///< largest of a weighted row; at most 2 x the median
+    float scale_ = 0;  ///< likewise, of scales_
     AlignedBuffer<uint8_t> codes_; ///< [n/16][d/4][16][4], code + 128
     AlignedBuffer<float> scales_;  ///< padded with zeros
     AlignedBuffer<float> zeros_;   ///< size padded()

@@ -26,6 +26,9 @@ float decode_bf16(uint16_t code) {
     return x;
 }
 
+/// A row without larger values counts as 0: 127 / largest must be finite.
+constexpr float kLeastRange = 1e-30f;
+
 /// Writes the d values of a refine row; returns the factor between them and r.
 float encode_refine_values(
         RefineType type,
@@ -37,7 +40,7 @@ float encode_refine_values(
         for (size_t i = 0; i < d; i++) {
             largest = std::max(largest, std::fabs(r[i]));
         }
-        if (largest == 0) {
+        if (!(largest > kLeastRange)) {
             std::memset(row, 0, d);
             return 0;
         }
@@ -74,6 +77,23 @@ void refine_values(RefineType type, size_t d, const uint8_t* row, float* out) {
     }
 }
 
+const float* ScaNNTrained::from_origin(
+        size_t n,
+        const float* x,
+        std::vector<float>& storage) const {
+    if (origin.empty()) {
+        return x;
+    }
+    const size_t d = origin.size();
+    storage.resize(n * d);
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < d; j++) {
+            storage[i * d + j] = x[i * d + j] - origin[j];
+        }
+    }
+    return storage.data();
+}
+
 void EntryCodec::rotate(
         size_t n,
         const float* x,
@@ -82,6 +102,9 @@ void EntryCodec::rotate(
         float* residuals,
         float* directions) const {
     size_t d = layout.d;
+    const Rotation& rotation = trained.rotation;
+    std::vector<float> shifted, shifted_centroids;
+    x = trained.from_origin(n, x, shifted);
     rotation.apply(n, x, rotated);
     std::vector<float> distinct, rotated_centroids;
     std::vector<size_t> runs(n); // run of equal centroids of each row
@@ -94,8 +117,11 @@ void EntryCodec::rotate(
         }
     }
     rotated_centroids.resize(distinct.size());
+    const size_t count = distinct.size() / d;
     rotation.apply(
-            distinct.size() / d, distinct.data(), rotated_centroids.data());
+            count,
+            trained.from_origin(count, distinct.data(), shifted_centroids),
+            rotated_centroids.data());
     for (size_t i = 0; i < n; i++) {
         const float* row = rotated + i * d;
         const float* centroid = rotated_centroids.data() + runs[i] * d;
@@ -116,6 +142,8 @@ void EntryCodec::encode(
         uint8_t* entries) const {
     size_t d = layout.d;
     size_t M = layout.M;
+    const ScoreAwarePQ& pq = trained.pq;
+    const ScoreTerm& score_term = trained.score_term;
     // not initialised: in cache, zeros would cost as much as the values
     auto rows = std::make_unique_for_overwrite<float[]>(4 * n * d);
     float* rotated_x = rows.get();
@@ -127,15 +155,19 @@ void EntryCodec::encode(
     pq.encode(n, residuals, directions, codes.data());
     pq.decode(n, codes.data(), decoded);
 
-    std::vector<float> residual(d), values(d);
+    std::vector<float> residual(d), values(d), shifted;
     for (size_t i = 0; i < n; i++, entries += layout.size()) {
         const uint8_t* code = codes.data() + i * M;
         for (size_t m = 0; m < M; m += 2) {
             entries[m / 2] = code[m] | (m + 1 < M ? code[m + 1] << 4 : 0);
         }
         if (layout.has_term) {
-            uint16_t term = score_term.encode(score_term.term(
-                    d, rotated_x + i * d, residuals + i * d, decoded + i * d));
+            uint16_t term = score_term.encode(
+                    d,
+                    rotated_x + i * d,
+                    residuals + i * d,
+                    decoded + i * d,
+                    rescored);
             std::memcpy(entries + layout.term_offset(), &term, sizeof(term));
         }
         const float* row = x + i * d;
@@ -154,7 +186,11 @@ void EntryCodec::encode(
             put_float(extra, scale);
             put_float(
                     extra + sizeof(float),
-                    score_term.term(d, row, residual.data(), values.data()));
+                    score_term.shift(
+                            d,
+                            trained.from_origin(1, row, shifted),
+                            residual.data(),
+                            values.data()));
         }
         if (layout.with_raw_data) {
             const float* kept = raw + i * d;
@@ -198,8 +234,9 @@ void EntryCodec::decode(
                 codes[m] = entries[m / 2] & 0x0F;
                 codes[m + 1] = entries[m / 2] >> 4;
             }
-            pq.decode(1, codes.data(), rotated.data());
-            rotation.apply_transposed(1, rotated.data(), residual.data());
+            trained.pq.decode(1, codes.data(), rotated.data());
+            trained.rotation.apply_transposed(
+                    1, rotated.data(), residual.data());
         }
         for (size_t j = 0; j < d; j++) {
             x[j] = centroids[i * d + j] + residual[j];

@@ -22,12 +22,34 @@
 
 namespace faiss_ext {
 
+/// What training makes besides the centroids.
+struct ScaNNTrained {
+    Rotation rotation;
+    ScoreAwarePQ pq;
+    ScoreTerm score_term;
+    /// mean squared length of the residuals in each list, size nlist
+    std::vector<float> list_spread;
+    /// L2: where rows and queries are counted from, amid the training rows, so
+    /// that what all rows share takes no precision; size d. Empty: zeros
+    std::vector<float> origin;
+    /// The codes rank rows so badly that all rows of the lists that a query
+    /// visits are rescored instead, and the recall in a trial that showed it.
+    bool scan_rows = false;
+    float trial_recall = 1;
+
+    /** x less the origin: in `storage`, or x itself without one.
+     * @param x  size n * d */
+    const float*
+    from_origin(size_t n, const float* x, std::vector<float>& storage) const;
+};
+
 /// Borrows the trained parts of an index.
 struct EntryCodec {
     const EntryLayout& layout;
-    const Rotation& rotation;
-    const ScoreAwarePQ& pq;
-    const ScoreTerm& score_term;
+    const ScaNNTrained& trained;
+    /// the lists keep more than codes: rows without a useful code are kept
+    /// apart (score_term.h)
+    bool rescored;
 
     /** @param x          size n * d; unit rows if raw_norm
      *  @param raw        size n * d, the rows as the caller gave them; read
@@ -50,8 +72,9 @@ struct EntryCodec {
             const float* centroids,
             float* x) const;
 
-    /** Rotated rows, and their residuals and directions as score_aware_pq
-     *  wants them. Centroids are rotated once for each run of equal ones.
+    /** Rotated rows, from the origin, and their residuals and directions as
+     *  score_aware_pq wants them. Centroids are rotated once for each run of
+     *  equal ones.
      *  @param rotated, residuals, directions  out, size n * d */
     void rotate(
             size_t n,

@@ -214,6 +214,7 @@ void SectionReader::read_header() {
     if (header.version == 0) {
         fail("there is no format version 0");
     }
+    version_ = header.version;
     if (header.sections == 0 || header.sections > kMaxSections) {
         fail("damaged: " + std::to_string(header.sections) + " sections");
     }

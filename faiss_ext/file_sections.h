@@ -36,7 +36,7 @@ static_assert(
         std::endian::native == std::endian::little && sizeof(size_t) == 8,
         "files hold the memory's bytes");
 
-constexpr uint32_t kFormatVersion = 1;
+constexpr uint32_t kFormatVersion = 2;
 
 /// Takes the bytes of a section; counts them first, writes them later.
 class SectionSink {
@@ -138,6 +138,10 @@ class SectionReader {
     bool is_mapped() const {
         return data_ != nullptr;
     }
+    /// of the file, 1..kFormatVersion
+    uint32_t version() const {
+        return version_;
+    }
 
     /// All bytes of the next section, which must be `name`; verified.
     ByteReader read_all(const std::string& name);
@@ -176,6 +180,7 @@ class SectionReader {
     const uint8_t* data_ = nullptr;
     uint64_t size_ = 0; ///< 0: unknown
     uint64_t at_ = 0;
+    uint32_t version_ = 0;
     std::vector<Entry> table_;
     size_t next_ = 0; ///< section after the current one
     std::string current_ = "header";

@@ -87,6 +87,7 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
     if (index.is_trained) {
         sections.push_back({"rotation", put(put_rotation, index.rotation())});
         sections.push_back({"codebook", put(put_codebook, index.trained())});
+        sections.push_back({"ranges", put(put_ranges, index.trained())});
         sections.push_back({"lists", put(put_list_table, index.lists())});
         const ScaNNLists* spilled = index.spilled_lists();
         if (spilled != nullptr) {
@@ -96,6 +97,10 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
         add_column_sections(index.lists(), "", sections);
         if (spilled != nullptr) {
             add_column_sections(*spilled, "spilled_", sections);
+        }
+        sections.push_back({"apart", put(put_apart, index.lists())});
+        if (spilled != nullptr) {
+            sections.push_back({"spilled_apart", put(put_apart, *spilled)});
         }
     }
     write_sections(sections, writer);
@@ -293,6 +298,9 @@ faiss::Index* read_tree(
                 index->lists().layout().M,
                 header.nlist,
                 trained);
+        if (reader.version() >= 2) {
+            get_ranges(reader.read_all("ranges"), header.d, trained);
+        }
         index->set_trained(std::move(trained));
 
         auto read_table = [&](const char* name, const ScaNNLists& empty) {
@@ -315,6 +323,12 @@ faiss::Index* read_tree(
             spilled = read_columns(
                     empty_spilled->layout(), spilled_sizes, "spilled_", reader);
             spilled->keep_alive(memory);
+        }
+        if (reader.version() >= 2) {
+            get_apart(reader.read_all("apart"), *lists);
+            if (spilled != nullptr) {
+                get_apart(reader.read_all("spilled_apart"), *spilled);
+            }
         }
         // Mapped too: where there is a table of ids, that was read as well.
         check_ids(root.get(), *lists);

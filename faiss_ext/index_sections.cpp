@@ -8,6 +8,7 @@
 
 #include <faiss_ext/clone.h>
 #include <faiss_ext/panels.h>
+#include <faiss_ext/query_rows.h>
 
 namespace faiss_ext {
 
@@ -367,6 +368,63 @@ void get_codebook(
     reader.finish();
     trained.pq = ScoreAwarePQ(std::move(offsets));
     trained.pq.set_codebook(codebook.data(), eta);
+}
+
+// The order of the lines of transfer_ functions is the file format.
+template <class Fields, class Trained>
+static void transfer_ranges(Fields& fields, Trained& trained) {
+    fields(trained.score_term.error_limit);
+    fields(trained.scan_rows);
+    fields(trained.trial_recall);
+}
+
+void put_ranges(SectionSink& sink, const ScaNNTrained& trained) {
+    sink.put_value(uint64_t(trained.origin.size()));
+    sink.put(trained.origin.data(), trained.origin.size() * sizeof(float));
+    FieldWriter fields{sink};
+    transfer_ranges(fields, trained);
+}
+
+void get_ranges(ByteReader reader, size_t d, ScaNNTrained& trained) {
+    const bool l2 = trained.score_term.metric == faiss::METRIC_L2;
+    uint64_t n;
+    reader.get_value(n);
+    reader.check(n == 0 || (l2 && n == d), "not an origin of d values");
+    trained.origin = reader.get_vector<float>(n);
+    reader.check(
+            all_finite(n, trained.origin.data()), "the origin is not finite");
+    FieldReader fields{reader};
+    transfer_ranges(fields, trained);
+    reader.check(
+            trained.score_term.error_limit >= 0, "a limit is out of range");
+    reader.check(
+            trained.trial_recall >= 0 && trained.trial_recall <= 1,
+            "a recall is out of range");
+    reader.finish();
+}
+
+void put_apart(SectionSink& sink, const ScaNNLists& lists) {
+    for (size_t l = 0; l < lists.nlist; l++) {
+        const std::vector<uint32_t>& apart = lists.list(l).apart;
+        sink.put_value(uint32_t(apart.size()));
+        sink.put(apart.data(), apart.size() * sizeof(apart[0]));
+    }
+}
+
+void get_apart(ByteReader reader, ScaNNLists& lists) {
+    for (size_t l = 0; l < lists.nlist; l++) {
+        ScaNNList& list = lists.mutable_list(l);
+        uint32_t n;
+        reader.get_value(n);
+        list.apart = reader.get_vector<uint32_t>(n);
+        for (size_t i = 0; i < n; i++) {
+            reader.check(
+                    list.apart[i] < list.size() &&
+                            (i == 0 || list.apart[i] > list.apart[i - 1]),
+                    "an entry that is not in its list, or twice");
+        }
+    }
+    reader.finish();
 }
 
 void put_list_table(SectionSink& sink, const ScaNNLists& lists) {

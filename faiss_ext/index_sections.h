@@ -11,10 +11,16 @@
  *   codebook       uint64 M, uint32[M + 1] offsets, float eta,
  *                  float[d * 16], ScoreTerm, float[nlist]
  *                  list_spread
+ *   ranges         uint64 values (0: none), float[d] origin; float
+ *                  error_limit, uint8 scan_rows, float trial_recall (from
+ *                  version 2 on)
  *   lists          EntryLayout, uint64 nlist, uint64[nlist] sizes
  *   spilled_lists  the same, only with spilled copies
  *   codes, ids, refine, raw               columns of all lists, one after the
  *   spilled_codes, ..., spilled_primary   other, each padded to 64 bytes
+ *
+ *   apart          for each list uint32 n, uint32[n] offsets (from version 2
+ *   spilled_apart  on)
  *
  * Where a list's column begins follows from the sizes, so that no offset in a
  * file can be wrong. Columns that the layout does not have are left out.
@@ -79,6 +85,11 @@ void get_codebook(
         size_t nlist,
         ScaNNTrained& trained);
 
+/// What the codes count from, and how far they reach.
+void put_ranges(SectionSink& sink, const ScaNNTrained& trained);
+/// @param trained  in: metric of the term; out
+void get_ranges(ByteReader reader, size_t d, ScaNNTrained& trained);
+
 /// Ids of the IndexIDMaps around the index, outermost first. Faiss' own
 /// format does without: since 1.15 it refuses a map around a placeholder.
 void put_id_maps(SectionSink& sink, const faiss::Index& root);
@@ -110,6 +121,10 @@ std::unique_ptr<ScaNNLists> read_columns(
         const std::vector<uint64_t>& sizes,
         const std::string& prefix,
         SectionReader& reader);
+
+/// "apart" or "spilled_apart"
+void put_apart(SectionSink& sink, const ScaNNLists& lists);
+void get_apart(ByteReader reader, ScaNNLists& lists);
 
 /// Throws unless each copy names an entry of the primary lists.
 void check_primary(const ScaNNLists& spilled, const ScaNNLists& lists);

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <queue>
-#include <random>
 #include <utility>
 
 #include <faiss/impl/FaissAssert.h>
@@ -12,6 +12,7 @@
 #include <faiss_ext/parallel.h>
 #include <faiss_ext/query_rows.h>
 #include <faiss_ext/row_products.h>
+#include <faiss_ext/row_sample.h>
 
 namespace faiss_ext {
 
@@ -34,21 +35,6 @@ void check_finite(size_t n, size_t d, const float* x) {
                     i);
         }
     });
-}
-
-/** m of n rows in random order: one from each of m even stretches, so that
- * any order of the data is covered. */
-std::vector<size_t> sample_rows(size_t n, size_t m, std::mt19937_64& random) {
-    std::vector<size_t> rows(m);
-    for (size_t i = 0; i < m; i++) {
-        size_t begin = size_t(double(n) * i / m);
-        size_t end = i + 1 < m ? size_t(double(n) * (i + 1) / m) : n;
-        rows[i] = begin + random() % std::max<size_t>(end - begin, 1);
-    }
-    for (size_t i = m; i > 1; i--) {
-        std::swap(rows[i - 1], rows[random() % i]);
-    }
-    return rows;
 }
 
 /// Rows of the sample of m used in a round: 1 / 8 of it at first, all of it in
@@ -186,11 +172,10 @@ kmeans(size_t n, size_t d, const float* x, const KMeansParameters& parameters) {
             "max_points_per_centroid is %zd, expected at least 1",
             p.max_points_per_centroid);
     check_finite(n, d, x);
-    std::mt19937_64 random(p.seed);
     size_t m = n / p.k < p.max_points_per_centroid
                        ? n
                        : p.k * p.max_points_per_centroid;
-    std::vector<size_t> sample = sample_rows(n, m, random);
+    std::vector<size_t> sample = sample_rows(n, m, p.seed);
 
     std::vector<float> centroids(p.k * d);
     for (size_t l = 0; l < p.k; l++) {
@@ -210,9 +195,7 @@ kmeans(size_t n, size_t d, const float* x, const KMeansParameters& parameters) {
             size_t begin = tile * kTileRows;
             size_t size = std::min(kTileRows, used - begin);
             std::vector<float> rows(size * d);
-            for (size_t i = 0; i < size; i++) {
-                std::copy_n(x + sample[begin + i] * d, d, &rows[i * d]);
-            }
+            gather_rows(size, &sample[begin], d, x, rows.data());
             nearest.find(size, rows.data(), lists.data() + begin);
         });
 

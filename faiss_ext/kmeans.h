@@ -19,8 +19,8 @@ namespace faiss_ext {
 struct KMeansParameters {
     size_t k = 0;
     size_t rounds = 10;
-    /// at most this many training rows per centroid are used (evenly spaced
-    /// random sample); the first rounds use fewer
+    /// at most this many training rows per centroid are used (random
+    /// sample); the first rounds use fewer
     size_t max_points_per_centroid = 256;
     /// centroids are scaled to unit length after each round
     bool spherical = false;

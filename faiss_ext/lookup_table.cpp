@@ -7,6 +7,13 @@ namespace faiss_ext {
 using kernels::kCodewords;
 using kernels::kGroup;
 
+namespace {
+
+/// A step below this has no finite reciprocal: the table counts as 0.
+constexpr float kLeastStep = 1e-36f;
+
+} // namespace
+
 void LookupTable::build(
         const kernels::Kernels& kernels,
         const ScoreAwarePQ& pq,
@@ -27,7 +34,7 @@ void LookupTable::build(
 
     // A zero query has a table without span; any step does.
     step = std::max(table.max_span / 255.0f, min_step);
-    if (!(step > 0)) {
+    if (!(step > kLeastStep)) {
         step = 1;
     }
     offset = table.sum_min;

@@ -10,6 +10,7 @@
 #include <faiss_ext/panels.h>
 #include <faiss_ext/query_rows.h>
 #include <faiss_ext/row_products.h>
+#include <faiss_ext/row_sample.h>
 
 namespace faiss_ext {
 
@@ -24,9 +25,25 @@ constexpr float kMargin = 6;
 constexpr size_t kFirst = 8;
 /// One exact loss takes the time of so many products of a tile.
 constexpr size_t kExactCost = 64;
+/// Rows that center() is the median of.
+constexpr size_t kMedianRows = 256;
 
 float distance(size_t d, const float* a, const float* b) {
     return std::sqrt(quick_distance(d, a, b));
+}
+
+/// Weights for BytePanels, from what each dimension is, on average, of a row
+/// of unit length.
+std::vector<float> dimension_weights(size_t n, size_t d, const float* rows) {
+    std::vector<double> shares(d);
+    for (size_t j = 0; j < n; j++) {
+        const float* row = rows + j * d;
+        const double square = precise_square(d, row);
+        for (size_t i = 0; i < d && square > 0; i++) {
+            shares[i] += double(row[i]) * row[i] / square;
+        }
+    }
+    return balanced_weights(shares);
 }
 
 } // namespace
@@ -50,26 +67,20 @@ NearestRows::Scratch& NearestRows::scratch() {
 }
 
 NearestRows::NearestRows(size_t n, size_t d, const float* rows, bool borrow)
-        : d_(d), rows_(AlignedBuffer<float>::borrow(rows, n * d)), mean_(d) {
+        : d_(d), rows_(AlignedBuffer<float>::borrow(rows, n * d)) {
     if (!borrow) {
         rows_.mutable_data(); // copies
     }
-    std::vector<double> sum(d);
-    for (size_t j = 0; j < n; j++) {
-        for (size_t i = 0; i < d; i++) {
-            sum[i] += rows[j * d + i];
-        }
-    }
-    for (size_t i = 0; i < d; i++) {
-        mean_.mutable_data()[i] = float(sum[i] / double(n));
-    }
+    center_ = dimension_medians(n, d, rows, kMedianRows);
     std::vector<float> shifted(n * d);
     for (size_t j = 0; j < n; j++) {
         for (size_t i = 0; i < d; i++) {
-            shifted[j * d + i] = rows[j * d + i] - mean_[i];
+            float value = rows[j * d + i] - center_[i];
+            shifted[j * d + i] = std::clamp(value, -FLT_MAX, FLT_MAX);
         }
     }
-    bytes_ = BytePanels(n, d, shifted.data());
+    weights_ = dimension_weights(n, d, shifted.data());
+    bytes_ = BytePanels(n, d, shifted.data(), weights_.data());
     terms_.resize(bytes_.padded());
     for (size_t j = 0; j < n; j++) {
         const float* row = shifted.data() + j * d;
@@ -80,12 +91,13 @@ NearestRows::NearestRows(size_t n, size_t d, const float* rows, bool borrow)
 }
 
 size_t NearestRows::memory_usage() const {
-    return rows_.allocated_bytes() + mean_.allocated_bytes() +
-           terms_.allocated_bytes() + bytes_.memory_usage();
+    return rows_.allocated_bytes() + terms_.allocated_bytes() +
+           (center_.size() + weights_.size()) * sizeof(float) +
+           bytes_.memory_usage();
 }
 
 size_t NearestRows::estimate_memory(size_t n, size_t d, bool borrow) {
-    size_t floats = (borrow ? 0 : n * d) + d + round_up(n, kernels::kPanel);
+    size_t floats = (borrow ? 0 : n * d) + 2 * d + round_up(n, kernels::kPanel);
     return floats * sizeof(float) + BytePanels::estimate_memory(n, d);
 }
 
@@ -141,7 +153,7 @@ void NearestRows::for_scored_tiles(size_t n, const float* x, Each&& each)
     for (size_t begin = 0; begin < n; begin += kTogether) {
         const size_t size = std::min(kTogether, n - begin);
         const float* tile = x + begin * d_;
-        s.queries.set(size, d_, tile, mean());
+        s.queries.set(size, d_, tile, center(), weights());
         s.scores.resize(size * bytes_.padded());
         bytes_.scores(
                 active_kernels(),
@@ -150,11 +162,6 @@ void NearestRows::for_scored_tiles(size_t n, const float* x, Each&& each)
                 s.scores.mutable_data());
         each(begin, size, tile, s);
     }
-}
-
-/// Standard deviation of the scores of row i of a tile.
-float NearestRows::score_error(size_t i, const float* x, Scratch& s) const {
-    return bytes_.error(s.queries, i, distance(d_, mean(), x));
 }
 
 void NearestRows::nearest_of_tile(
@@ -169,7 +176,7 @@ void NearestRows::nearest_of_tile(
         }
         find_close(
                 s.scores.data() + i * bytes_.padded(),
-                kMargin * score_error(i, x, s),
+                kMargin * bytes_.error(s.queries, i),
                 s);
         size_t best = s.close.size() > 1 ? least_loss(x, nullptr, 0, s) : 0;
         nearest[i] = uint32_t(~s.keys[best]);
@@ -189,7 +196,7 @@ bool NearestRows::find_few(
         const float* scores,
         float error,
         Scratch& s) const {
-    const float half = quick_distance(d_, x, mean()) / 2;
+    const float half = quick_distance(d_, x, center()) / 2;
     // what rounding may make of the score of a row at this squared distance
     auto least_score = [&](float loss) {
         float score = half - loss / 2 - kMargin / 2 * error;
@@ -256,7 +263,7 @@ void NearestRows::spilled_of_tile(
         for (size_t a = 0; a < d_; a++) {
             r[a] = lengths[i] > 0 ? (at[a] - first[a]) / lengths[i] : 0;
         }
-        errors[i] = score_error(i, at, s);
+        errors[i] = bytes_.error(s.queries, i);
         const float* scores = s.scores.data() + i * padded;
         if (find_few(at, r, lengths[i], lambda, scores, errors[i], s)) {
             choose(i, r);
@@ -268,22 +275,22 @@ void NearestRows::spilled_of_tile(
         return;
     }
     s.along_scores.resize(count * padded);
-    s.queries.set(count, d_, directions, nullptr);
+    s.queries.set(count, d_, directions, nullptr, weights());
     bytes_.scores(
             active_kernels(), s.queries, {}, s.along_scores.mutable_data());
     for (size_t l = 0; l < count; l++) {
         const size_t i = left[l];
         const float* at = x + i * d_;
         const float* r = directions + l * d_;
-        // of scores that are without the mean's part, too
-        const float along = quick_dot(d_, at, r) - quick_dot(d_, mean(), r);
+        // of scores that are without the center's part, too
+        const float along = quick_dot(d_, at, r) - quick_dot(d_, center(), r);
         float* scores = s.scores.mutable_data() + i * padded;
         const float* towards = s.along_scores.data() + l * padded;
         for (size_t j = 0; j < padded; j++) {
             float parallel = along - towards[j];
             scores[j] -= lambda / 2 * parallel * parallel;
         }
-        float error = lambda * lengths[i] * bytes_.error(s.queries, l, 1);
+        float error = lambda * lengths[i] * bytes_.error(s.queries, l);
         find_close(scores, kMargin * std::hypot(errors[i], error), s);
         choose(i, r);
     }

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include <faiss_ext/aligned_buffer.h>
 #include <faiss_ext/byte_panels.h>
@@ -58,15 +59,19 @@ class NearestRows {
     const float* row(size_t j) const {
         return rows_.data() + j * d_;
     }
-    /// of row - mean(): less range, finer steps
+    /// of row - center(): less range, finer steps
     const BytePanels& bytes() const {
         return bytes_;
     }
-    /// size d
-    const float* mean() const {
-        return mean_.data();
+    /// medians of the dimensions, size d
+    const float* center() const {
+        return center_.data();
     }
-    /// -||row - mean||^2 / 2, size bytes().padded()
+    /// of bytes(), size d
+    const float* weights() const {
+        return weights_.data();
+    }
+    /// -||row - center||^2 / 2, size bytes().padded()
     const float* terms() const {
         return terms_.data();
     }
@@ -79,7 +84,6 @@ class NearestRows {
     static Scratch& scratch();
     template <class Each>
     void for_scored_tiles(size_t n, const float* x, Each&& each) const;
-    float score_error(size_t i, const float* x, Scratch& s) const;
     void rows_of_keys(const uint64_t* keys, size_t count, Scratch& s) const;
     void find_close(const float* scores, float margin, Scratch& s) const;
     size_t least_loss(const float* x, const float* r, float lambda, Scratch& s)
@@ -104,7 +108,8 @@ class NearestRows {
 
     size_t d_ = 0;
     AlignedBuffer<float> rows_;
-    AlignedBuffer<float> mean_;
+    std::vector<float> center_;
+    std::vector<float> weights_;
     AlignedBuffer<float> terms_;
     BytePanels bytes_;
 };

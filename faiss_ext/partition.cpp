@@ -1,6 +1,7 @@
 #include <faiss_ext/partition.h>
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -23,6 +24,12 @@ constexpr float kInfinity = HUGE_VALF;
 constexpr size_t kTileRows = 128;
 /// queries per tile of probes()
 constexpr size_t kTileQueries = 8;
+/// Scores this many standard deviations below the worst list found may be
+/// better. Two scores are off, so this is 2.8 of their difference.
+constexpr float kMargin = 4;
+/// Lists that may be among the best, besides half as many again: rough scores
+/// are good enough.
+constexpr size_t kFewMore = 16;
 
 void check_lambda(float lambda) {
     FAISS_THROW_IF_NOT_FMT(
@@ -44,8 +51,10 @@ float key_score(uint64_t key) {
 struct ProbeScratch {
     ByteQueries query;
     AlignedBuffer<float> scores;
+    float length; ///< of the query, for bonuses
     std::vector<uint64_t> keys;
     std::vector<uint64_t> below; ///< for select_keys()
+    std::vector<uint64_t> close; ///< keys of lists that may be among the best
     std::vector<const void*> rows;
     std::vector<float> exact;
     std::vector<std::pair<float, int64_t>> ranked; ///< -rank, position
@@ -76,28 +85,17 @@ Partition::Partition(
         bonus_.resize(padded);
         std::copy(list_bonus, list_bonus + nlist, bonus_.mutable_data());
     }
-    if (metric == faiss::METRIC_INNER_PRODUCT) {
-        // <q, c> - <q, mean> = <q - mean, c - mean> + <mean, c - mean>
-        terms_.resize(padded);
-        const float* mean = nearest_.mean();
-        const float mean2 = float(precise_square(d, mean));
-        for (size_t j = 0; j < nlist; j++) {
-            terms_.mutable_data()[j] =
-                    float(precise_dot(d, mean, nearest_.row(j))) - mean2;
-        }
-    }
 }
 
 size_t Partition::memory_usage() const {
-    return nearest_.memory_usage() + terms_.allocated_bytes() +
-           bonus_.allocated_bytes();
+    return nearest_.memory_usage() + bonus_.allocated_bytes();
 }
 
 size_t
 Partition::estimate_memory(size_t nlist, size_t d, bool borrow_centroids) {
-    size_t terms = round_up(nlist, kernels::kPanel); // and as many bonuses
+    size_t bonuses = round_up(nlist, kernels::kPanel);
     return NearestRows::estimate_memory(nlist, d, borrow_centroids) +
-           2 * terms * sizeof(float);
+           bonuses * sizeof(float);
 }
 
 float Partition::similarity(const float* query, const float* row) const {
@@ -171,11 +169,13 @@ void Partition::probes(
         if (!all_finite(d_, query)) {
             std::fill_n(to, nprobe, -1);
             std::fill_n(to_scores, nprobe, -kInfinity);
-        } else if (kind == ProbeScores::Rough) {
-            rough_probes(query, nprobe, to, to_scores);
-        } else {
-            exact_probes(query, nprobe, to, to_scores);
+            return;
         }
+        size_t close = rank_lists(query, nprobe);
+        bool rough = kind == ProbeScores::Rough &&
+                     close <= nprobe + nprobe / 2 + kFewMore;
+        rough ? rough_probes(query, nprobe, to, to_scores)
+              : exact_probes(query, nprobe, close, to, to_scores);
     };
     if (n == 1) {
         probe(0);
@@ -189,33 +189,35 @@ void Partition::probes(
     });
 }
 
-/// Fills scratch.keys with those of the best `wanted` lists, in any order.
-/// @return what bonuses are multiplied with: ||x||, or 0 if there are none
-float Partition::rank_lists(const float* x, size_t wanted) const {
+/** Fills scratch.keys with those of the lists that may be among the best
+ * `nprobe`, these first, in any order, and scratch.length with what bonuses are
+ * multiplied with.
+ * @return number of keys, nprobe and more */
+size_t Partition::rank_lists(const float* x, size_t nprobe) const {
     ProbeScratch& s = scratch;
     const kernels::Kernels& kernels = active_kernels();
-    float length = 0;
-    if (!bonus_.empty()) {
-        length = std::sqrt(quick_dot(d_, x, x));
-    }
-    s.query.set(1, d_, x, nearest_.mean());
-    s.scores.resize(nearest_.bytes().padded());
-    nearest_.bytes().scores(
+    const BytePanels& bytes = nearest_.bytes();
+    const bool l2 = metric_ == faiss::METRIC_L2;
+    s.length = bonus_.empty() ? 0 : std::sqrt(quick_dot(d_, x, x));
+    s.query.set(1, d_, x, l2 ? nearest_.center() : nullptr, nearest_.weights());
+    s.scores.resize(bytes.padded());
+    bytes.scores(
             kernels,
             s.query,
-            {terms_.empty() ? nearest_.terms() : terms_.data(),
+            {l2 ? nearest_.terms() : nullptr,
              bonus_.empty() ? nullptr : bonus_.data(),
-             &length},
+             &s.length},
             s.scores.mutable_data());
     s.keys.resize(nlist_ + kernels::kScanSlack);
     size_t found = kernels.top_scores(
-            {s.scores.data(), nlist_, wanted, s.keys.data()});
-    if (found > wanted) {
-        s.below.resize(found + kernels::kSelectSlack);
-        kernels.select_keys({s.keys.data(), found, wanted, s.below.data()});
-    }
-    s.keys.resize(wanted);
-    return length;
+            {s.scores.data(), nlist_, nprobe, s.keys.data()});
+    s.below.resize(found + kernels::kSelectSlack);
+    float worst = key_score(kernels.select_keys(
+            {s.keys.data(), found, nprobe, s.below.data()}));
+    float bound = worst - kMargin * bytes.error(s.query, 0);
+    bound = bound > -FLT_MAX ? bound : -FLT_MAX; // NaN too
+    s.close.resize(nlist_ + kernels::kScanSlack);
+    return kernels.reaching({s.scores.data(), nlist_, bound, s.close.data()});
 }
 
 void Partition::rough_probes(
@@ -223,43 +225,41 @@ void Partition::rough_probes(
         size_t nprobe,
         int64_t* lists,
         float* scores) const {
-    float length = rank_lists(x, nprobe);
-    std::vector<uint64_t>& keys = scratch.keys;
-    std::sort(keys.begin(), keys.end(), std::greater<>());
+    ProbeScratch& s = scratch;
+    std::sort(s.keys.begin(), s.keys.begin() + nprobe, std::greater<>());
     // what all similarities of the query share
-    const float shared = similarity(x, nearest_.mean());
+    const float shared = similarity(x, nearest_.center());
     for (size_t p = 0; p < nprobe; p++) {
-        size_t list = uint32_t(~keys[p]);
-        float bonus = bonus_.empty() ? 0 : length * bonus_[list];
+        size_t list = uint32_t(~s.keys[p]);
+        float bonus = bonus_.empty() ? 0 : s.length * bonus_[list];
         lists[p] = int64_t(list);
-        scores[p] = key_score(keys[p]) - bonus + shared;
+        scores[p] = key_score(s.keys[p]) - bonus + shared;
     }
 }
 
 void Partition::exact_probes(
         const float* x,
         size_t nprobe,
+        size_t close,
         int64_t* lists,
         float* scores) const {
     ProbeScratch& s = scratch;
-    size_t wanted = std::min(nlist_, nprobe + nprobe / 4 + 8);
-    float length = rank_lists(x, wanted);
-    s.rows.resize(wanted);
-    s.exact.resize(wanted);
-    s.ranked.resize(wanted);
-    for (size_t i = 0; i < wanted; i++) {
-        s.rows[i] = nearest_.row(uint32_t(~s.keys[i]));
+    s.rows.resize(close);
+    s.exact.resize(close);
+    s.ranked.resize(close);
+    for (size_t i = 0; i < close; i++) {
+        s.rows[i] = nearest_.row(uint32_t(~s.close[i]));
     }
     const kernels::Kernels& kernels = active_kernels();
     bool l2 = metric_ == faiss::METRIC_L2;
     (l2 ? kernels.float_rows_l2 : kernels.float_rows_dot)(
-            {s.rows.data(), wanted, d_, x, s.exact.data()});
-    for (size_t i = 0; i < wanted; i++) {
-        uint32_t list = uint32_t(~s.keys[i]);
+            {s.rows.data(), close, d_, x, s.exact.data()});
+    for (size_t i = 0; i < close; i++) {
+        uint32_t list = uint32_t(~s.close[i]);
         float& score = s.exact[i];
         score = l2 ? -score / 2 : score;
         score = score >= -kInfinity ? score : -kInfinity; // no NaN
-        float bonus = bonus_.empty() ? 0 : length * bonus_[list];
+        float bonus = bonus_.empty() ? 0 : s.length * bonus_[list];
         // equal ranks: the smaller list
         s.ranked[i] = {-(score + bonus), int64_t(list) << 32 | int64_t(i)};
     }

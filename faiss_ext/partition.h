@@ -90,10 +90,10 @@ class Partition {
      * ||query|| * list_bonus if given. A query gets the same alone as among
      * others; equal ranks go to the smaller list number.
      *
-     * Rough: all by 8-bit centroids. Exact: their best nprobe and a quarter
-     * more once again in full precision, so that scores and order are exact,
-     * and a list can be missing only if 8 bits misjudge it by more than that
-     * margin.
+     * Rough: all by 8-bit centroids, unless their rounding hides which lists
+     * are the best. Exact: those that may be the best once again in full
+     * precision, so that scores and order are exact, and a list can be missing
+     * only if 8 bits misjudge it by four standard deviations.
      *
      * @param x       size n * d
      * @param lists   out, size n * nprobe, nprobe <= nlist(); -1 for queries
@@ -110,7 +110,7 @@ class Partition {
 
  private:
     float similarity(const float* query, const float* row) const;
-    float rank_lists(const float* x, size_t wanted) const;
+    size_t rank_lists(const float* x, size_t nprobe) const;
     void rough_probes(
             const float* x,
             size_t nprobe,
@@ -119,6 +119,7 @@ class Partition {
     void exact_probes(
             const float* x,
             size_t nprobe,
+            size_t close,
             int64_t* lists,
             float* scores) const;
 
@@ -126,9 +127,9 @@ class Partition {
     size_t d_ = 0;
     faiss::MetricType metric_ = faiss::METRIC_L2;
     NearestRows nearest_; ///< of the centroids
-    /// similarity(q, c) = <q - mean, c - mean> + its term + a value that does
-    /// not depend on c; empty for L2: those of nearest_
-    AlignedBuffer<float> terms_;
+    // similarity(q, c) with m = nearest_.center(), up to a value that does not
+    // depend on c: <q, c - m> for inner product, and for L2 <q - m, c - m> with
+    // the terms of nearest_.
     AlignedBuffer<float> bonus_; ///< padded, or empty
 };
 

@@ -34,8 +34,10 @@ void QuerySearch::begin(
     plan_ = &plan;
     kernels_ = &kernels;
     query_ = query;
+    from_origin_ = index.trained().from_origin(1, query, shifted_);
     stats_ = &stats;
     positions_ = 0;
+    apart_ = 0;
     passing_ = 0;
     blocks_passing_ = 0;
     filtered_ = 0;
@@ -59,8 +61,9 @@ void QuerySearch::build_table() {
     // codes alone are rescored by the float table
     bool rescored = plan_->refine || plan_->rerank;
     const Rotation& rotation = index_->rotation();
-    const float* rotated = rescored ? rotation.rotated_roughly(query_, rotated_)
-                                    : rotation.rotated(query_, rotated_);
+    const float* rotated =
+            rescored ? rotation.rotated_roughly(from_origin_, rotated_)
+                     : rotation.rotated(from_origin_, rotated_);
     const ScoreTerm& term = index_->score_term();
     float term_step = term.step * term.query_factor(index_->d, query_);
     table_.build(
@@ -103,6 +106,7 @@ void QuerySearch::add_probes(
             segments_.push_back(
                     {source, uint32_t(list), uint32_t(positions_), scores[i]});
             positions_ += size;
+            apart_ += source->list(list).apart.size();
         }
     }
     FAISS_THROW_IF_NOT_FMT(
@@ -114,8 +118,8 @@ void QuerySearch::add_probes(
 /// In table steps; far lists saturate, where order no longer matters.
 int32_t QuerySearch::integer_bias(float bias) const {
     constexpr float kLimit = 1 << 30;
-    float steps =
-            std::clamp((bias - reference_bias_) / table_.step, -kLimit, kLimit);
+    float steps = (bias - reference_bias_) / table_.step;
+    steps = steps > -kLimit ? std::min(steps, kLimit) : -kLimit; // NaN too
     return int32_t(steps + std::copysign(0.5f, steps));
 }
 
@@ -183,6 +187,9 @@ void QuerySearch::filter_rows(size_t enough) {
 /// sets, raw or 8 bits, a block about 50 where many others are skipped.
 bool QuerySearch::rescoring_all_pays() const {
     if (!plan_->refine && !plan_->rerank) {
+        return false;
+    }
+    if (plan_->filter.passes_all()) {
         return false;
     }
     size_t left = std::min(passing_, plan_->scan_keep);
@@ -266,13 +273,13 @@ bool QuerySearch::filter_later() {
     // fewer the more rows pass and the longer the scan goes on.
     constexpr uint64_t kLongScan = 4;
     filter_rows(4 * plan_->scan_keep);
-    return filtered_ < segments_.size() &&
+    return filtered_ < segments_.size() && !plan_->scan_rows &&
            segments_[filtered_].position * kLongScan <= positions_ &&
            !rescoring_all_pays();
 }
 
 void QuerySearch::scan_all() {
-    if (!plan_->filter.passes_all() && rescoring_all_pays()) {
+    if (plan_->scan_rows || rescoring_all_pays()) {
         rescore_all_ = true;
         return;
     }
@@ -299,12 +306,13 @@ float QuerySearch::list_score(uint32_t list) {
 void QuerySearch::begin_locating(size_t most) {
     stats_->candidates += most;
     rows_.clear();
-    if (index_->spilled_lists() != nullptr) {
+    if (may_repeat()) {
         places_.assign(std::bit_ceil(2 * most + 1), kNoPlace);
     }
 }
 
-/// Appends a candidate to rows_, unless it is there already as a spilled copy.
+/// Appends a candidate to rows_, unless it is there already: as a spilled copy,
+/// or as one that is kept apart.
 void QuerySearch::locate(const Segment& segment, uint32_t offset, float score) {
     Row row{segment.list, offset, segment.bias, score};
     if (segment.lists->layout().has_primary) {
@@ -324,7 +332,7 @@ void QuerySearch::locate(const Segment& segment, uint32_t offset, float score) {
             row.bias = list_score(row.list);
         }
     }
-    if (index_->spilled_lists() != nullptr) {
+    if (may_repeat()) {
         size_t slots = places_.size();
         uint64_t place = faiss::lo_build(row.list, row.offset);
         size_t slot = place * kHashFactor >> 32 & (slots - 1);
@@ -341,7 +349,7 @@ void QuerySearch::locate(const Segment& segment, uint32_t offset, float score) {
 
 void QuerySearch::locate_candidates() {
     candidates_.finish();
-    begin_locating(candidates_.size());
+    begin_locating(candidates_.size() + apart_);
     for (size_t i = 0; i < candidates_.size(); i++) {
         uint64_t key = candidates_.keys()[i];
         uint32_t position = key_position(key);
@@ -354,13 +362,35 @@ void QuerySearch::locate_candidates() {
         }
         locate(*segment, position - segment->position, float(key_score(key)));
     }
+    if (apart_ > 0) {
+        locate_apart();
+    }
+}
+
+/// Rows whose codes say nothing: all of them that may be returned.
+void QuerySearch::locate_apart() {
+    for (const Segment& segment : segments_) {
+        const ScaNNList& list = segment.lists->list(segment.list);
+        for (uint32_t offset : list.apart) {
+            if (plan_->filter.passes(list.ids[offset])) {
+                locate(segment, offset, 0);
+            }
+        }
+    }
 }
 
 void QuerySearch::locate_passing() {
-    begin_locating(passing_);
+    const bool all = plan_->filter.passes_all();
+    begin_locating(all ? positions_ : passing_);
     const uint32_t* mask = masks_.data();
     for (const Segment& segment : segments_) {
         size_t size = segment.lists->list(segment.list).size();
+        for (size_t i = 0; i < size && all; i++) {
+            locate(segment, uint32_t(i), 0);
+        }
+        if (all) {
+            continue;
+        }
         for (size_t begin = 0; begin < size; begin += kernels::kBlockSize) {
             for (uint32_t bits = *mask++; bits != 0; bits &= bits - 1) {
                 locate(segment, uint32_t(begin + std::countr_zero(bits)), 0);
@@ -388,7 +418,8 @@ void QuerySearch::write_results(float* distances, int64_t* labels) {
     } else {
         locate_candidates();
     }
-    rescorer_.begin(index_->lists(), index_->score_term(), query_);
+    rescorer_.begin(
+            index_->lists(), index_->score_term(), query_, from_origin_);
     if (plan_->refine) {
         StageTimer timer(plan_->stats != nullptr, stats_->refine_time);
         stats_->refined += rows_.size();

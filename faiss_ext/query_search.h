@@ -86,24 +86,32 @@ class QuerySearch {
     bool rescoring_all_pays() const;
     void locate_candidates();
     void locate_passing();
+    void locate_apart();
     void locate_places();
     void begin_locating(size_t most);
     void locate(const Segment& segment, uint32_t offset, float score);
     void output(float* distances, int64_t* labels);
     float list_score(uint32_t list);
+    /// a row may be found more than once
+    bool may_repeat() const {
+        return apart_ > 0 || index_->spilled_lists() != nullptr;
+    }
 
     const IndexIVFScaNN* index_ = nullptr;
     const SearchPlan* plan_ = nullptr;
     const kernels::Kernels* kernels_ = nullptr;
     ScaNNSearchStats* stats_ = nullptr;
     const float* query_ = nullptr;
-    float reference_bias_ = 0; ///< integer biases count from it
+    const float* from_origin_ = nullptr; ///< query_ less the codes' origin
+    float reference_bias_ = 0;           ///< integer biases count from it
     uint32_t term_mult_ = 0;
     uint64_t positions_ = 0; ///< vectors in all segments
     size_t passing_ = 0;
     size_t blocks_passing_ = 0; ///< packed blocks with such a row
     size_t filtered_ = 0;       ///< segments that the filter has tested
     bool rescore_all_ = false;  ///< all rows that pass are candidates
+    size_t apart_ = 0;          ///< rows of all segments that are kept apart
+    std::vector<float> shifted_;
     std::vector<float> rotated_;
     LookupTable table_;
     Candidates candidates_;

@@ -29,7 +29,7 @@ void IndexIVFScaNN::range_search(
     const float* queries = checked(n, x, "query", unit);
     std::vector<idx_t> assign(n * plan.nprobe);
     std::vector<float> scores(n * plan.nprobe);
-    find_probes(
+    find_filled_probes(
             n,
             queries,
             plan.nprobe,
@@ -92,13 +92,16 @@ void IndexIVFScaNN::range_search_lists(
     std::vector<ScaNNSearchStats> stats(n);
     parallel_slices(n, 1, [&](size_t q, size_t) {
         const float* query = queries + q * d;
+        std::vector<float> shifted;
+        const float* from_origin = trained_.from_origin(1, query, shifted);
         LookupTable table;
         if (codes_only) {
             std::vector<float> rotated;
-            table.build(kernels, pq(), rotation().rotated(query, rotated), 0);
+            table.build(
+                    kernels, pq(), rotation().rotated(from_origin, rotated), 0);
         }
         Rescorer rescorer;
-        rescorer.begin(lists(), score_term(), query);
+        rescorer.begin(lists(), score_term(), query, from_origin);
         std::vector<Row> rows;
         for (size_t p = 0; p < plan.nprobe; p++) {
             idx_t list_no = assign[q * plan.nprobe + p];

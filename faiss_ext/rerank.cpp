@@ -33,10 +33,12 @@ void keep_best(std::vector<Row>& rows, size_t keep) {
 void Rescorer::begin(
         const ScaNNLists& lists,
         const ScoreTerm& score_term,
-        const float* query) {
+        const float* query,
+        const float* from_origin) {
     lists_ = &lists;
     score_term_ = &score_term;
     query_ = query;
+    from_origin_ = from_origin;
     term_factor_ = score_term_->query_factor(lists_->layout().d, query);
     quantized_ = false;
 }
@@ -68,14 +70,16 @@ void Rescorer::quantize_query() {
     low_.resize(d);
     float largest = 0;
     for (size_t i = 0; i < d; i++) {
-        largest = std::max(largest, std::fabs(query_[i]));
+        largest = std::max(largest, std::fabs(from_origin_[i]));
     }
     // 128 * high + low with |low| <= 64; the sum over d rows of at most
     // 127 * limit must fit an int32.
     float limit = std::min(16256.0f, std::floor(2147483520.0f / (127.0f * d)));
-    query_step_ = largest > 0 ? largest / limit : 1;
+    // values below that count as 0: the quotients must stay in range
+    constexpr float kLeastRange = 1e-30f;
+    query_step_ = std::max(largest, kLeastRange) / limit;
     for (size_t i = 0; i < d; i++) {
-        int code = int(std::nearbyint(query_[i] / query_step_));
+        int code = int(std::nearbyint(from_origin_[i] / query_step_));
         int high = (code + 64) >> 7;
         high_[i] = int8_t(high);
         low_[i] = int8_t(code - 128 * high);
@@ -110,7 +114,12 @@ void Rescorer::refine(const kernels::Kernels& kernels, std::vector<Row>& rows) {
         auto product = layout.refine_type == RefineType::FP16
                                ? kernels.fp16_rows_dot
                                : kernels.bf16_rows_dot;
-        product({pointers_.data(), n, layout.d, query_, products_.data()});
+        product(
+                {pointers_.data(),
+                 n,
+                 layout.d,
+                 from_origin_,
+                 products_.data()});
     }
     for (size_t i = 0; i < n; i++) {
         const uint8_t* at = static_cast<const uint8_t*>(pointers_[i]) +

@@ -34,11 +34,14 @@ struct Row {
 class Rescorer {
  public:
     /** Starts a query. All arguments are borrowed until the next call.
-     * @param query  size d, unit length if the index normalises */
+     * @param query   size d, unit length if the index normalises
+     * @param from_origin  size d, the query from the origin of the codes
+     *        (ScaNNTrained::from_origin) */
     void begin(
             const ScaNNLists& lists,
             const ScoreTerm& score_term,
-            const float* query);
+            const float* query,
+            const float* from_origin);
 
     /// Rescores from the codes, by the float table.
     void rescore_codes(const LookupTable& table, std::vector<Row>& rows);
@@ -59,6 +62,7 @@ class Rescorer {
     const ScaNNLists* lists_ = nullptr;
     const ScoreTerm* score_term_ = nullptr;
     const float* query_ = nullptr;
+    const float* from_origin_ = nullptr;
     float term_factor_ = 1;
     // query ~ query_step_ * (128 * high + low)
     float query_step_ = 0;

@@ -61,6 +61,7 @@ namespace {
 /// rows multiplied at once, in apply() and in second_moments()
 constexpr size_t kTileRows = 128;
 constexpr size_t kMomentRows = 1024;
+constexpr size_t kMostDimensions = 16384;
 
 /** OpenBLAS keeps to the calling thread while this lives: its threads would
  * not be ours to count, and its sums would depend on their number. */
@@ -321,6 +322,12 @@ void Rotation::train(
         const float* x,
         const std::vector<uint32_t>& offsets,
         uint64_t seed) {
+    // work spaces of LAPACK are counted in 32 bits
+    FAISS_THROW_IF_NOT_FMT(
+            kind == RotationKind::None || d <= kMostDimensions,
+            "a rotation of %zu dimensions (allowed: 1..%zu)",
+            d,
+            kMostDimensions);
     switch (kind) {
         case RotationKind::None:
             set_matrix(d, {});
@@ -372,16 +379,36 @@ void Rotation::set_matrix(size_t d, std::vector<float> matrix) {
     panels_ = std::move(panels);
     transposed_panels_ = std::move(transposed_panels);
     bytes_ = std::move(bytes);
+    weights_.clear();
+}
+
+void Rotation::set_importance(const float* importance) {
+    if (is_identity()) {
+        return;
+    }
+    // Of dimension i of a query, the dimension j that it becomes with the
+    // share matrix_[j][i] takes as much as j matters.
+    std::vector<double> squares(d_);
+    for (size_t j = 0; j < d_; j++) {
+        for (size_t i = 0; i < d_; i++) {
+            double share = double(importance[j]) * matrix_[j * d_ + i];
+            squares[i] += share * share;
+        }
+    }
+    std::vector<float> weights = balanced_weights(squares);
+    bytes_ = BytePanels(d_, d_, matrix_.data(), weights.data());
+    weights_ = std::move(weights);
 }
 
 size_t Rotation::memory_usage() const {
-    return matrix_.size() * sizeof(float) + panels_.allocated_bytes() +
-           transposed_panels_.allocated_bytes() + bytes_.memory_usage();
+    return (matrix_.size() + weights_.size()) * sizeof(float) +
+           panels_.allocated_bytes() + transposed_panels_.allocated_bytes() +
+           bytes_.memory_usage();
 }
 
 size_t Rotation::estimate_memory(size_t d) {
     size_t padded = round_up(d, kPanel);
-    return (d + 2 * padded) * d * sizeof(float) +
+    return (d + 2 * padded + 1) * d * sizeof(float) +
            BytePanels::estimate_memory(d, d);
 }
 
@@ -410,7 +437,7 @@ const float* Rotation::rotated_roughly(
         return x;
     }
     thread_local ByteQueries query;
-    query.set(1, d_, x, nullptr);
+    query.set(1, d_, x, nullptr, weights_.empty() ? nullptr : weights_.data());
     storage.resize(bytes_.padded());
     bytes_.scores(active_kernels(), query, {}, storage.data());
     return storage.data();

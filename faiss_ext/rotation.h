@@ -46,6 +46,11 @@ class Rotation {
     /// Takes a matrix of d rows (the new axes) of d values; empty: identity.
     void set_matrix(size_t d, std::vector<float> matrix);
 
+    /** Says how much the rotated dimensions matter, for rotated_roughly():
+     * what a query has in dimensions that matter to none takes no precision.
+     * @param importance  size d, such as the spread of their codewords */
+    void set_importance(const float* importance);
+
     bool is_identity() const {
         return matrix_.empty();
     }
@@ -78,7 +83,8 @@ class Rotation {
     std::vector<float> matrix_;
     AlignedBuffer<float> panels_; ///< of matrix_, for the matrix kernel
     AlignedBuffer<float> transposed_panels_;
-    BytePanels bytes_; ///< of matrix_
+    std::vector<float> weights_; ///< of bytes_, size d or empty: ones
+    BytePanels bytes_;           ///< of matrix_
 };
 
 } // namespace faiss_ext

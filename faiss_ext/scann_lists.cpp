@@ -8,6 +8,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/panels.h>
+#include <faiss_ext/score_term.h>
 
 namespace faiss_ext {
 
@@ -49,6 +50,9 @@ ScaNNLists::ScaNNLists(size_t nlist, const EntryLayout& layout)
 size_t ScaNNLists::memory_usage() const {
     size_t total = lists_.capacity() * sizeof(ScaNNList);
     total += arena_ == nullptr ? 0 : arena_->memory_usage();
+    for (const ScaNNList& list : lists_) {
+        total += list.apart.capacity() * sizeof(list.apart[0]);
+    }
     visit_columns(layout_, [&](const char*, auto column, auto&&) {
         for (const ScaNNList& list : lists_) {
             const auto& buffer = list.*column;
@@ -68,6 +72,9 @@ std::unique_ptr<ScaNNLists> ScaNNLists::copy() const {
         sizes[l] = lists_[l].size();
     }
     out->reserve(sizes);
+    for (size_t l = 0; l < nlist; l++) {
+        out->lists_[l].apart = lists_[l].apart;
+    }
     visit_columns(layout_, [&](const char*, auto column, auto&&) {
         for (size_t l = 0; l < nlist; l++) {
             const auto& from = lists_[l].*column;
@@ -243,6 +250,9 @@ void ScaNNLists::resize(size_t list_no, size_t new_size) {
             layout_.packed(), list.packed.mutable_data(), old_size, new_size);
     if (new_size < old_size) {
         resize_columns(list, new_size);
+        while (!list.apart.empty() && list.apart.back() >= new_size) {
+            list.apart.pop_back();
+        }
     }
 }
 
@@ -295,6 +305,17 @@ void ScaNNLists::read_entries(
     }
 }
 
+/// Keeps the offsets of the entries apart up to date.
+void ScaNNLists::set_apart(ScaNNList& list, size_t offset, bool apart) {
+    auto at = std::lower_bound(list.apart.begin(), list.apart.end(), offset);
+    bool was = at != list.apart.end() && *at == offset;
+    if (apart && !was) {
+        list.apart.insert(at, uint32_t(offset));
+    } else if (!apart && was) {
+        list.apart.erase(at);
+    }
+}
+
 void ScaNNLists::write_entries(
         size_t list_no,
         size_t offset,
@@ -315,6 +336,7 @@ void ScaNNLists::write_entries(
         uint16_t term = 0;
         if (layout_.has_term) {
             std::memcpy(&term, entries + layout_.term_offset(), sizeof(term));
+            set_apart(list, at, term == ScoreTerm::kApart);
         }
         pack_codes(
                 layout_.packed(),

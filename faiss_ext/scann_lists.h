@@ -89,6 +89,9 @@ struct ScaNNList {
     AlignedBuffer<uint8_t> refine;   ///< size * refine_row_bytes()
     AlignedBuffer<float> raw;        ///< size * raw_row_floats()
     AlignedBuffer<uint64_t> primary; ///< size, spilled lists only
+    /// offsets of the entries whose term is ScoreTerm::kApart, ascending: no
+    /// code tells where they lie, so every query rescores them
+    std::vector<uint32_t> apart;
 
     size_t size() const {
         return ids.size();
@@ -212,6 +215,7 @@ class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
     void make_room(ScaNNList& list, size_t n);
     void resize_columns(ScaNNList& list, size_t n);
     void move_entry(size_t list_no, size_t from, size_t to);
+    void set_apart(ScaNNList& list, size_t offset, bool apart);
     void write_entries(
             size_t list_no,
             size_t offset,

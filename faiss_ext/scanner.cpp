@@ -43,12 +43,14 @@ class Scanner : public faiss::InvertedListScanner {
 
     void set_query(const float* query) override {
         query_ = index_.checked(1, query, "query", unit_);
-        rescorer_.begin(entry_, index_.score_term(), query_);
+        const float* from_origin =
+                index_.trained().from_origin(1, query_, shifted_);
+        rescorer_.begin(entry_, index_.score_term(), query_, from_origin);
         std::vector<float> rotated;
         table_.build(
                 kernels_,
                 index_.pq(),
-                index_.rotation().rotated(query_, rotated),
+                index_.rotation().rotated(from_origin, rotated),
                 0);
     }
 
@@ -69,6 +71,7 @@ class Scanner : public faiss::InvertedListScanner {
     const IndexIVFScaNN& index_;
     const kernels::Kernels& kernels_;
     std::vector<float> unit_;
+    std::vector<float> shifted_;
     const float* query_ = nullptr;
     LookupTable table_;
     float bias_ = 0;

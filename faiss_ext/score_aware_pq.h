@@ -44,7 +44,7 @@ struct ScoreAwarePQTraining {
     float eta = 1;             ///< >= 1
     size_t kmeans_rounds = 12; ///< plain Lloyd steps first
     size_t aware_rounds = 6;   ///< score-aware steps after them; 0 if eta == 1
-    /// training rows used (evenly spaced): 16 codewords of a few dimensions
+    /// training rows used (a random sample): 16 codewords of a few dimensions
     /// gain nothing from more
     size_t max_points = 16384;
     uint64_t seed = 1234;

@@ -16,6 +16,7 @@
 #include <faiss_ext/kernels/dispatch.h>
 #include <faiss_ext/kmeans.h>
 #include <faiss_ext/parallel.h>
+#include <faiss_ext/row_sample.h>
 
 namespace faiss_ext {
 
@@ -127,14 +128,8 @@ class Trainer {
               directions_(directions),
               codebook_(d_ * kCodewords),
               random_(training.seed) {
-        // evenly spaced rows, in random order: the first give codewords
-        rows_.resize(std::min(n, training.max_points));
-        for (size_t i = 0; i < rows_.size(); i++) {
-            rows_[i] = size_t(double(n) * i / rows_.size());
-        }
-        for (size_t i = rows_.size(); i > 1; i--) {
-            std::swap(rows_[i - 1], rows_[random_() % i]);
-        }
+        // in random order: the first give codewords
+        rows_ = sample_rows(n, training.max_points, random_());
         codes_.resize(rows_.size() * M_);
         parallel_.resize(rows_.size());
     }

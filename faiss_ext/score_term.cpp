@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <random>
 #include <vector>
 
 #include <faiss_ext/kernels/dispatch.h>
-#include <faiss_ext/kmeans.h>
 #include <faiss_ext/panels.h>
 #include <faiss_ext/parallel.h>
 #include <faiss_ext/row_products.h>
+#include <faiss_ext/row_sample.h>
 
 namespace faiss_ext {
 
@@ -21,9 +20,14 @@ constexpr size_t kNeighbors = 15;
 /// rows that are searched for neighbours
 constexpr size_t kSearchedRows = 32768;
 constexpr size_t kQueriesPerSlice = 8;
+constexpr size_t kRowsPerSlice = 1024;
+/// Rows at either end of the terms that do not count for their range.
+constexpr double kTailShare = 0.001;
+
+} // namespace
 
 /// <x, e>, <r, e>, <e, e>, with <c, e> = <x, e> - <r, e>
-struct ErrorProducts {
+struct ScoreTerm::ErrorProducts {
     double x = 0;
     double r = 0;
     double e = 0;
@@ -58,17 +62,27 @@ struct ErrorProducts {
     }
 };
 
-/// Solves the 4 x 4 system A w = b by elimination with pivoting; a singular
-/// direction gets weight 0.
-std::array<double, 4> solve(
-        std::array<std::array<double, 4>, 4> A,
-        std::array<double, 4> b) {
+namespace {
+
+using Matrix = std::array<std::array<double, 4>, 4>;
+
+/// Solves the 4 x 4 system A w = b, A symmetric and not negative, by
+/// elimination with pivoting; a singular direction gets weight 0. Unknowns are
+/// scaled first, so that their units do not matter.
+std::array<double, 4> solve(Matrix A, std::array<double, 4> b) {
+    constexpr double kSingular = 1e-10; // of a diagonal of ones
+    std::array<double, 4> scale{};
+    for (size_t i = 0; i < 4; i++) {
+        scale[i] = A[i][i] > 0 ? 1 / std::sqrt(A[i][i]) : 0;
+    }
+    for (size_t i = 0; i < 4; i++) {
+        for (size_t j = 0; j < 4; j++) {
+            A[i][j] *= scale[i] * scale[j];
+        }
+        b[i] *= scale[i];
+    }
     std::array<double, 4> w{};
     std::array<int, 4> pivot_of{-1, -1, -1, -1};
-    double scale = 0;
-    for (size_t i = 0; i < 4; i++) {
-        scale = std::max(scale, std::fabs(A[i][i]));
-    }
     for (size_t column = 0, row = 0; column < 4; column++) {
         size_t best = row;
         for (size_t i = row; i < 4; i++) {
@@ -76,7 +90,7 @@ std::array<double, 4> solve(
                 best = i;
             }
         }
-        if (row == 4 || std::fabs(A[best][column]) <= 1e-12 * scale) {
+        if (row == 4 || !(std::fabs(A[best][column]) > kSingular)) {
             continue;
         }
         std::swap(A[row], A[best]);
@@ -94,10 +108,20 @@ std::array<double, 4> solve(
     }
     for (size_t column = 0; column < 4; column++) {
         if (pivot_of[column] >= 0) {
-            w[column] = b[pivot_of[column]] / A[pivot_of[column]][column];
+            w[column] = scale[column] * b[pivot_of[column]] /
+                        A[pivot_of[column]][column];
         }
     }
     return w;
+}
+
+/// Squared errors above this are far above the others: four times the median
+/// error, or where most rows have (nearly) none, twice that of nine in ten.
+float limit_of_errors(const std::vector<float>& errors) {
+    float median = quantile(errors, 0.5);
+    float most = quantile(errors, 0.9);
+    float limit = std::max(16 * median, median < 1e-3f * most ? 4 * most : 0);
+    return limit > 0 ? limit : std::numeric_limits<float>::infinity();
 }
 
 /// The kNeighbors best of the rows for some queries, as indexes.
@@ -149,31 +173,56 @@ void ScoreTerm::train(
         const float* residuals,
         const float* decoded,
         uint64_t seed) {
+    std::vector<float> errors(n); // squared
+    parallel_slices(n, kRowsPerSlice, [&](size_t begin, size_t end) {
+        for (size_t i = begin; i < end; i++) {
+            errors[i] = float(
+                    ErrorProducts(
+                            d, x + i * d, residuals + i * d, decoded + i * d)
+                            .e);
+        }
+    });
+    error_limit = limit_of_errors(errors);
     // Pseudo-queries from the front of a random order, searched rows behind.
-    std::vector<size_t> order(n);
-    for (size_t i = 0; i < n; i++) {
-        order[i] = i;
-    }
-    std::mt19937_64 random(seed);
-    for (size_t i = n; i > 1; i--) {
-        std::swap(order[i - 1], order[random() % i]);
-    }
-    size_t nq = std::min(kPseudoQueries, n / 4);
-    size_t searched = std::min(kSearchedRows, n - nq);
+    std::vector<size_t> order = sample_rows(n, n, seed);
+    std::erase_if(order, [&](size_t i) { return errors[i] > error_limit; });
+    fit_weights(order, d, x, residuals, decoded);
+
+    std::vector<float> terms(order.size());
+    parallel_slices(order.size(), kRowsPerSlice, [&](size_t begin, size_t end) {
+        for (size_t i = begin; i < end; i++) {
+            size_t at = order[i] * d;
+            terms[i] = term(d, x + at, residuals + at, decoded + at);
+        }
+    });
+    // Few rows, or those added later, may lie outside: as much room again on
+    // both sides.
+    float low = quantile(terms, kTailShare);
+    float high = quantile(terms, 1 - kTailShare);
+    float room = std::max(high - low, 1e-6f * std::fabs(high));
+    minimum = low - room;
+    step = (high - low + 2 * room) / kLargest;
+}
+
+/// Fits the weights. @param order  rows: pseudo-queries first
+void ScoreTerm::fit_weights(
+        const std::vector<size_t>& order,
+        size_t d,
+        const float* x,
+        const float* residuals,
+        const float* decoded) {
+    const size_t nq = std::min(kPseudoQueries, order.size() / 4);
+    const size_t searched = std::min(kSearchedRows, order.size() - nq);
     std::vector<float> queries(nq * d), rows(searched * d);
     std::vector<float> half_norms(searched);
-    double norms = 0;
-    for (size_t i = 0; i < nq; i++) {
-        const float* row = x + order[i] * d;
-        std::copy_n(row, d, queries.data() + i * d);
-        norms += std::sqrt(precise_square(d, row));
-    }
+    gather_rows(nq, order.data(), d, x, queries.data());
+    gather_rows(searched, order.data() + nq, d, x, rows.data());
     for (size_t i = 0; i < searched; i++) {
-        const float* row = x + order[nq + i] * d;
-        std::copy_n(row, d, rows.data() + i * d);
-        half_norms[i] = float(precise_square(d, row) / 2);
+        half_norms[i] = float(precise_square(d, &rows[i * d]) / 2);
     }
-    query_norm = nq > 0 && norms > 0 ? float(norms / nq) : 1;
+    const std::vector<float> lengths = row_lengths(nq, d, queries.data());
+    const float typical = quantile(lengths, 0.5);
+    query_norm = typical > 0 ? typical : 1;
 
     AlignedBuffer<float> panels = make_panels(searched, d, rows.data());
     std::vector<std::vector<size_t>> neighbors(nq);
@@ -191,14 +240,17 @@ void ScoreTerm::train(
         std::move(found.begin(), found.end(), neighbors.begin() + begin);
     });
 
-    std::array<std::array<double, 4>, 4> normal{};
+    Matrix normal{};
     std::array<double, 4> right{};
     for (size_t q = 0; q < nq; q++) {
         const float* query = queries.data() + q * d;
-        double length = std::sqrt(precise_square(d, query));
-        double factor = metric == faiss::METRIC_L2 || length == 0
-                                ? 1
-                                : query_norm / length;
+        // Inner product: as if all queries had the same length. L2: long ones
+        // count less, or few of them would decide.
+        const double length = lengths[q];
+        const bool l2 = metric == faiss::METRIC_L2;
+        const double factor = l2 || length == 0 ? 1 : query_norm / length;
+        const double weight =
+                l2 && length > query_norm ? query_norm / length : 1;
         for (size_t neighbor : neighbors[q]) {
             size_t i = order[nq + neighbor];
             const float* residual = residuals + i * d;
@@ -210,9 +262,9 @@ void ScoreTerm::train(
                     products.x - products.r, products.r, products.e, 1};
             for (size_t a = 0; a < 4; a++) {
                 for (size_t b = 0; b < 4; b++) {
-                    normal[a][b] += features[a] * features[b];
+                    normal[a][b] += weight * weight * features[a] * features[b];
                 }
-                right[a] += features[a] * target;
+                right[a] += weight * weight * features[a] * target;
             }
         }
     }
@@ -220,25 +272,15 @@ void ScoreTerm::train(
     centroid_weight = float(weights[0]);
     residual_weight = float(weights[1]);
     error_weight = float(weights[2]);
-
-    float low = 0, high = 0;
-    for (size_t i = 0; i < n; i++) {
-        float value = term(d, x + i * d, residuals + i * d, decoded + i * d);
-        low = i == 0 ? value : std::min(low, value);
-        high = i == 0 ? value : std::max(high, value);
-    }
-    // Rows added later may lie outside; what lies further is clamped.
-    float margin = std::max((high - low) / 4, 1e-6f * (1 + std::fabs(high)));
-    minimum = low - margin;
-    step = (high - low + 2 * margin) / 65535;
 }
 
-float ScoreTerm::term(
+/// @param centroid_weight  a
+float ScoreTerm::term_of(
         size_t d,
         const float* x,
         const float* residual,
-        const float* decoded) const {
-    ErrorProducts products(d, x, residual, decoded);
+        const ErrorProducts& products,
+        double centroid_weight) const {
     double prediction = centroid_weight * (products.x - products.r) +
                         residual_weight * products.r +
                         error_weight * products.e;
@@ -251,15 +293,49 @@ float ScoreTerm::term(
     return float(-prediction / query_norm);
 }
 
+float ScoreTerm::term(
+        size_t d,
+        const float* x,
+        const float* residual,
+        const float* decoded) const {
+    return term_of(
+            d,
+            x,
+            residual,
+            ErrorProducts(d, x, residual, decoded),
+            centroid_weight);
+}
+
+float ScoreTerm::shift(
+        size_t d,
+        const float* x,
+        const float* residual,
+        const float* values) const {
+    return term_of(d, x, residual, ErrorProducts(d, x, residual, values), 1);
+}
+
+uint16_t ScoreTerm::encode(
+        size_t d,
+        const float* x,
+        const float* residual,
+        const float* decoded,
+        bool rescored) const {
+    const ErrorProducts products(d, x, residual, decoded);
+    const float value = term_of(d, x, residual, products, centroid_weight);
+    const float code = step > 0 ? std::nearbyint((value - minimum) / step) : 0;
+    const bool fits =
+            code >= 0 && code <= kLargest && products.e <= error_limit;
+    if (!fits && rescored) {
+        return kApart;
+    }
+    // NaN, too, to the bad end
+    return uint16_t(code <= kLargest ? std::max(code, 0.0f) : kLargest);
+}
+
 float ScoreTerm::query_factor(size_t d, const float* query) const {
     return metric == faiss::METRIC_L2
                    ? 1
                    : float(std::sqrt(precise_square(d, query)));
-}
-
-uint16_t ScoreTerm::encode(float value) const {
-    float code = step > 0 ? std::nearbyint((value - minimum) / step) : 0;
-    return uint16_t(std::clamp(code, 0.0f, 65535.0f));
 }
 
 } // namespace faiss_ext

@@ -19,6 +19,15 @@
  *     L2:             -||q - c||^2 / 2 + <q, r~> - term,
  *                     term = <c, r> + ||r||^2 / 2 - prediction
  *
+ * For L2, q, c and x count from an origin m amid the rows (ScaNNTrained): the
+ * score is the same for any m, and the numbers are smallest for this one.
+ *
+ * Some rows have no useful code: their error is far above that of other rows,
+ * or their term outside the range of the 16 bits. The prediction would bring
+ * them to the top of every query, not only of near ones. They get the code
+ * kApart, which the scan takes for the worst term, and each query rescores
+ * those of its lists from what else the lists keep (ScaNNList::apart).
+ *
  * In: vectors, residuals, decoded residuals. Out: terms; next: the uint16 of a
  * packed block, or the shift of a refine row (r^ in place of r~).
  */
@@ -27,25 +36,36 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <vector>
 
 #include <faiss/MetricType.h>
 
 namespace faiss_ext {
 
 struct ScoreTerm {
+    /// code of rows that are kept apart
+    static constexpr uint16_t kApart = 65535;
+    /// largest code of a term
+    static constexpr uint16_t kLargest = kApart - 1;
+
     faiss::MetricType metric = faiss::METRIC_L2;
     float centroid_weight = 0; ///< a
     float residual_weight = 0; ///< b
     float error_weight = 0;    ///< g
     float query_norm = 1;      ///< typical |q|, inner product only
-    // uint16 code of a term: minimum + step * code, clamped to 0..65535
+    // uint16 code of a term: minimum + step * code
     float minimum = 0;
     float step = 0;
+    /// ||e||^2 above which rows are kept apart
+    float error_limit = std::numeric_limits<float>::infinity();
 
     bool operator==(const ScoreTerm&) const = default;
 
-    /** Fits the weights, then minimum and step.
-     * @param x, residuals, decoded  size n * d, all rotated alike, or not
+    /** Fits the weights, then the ranges of term and error. Rows whose error is
+     * far above the others' have no say.
+     * @param x, residuals, decoded  size n * d, all rotated alike, or not; x
+     *        from the origin
      * @param seed  of the choice of pseudo-queries
      */
     void train(
@@ -63,13 +83,45 @@ struct ScoreTerm {
             const float* residual,
             const float* decoded) const;
 
-    /// What a term is multiplied by for a query. @param query  size d
-    float query_factor(size_t d, const float* query) const;
-
-    uint16_t encode(float term) const;
+    /** Code of the term of one vector.
+     * @param rescored  whether the lists keep more than codes: if not, no row
+     *        is kept apart, and the term is clamped */
+    uint16_t encode(
+            size_t d,
+            const float* x,
+            const float* residual,
+            const float* decoded,
+            bool rescored) const;
     float decode(uint16_t code) const {
         return minimum + step * code;
     }
+
+    /** Shift of a refine row: the term, but with a = 1, so that what is left of
+     * the error does not grow with the distance of centroid and origin.
+     * @param values  size d, the residual as the refine row has it */
+    float shift(
+            size_t d,
+            const float* x,
+            const float* residual,
+            const float* values) const;
+
+    /// What a term is multiplied by for a query. @param query  size d
+    float query_factor(size_t d, const float* query) const;
+
+ private:
+    struct ErrorProducts;
+    void fit_weights(
+            const std::vector<size_t>& order,
+            size_t d,
+            const float* x,
+            const float* residuals,
+            const float* decoded);
+    float term_of(
+            size_t d,
+            const float* x,
+            const float* residual,
+            const ErrorProducts& products,
+            double centroid_weight) const;
 };
 
 } // namespace faiss_ext

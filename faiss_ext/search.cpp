@@ -187,7 +187,7 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
         StageTimer timer(timed, stats.partition_time);
         lists.resize(n * nprobe);
         scores.resize(n * nprobe);
-        call.index.find_probes(
+        call.index.find_filled_probes(
                 n,
                 x,
                 nprobe,
@@ -199,7 +199,7 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
         probe_scores = scores.data();
     }
 
-    bool together = plan.filter.passes_all() && n > 1 &&
+    bool together = plan.filter.passes_all() && n > 1 && !plan.scan_rows &&
                     sharing_pays(call.index, n * nprobe);
     if (states.size() < (together ? n : 1)) {
         states.resize(together ? n : 1);
@@ -396,6 +396,53 @@ void IndexIVFScaNN::find_probes(
         for (size_t i = 0; i < n * count; i++) {
             scores[i] *= -0.5f;
         }
+    }
+}
+
+void IndexIVFScaNN::find_filled_probes(
+        idx_t n,
+        const float* x,
+        size_t count,
+        idx_t* lists,
+        float* scores,
+        const faiss::SearchParameters* quantizer_params,
+        ProbeScores kind) const {
+    find_probes(n, x, count, lists, scores, quantizer_params, kind);
+    std::vector<idx_t> more_lists;
+    std::vector<float> more_scores;
+    for (idx_t i = 0; i < n; i++) {
+        idx_t* to = lists + i * count;
+        float* to_scores = scores + i * count;
+        auto is_empty = [&](idx_t list) {
+            return list >= 0 && size_t(list) < nlist &&
+                   this->lists().list(list).size() == 0 &&
+                   (spilled_ == nullptr || spilled_->list(list).size() == 0);
+        };
+        if (std::none_of(to, to + count, is_empty)) {
+            continue;
+        }
+        size_t filled = 0;
+        for (size_t asked = count; filled < count && asked < nlist;) {
+            asked = std::min(nlist, 4 * asked);
+            more_lists.resize(asked);
+            more_scores.resize(asked);
+            find_probes(
+                    1,
+                    x + i * d,
+                    asked,
+                    more_lists.data(),
+                    more_scores.data(),
+                    quantizer_params,
+                    kind);
+            filled = 0;
+            for (size_t l = 0; l < asked && filled < count; l++) {
+                if (!is_empty(more_lists[l])) {
+                    to[filled] = more_lists[l];
+                    to_scores[filled++] = more_scores[l];
+                }
+            }
+        }
+        std::fill(to + filled, to + count, -1);
     }
 }
 

@@ -103,6 +103,7 @@ SearchPlan make_search_plan(
             nprobe,
             max_codes,
             store_pairs,
+            index.trained().scan_rows && (refine || rerank),
             sel != nullptr && nprobe_given == 0 && max_codes == 0,
             false,
             {},

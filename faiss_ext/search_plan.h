@@ -20,6 +20,9 @@ struct SearchPlan {
     size_t max_codes; ///< 0: no limit
     /// results are list << 32 | offset instead of ids
     bool store_pairs;
+    /// all rows of the lists are rescored, whatever the codes say
+    /// (ScaNNTrained::scan_rows)
+    bool scan_rows;
     /// lists beyond nprobe may be visited to find enough rows that pass
     bool may_extend;
     /// Few rows pass, and the direct map knows where they lie (find_few()):

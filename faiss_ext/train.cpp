@@ -7,12 +7,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/automatic.h>
 #include <faiss_ext/kmeans.h>
 #include <faiss_ext/row_products.h>
+#include <faiss_ext/row_sample.h>
 
 namespace faiss_ext {
 
@@ -27,31 +29,54 @@ constexpr size_t kSpreadRowsPerList = 32;
 /// Rows assigned together.
 constexpr size_t kTileRows = 4096;
 
-/// Evenly spaced rows, at most `wanted` of n.
-std::vector<size_t> sample_rows(size_t n, size_t wanted) {
-    size_t count = std::min(n, wanted);
-    std::vector<size_t> rows(count);
-    for (size_t i = 0; i < count; i++) {
-        rows[i] = i * n / count;
-    }
-    return rows;
-}
+/// Residuals longer than so many times the median are shortened to that before
+/// rotation and codebook see them, or few rows decide what all codes can say.
+constexpr float kLongestResidual = 3;
+/// Rows that the origin is the median of.
+constexpr size_t kOriginRows = 1024;
+/// Rows that tell how many lists hold the share of rows that a query visits.
+constexpr size_t kProbeRows = 256;
+/// The trial of the codes: rows, queries, neighbours of each. Below this recall
+/// searches rescore all rows of their lists; on clean data, codes of 2 and of 4
+/// dimensions have .99 and more.
+constexpr size_t kTrialRows = 8192;
+constexpr size_t kTrialQueries = 128;
+constexpr size_t kTrialNeighbors = 10;
+constexpr float kLeastTrialRecall = 0.95f;
 
-/// Copies rows of x, size (*, d), next to one another.
-void gather_rows(
+/// Median length of some rows; for L2, from the middle of them all.
+float typical_length(
+        faiss::MetricType metric,
         size_t n,
-        const size_t* rows,
         size_t d,
         const float* x,
-        float* gathered) {
-    for (size_t i = 0; i < n; i++) {
-        std::copy_n(x + rows[i] * d, d, gathered + i * d);
+        uint64_t seed) {
+    constexpr size_t kRows = 4096;
+    const std::vector<size_t> sample = sample_rows(n, kRows, seed);
+    std::vector<float> rows(sample.size() * d);
+    gather_rows(sample.size(), sample.data(), d, x, rows.data());
+    if (metric == faiss::METRIC_L2) {
+        const std::vector<float> middle =
+                dimension_medians(sample.size(), d, rows.data(), kOriginRows);
+        for (size_t i = 0; i < rows.size(); i++) {
+            rows[i] -= middle[i % d];
+        }
     }
+    return quantile(row_lengths(sample.size(), d, rows.data()), 0.5);
 }
 
-/// Root mean square length of the rows.
-float typical_length(size_t n, size_t d, const float* x) {
-    return float(std::sqrt(precise_square(n * d, x) / n));
+/// Shortens rows that are far longer than the median.
+void shorten_longest(size_t n, size_t d, float* rows) {
+    const std::vector<float> lengths = row_lengths(n, d, rows);
+    const float median = quantile(lengths, 0.5);
+    // where most rows are equal to their centroids, those of the others
+    const float typical = median > 0 ? median : quantile(lengths, 0.9);
+    const float longest = kLongestResidual * typical;
+    for (size_t i = 0; i < n && longest > 0; i++) {
+        for (size_t j = 0; j < d && lengths[i] > longest; j++) {
+            rows[i * d + j] *= longest / lengths[i];
+        }
+    }
 }
 
 } // namespace
@@ -84,15 +109,24 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
             quantizer->is_trained && size_t(quantizer->ntotal) == wanted;
     try {
         nlist = wanted;
-        nprobe = nprobe == 0 ? automatic_nprobe(nlist) : nprobe;
+        // the same for centroids and codes
+        const float eta = effective_eta(
+                typical_length(metric_type, n, d, x, options.seed));
         if (!had_centroids) {
-            train_centroids(n, x);
+            train_centroids(n, x, eta);
         }
         rebuild_partition(); // assigns the rows that train the codes
-        set_trained(train_codes(n, x));
+        ListFigures figures = list_figures(n, x);
+        set_trained(train_codes(n, x, eta, std::move(figures.spread)));
+        nprobe = nprobe == 0 ? probes_for_rows(n, x, figures.rows) : nprobe;
+        if (keeps_rows()) {
+            trained_.trial_recall = trial_recall(n, x);
+            trained_.scan_rows = trained_.trial_recall < kLeastTrialRecall;
+        }
     } catch (...) {
         nlist = old_nlist;
         nprobe = old_nprobe;
+        is_trained = false;
         trained_.list_spread.clear();
         if (!had_centroids) {
             quantizer->reset();
@@ -102,7 +136,7 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
     }
 }
 
-void IndexIVFScaNN::train_centroids(idx_t n, const float* x) {
+void IndexIVFScaNN::train_centroids(idx_t n, const float* x, float eta) {
     KMeansParameters kmeans_parameters;
     kmeans_parameters.k = nlist;
     kmeans_parameters.rounds = options.kmeans_rounds;
@@ -119,13 +153,7 @@ void IndexIVFScaNN::train_centroids(idx_t n, const float* x) {
         Partition(nlist, d, centroids.data(), metric_type)
                 .assign(n, x, lists.data());
         make_centroids_score_aware(
-                n,
-                d,
-                x,
-                lists.data(),
-                nlist,
-                effective_eta(1),
-                centroids.data());
+                n, d, x, lists.data(), nlist, eta, centroids.data());
     }
     quantizer->reset();
     if (!quantizer->is_trained) {
@@ -134,31 +162,44 @@ void IndexIVFScaNN::train_centroids(idx_t n, const float* x) {
     quantizer->add(nlist, centroids.data());
 }
 
-ScaNNTrained IndexIVFScaNN::train_codes(idx_t n, const float* x) const {
-    std::vector<size_t> sample = sample_rows(n, kCodeTrainingRows);
-    size_t count = sample.size();
+ScaNNTrained IndexIVFScaNN::train_codes(
+        idx_t n,
+        const float* x,
+        float eta,
+        std::vector<float> list_spread) const {
+    const std::vector<size_t> sample =
+            sample_rows(n, kCodeTrainingRows, options.seed);
+    const size_t count = sample.size();
     std::vector<float> rows(count * d), residuals(count * d);
     gather_rows(count, sample.data(), d, x, rows.data());
     std::vector<idx_t> assign(count);
     assign_lists(count, rows.data(), assign.data());
-    std::vector<float> centroids = centroids_of(count, assign.data());
+    const std::vector<float> centroids = centroids_of(count, assign.data());
     for (size_t i = 0; i < count * d; i++) {
         residuals[i] = rows[i] - centroids[i];
     }
+    shorten_longest(count, d, residuals.data());
 
     ScaNNTrained made;
-    made.list_spread = list_spread(n, x);
+    made.list_spread = std::move(list_spread);
     made.pq = ScoreAwarePQ(pq().offsets());
     made.score_term.metric = metric_type;
-    made.rotation.train(
-            options.rotation,
-            count,
-            d,
-            residuals.data(),
-            made.pq.offsets(),
-            options.seed);
-    EntryLayout layout = entry_layout();
-    EntryCodec codec{layout, made.rotation, made.pq, made.score_term};
+    if (metric_type == faiss::METRIC_L2) {
+        made.origin = dimension_medians(count, d, rows.data(), kOriginRows);
+    }
+    if (rotation_pays(options.rotation, n, d)) {
+        made.rotation.train(
+                options.rotation,
+                count,
+                d,
+                residuals.data(),
+                made.pq.offsets(),
+                options.seed);
+    } else {
+        made.rotation.set_matrix(d, {});
+    }
+    const EntryLayout layout = entry_layout();
+    const EntryCodec codec{layout, made, keeps_rows()};
     std::vector<float> rotated(count * d), directions(count * d);
     codec.rotate(
             count,
@@ -168,14 +209,16 @@ ScaNNTrained IndexIVFScaNN::train_codes(idx_t n, const float* x) const {
             residuals.data(),
             directions.data());
     ScoreAwarePQTraining training;
-    training.eta = effective_eta(typical_length(count, d, rows.data()));
+    training.eta = eta;
     training.seed = options.seed;
     if (progress) {
         training.on_round = [this](size_t done, size_t total) {
             progress("codebook", done, total);
         };
     }
-    made.pq.train(count, residuals.data(), directions.data(), training);
+    std::vector<float> shortened = residuals;
+    shorten_longest(count, d, shortened.data());
+    made.pq.train(count, shortened.data(), directions.data(), training);
 
     std::vector<uint8_t> codes(count * made.pq.M());
     std::vector<float> decoded(count * d);
@@ -191,13 +234,14 @@ ScaNNTrained IndexIVFScaNN::train_codes(idx_t n, const float* x) const {
     return made;
 }
 
-/// Mean squared length of the residuals in each list; lists without rows get
-/// that of all.
-std::vector<float> IndexIVFScaNN::list_spread(idx_t n, const float* x) const {
-    const std::vector<size_t> sample =
-            sample_rows(n, std::max(kSpreadRows, kSpreadRowsPerList * nlist));
+/// Spread and rows of the lists, of a sample of the training rows.
+IndexIVFScaNN::ListFigures IndexIVFScaNN::list_figures(idx_t n, const float* x)
+        const {
+    const std::vector<size_t> sample = sample_rows(
+            n, std::max(kSpreadRows, kSpreadRowsPerList * nlist), options.seed);
+    ListFigures figures;
+    figures.rows.resize(nlist);
     std::vector<double> sums(nlist);
-    std::vector<size_t> counts(nlist);
     double total = 0;
     size_t found = 0;
     std::vector<float> rows(std::min(kTileRows, sample.size()) * d);
@@ -216,18 +260,92 @@ std::vector<float> IndexIVFScaNN::list_spread(idx_t n, const float* x) const {
             }
             double square = precise_square(d, rows.data() + i * d);
             sums[lists[i]] += square;
-            counts[lists[i]]++;
+            figures.rows[lists[i]]++;
             total += square;
             found++;
         }
     }
-    std::vector<float> means(nlist);
+    figures.spread.resize(nlist);
+    const double mean = total / double(std::max<size_t>(found, 1));
     for (size_t l = 0; l < nlist; l++) {
-        means[l] =
-                float(counts[l] > 0 ? sums[l] / counts[l]
-                                    : total / std::max<size_t>(found, 1));
+        const size_t count = figures.rows[l];
+        figures.spread[l] = float(count > 0 ? sums[l] / double(count) : mean);
     }
-    return means;
+    return figures;
+}
+
+/// Lists in which rows as queries find as many rows as 1/32 of all lists have
+/// on average, and at least those: where the lists that come first are small
+/// (inner product with rows of very different lengths), these are more.
+size_t IndexIVFScaNN::probes_for_rows(
+        idx_t n,
+        const float* x,
+        const std::vector<size_t>& list_rows) const {
+    const size_t least = automatic_nprobe(nlist);
+    const size_t total =
+            std::accumulate(list_rows.begin(), list_rows.end(), size_t(0));
+    const double wanted = double(total) * double(least) / double(nlist);
+    const std::vector<size_t> sample = sample_rows(n, kProbeRows, options.seed);
+    std::vector<float> query(d), scores(nlist);
+    std::vector<idx_t> lists(nlist);
+    std::vector<float> needed;
+    for (size_t i : sample) {
+        size_t held = 0, count = 0;
+        for (size_t asked = least; count < nlist && held < wanted;
+             asked = std::min(nlist, 4 * asked)) {
+            find_probes(1, x + i * d, asked, lists.data(), scores.data());
+            for (; count < asked && held < wanted; count++) {
+                held += lists[count] < 0 ? 0 : list_rows[lists[count]];
+            }
+        }
+        needed.push_back(float(count));
+    }
+    return std::max(least, size_t(quantile(needed, 0.5)));
+}
+
+/** The share of the nearest rows that a search finds by the codes, in a trial
+ * index of some of the rows: what codes cannot rank, no setting of a search
+ * would find. */
+float IndexIVFScaNN::trial_recall(idx_t n, const float* x) const {
+    const std::vector<size_t> sample =
+            sample_rows(n, kTrialRows + kTrialQueries, options.seed + 1);
+    const size_t nq = std::min(kTrialQueries, sample.size() / 8);
+    const size_t rows = sample.size() - nq;
+    const size_t k = std::min(kTrialNeighbors, rows);
+    if (nq == 0) {
+        return 1;
+    }
+    std::vector<float> queries(nq * d), stored(rows * d);
+    gather_rows(nq, sample.data(), d, x, queries.data());
+    gather_rows(rows, sample.data() + nq, d, x, stored.data());
+    IndexIVFScaNN trial(quantizer, d, nlist, metric_type, options);
+    trial.set_trained(trained_);
+    trial.nprobe = nlist;
+    trial.add(idx_t(rows), stored.data());
+    std::vector<idx_t> labels(nq * k);
+    auto search = [&](bool scan_rows) {
+        trial.trained_.scan_rows = scan_rows;
+        std::vector<float> found(nq * k);
+        trial.search(
+                idx_t(nq),
+                queries.data(),
+                idx_t(k),
+                found.data(),
+                labels.data());
+        return found;
+    };
+    const std::vector<float> best = search(true);
+    const std::vector<float> by_codes = search(false);
+    size_t hits = 0; // equally near rows are as good
+    for (size_t q = 0; q < nq; q++) {
+        const float last = best[q * k + k - 1];
+        hits += std::count_if(
+                &by_codes[q * k], &by_codes[q * k] + k, [&](float distance) {
+                    return metric_type == faiss::METRIC_L2 ? distance <= last
+                                                           : distance >= last;
+                });
+    }
+    return float(hits) / float(nq * k);
 }
 
 } // namespace faiss_ext

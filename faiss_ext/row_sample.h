@@ -1,0 +1,40 @@
+/*
+ * Rows drawn at random for training, and robust figures of them.
+ *
+ * In: many rows. Out: fewer; next: kmeans, train, score_aware_pq.
+ */
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace faiss_ext {
+
+/** Row numbers, min(n, wanted) of 0..n-1, in random order: one at random from
+ * each of as many even stretches, so that every part of the data is seen, and
+ * no period of it (image, text, image, ..) is seen in part. */
+std::vector<size_t> sample_rows(size_t n, size_t wanted, uint64_t seed);
+
+/// Copies rows of x, size (*, d), next to one another.
+void gather_rows(
+        size_t n,
+        const size_t* rows,
+        size_t d,
+        const float* x,
+        float* gathered);
+
+/// Lengths of the rows. @param x  size n * d
+std::vector<float> row_lengths(size_t n, size_t d, const float* x);
+
+/// The value that a share of the values is not above; 0 without values.
+/// @param share  0..1
+float quantile(std::vector<float> values, double share);
+
+/// Medians of the dimensions of rows, size d, over at most `most` evenly spaced
+/// ones. Unlike means, they do not follow few rows far from all others.
+std::vector<float>
+dimension_medians(size_t n, size_t d, const float* x, size_t most);
+
+} // namespace faiss_ext
