@@ -15,12 +15,33 @@ namespace faiss_ext {
 
 namespace {
 
-/// Inner product: lists are ranked by <q, c> + this * spread / 2 (spread: mean
-/// squared residual). Rows reach beyond their centroid, and more so in wide
-/// lists: 20 % fewer codes to scan at equal recall on glove-50, 5 % on
-/// wordnet-384; 1 would rank by Euclidean distance on unit rows, and is worse
-/// on wordnet-384.
-constexpr float kSpreadWeight = 0.5f;
+/// Share of rows kept apart from which notes() mentions them.
+constexpr double kManyApart = 0.05;
+
+/// A list without direction gets no more than this for its rows' lengths.
+constexpr double kLargestGain = 8;
+
+/** Inner product: gains of the lists, by which their rows reach beyond the
+ * centroid: their length (root mean square) by that of the centroid. Lists are
+ * then ranked by their direction, times what their rows' lengths are: of all
+ * ways that were tried (as <q, c>; with a share of the spread added) the best or
+ * second on unit rows (wordnet-384, glove-50), on rows of very different lengths,
+ * and with more clusters than lists. */
+std::vector<float> list_gains(
+        size_t nlist,
+        size_t d,
+        const float* centroids,
+        const std::vector<float>& spread) {
+    std::vector<float> gains(nlist, 1);
+    for (size_t l = 0; l < nlist; l++) {
+        const double square = precise_square(d, centroids + l * d);
+        if (square > 0) {
+            gains[l] = float(
+                    std::min(std::sqrt(1 + spread[l] / square), kLargestGain));
+        }
+    }
+    return gains;
+}
 
 std::vector<uint32_t> block_offsets(size_t d, const ScaNNOptions& options) {
     return options.M == 0 ? uniform_block_offsets(d, options.sub_dim)
@@ -174,27 +195,24 @@ const faiss::IndexFlat* IndexIVFScaNN::flat_quantizer() const {
 }
 
 void IndexIVFScaNN::rebuild_partition() {
-    std::vector<float> bonus;
+    const faiss::IndexFlat* flat = flat_quantizer();
+    std::vector<float> copied;
+    if (flat == nullptr) {
+        copied.resize(nlist * d);
+        quantizer->reconstruct_n(0, nlist, copied.data());
+    }
+    const float* centroids = flat != nullptr ? flat->get_xb() : copied.data();
+    std::vector<float> gains;
     if (metric_type == faiss::METRIC_INNER_PRODUCT &&
         !trained_.list_spread.empty()) {
-        for (float spread : trained_.list_spread) {
-            bonus.push_back(
-                    kSpreadWeight / 2 * spread /
-                    trained_.score_term.query_norm);
-        }
-    }
-    const faiss::IndexFlat* flat = flat_quantizer();
-    std::vector<float> centroids;
-    if (flat == nullptr) {
-        centroids.resize(nlist * d);
-        quantizer->reconstruct_n(0, nlist, centroids.data());
+        gains = list_gains(nlist, d, centroids, trained_.list_spread);
     }
     partition_ = Partition(
             nlist,
             d,
-            flat != nullptr ? flat->get_xb() : centroids.data(),
+            centroids,
             metric_type,
-            bonus.empty() ? nullptr : bonus.data(),
+            gains.empty() ? nullptr : gains.data(),
             flat != nullptr);
     quantizer_is_flat_ = flat != nullptr;
 }
@@ -288,6 +306,41 @@ std::vector<float> IndexIVFScaNN::scores_from_distances(
         }
     }
     return scores;
+}
+
+std::vector<std::string> IndexIVFScaNN::notes() const {
+    std::vector<std::string> notes;
+    auto note = [&](const char* format, auto... values) {
+        char text[300];
+        snprintf(text, sizeof(text), format, values...);
+        notes.emplace_back(text);
+    };
+    if (!is_trained) {
+        return notes;
+    }
+    if (options.rotation != RotationKind::None && rotation().is_identity()) {
+        note("The codes are not rotated: for %zu dimensions, there were too "
+             "few training rows for a rotation to pay.",
+             size_t(d));
+    }
+    if (trained_.scan_rows) {
+        note("All rows of the visited lists are rescored, since the codes rank "
+             "these rows badly: of the nearest 10, a trial in training found "
+             "%.3f by codes.",
+             double(trained_.trial_recall));
+    }
+    size_t apart = 0;
+    for (size_t l = 0; l < nlist; l++) {
+        apart += lists().list(l).apart.size();
+    }
+    if (double(apart) > kManyApart * double(ntotal)) {
+        note("%zu of %zu rows lie so far from what the codes were trained for "
+             "that every query that visits their lists rescores them: train "
+             "again with rows like these.",
+             apart,
+             size_t(ntotal));
+    }
+    return notes;
 }
 
 // ---- memory ----

@@ -204,6 +204,10 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     /// Bytes held now, mapped files included.
     size_t memory_usage() const;
 
+    /** What training, or the rows added since, made the index do otherwise than
+     * its options say, and why: one sentence each; empty as a rule. */
+    std::vector<std::string> notes() const;
+
     // ---- search ----
 
     void search(

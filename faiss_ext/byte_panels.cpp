@@ -28,53 +28,50 @@ float reciprocal(float steps, float range) {
     return range > kLeastRange ? steps / range : 0;
 }
 
-/// The largest of some values, but at most twice their median: few rows, far
-/// longer than all others, do not speak for these.
-float robust_largest(std::vector<float> values) {
-    if (values.empty()) {
-        return 0;
-    }
-    float largest = *std::max_element(values.begin(), values.end());
-    float median = quantile(std::move(values), 0.5);
-    return median > 0 ? std::min(largest, 2 * median) : largest;
-}
-
 } // namespace
 
 void ByteQueries::set(
+        const BytePanels& panels,
         size_t n,
-        size_t d,
         const float* x,
-        const float* shift,
-        const float* weights) {
-    const size_t d4 = round_up(d, 4);
+        const float* shift) {
+    const size_t d = panels.dimensions_;
+    const size_t d4 = panels.d_;
+    const float* weights =
+            panels.weights_.empty() ? nullptr : panels.weights_.data();
+    const float* inverses = panels.inverses_.data();
     codes_.resize(n * d4);
     excess_.resize(n);
     steps_.resize(n);
     norms_.resize(n);
-    factors_.resize(n);
+    row_norms_.resize(n);
+    zeros_.resize(n);
     shifted_.resize(d4);
     integers_.resize(d4);
     float* values = shifted_.mutable_data();
     int32_t* integers = integers_.mutable_data();
     for (size_t q = 0; q < n; q++, x += d) {
+        constexpr size_t kLanes = 4;
+        float row_squares[kLanes] = {};
         for (size_t i = 0; i < d; i++) {
             float value = shift == nullptr ? x[i] : x[i] - shift[i];
-            value *= weights == nullptr ? 1 : weights[i];
             value = value == value ? value : 0;
-            values[i] = std::clamp(value, -FLT_MAX, FLT_MAX);
+            value = std::clamp(value, -FLT_MAX, FLT_MAX);
+            float as_row = weights == nullptr ? value : value * inverses[i];
+            row_squares[i % kLanes] += as_row * as_row;
+            values[i] = weights == nullptr ? value : value * weights[i];
         }
         std::fill(values + d, values + d4, 0.f);
-        float lanes[4] = {};
-        float squares[4] = {};
-        for (size_t i = 0; i < d4; i += 4) {
-            for (size_t l = 0; l < 4; l++) {
+        float lanes[kLanes] = {};
+        float squares[kLanes] = {};
+        for (size_t i = 0; i < d4; i += kLanes) {
+            for (size_t l = 0; l < kLanes; l++) {
                 float size = std::fabs(values[i + l]);
                 lanes[l] = size > lanes[l] ? size : lanes[l];
                 squares[l] += size * size;
             }
         }
-        float largest = *std::max_element(lanes, lanes + 4);
+        float largest = *std::max_element(lanes, lanes + kLanes);
         float inverse = reciprocal(kQueryRange, largest);
         // rounds half up: unlike lrint, the compiler can vectorise it
         int32_t total = 0;
@@ -85,8 +82,11 @@ void ByteQueries::set(
         std::copy_n(integers, d4, codes_.mutable_data() + q * d4);
         excess_.mutable_data()[q] = kExcess * total;
         steps_.mutable_data()[q] = inverse > 0 ? largest / kQueryRange : 0;
-        norms_.mutable_data()[q] = std::sqrt(
-                (squares[0] + squares[1]) + (squares[2] + squares[3]));
+        auto length_of = [](const float* s) {
+            return std::sqrt((s[0] + s[1]) + (s[2] + s[3]));
+        };
+        norms_.mutable_data()[q] = length_of(squares);
+        row_norms_.mutable_data()[q] = length_of(row_squares);
     }
 }
 
@@ -105,19 +105,26 @@ BytePanels::BytePanels(
         size_t n,
         size_t d,
         const float* rows,
-        const float* weights)
-        : n_(n), d_(round_up(d, 4)) {
+        std::vector<float> weights)
+        : n_(n),
+          dimensions_(d),
+          d_(round_up(d, 4)),
+          weights_(std::move(weights)),
+          inverses_(weights_.size()),
+          lengths_(n) {
+    for (size_t i = 0; i < weights_.size(); i++) {
+        inverses_[i] = weights_[i] > 0 ? 1 / weights_[i] : 0;
+    }
     size_t padded = round_up(n, kPanel);
     codes_.resize(padded * d_);
     scales_.resize(padded);
     zeros_.resize(padded);
-    std::vector<float> row(d), lengths(n);
+    std::vector<float> row(d);
     for (size_t j = 0; j < n; j++) {
         float largest = 0;
         for (size_t i = 0; i < d; i++) {
-            float weight = weights == nullptr ? 1 : weights[i];
-            row[i] = weight > 0 ? rows[j * d + i] / weight : 0;
-            row[i] = std::clamp(row[i], -FLT_MAX, FLT_MAX);
+            float inverse = weights_.empty() ? 1 : inverses_[i];
+            row[i] = std::clamp(rows[j * d + i] * inverse, -FLT_MAX, FLT_MAX);
             largest = std::max(largest, std::fabs(row[i]));
         }
         float inverse = reciprocal(kRowRange, largest);
@@ -126,20 +133,35 @@ BytePanels::BytePanels(
             panel[i / 4 * 4 * kPanel + j % kPanel * 4 + i % 4] =
                     uint8_t(kExcess + std::lrint(row[i] * inverse));
         }
-        scales_.mutable_data()[j] = inverse > 0 ? largest / kRowRange : 0;
-        lengths[j] = float(std::sqrt(precise_square(d, row.data())));
+        const float scale = inverse > 0 ? largest / kRowRange : 0;
+        scales_.mutable_data()[j] = scale;
+        lengths_[j] = float(std::sqrt(precise_square(d, row.data())));
+        if (lengths_[j] > 0) {
+            relative_scale_ = std::max(relative_scale_, scale / lengths_[j]);
+        }
     }
-    length_ = robust_largest(std::move(lengths));
-    scale_ = robust_largest({scales_.data(), scales_.data() + n});
+    longest_ = quantile(lengths_, 1);
+    typical_length_ = robust_largest(lengths_);
 }
 
 size_t BytePanels::memory_usage() const {
     return codes_.allocated_bytes() + scales_.allocated_bytes() +
-           zeros_.allocated_bytes();
+           zeros_.allocated_bytes() +
+           (weights_.size() + inverses_.size() + lengths_.size()) *
+                   sizeof(float);
 }
 
 size_t BytePanels::estimate_memory(size_t n, size_t d) {
-    return round_up(n, kPanel) * (round_up(d, 4) + 2 * sizeof(float));
+    return round_up(n, kPanel) * (round_up(d, 4) + 3 * sizeof(float)) +
+           2 * d * sizeof(float);
+}
+
+AlignedBuffer<float> BytePanels::scales_for(const float* gains) const {
+    AlignedBuffer<float> scaled(padded());
+    for (size_t j = 0; j < n_; j++) {
+        scaled.mutable_data()[j] = scales_[j] * gains[j];
+    }
+    return scaled;
 }
 
 void BytePanels::scores(
@@ -147,8 +169,8 @@ void BytePanels::scores(
         const ByteQueries& queries,
         const Terms& added,
         float* out) const {
-    auto or_zeros = [](const float* given, const AlignedBuffer<float>& zeros) {
-        return given != nullptr ? given : zeros.data();
+    auto or_else = [](const float* given, const AlignedBuffer<float>& other) {
+        return given != nullptr ? given : other.data();
     };
     kernels.byte_panel_scores(
             {queries.codes_.data(),
@@ -158,19 +180,24 @@ void BytePanels::scores(
              n_,
              queries.excess_.data(),
              queries.steps_.data(),
-             or_zeros(added.factors, queries.factors_),
-             scales_.data(),
-             or_zeros(added.bonuses, zeros_),
-             or_zeros(added.terms, zeros_),
+             or_else(added.offsets, queries.zeros_),
+             or_else(added.scales, scales_),
+             or_else(added.gains, zeros_),
+             or_else(added.terms, zeros_),
              out,
              padded()});
 }
 
-float BytePanels::error(const ByteQueries& queries, size_t query) const {
+float BytePanels::length_near(const ByteQueries& queries, size_t query) const {
+    return std::min(
+            longest_, std::max(typical_length_, 2 * queries.row_norms_[query]));
+}
+
+float BytePanels::error(const ByteQueries& queries, size_t query, float length)
+        const {
     // of a value rounded to steps of s: s / sqrt(12)
-    return std::hypot(
-                   queries.steps_[query] * length_,
-                   scale_ * queries.norms_[query]) /
+    const float step = queries.steps_[query];
+    return length * std::hypot(step, relative_scale_ * queries.norms_[query]) /
            std::sqrt(12.0f);
 }
 

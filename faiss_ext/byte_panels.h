@@ -23,18 +23,16 @@
 
 namespace faiss_ext {
 
+class BytePanels;
+
 /// Queries in 7 bits; keeps its memory from one use to the next.
 class ByteQueries {
  public:
-    /** @param x        size n * d; NaN counts as 0
-     *  @param shift    size d, subtracted first, or nullptr
-     *  @param weights  size d, those of the rows, or nullptr: ones */
-    void set(
-            size_t n,
-            size_t d,
-            const float* x,
-            const float* shift,
-            const float* weights);
+    /** @param panels  rows that will be scored
+     *  @param x       size n * d; NaN counts as 0
+     *  @param shift   size d, subtracted first, or nullptr */
+    void
+    set(const BytePanels& panels, size_t n, const float* x, const float* shift);
 
     size_t size() const {
         return excess_.size();
@@ -45,8 +43,9 @@ class ByteQueries {
     AlignedBuffer<int8_t> codes_;   ///< size n * d, d a multiple of 4: steps
     AlignedBuffer<int32_t> excess_; ///< what unsigned rows add to the products
     AlignedBuffer<float> steps_;
-    AlignedBuffer<float> norms_;   ///< lengths of shifted, weighted queries
-    AlignedBuffer<float> factors_; ///< zeros
+    AlignedBuffer<float> norms_;     ///< lengths of shifted, weighted queries
+    AlignedBuffer<float> row_norms_; ///< the same, weighted as rows are
+    AlignedBuffer<float> zeros_;
     AlignedBuffer<float> shifted_; ///< of one query
     AlignedBuffer<int32_t> integers_;
 };
@@ -64,13 +63,13 @@ class BytePanels {
  public:
     BytePanels() = default;
     /** @param rows     size n * d
-     *  @param weights  size d, >= 0, or nullptr: ones; rows count as 0 where
+     *  @param weights  size d, >= 0, or empty: ones; rows count as 0 where
      *         they are 0 */
     BytePanels(
             size_t n,
             size_t d,
             const float* rows,
-            const float* weights = nullptr);
+            std::vector<float> weights = {});
 
     size_t size() const {
         return n_;
@@ -83,31 +82,48 @@ class BytePanels {
     /// what memory_usage() will be
     static size_t estimate_memory(size_t n, size_t d);
 
-    /** What is added to the products; arrays of padded() finite values, or
-     * nullptr for zeros. */
+    /** What becomes of the products; arrays of finite values, or nullptr. */
     struct Terms {
-        const float* terms = nullptr;
-        const float* bonuses = nullptr;
-        /// of each query, for bonuses; nullptr for zeros
-        const float* factors = nullptr;
+        const float* terms = nullptr; ///< size padded()
+        // Factors of products and offsets; all three or none:
+        const float* gains = nullptr;   ///< size padded()
+        const float* scales = nullptr;  ///< scales_for(gains)
+        const float* offsets = nullptr; ///< of each query
     };
-    /** out_qj ~ <query_q, row_j> + terms_j + factors_q * bonuses_j, finite.
+    /** out_qj ~ <query_q, row_j> + terms_j, finite, or with gains
+     *  gains_j (<query_q, row_j> + offsets_q) + terms_j.
      * @param out  size queries.size() * padded() */
     void scores(
             const kernels::Kernels& kernels,
             const ByteQueries& queries,
             const Terms& added,
             float* out) const;
+    /// @param gains  size size(). @return size padded()
+    AlignedBuffer<float> scales_for(const float* gains) const;
 
-    /// Standard deviation of the rounding errors of the scores of a query, of
-    /// rows that are at most twice as long as the median row.
-    float error(const ByteQueries& queries, size_t query) const;
+    /// Length of a row, weighted.
+    float length(size_t row) const {
+        return lengths_[row];
+    }
+    /** Length that rows near a query may have: about the query's own, and no
+     * less than twice the median. The longest rows of all, which may be far
+     * from all others, speak only for queries that are as long. */
+    float length_near(const ByteQueries& queries, size_t query) const;
+    /// Standard deviation of the rounding errors of the scores of a query with
+    /// rows of this length.
+    float error(const ByteQueries& queries, size_t query, float length) const;
 
  private:
+    friend class ByteQueries;
     size_t n_ = 0;
-    size_t d_ = 0;
-    float length_ = 0; ///< largest of a weighted row; at most 2 x the median
-    float scale_ = 0;  ///< likewise, of scales_
+    size_t dimensions_ = 0;
+    size_t d_ = 0;                ///< a multiple of 4
+    std::vector<float> weights_;  ///< size d, or empty
+    std::vector<float> inverses_; ///< of weights_, or 0
+    std::vector<float> lengths_;  ///< size n
+    float longest_ = 0;
+    float typical_length_ = 0;     ///< at most twice the median
+    float relative_scale_ = 0;     ///< largest scale of a row of length 1
     AlignedBuffer<uint8_t> codes_; ///< [n/16][d/4][16][4], code + 128
     AlignedBuffer<float> scales_;  ///< padded with zeros
     AlignedBuffer<float> zeros_;   ///< size padded()

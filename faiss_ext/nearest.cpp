@@ -79,8 +79,8 @@ NearestRows::NearestRows(size_t n, size_t d, const float* rows, bool borrow)
             shifted[j * d + i] = std::clamp(value, -FLT_MAX, FLT_MAX);
         }
     }
-    weights_ = dimension_weights(n, d, shifted.data());
-    bytes_ = BytePanels(n, d, shifted.data(), weights_.data());
+    bytes_ = BytePanels(
+            n, d, shifted.data(), dimension_weights(n, d, shifted.data()));
     terms_.resize(bytes_.padded());
     for (size_t j = 0; j < n; j++) {
         const float* row = shifted.data() + j * d;
@@ -92,12 +92,11 @@ NearestRows::NearestRows(size_t n, size_t d, const float* rows, bool borrow)
 
 size_t NearestRows::memory_usage() const {
     return rows_.allocated_bytes() + terms_.allocated_bytes() +
-           (center_.size() + weights_.size()) * sizeof(float) +
-           bytes_.memory_usage();
+           center_.size() * sizeof(float) + bytes_.memory_usage();
 }
 
 size_t NearestRows::estimate_memory(size_t n, size_t d, bool borrow) {
-    size_t floats = (borrow ? 0 : n * d) + 2 * d + round_up(n, kernels::kPanel);
+    size_t floats = (borrow ? 0 : n * d) + d + round_up(n, kernels::kPanel);
     return floats * sizeof(float) + BytePanels::estimate_memory(n, d);
 }
 
@@ -153,7 +152,7 @@ void NearestRows::for_scored_tiles(size_t n, const float* x, Each&& each)
     for (size_t begin = 0; begin < n; begin += kTogether) {
         const size_t size = std::min(kTogether, n - begin);
         const float* tile = x + begin * d_;
-        s.queries.set(size, d_, tile, center(), weights());
+        s.queries.set(bytes_, size, tile, center());
         s.scores.resize(size * bytes_.padded());
         bytes_.scores(
                 active_kernels(),
@@ -162,6 +161,11 @@ void NearestRows::for_scored_tiles(size_t n, const float* x, Each&& each)
                 s.scores.mutable_data());
         each(begin, size, tile, s);
     }
+}
+
+/// Standard deviation of the scores that row i of a tile has with rows near it.
+float NearestRows::score_error(size_t i, const Scratch& s) const {
+    return bytes_.error(s.queries, i, bytes_.length_near(s.queries, i));
 }
 
 void NearestRows::nearest_of_tile(
@@ -176,7 +180,7 @@ void NearestRows::nearest_of_tile(
         }
         find_close(
                 s.scores.data() + i * bytes_.padded(),
-                kMargin * bytes_.error(s.queries, i),
+                kMargin * score_error(i, s),
                 s);
         size_t best = s.close.size() > 1 ? least_loss(x, nullptr, 0, s) : 0;
         nearest[i] = uint32_t(~s.keys[best]);
@@ -243,6 +247,7 @@ void NearestRows::spilled_of_tile(
     s.directions.resize(n * d_);
     float* directions = s.directions.mutable_data();
     float lengths[kTogether]; // ||r||
+    float near[kTogether];    // lengths of rows near x
     float errors[kTogether];
     size_t left[kTogether]; // those to be compared with all rows
     size_t count = 0;
@@ -263,7 +268,8 @@ void NearestRows::spilled_of_tile(
         for (size_t a = 0; a < d_; a++) {
             r[a] = lengths[i] > 0 ? (at[a] - first[a]) / lengths[i] : 0;
         }
-        errors[i] = bytes_.error(s.queries, i);
+        near[i] = bytes_.length_near(s.queries, i);
+        errors[i] = bytes_.error(s.queries, i, near[i]);
         const float* scores = s.scores.data() + i * padded;
         if (find_few(at, r, lengths[i], lambda, scores, errors[i], s)) {
             choose(i, r);
@@ -275,7 +281,7 @@ void NearestRows::spilled_of_tile(
         return;
     }
     s.along_scores.resize(count * padded);
-    s.queries.set(count, d_, directions, nullptr, weights());
+    s.queries.set(bytes_, count, directions, nullptr);
     bytes_.scores(
             active_kernels(), s.queries, {}, s.along_scores.mutable_data());
     for (size_t l = 0; l < count; l++) {
@@ -290,7 +296,7 @@ void NearestRows::spilled_of_tile(
             float parallel = along - towards[j];
             scores[j] -= lambda / 2 * parallel * parallel;
         }
-        float error = lambda * lengths[i] * bytes_.error(s.queries, l);
+        float error = lambda * lengths[i] * bytes_.error(s.queries, l, near[i]);
         find_close(scores, kMargin * std::hypot(errors[i], error), s);
         choose(i, r);
     }

@@ -67,10 +67,6 @@ class NearestRows {
     const float* center() const {
         return center_.data();
     }
-    /// of bytes(), size d
-    const float* weights() const {
-        return weights_.data();
-    }
     /// -||row - center||^2 / 2, size bytes().padded()
     const float* terms() const {
         return terms_.data();
@@ -84,6 +80,7 @@ class NearestRows {
     static Scratch& scratch();
     template <class Each>
     void for_scored_tiles(size_t n, const float* x, Each&& each) const;
+    float score_error(size_t i, const Scratch& s) const;
     void rows_of_keys(const uint64_t* keys, size_t count, Scratch& s) const;
     void find_close(const float* scores, float margin, Scratch& s) const;
     size_t least_loss(const float* x, const float* r, float lambda, Scratch& s)
@@ -109,7 +106,6 @@ class NearestRows {
     size_t d_ = 0;
     AlignedBuffer<float> rows_;
     std::vector<float> center_;
-    std::vector<float> weights_;
     AlignedBuffer<float> terms_;
     BytePanels bytes_;
 };

@@ -14,6 +14,7 @@
 #include <faiss_ext/parallel.h>
 #include <faiss_ext/query_rows.h>
 #include <faiss_ext/row_products.h>
+#include <faiss_ext/row_sample.h>
 
 namespace faiss_ext {
 
@@ -51,7 +52,7 @@ float key_score(uint64_t key) {
 struct ProbeScratch {
     ByteQueries query;
     AlignedBuffer<float> scores;
-    float length; ///< of the query, for bonuses
+    float offset; ///< what all similarities of the query share
     std::vector<uint64_t> keys;
     std::vector<uint64_t> below; ///< for select_keys()
     std::vector<uint64_t> close; ///< keys of lists that may be among the best
@@ -69,7 +70,7 @@ Partition::Partition(
         size_t d,
         const float* centroids,
         faiss::MetricType metric,
-        const float* list_bonus,
+        const float* list_gain,
         bool borrow_centroids)
         : nlist_(nlist), d_(d), metric_(metric) {
     FAISS_THROW_IF_NOT_FMT(
@@ -80,22 +81,25 @@ Partition::Partition(
             all_finite(nlist * d, centroids),
             "a centroid has a NaN or infinite value");
     nearest_ = NearestRows(nlist, d, centroids, borrow_centroids);
-    const size_t padded = nearest_.bytes().padded();
-    if (list_bonus != nullptr) {
-        bonus_.resize(padded);
-        std::copy(list_bonus, list_bonus + nlist, bonus_.mutable_data());
+    if (metric == faiss::METRIC_INNER_PRODUCT) {
+        gain_.resize(nearest_.bytes().padded());
+        for (size_t l = 0; l < nlist; l++) {
+            gain_.mutable_data()[l] = list_gain == nullptr ? 1 : list_gain[l];
+        }
+        scales_ = nearest_.bytes().scales_for(gain_.data());
     }
 }
 
 size_t Partition::memory_usage() const {
-    return nearest_.memory_usage() + bonus_.allocated_bytes();
+    return nearest_.memory_usage() + gain_.allocated_bytes() +
+           scales_.allocated_bytes();
 }
 
 size_t
 Partition::estimate_memory(size_t nlist, size_t d, bool borrow_centroids) {
-    size_t bonuses = round_up(nlist, kernels::kPanel);
+    size_t padded = round_up(nlist, kernels::kPanel); // gains and scales
     return NearestRows::estimate_memory(nlist, d, borrow_centroids) +
-           bonuses * sizeof(float);
+           2 * padded * sizeof(float);
 }
 
 float Partition::similarity(const float* query, const float* row) const {
@@ -174,7 +178,7 @@ void Partition::probes(
         size_t close = rank_lists(query, nprobe);
         bool rough = kind == ProbeScores::Rough &&
                      close <= nprobe + nprobe / 2 + kFewMore;
-        rough ? rough_probes(query, nprobe, to, to_scores)
+        rough ? rough_probes(nprobe, to, to_scores)
               : exact_probes(query, nprobe, close, to, to_scores);
     };
     if (n == 1) {
@@ -189,51 +193,56 @@ void Partition::probes(
     });
 }
 
-/** Fills scratch.keys with those of the lists that may be among the best
- * `nprobe`, these first, in any order, and scratch.length with what bonuses are
- * multiplied with.
- * @return number of keys, nprobe and more */
+/** Fills scratch.keys with those of the best `nprobe` lists by 8 bits, in any
+ * order, and scratch.close with those that may be among the best.
+ * @return number of the latter, nprobe and more */
 size_t Partition::rank_lists(const float* x, size_t nprobe) const {
     ProbeScratch& s = scratch;
     const kernels::Kernels& kernels = active_kernels();
     const BytePanels& bytes = nearest_.bytes();
     const bool l2 = metric_ == faiss::METRIC_L2;
-    s.length = bonus_.empty() ? 0 : std::sqrt(quick_dot(d_, x, x));
-    s.query.set(1, d_, x, l2 ? nearest_.center() : nullptr, nearest_.weights());
+    const float* center = nearest_.center();
+    s.query.set(bytes, 1, x, l2 ? center : nullptr);
+    s.offset =
+            l2 ? -quick_distance(d_, x, center) / 2 : quick_dot(d_, x, center);
+    BytePanels::Terms terms;
+    if (l2) {
+        terms.terms = nearest_.terms();
+    } else {
+        terms.gains = gain_.data();
+        terms.scales = scales_.data();
+        terms.offsets = &s.offset;
+    }
     s.scores.resize(bytes.padded());
-    bytes.scores(
-            kernels,
-            s.query,
-            {l2 ? nearest_.terms() : nullptr,
-             bonus_.empty() ? nullptr : bonus_.data(),
-             &s.length},
-            s.scores.mutable_data());
+    bytes.scores(kernels, s.query, terms, s.scores.mutable_data());
     s.keys.resize(nlist_ + kernels::kScanSlack);
     size_t found = kernels.top_scores(
             {s.scores.data(), nlist_, nprobe, s.keys.data()});
     s.below.resize(found + kernels::kSelectSlack);
     float worst = key_score(kernels.select_keys(
             {s.keys.data(), found, nprobe, s.below.data()}));
-    float bound = worst - kMargin * bytes.error(s.query, 0);
+    float length = 0; // of the lists found, so also of those they compete with
+    for (size_t p = 0; p < nprobe; p++) {
+        uint32_t list = uint32_t(~s.keys[p]);
+        float gain = l2 ? 1 : gain_[list];
+        length = std::max(length, gain * bytes.length(list));
+    }
+    float bound = worst - kMargin * bytes.error(s.query, 0, length);
     bound = bound > -FLT_MAX ? bound : -FLT_MAX; // NaN too
     s.close.resize(nlist_ + kernels::kScanSlack);
     return kernels.reaching({s.scores.data(), nlist_, bound, s.close.data()});
 }
 
-void Partition::rough_probes(
-        const float* x,
-        size_t nprobe,
-        int64_t* lists,
-        float* scores) const {
+void Partition::rough_probes(size_t nprobe, int64_t* lists, float* scores)
+        const {
     ProbeScratch& s = scratch;
     std::sort(s.keys.begin(), s.keys.begin() + nprobe, std::greater<>());
-    // what all similarities of the query share
-    const float shared = similarity(x, nearest_.center());
+    const bool l2 = metric_ == faiss::METRIC_L2;
     for (size_t p = 0; p < nprobe; p++) {
         size_t list = uint32_t(~s.keys[p]);
-        float bonus = bonus_.empty() ? 0 : s.length * bonus_[list];
+        float rank = key_score(s.keys[p]);
         lists[p] = int64_t(list);
-        scores[p] = key_score(s.keys[p]) - bonus + shared;
+        scores[p] = l2 ? rank + s.offset : rank / gain_[list];
     }
 }
 
@@ -259,9 +268,9 @@ void Partition::exact_probes(
         float& score = s.exact[i];
         score = l2 ? -score / 2 : score;
         score = score >= -kInfinity ? score : -kInfinity; // no NaN
-        float bonus = bonus_.empty() ? 0 : s.length * bonus_[list];
+        float rank = l2 ? score : gain_[list] * score;
         // equal ranks: the smaller list
-        s.ranked[i] = {-(score + bonus), int64_t(list) << 32 | int64_t(i)};
+        s.ranked[i] = {-rank, int64_t(list) << 32 | int64_t(i)};
     }
     auto ranked = s.ranked.begin();
     std::partial_sort(ranked, ranked + nprobe, s.ranked.end());

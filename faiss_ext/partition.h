@@ -32,16 +32,15 @@ class Partition {
     /** @param centroids   size nlist * d, copied into 8-bit codes
      *  @param borrow_centroids  read `centroids` in place too, as long as this
      *         lives, instead of copying them
-     *  @param list_bonus  size nlist or nullptr: added to a list's rank, times
-     *         the length of the query. For inner product, lists whose rows lie
-     *         far from the centroid hold more near neighbours than <q, c> says
+     *  @param list_gain  size nlist or nullptr, inner product only: lists are
+     *         ranked by gain * <q, c>, since rows reach beyond their centroid
      */
     Partition(
             size_t nlist,
             size_t d,
             const float* centroids,
             faiss::MetricType metric,
-            const float* list_bonus = nullptr,
+            const float* list_gain = nullptr,
             bool borrow_centroids = false);
 
     size_t nlist() const {
@@ -86,8 +85,8 @@ class Partition {
             int64_t* lists,
             int64_t* spilled) const;
 
-    /** The nprobe best lists of each query, best first: by similarity, plus
-     * ||query|| * list_bonus if given. A query gets the same alone as among
+    /** The nprobe best lists of each query, best first: by similarity, times
+     * list_gain if given. A query gets the same alone as among
      * others; equal ranks go to the smaller list number.
      *
      * Rough: all by 8-bit centroids, unless their rounding hides which lists
@@ -98,7 +97,7 @@ class Partition {
      * @param x       size n * d
      * @param lists   out, size n * nprobe, nprobe <= nlist(); -1 for queries
      *                with a NaN or infinite value
-     * @param scores  out, size n * nprobe, similarities without bonus
+     * @param scores  out, size n * nprobe, similarities without gain
      */
     void probes(
             size_t n,
@@ -111,11 +110,7 @@ class Partition {
  private:
     float similarity(const float* query, const float* row) const;
     size_t rank_lists(const float* x, size_t nprobe) const;
-    void rough_probes(
-            const float* x,
-            size_t nprobe,
-            int64_t* lists,
-            float* scores) const;
+    void rough_probes(size_t nprobe, int64_t* lists, float* scores) const;
     void exact_probes(
             const float* x,
             size_t nprobe,
@@ -127,10 +122,10 @@ class Partition {
     size_t d_ = 0;
     faiss::MetricType metric_ = faiss::METRIC_L2;
     NearestRows nearest_; ///< of the centroids
-    // similarity(q, c) with m = nearest_.center(), up to a value that does not
-    // depend on c: <q, c - m> for inner product, and for L2 <q - m, c - m> with
-    // the terms of nearest_.
-    AlignedBuffer<float> bonus_; ///< padded, or empty
+    // With m = nearest_.center(), lists are ranked by gain (<q, c - m> + <q, m>)
+    // for inner product, and for L2 by <q - m, c - m> with nearest_'s terms.
+    AlignedBuffer<float> gain_;   ///< padded, inner product only
+    AlignedBuffer<float> scales_; ///< of nearest_.bytes(), for these gains
 };
 
 } // namespace faiss_ext

@@ -379,7 +379,6 @@ void Rotation::set_matrix(size_t d, std::vector<float> matrix) {
     panels_ = std::move(panels);
     transposed_panels_ = std::move(transposed_panels);
     bytes_ = std::move(bytes);
-    weights_.clear();
 }
 
 void Rotation::set_importance(const float* importance) {
@@ -395,20 +394,17 @@ void Rotation::set_importance(const float* importance) {
             squares[i] += share * share;
         }
     }
-    std::vector<float> weights = balanced_weights(squares);
-    bytes_ = BytePanels(d_, d_, matrix_.data(), weights.data());
-    weights_ = std::move(weights);
+    bytes_ = BytePanels(d_, d_, matrix_.data(), balanced_weights(squares));
 }
 
 size_t Rotation::memory_usage() const {
-    return (matrix_.size() + weights_.size()) * sizeof(float) +
-           panels_.allocated_bytes() + transposed_panels_.allocated_bytes() +
-           bytes_.memory_usage();
+    return matrix_.size() * sizeof(float) + panels_.allocated_bytes() +
+           transposed_panels_.allocated_bytes() + bytes_.memory_usage();
 }
 
 size_t Rotation::estimate_memory(size_t d) {
     size_t padded = round_up(d, kPanel);
-    return (d + 2 * padded + 1) * d * sizeof(float) +
+    return (d + 2 * padded) * d * sizeof(float) +
            BytePanels::estimate_memory(d, d);
 }
 
@@ -437,7 +433,7 @@ const float* Rotation::rotated_roughly(
         return x;
     }
     thread_local ByteQueries query;
-    query.set(1, d_, x, nullptr, weights_.empty() ? nullptr : weights_.data());
+    query.set(bytes_, 1, x, nullptr);
     storage.resize(bytes_.padded());
     bytes_.scores(active_kernels(), query, {}, storage.data());
     return storage.data();

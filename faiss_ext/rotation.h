@@ -83,8 +83,7 @@ class Rotation {
     std::vector<float> matrix_;
     AlignedBuffer<float> panels_; ///< of matrix_, for the matrix kernel
     AlignedBuffer<float> transposed_panels_;
-    std::vector<float> weights_; ///< of bytes_, size d or empty: ones
-    BytePanels bytes_;           ///< of matrix_
+    BytePanels bytes_; ///< of matrix_
 };
 
 } // namespace faiss_ext

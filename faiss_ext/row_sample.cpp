@@ -51,6 +51,12 @@ float quantile(std::vector<float> values, double share) {
     return *at;
 }
 
+float robust_largest(const std::vector<float>& values) {
+    const float largest = quantile(values, 1);
+    const float median = quantile(values, 0.5);
+    return median > 0 ? std::min(largest, 2 * median) : largest;
+}
+
 std::vector<float>
 dimension_medians(size_t n, size_t d, const float* x, size_t most) {
     const size_t count = std::min(n, most);

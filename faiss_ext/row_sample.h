@@ -32,6 +32,10 @@ std::vector<float> row_lengths(size_t n, size_t d, const float* x);
 /// @param share  0..1
 float quantile(std::vector<float> values, double share);
 
+/// The largest value, but at most twice the median: few values far above all
+/// others do not speak for these.
+float robust_largest(const std::vector<float>& values);
+
 /// Medians of the dimensions of rows, size d, over at most `most` evenly spaced
 /// ones. Unlike means, they do not follow few rows far from all others.
 std::vector<float>

@@ -408,41 +408,45 @@ void IndexIVFScaNN::find_filled_probes(
         const faiss::SearchParameters* quantizer_params,
         ProbeScores kind) const {
     find_probes(n, x, count, lists, scores, quantizer_params, kind);
-    std::vector<idx_t> more_lists;
-    std::vector<float> more_scores;
+    auto is_empty = [&](idx_t list) {
+        return list >= 0 && size_t(list) < nlist &&
+               this->lists().list(list).size() == 0 &&
+               (spilled_ == nullptr || spilled_->list(list).size() == 0);
+    };
+    std::vector<idx_t> found;
+    std::vector<float> found_scores;
     for (idx_t i = 0; i < n; i++) {
         idx_t* to = lists + i * count;
         float* to_scores = scores + i * count;
-        auto is_empty = [&](idx_t list) {
-            return list >= 0 && size_t(list) < nlist &&
-                   this->lists().list(list).size() == 0 &&
-                   (spilled_ == nullptr || spilled_->list(list).size() == 0);
-        };
         if (std::none_of(to, to + count, is_empty)) {
             continue;
         }
-        size_t filled = 0;
-        for (size_t asked = count; filled < count && asked < nlist;) {
-            asked = std::min(nlist, 4 * asked);
-            more_lists.resize(asked);
-            more_scores.resize(asked);
+        found.assign(to, to + count);
+        found_scores.assign(to_scores, to_scores + count);
+        for (size_t filled = 0;;) {
+            filled = 0;
+            for (size_t l = 0; l < found.size() && filled < count; l++) {
+                if (!is_empty(found[l])) {
+                    to[filled] = found[l];
+                    to_scores[filled++] = found_scores[l];
+                }
+            }
+            if (filled == count || found.size() == nlist) {
+                std::fill(to + filled, to + count, -1);
+                break;
+            }
+            const size_t asked = std::min(nlist, 4 * found.size());
+            found.resize(asked);
+            found_scores.resize(asked);
             find_probes(
                     1,
                     x + i * d,
                     asked,
-                    more_lists.data(),
-                    more_scores.data(),
+                    found.data(),
+                    found_scores.data(),
                     quantizer_params,
                     kind);
-            filled = 0;
-            for (size_t l = 0; l < asked && filled < count; l++) {
-                if (!is_empty(more_lists[l])) {
-                    to[filled] = more_lists[l];
-                    to_scores[filled++] = more_scores[l];
-                }
-            }
         }
-        std::fill(to + filled, to + count, -1);
     }
 }
 

@@ -42,7 +42,7 @@ constexpr size_t kProbeRows = 256;
 constexpr size_t kTrialRows = 8192;
 constexpr size_t kTrialQueries = 128;
 constexpr size_t kTrialNeighbors = 10;
-constexpr float kLeastTrialRecall = 0.95f;
+constexpr float kLeastTrialRecall = 0.97f;
 
 /// Median length of some rows; for L2, from the middle of them all.
 float typical_length(

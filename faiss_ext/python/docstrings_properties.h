@@ -71,6 +71,10 @@ otherwise; 0: chosen from k.
 constexpr const char* direct_map_type =
         "DirectMap: the map from ids to places that is kept.";
 
+constexpr const char* notes =
+        R"(list of str: what training, or the rows added since, made the index do
+otherwise than its options say, and why. Empty as a rule.)";
+
 constexpr const char* eta =
         R"(float: weight of the parallel error over the orthogonal one; before
 training what was asked for, 0: chosen when trained.

@@ -217,6 +217,10 @@ void bind_properties(IndexClass& index) {
                     doc::calibration)
             .def_property_readonly("eta", eta, doc::eta)
             .def_property_readonly(
+                    "notes",
+                    [](Self s) { return need_scann(s, "notes").notes(); },
+                    doc::notes)
+            .def_property_readonly(
                     "rotation",
                     [](Self s) {
                         return name_of(
