@@ -1,10 +1,7 @@
 /*
- * The same data written down otherwise, and data as people have it: one table
- * of kinds, for the tests of what must not depend on it.
- *
- * A kind makes rows, training rows and queries of a base set (or of nothing)
- * and says which metrics it is for and what must hold; test_metamorphic.cpp
- * checks it for each way of storage.
+ * Sets of rows and queries for the tests of what must not depend on how data is
+ * written down: two to start from, and what can happen to them. Next:
+ * metamorphic_kinds.h, the table.
  */
 
 #pragma once
@@ -12,7 +9,6 @@
 #include <cmath>
 #include <cstdint>
 #include <fstream>
-#include <functional>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -22,10 +18,6 @@
 #include "reference.h"
 
 namespace metamorphic {
-
-enum Metric : unsigned { L2 = 1, IP = 2, Cosine = 4 };
-constexpr unsigned kBoth = L2 | IP;
-constexpr unsigned kAll = L2 | IP | Cosine;
 
 struct Set {
     size_t d;
@@ -40,10 +32,13 @@ struct Set {
     size_t nq() const {
         return queries.size() / d;
     }
+    const std::vector<float>& trained_on() const {
+        return training.empty() ? rows : training;
+    }
 };
 
-constexpr size_t kRows = 8000;
-constexpr size_t kQueries = 200;
+constexpr size_t kRows = 6000;
+constexpr size_t kQueries = 300;
 
 /// The first n rows, and the next nq as queries.
 inline Set split(size_t d, const std::vector<float>& x, size_t n, size_t nq) {
@@ -51,6 +46,16 @@ inline Set split(size_t d, const std::vector<float>& x, size_t n, size_t nq) {
             {x.begin(), x.begin() + n * d},
             {x.begin() + n * d, x.begin() + (n + nq) * d},
             {}};
+}
+
+inline std::vector<size_t> permutation(size_t n, uint64_t seed) {
+    std::vector<size_t> order(n);
+    std::iota(order.begin(), order.end(), 0);
+    std::mt19937_64 random(seed);
+    for (size_t i = n; i > 1; i--) {
+        std::swap(order[i - 1], order[random() % i]);
+    }
+    return order;
 }
 
 /// Gaussian clouds, a few more than lists.
@@ -65,31 +70,28 @@ inline const Set& synthetic() {
 
 /// Frequent words (GloVe) as they are, of lengths 3 to 9, drawn at random.
 /// Empty where the file is missing.
+inline Set draw_words(size_t n, size_t nq) {
+    constexpr size_t d = 50;
+    std::ifstream in(
+            FAISS_EXT_TEST_DATA "/glove-50-frequent.hbin", std::ios::binary);
+    uint32_t shape[2] = {0, 0};
+    in.read(reinterpret_cast<char*>(shape), sizeof(shape));
+    std::vector<uint16_t> halves(size_t(shape[0]) * d);
+    in.read(reinterpret_cast<char*>(halves.data()), 2 * halves.size());
+    if (!in || shape[0] < n + nq) {
+        return Set{d, {}, {}, {}};
+    }
+    std::vector<float> x;
+    for (size_t row : permutation(shape[0], 3)) {
+        for (size_t j = 0; j < d; j++) {
+            x.push_back(faiss::decode_fp16(halves[row * d + j]));
+        }
+    }
+    return split(d, x, n, nq);
+}
+
 inline const Set& words() {
-    static const Set set = [] {
-        constexpr size_t d = 50;
-        std::ifstream in(
-                FAISS_EXT_TEST_DATA "/glove-50-frequent.hbin",
-                std::ios::binary);
-        uint32_t shape[2] = {0, 0};
-        in.read(reinterpret_cast<char*>(shape), sizeof(shape));
-        std::vector<uint16_t> halves(size_t(shape[0]) * d);
-        in.read(reinterpret_cast<char*>(halves.data()), 2 * halves.size());
-        if (!in || shape[0] < kRows + kQueries) {
-            return Set{d, {}, {}, {}};
-        }
-        std::mt19937_64 random(3);
-        std::vector<size_t> order(shape[0]);
-        std::iota(order.begin(), order.end(), 0);
-        std::vector<float> x;
-        for (size_t i = 0; i < kRows + kQueries; i++) {
-            std::swap(order[i], order[i + random() % (order.size() - i)]);
-            for (size_t j = 0; j < d; j++) {
-                x.push_back(faiss::decode_fp16(halves[order[i] * d + j]));
-            }
-        }
-        return split(d, x, kRows, kQueries);
-    }();
+    static const Set set = draw_words(kRows, kQueries);
     return set;
 }
 
@@ -107,7 +109,8 @@ inline void scale_row(Set& set, size_t i, float factor) {
     }
 }
 
-/// Appends columns; their values are given by value(row or query, is_query).
+/// Appends columns; value(i, j, is_query) is what row or query i gets in the
+/// j-th of them.
 template <class F>
 Set padded(const Set& base, size_t columns, F&& value) {
     Set set{base.d + columns, {}, {}, {}};
@@ -117,13 +120,25 @@ Set padded(const Set& base, size_t columns, F&& value) {
             auto row = from.begin() + i * base.d;
             to.insert(to.end(), row, row + base.d);
             for (size_t j = 0; j < columns; j++) {
-                to.push_back(value(i, is_query));
+                to.push_back(value(i, j, is_query));
             }
         }
         return to;
     };
     set.rows = widen(base.rows, false);
     set.queries = widen(base.queries, true);
+    return set;
+}
+
+/// f of each value; the same for rows and queries.
+template <class F>
+Set mapped(const Set& base, F&& f) {
+    Set set = base;
+    for (auto* values : {&set.rows, &set.queries}) {
+        for (size_t i = 0; i < values->size(); i++) {
+            (*values)[i] = f((*values)[i], i % set.d);
+        }
+    }
     return set;
 }
 
@@ -134,16 +149,6 @@ inline Set reordered(const Set& base, const std::vector<size_t>& order) {
         std::copy_n(&base.rows[order[i] * set.d], set.d, &set.rows[i * set.d]);
     }
     return set;
-}
-
-inline std::vector<size_t> permutation(size_t n, uint64_t seed) {
-    std::vector<size_t> order(n);
-    std::iota(order.begin(), order.end(), 0);
-    std::mt19937_64 random(seed);
-    for (size_t i = n; i > 1; i--) {
-        std::swap(order[i - 1], order[random() % i]);
-    }
-    return order;
 }
 
 /// A random orthonormal matrix, by Gram-Schmidt. @return size d * d
@@ -271,141 +276,32 @@ inline Set normal_rows(size_t n, size_t nq, size_t d) {
     return split(d, reference::random_normal((n + nq) * d, 41), n, nq);
 }
 
-// ---- the table ----
+/// Nine of ten values are 0, none is below, as counts of words.
+inline Set sparse_rows() {
+    return mapped(normal_rows(kRows, kQueries, 64), [](float value, size_t) {
+        return std::max(0.f, value - 1.28f);
+    });
+}
 
-struct Kind {
-    const char* name;
-    std::function<Set(const Set& base, Metric metric)> make;
-    unsigned metrics = kBoth;
-    /// for these, neighbours are those of the base: codes alone are as good
-    unsigned same_order = 0;
-    /// data of its own, whatever the base
-    bool own_data = false;
-    size_t nlist = 64;
-};
+/// Values of Student's t with 2 degrees of freedom: no variance.
+inline Set heavy_tails() {
+    constexpr size_t count = (kRows + kQueries) * 32;
+    std::vector<float> x = reference::random_normal(3 * count, 42);
+    for (size_t i = 0; i < count; i++) {
+        x[i] /= std::hypot(x[count + i], x[2 * count + i]) / std::sqrt(2.f);
+    }
+    return split(32, x, kRows, kQueries);
+}
 
-inline const std::vector<Kind>& kinds() {
-    auto scaled = [](float rows, float queries) {
-        return [=](const Set& base, Metric) {
-            Set set = base;
-            scale(set.rows, rows);
-            scale(set.queries, queries);
-            return set;
-        };
-    };
-    // a constant column: in the queries too, except where it would only add
-    // the same to every product
-    auto columns = [](size_t count, float value) {
-        return [=](const Set& base, Metric metric) {
-            size_t added = count == 0 ? base.d : count;
-            return padded(base, added, [=](size_t, bool is_query) {
-                return is_query && metric == IP ? 0 : value;
-            });
-        };
-    };
-    auto lengths = [](float sigma) {
-        return [=](const Set& base, Metric) {
-            return lognormal_lengths(base, sigma);
-        };
-    };
-    static const std::vector<Kind> table = {
-            // clang-format off
-            {"AsItIs", [](const Set& base, Metric) { return base; },
-             kAll, kAll},
-            // translated
-            {"Plus100", [](const Set& base, Metric metric) {
-                 Set set = base;
-                 scale(set.rows, 1, 100);
-                 scale(set.queries, 1, metric == L2 ? 100 : 0);
-                 return set;
-             }, kBoth, L2},
-            {"YearColumn", [](const Set& base, Metric metric) {
-                 return padded(base, 1, [=](size_t i, bool is_query) {
-                     return is_query && metric == IP
-                             ? 0.f : float(1990 + i * 7919 % 31);
-                 });
-             }, kBoth},
-            {"MassiveDimension", [](const Set& base, Metric) {
-                 auto z = reference::random_normal(base.n(), 51);
-                 return padded(base, 1, [z](size_t i, bool) {
-                     return 300 + z[i];
-                 });
-             }, kBoth},
-            // scaled
-            {"Times1em10", scaled(1e-10f, 1e-10f), kAll, kAll},
-            {"Times1em6", scaled(1e-6f, 1e-6f), kAll, kAll},
-            {"Times1e4", scaled(1e4f, 1e4f), kAll, kAll},
-            {"Times1e8", scaled(1e8f, 1e8f), kAll, kAll},
-            {"QueriesTimes1em5", scaled(1, 1e-5f), IP, IP},
-            {"QueriesTimes1em3", scaled(1, 1e-3f), IP, IP},
-            {"QueriesTimes1e3", scaled(1, 1e3f), IP, IP},
-            // in another order
-            {"Permuted", [](const Set& base, Metric) {
-                 return reordered(base, permutation(base.n(), 52));
-             }, kBoth, kBoth},
-            {"Sorted", [](const Set& base, Metric) {
-                 auto order = permutation(base.n(), 0);
-                 std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-                     return base.rows[a * base.d] < base.rows[b * base.d];
-                 });
-                 return reordered(base, order);
-             }, kBoth, kBoth},
-            {"TwoKindsInTurn", [](const Set&, Metric) {
-                 return two_kinds(true);
-             }, kBoth, 0, true},
-            {"TwoKindsSorted", [](const Set&, Metric) {
-                 return two_kinds(false);
-             }, kBoth, 0, true},
-            {"Duplicated", [](const Set& base, Metric) {
-                 return duplicated(base);
-             }, kBoth},
-            // other axes
-            {"Rotated", [](const Set& base, Metric) { return rotated(base); },
-             kBoth, kBoth},
-            {"OneColumnOf1000", columns(1, 1000), kBoth, kBoth},
-            {"ColumnsOf100", columns(0, 100), kBoth, kBoth},
-            {"ColumnsOf0", columns(0, 0), kAll, kAll},
-            // lengths
-            {"OneWildRow", [](const Set& base, Metric) {
-                 return with_wild_rows(base, 1, 1e5f);
-             }, kAll, L2 | Cosine},
-            {"TwentyWildRows", [](const Set& base, Metric) {
-                 return with_wild_rows(base, 20, 1e3f);
-             }, kAll, L2 | Cosine},
-            {"ZeroRows", [](const Set& base, Metric) {
-                 return with_wild_rows(base, base.n() / 5, 0);
-             }, kAll},
-            {"Lengths0_5", lengths(.5f), kAll, Cosine},
-            {"Lengths1", lengths(1), kAll, Cosine},
-            {"Lengths1_5", lengths(1.5f), kAll, Cosine},
-            {"FarRowsTrained", [](const Set& base, Metric) {
-                 return with_far_rows(base, base.n() / 50, true);
-             }, kBoth},
-            {"FarRowsAdded", [](const Set& base, Metric) {
-                 return with_far_rows(base, 500, false);
-             }, kBoth},
-            {"Drifted", [](const Set& base, Metric) { return drifted(base); },
-             kBoth},
-            // clouds and shapes
-            {"ManyClouds", [](const Set&, Metric) {
-                 return split(32, reference::random_clustered(
-                         kRows + kQueries, 32, 800, 61), kRows, kQueries);
-             }, kBoth, 0, true},
-            {"EqualRows", [](const Set&, Metric) {
-                 return repeated(3000, 1, 16);
-             }, kBoth, 0, true, 16},
-            {"FewDistinctRows", [](const Set&, Metric) {
-                 return repeated(3000, 100, 16);
-             }, kBoth, 0, true, 128},
-            {"OneDimension", [](const Set&, Metric) {
-                 return normal_rows(kRows, kQueries, 1);
-             }, kBoth, 0, true},
-            {"FewRowsOf1024", [](const Set&, Metric) {
-                 return normal_rows(400, 50, 1024);
-             }, kBoth, 0, true, 16},
-            // clang-format on
-    };
-    return table;
+/// 400 rows of which there are 20 versions each, all but equal.
+inline Set near_duplicates() {
+    constexpr size_t d = 32, n = kRows + kQueries;
+    std::vector<float> center = reference::random_normal(400 * d, 43);
+    std::vector<float> x = reference::random_normal(n * d, 44);
+    for (size_t i = 0; i < n * d; i++) {
+        x[i] = center[i / d % 400 * d + i % d] + x[i] * 1e-3f;
+    }
+    return split(d, x, kRows, kQueries);
 }
 
 } // namespace metamorphic
