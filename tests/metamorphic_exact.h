@@ -160,12 +160,16 @@ faiss_recall(faiss::IndexIVF& index, const Exact& exact, size_t nprobe) {
 }
 
 /// What IndexIVFFlat finds, with the lists that Faiss makes.
-inline double
-faiss_flat_recall(const Exact& exact, size_t nlist, size_t nprobe) {
+inline double faiss_flat_recall(
+        const Exact& exact,
+        size_t nlist,
+        size_t nprobe,
+        int seed = 1234) {
     size_t d = exact.set().d;
     auto metric = faiss_metric(exact.metric());
     faiss::IndexFlat quantizer(d, metric);
     faiss::IndexIVFFlat index(&quantizer, d, nlist, metric);
+    index.cp.seed = seed;
     return faiss_recall(index, exact, nprobe);
 }
 

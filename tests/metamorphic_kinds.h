@@ -87,7 +87,8 @@ inline const std::vector<Kind>& kinds() {
          }, Base::Both, kBoth, L2},
         {"YearAndMonth", [](const Set& base, Metric metric) {
              return padded(base, 2, [=](size_t i, size_t j, bool is_query) {
-                 size_t draw = (i * 2654435761 + is_query) >> 8;
+                 size_t own = is_query ? base.n() + i : i;
+                 size_t draw = own * 2654435761 >> 20;
                  float value = j == 0 ? 1990 + draw % 31 : 1 + draw / 31 % 12;
                  return is_query && metric == IP ? 0 : value;
              });
@@ -154,6 +155,12 @@ inline const std::vector<Kind>& kinds() {
         {"FarRowsAdded", of_base([](const Set& base) {
              return with_far_rows(base, 500, false);
          }), Base::Both},
+        {"NormalFarRowsTrained", own([] {
+             return with_far_rows(normal_rows(5500, kQueries, 16), 110, true);
+         }), Base::Own, kBoth, kNone, 16},
+        {"NormalFarRowsAdded", own([] {
+             return with_far_rows(normal_rows(5500, kQueries, 16), 500, false);
+         }), Base::Own, kBoth, kNone, 16},
         {"Drifted", of_base(drifted), Base::Both},
 
         // other shapes
