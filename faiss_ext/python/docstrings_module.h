@@ -55,7 +55,8 @@ path : str or path-like
 Raises
 ------
 RuntimeError
-    The file cannot be written (no such directory, disk full, ...).
+    The file cannot be written (no such directory, disk full, something else
+    than a regular file there, ...).
 
 Examples
 --------
@@ -84,8 +85,8 @@ index : Index
 Raises
 ------
 RuntimeError
-    The file cannot be read, is damaged (the section is named) or newer than
-    this version.
+    The file cannot be read, is no regular file (a pipe, a directory, ...), is
+    damaged (the section is named) or newer than this version.
 
 Examples
 --------
