@@ -412,3 +412,11 @@ def test_levels_agree(shared_l2, q, level):
         fx.set_simd_level(before)
     np.testing.assert_array_equal(got[1], want[1])
     np.testing.assert_allclose(got[0], want[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("description", ["OPQ4,IVF16,ScaNN", "PCA8,IVF16,ScaNN", "IVF16,Flat"])
+def test_training_prints_nothing(x, capfd, description):
+    index = fx.index_factory(x.shape[1], description)
+    index.train(x[:300])
+    assert index.is_trained
+    assert capfd.readouterr() == ("", "")
