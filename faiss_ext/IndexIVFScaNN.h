@@ -122,9 +122,10 @@ struct SearchParametersScaNN : faiss::SearchParametersIVF {
     ScaNNSearchStats* stats = nullptr;
 };
 
-/** Progress of train and add: stage ("k-means", "codebook", "add"), steps
- * done, steps in all. Called on the calling thread; an exception thrown there
- * ends the call and leaves the index as it was. */
+/** Progress of train ("k-means", "codebook"), add ("add") and calibrate
+ * ("calibrate"): stage, steps done, steps in all (0: nobody knows). Called on
+ * the calling thread; an exception thrown there ends the call and leaves the
+ * index as it was. */
 using ScaNNProgress =
         std::function<void(const char* stage, size_t done, size_t total)>;
 
@@ -179,7 +180,10 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
 
     // ---- build ----
 
-    /** Trains lists, rotation and codebook.
+    /** Trains lists, rotation and codebook; only once: an index that is
+     * trained ignores the call, so that what it holds stays valid. (Faiss' own
+     * IVF indexes keep their lists then, but learn new codes, which makes
+     * nonsense of those they hold.) For other data make another index.
      * @param n  at least nlist rows, all finite
      * @throws faiss::FaissException otherwise; the index stays untrained
      */
