@@ -6,6 +6,7 @@
 #include <faiss/IndexFlat.h>
 #include <faiss/impl/FaissAssert.h>
 
+#include <faiss_ext/codec.h>
 #include <faiss_ext/kernels/kernels.h>
 #include <faiss_ext/query_rows.h>
 

@@ -16,7 +16,6 @@
 #include <memory>
 #include <string>
 
-#include <faiss_ext/codec.h>
 #include <faiss_ext/export.h>
 #include <faiss_ext/faiss_compat.h>
 #include <faiss_ext/partition.h>
@@ -24,6 +23,7 @@
 #include <faiss_ext/scann_lists.h>
 #include <faiss_ext/score_aware_loss.h>
 #include <faiss_ext/score_aware_pq.h>
+#include <faiss_ext/score_term.h>
 
 namespace faiss {
 struct IndexFlat;
@@ -138,6 +138,7 @@ struct ScaNNTrained {
     std::vector<float> list_spread;
 };
 
+struct EntryCodec;
 struct SearchPlan;
 
 class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {

@@ -13,12 +13,16 @@
 #include <cstdint>
 
 #include <faiss_ext/aligned_buffer.h>
-#include <faiss_ext/kernels/kernels.h>
+#include <faiss_ext/export.h>
 
 namespace faiss_ext {
 
+namespace kernels {
+struct Kernels;
+}
+
 /// Queries in 7 bits; keeps its memory from one use to the next.
-class ByteQueries {
+class FAISS_EXT_API ByteQueries {
  public:
     /** @param x     size n * d; NaN counts as 0
      *  @param mean  size d, subtracted first, or nullptr */
@@ -38,7 +42,7 @@ class ByteQueries {
     AlignedBuffer<int32_t> integers_;
 };
 
-class BytePanels {
+class FAISS_EXT_API BytePanels {
  public:
     BytePanels() = default;
     /// @param rows  size n * d

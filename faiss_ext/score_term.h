@@ -30,9 +30,11 @@
 
 #include <faiss/MetricType.h>
 
+#include <faiss_ext/export.h>
+
 namespace faiss_ext {
 
-struct ScoreTerm {
+struct FAISS_EXT_API ScoreTerm {
     faiss::MetricType metric = faiss::METRIC_L2;
     float centroid_weight = 0; ///< a
     float residual_weight = 0; ///< b
