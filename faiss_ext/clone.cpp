@@ -165,7 +165,10 @@ std::unique_ptr<IndexIVFScaNN> clone_scann(const IndexIVFScaNN& index) {
 faiss::Index* clone_index(const faiss::Index* index) {
     const IndexIVFScaNN* scann = find_scann(index);
     if (scann == nullptr) {
-        return TransformCloner().clone_Index(index);
+        std::unique_ptr<faiss::Index> copy(
+                TransformCloner().clone_Index(index));
+        make_silent(copy);
+        return copy.release();
     }
     return copy_wrappers(index, clone_scann(*scann), true).release();
 }

@@ -130,9 +130,12 @@ void PreTransform::train(int64_t n, const float* x) {
 }
 
 void make_silent(std::unique_ptr<faiss::Index>& root) {
-    faiss::Index* slot = root.release();
+    faiss::Index* slot = root.get();
     silence(slot);
-    root.reset(slot);
+    if (slot != root.get()) {
+        (void)root.release(); // deleted by silence()
+        root.reset(slot);
+    }
 }
 
 } // namespace faiss_ext

@@ -10,6 +10,7 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/clone.h>
+#include <faiss_ext/faiss_training.h>
 #include <faiss_ext/file_sections.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_sections.h>
@@ -144,6 +145,7 @@ std::unique_ptr<faiss::Index> read_wrappers(
         const IndexHeader& header) {
     ByteReader section = reader.read_all("tree");
     std::unique_ptr<faiss::Index> tree = from_faiss_bytes(section);
+    make_silent(tree); // as the factory made it
     get_id_maps(reader.read_all("id_maps"), header.ntotal, *tree);
     faiss::Index* leaf = tree.get();
     while (faiss::Index** below = wrapped_index(leaf)) {
