@@ -7,6 +7,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/automatic.h>
+#include <faiss_ext/codec.h>
 #include <faiss_ext/kernels/kernels.h>
 #include <faiss_ext/query_rows.h>
 #include <faiss_ext/row_products.h>

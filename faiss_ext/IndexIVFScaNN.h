@@ -16,14 +16,12 @@
 #include <memory>
 #include <string>
 
-#include <faiss_ext/codec.h>
 #include <faiss_ext/export.h>
 #include <faiss_ext/faiss_compat.h>
 #include <faiss_ext/partition.h>
-#include <faiss_ext/rotation.h>
 #include <faiss_ext/scann_lists.h>
 #include <faiss_ext/score_aware_loss.h>
-#include <faiss_ext/score_aware_pq.h>
+#include <faiss_ext/trained.h>
 
 namespace faiss {
 struct IndexFlat;
@@ -122,12 +120,14 @@ struct SearchParametersScaNN : faiss::SearchParametersIVF {
     ScaNNSearchStats* stats = nullptr;
 };
 
-/** Progress of train and add: stage ("k-means", "codebook", "add"), steps
- * done, steps in all. Called on the calling thread; an exception thrown there
- * ends the call and leaves the index as it was. */
+/** Progress of train ("k-means", "codebook"), add ("add") and calibrate
+ * ("calibrate"): stage, steps done, steps in all (0: nobody knows). Called on
+ * the calling thread; an exception thrown there ends the call and leaves the
+ * index as it was. */
 using ScaNNProgress =
         std::function<void(const char* stage, size_t done, size_t total)>;
 
+struct EntryCodec;
 struct SearchPlan;
 
 class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
@@ -170,7 +170,10 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
 
     // ---- build ----
 
-    /** Trains lists, rotation and codebook.
+    /** Trains lists, rotation and codebook; only once: an index that is
+     * trained ignores the call, so that what it holds stays valid. (Faiss' own
+     * IVF indexes keep their lists then, but learn new codes, which makes
+     * nonsense of those they hold.) For other data make another index.
      * @param n  at least nlist rows, all finite
      * @throws faiss::FaissException otherwise; the index stays untrained
      */

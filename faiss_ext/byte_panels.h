@@ -19,14 +19,18 @@
 #include <vector>
 
 #include <faiss_ext/aligned_buffer.h>
-#include <faiss_ext/kernels/kernels.h>
+#include <faiss_ext/export.h>
 
 namespace faiss_ext {
+
+namespace kernels {
+struct Kernels;
+}
 
 class BytePanels;
 
 /// Queries in 7 bits; keeps its memory from one use to the next.
-class ByteQueries {
+class FAISS_EXT_API ByteQueries {
  public:
     /** @param panels  rows that will be scored
      *  @param x       size n * d; NaN counts as 0
@@ -57,9 +61,10 @@ class ByteQueries {
  * differ take all steps, and rows of equal size in all dimensions, where those
  * take all steps in which queries and rows both are large.
  * @param squares  size d: mean squares of the rows' values */
-std::vector<float> balanced_weights(const std::vector<double>& squares);
+FAISS_EXT_API std::vector<float> balanced_weights(
+        const std::vector<double>& squares);
 
-class BytePanels {
+class FAISS_EXT_API BytePanels {
  public:
     BytePanels() = default;
     /** @param rows     size n * d

@@ -10,6 +10,7 @@
 #include <faiss/index_io.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/faiss_training.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_io.h>
 
@@ -101,7 +102,7 @@ std::unique_ptr<faiss::Index> copy_wrappers(
     }
     if (auto chain = dynamic_cast<const faiss::IndexPreTransform*>(root)) {
         auto inner = copy_wrappers(chain->index, std::move(leaf), with_ids);
-        auto copy = std::make_unique<faiss::IndexPreTransform>();
+        auto copy = std::make_unique<PreTransform>();
         copy_index_fields(*chain, *copy);
         copy->ntotal = with_ids ? chain->ntotal : 0;
         copy->own_fields = true;
@@ -164,7 +165,10 @@ std::unique_ptr<IndexIVFScaNN> clone_scann(const IndexIVFScaNN& index) {
 faiss::Index* clone_index(const faiss::Index* index) {
     const IndexIVFScaNN* scann = find_scann(index);
     if (scann == nullptr) {
-        return TransformCloner().clone_Index(index);
+        std::unique_ptr<faiss::Index> copy(
+                TransformCloner().clone_Index(index));
+        make_silent(copy);
+        return copy.release();
     }
     return copy_wrappers(index, clone_scann(*scann), true).release();
 }

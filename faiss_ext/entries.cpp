@@ -9,6 +9,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/codec.h>
 #include <faiss_ext/parallel.h>
 #include <faiss_ext/query_rows.h>
 

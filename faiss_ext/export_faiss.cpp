@@ -20,6 +20,7 @@
 #include <faiss_ext/clone.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_io.h>
+#include <faiss_ext/packed_block.h>
 
 namespace faiss_ext {
 

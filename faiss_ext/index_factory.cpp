@@ -13,6 +13,7 @@
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/automatic.h>
 #include <faiss_ext/clone.h>
+#include <faiss_ext/faiss_training.h>
 
 namespace faiss_ext {
 
@@ -428,10 +429,14 @@ std::unique_ptr<faiss::Index> Parser::build(int d) {
 
 faiss::Index*
 index_factory(int d, const std::string& description, faiss::MetricType metric) {
+    std::unique_ptr<faiss::Index> made;
     if (lower(description).find("scann") == std::string::npos) {
-        return faiss::index_factory(d, description.c_str(), metric);
+        made.reset(faiss::index_factory(d, description.c_str(), metric));
+    } else {
+        made = Parser(description, metric).build(d);
     }
-    return Parser(description, metric).build(d).release();
+    make_silent(made);
+    return made.release();
 }
 
 IndexIVFScaNN* find_scann(faiss::Index* index) {

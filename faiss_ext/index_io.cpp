@@ -1,15 +1,7 @@
 #include <faiss_ext/index_io.h>
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <atomic>
 #include <cerrno>
-#include <filesystem>
-
-#include <boost/interprocess/file_mapping.hpp>
-#include <boost/interprocess/mapped_region.hpp>
+#include <cstring>
 
 #include <faiss/IndexFlat.h>
 #include <faiss/IndexIDMap.h>
@@ -18,9 +10,11 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/clone.h>
+#include <faiss_ext/faiss_training.h>
 #include <faiss_ext/file_sections.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_sections.h>
+#include <faiss_ext/regular_files.h>
 
 namespace faiss_ext {
 
@@ -106,107 +100,6 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
     write_sections(sections, writer);
 }
 
-[[noreturn]] void fail(const char* what, const std::string& path) {
-    FAISS_THROW_FMT("%s %s: %s", what, path.c_str(), strerror(errno));
-}
-
-/// A new file beside the target; becomes the target, or vanishes.
-class TemporaryFile : public faiss::IOWriter {
- public:
-    explicit TemporaryFile(const std::string& target) : target_(target) {
-        namespace fs = std::filesystem;
-        std::error_code error;
-        // Through a symbolic link: the file is replaced, not the link.
-        if (fs::is_symlink(target_, error)) {
-            fs::path resolved = fs::weakly_canonical(target_, error);
-            if (!error) {
-                target_ = resolved.string();
-            }
-        }
-        struct stat existing;
-        bool exists = stat(target_.c_str(), &existing) == 0;
-        FAISS_THROW_IF_NOT_FMT(
-                !exists || S_ISREG(existing.st_mode),
-                "cannot write the index to %s: not a regular file (use an "
-                "IOWriter for pipes and devices)",
-                target_.c_str());
-        static std::atomic<unsigned> counter{0};
-        do {
-            name = target_ + ".tmp" + std::to_string(getpid()) + "-" +
-                   std::to_string(counter++);
-            file_ =
-                    open(name.c_str(),
-                         O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-                         0666);
-        } while (file_ < 0 && errno == EEXIST);
-        if (file_ < 0) {
-            fail("cannot write the index: creating", name);
-        }
-        if (exists) {
-            // the permissions people gave the old file; best effort
-            (void)!fchmod(file_, existing.st_mode & 07777);
-        }
-    }
-
-    TemporaryFile(const TemporaryFile&) = delete;
-    TemporaryFile& operator=(const TemporaryFile&) = delete;
-
-    ~TemporaryFile() override {
-        if (file_ >= 0) {
-            close(file_);
-        }
-        if (!kept_) {
-            unlink(name.c_str());
-        }
-    }
-
-    size_t operator()(const void* data, size_t size, size_t n) override {
-        auto bytes = static_cast<const char*>(data);
-        size_t left = size * n;
-        while (left > 0) {
-            ssize_t written = write(file_, bytes, left);
-            if (written < 0 && errno == EINTR) {
-                continue;
-            }
-            if (written <= 0) {
-                break;
-            }
-            bytes += written;
-            left -= written;
-        }
-        return n - (left + size - 1) / size;
-    }
-
-    void become_target() {
-        if (fsync(file_) != 0) {
-            fail("cannot write the index: syncing", name);
-        }
-        int file = file_;
-        file_ = -1;
-        if (close(file) != 0) {
-            fail("cannot write the index: closing", name);
-        }
-        if (rename(name.c_str(), target_.c_str()) != 0) {
-            fail("cannot write the index: renaming to", target_);
-        }
-        kept_ = true;
-        // The new file is there and whole; that its name survives a power cut
-        // too is not an error to report if the directory cannot be synced.
-        auto parent = std::filesystem::path(target_).parent_path();
-        const char* directory = parent.empty() ? "." : parent.c_str();
-        int handle = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (handle >= 0) {
-            (void)!fsync(handle);
-            close(handle);
-        }
-    }
-
- private:
-    std::string target_;
-    int file_ = -1;
-    bool kept_ = false;
-};
-
 // ---- read ----
 
 /// IndexIDMap looks ids up in a table: an id beyond it would be read wildly.
@@ -257,6 +150,7 @@ std::unique_ptr<faiss::Index> read_wrappers(
         const IndexHeader& header) {
     ByteReader section = reader.read_all("tree");
     std::unique_ptr<faiss::Index> tree = from_faiss_bytes(section);
+    make_silent(tree); // as the factory made it
     get_id_maps(reader.read_all("id_maps"), header.ntotal, *tree);
     faiss::Index* leaf = tree.get();
     while (faiss::Index** below = wrapped_index(leaf)) {
@@ -349,36 +243,17 @@ faiss::Index* read_tree(
 }
 
 faiss::Index* read_mapped(const std::string& path) {
-    namespace bip = boost::interprocess;
-    std::shared_ptr<const bip::mapped_region> region;
-    try {
-        bip::file_mapping file(path.c_str(), bip::read_only);
-        region = std::make_shared<bip::mapped_region>(file, bip::read_only);
-    } catch (const bip::interprocess_exception& error) {
-        FAISS_THROW_FMT(
-                "cannot map the index file %s: %s", path.c_str(), error.what());
-    }
-    SectionReader reader(
-            static_cast<const uint8_t*>(region->get_address()),
-            region->get_size());
-    return read_tree(reader, region);
+    InputFile file(path);
+    std::shared_ptr<const uint8_t> memory = file.map();
+    SectionReader reader(memory.get(), file.size());
+    return read_tree(reader, memory);
 }
 
 faiss::Index* read_copied(const std::string& path) {
-    faiss::FileIOReader file(path.c_str());
-    struct stat status;
-    if (stat(path.c_str(), &status) != 0) {
-        fail("cannot read the index file", path);
-    }
-    FAISS_THROW_IF_NOT_FMT(
-            S_ISREG(status.st_mode),
-            "cannot read the index file %s: not a regular file",
-            path.c_str());
-    FAISS_THROW_IF_NOT_FMT(
-            status.st_size > 0,
-            "cannot read the index file %s: it is empty",
-            path.c_str());
-    SectionReader reader(&file, status.st_size);
+    InputFile file(path);
+    faiss::FileIOReader stream(file.stream());
+    stream.name = path;
+    SectionReader reader(&stream, file.size());
     return read_tree(reader, nullptr);
 }
 
@@ -388,15 +263,17 @@ void write_index(const faiss::Index* index, faiss::IOWriter* writer) {
     write_tree(index, writer);
     // What sits in stdio's buffer may still fail; its destructor only prints.
     if (auto file = dynamic_cast<faiss::FileIOWriter*>(writer)) {
-        if (fflush(file->f) != 0) {
-            fail("cannot write the index to", writer->name);
-        }
+        FAISS_THROW_IF_NOT_FMT(
+                fflush(file->f) == 0,
+                "cannot write the index to %s: %s",
+                writer->name.c_str(),
+                strerror(errno));
     }
 }
 
 void write_index(const faiss::Index* index, const std::string& path) {
     scann_of(index);
-    TemporaryFile file(path);
+    OutputFile file(path);
     write_tree(index, &file);
     file.become_target();
 }

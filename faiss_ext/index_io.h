@@ -19,7 +19,8 @@ namespace faiss_ext {
 
 /** Saves an index (also inside IndexIDMap, IndexIDMap2, IndexPreTransform).
  * Written beside the target, synced, then renamed: on any failure (a full
- * disk, say) the old file stays and no other is left behind.
+ * disk, say) the old file stays and no other is left behind. A path must be
+ * that of a regular file or of none; pipes and devices take a writer.
  * @throws faiss::FaissException */
 FAISS_EXT_API void write_index(
         const faiss::Index* index,
@@ -37,7 +38,8 @@ enum class ReadMode {
     Mmap,
 };
 
-/** @return a new index, owned by the caller
+/** @param path  a regular file; from pipes and devices read by a reader
+ *  @return a new index, owned by the caller
  *  @throws faiss::FaissException naming the section that is wrong */
 FAISS_EXT_API faiss::Index* read_index(
         const std::string& path,

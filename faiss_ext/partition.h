@@ -18,6 +18,7 @@
 #include <faiss/MetricType.h>
 
 #include <faiss_ext/aligned_buffer.h>
+#include <faiss_ext/export.h>
 #include <faiss_ext/nearest.h>
 
 namespace faiss_ext {
@@ -25,7 +26,7 @@ namespace faiss_ext {
 /// How well probes() scores centroids.
 enum class ProbeScores { Rough, Exact };
 
-class Partition {
+class FAISS_EXT_API Partition {
  public:
     Partition() = default;
 

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include <faiss_ext/packed_block.h>
+
 namespace faiss_ext {
 
 namespace {

@@ -13,6 +13,7 @@
 
 #include <faiss_ext/aligned_buffer.h>
 #include <faiss_ext/byte_panels.h>
+#include <faiss_ext/export.h>
 
 namespace faiss_ext {
 
@@ -27,7 +28,7 @@ enum class RotationKind : uint8_t {
     Random = 3,
 };
 
-class Rotation {
+class FAISS_EXT_API Rotation {
  public:
     Rotation() = default;
 

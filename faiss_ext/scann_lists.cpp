@@ -7,6 +7,8 @@
 
 #include <faiss/impl/FaissAssert.h>
 
+#include <faiss_ext/column_arena.h>
+#include <faiss_ext/packed_block.h>
 #include <faiss_ext/panels.h>
 #include <faiss_ext/score_term.h>
 
@@ -46,6 +48,8 @@ ScaNNLists::ScaNNLists(size_t nlist, const EntryLayout& layout)
         : faiss::InvertedLists(nlist, layout.size()),
           layout_(layout),
           lists_(nlist) {}
+
+ScaNNLists::~ScaNNLists() = default;
 
 size_t ScaNNLists::memory_usage() const {
     size_t total = lists_.capacity() * sizeof(ScaNNList);

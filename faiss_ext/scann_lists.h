@@ -13,12 +13,13 @@
 #include <vector>
 
 #include <faiss_ext/aligned_buffer.h>
-#include <faiss_ext/column_arena.h>
 #include <faiss_ext/export.h>
 #include <faiss_ext/faiss_compat.h>
-#include <faiss_ext/packed_block.h>
+#include <faiss_ext/packed_layout.h>
 
 namespace faiss_ext {
+
+class ColumnArena;
 
 /// Codes kept beside the 4-bit codes to rescore candidates.
 enum class RefineType : uint8_t { None = 0, Int8 = 1, FP16 = 2, BF16 = 3 };
@@ -30,7 +31,7 @@ enum class RefineType : uint8_t { None = 0, Int8 = 1, FP16 = 2, BF16 = 3 };
  *     [raw: d floats, with normalize: float 1 / ||x||]
  *     [uint64 primary: list << 32 | offset, spilled lists only]
  */
-struct EntryLayout {
+struct FAISS_EXT_API EntryLayout {
     size_t d = 0;
     size_t M = 0;         ///< 4-bit codes
     bool has_term = true; ///< score_term.h
@@ -126,6 +127,7 @@ class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
     using idx_t = int64_t;
 
     ScaNNLists(size_t nlist, const EntryLayout& layout);
+    ~ScaNNLists() override;
     /// The same entries in memory of its own.
     std::unique_ptr<ScaNNLists> copy() const;
 

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include <faiss_ext/aligned_buffer.h>
+#include <faiss_ext/export.h>
 
 namespace faiss_ext {
 
@@ -35,10 +36,12 @@ constexpr size_t kDescentRounds = 10;
 
 /// Block boundaries for uniform blocks: 0, sub_dim, 2 sub_dim, .. , d.
 /// @throws faiss::FaissException unless 1 <= sub_dim <= 8 and d >= 1
-std::vector<uint32_t> uniform_block_offsets(size_t d, size_t sub_dim);
+FAISS_EXT_API std::vector<uint32_t> uniform_block_offsets(
+        size_t d,
+        size_t sub_dim);
 /// Block boundaries for M blocks whose widths differ by at most 1.
 /// @throws faiss::FaissException unless ceil(d / 8) <= M <= d
-std::vector<uint32_t> even_block_offsets(size_t d, size_t M);
+FAISS_EXT_API std::vector<uint32_t> even_block_offsets(size_t d, size_t M);
 
 struct ScoreAwarePQTraining {
     float eta = 1;             ///< >= 1
@@ -56,7 +59,7 @@ struct ScoreAwarePQTraining {
     std::vector<double>* losses = nullptr;
 };
 
-class ScoreAwarePQ {
+class FAISS_EXT_API ScoreAwarePQ {
  public:
     /// @param offsets  block boundaries, size M + 1, first 0, last D, widths
     ///                 1..8

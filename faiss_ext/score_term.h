@@ -41,9 +41,11 @@
 
 #include <faiss/MetricType.h>
 
+#include <faiss_ext/export.h>
+
 namespace faiss_ext {
 
-struct ScoreTerm {
+struct FAISS_EXT_API ScoreTerm {
     /// code of rows that are kept apart
     static constexpr uint16_t kApart = 65535;
     /// largest code of a term

@@ -12,6 +12,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/automatic.h>
+#include <faiss_ext/codec.h>
 #include <faiss_ext/kmeans.h>
 #include <faiss_ext/row_products.h>
 #include <faiss_ext/row_sample.h>

@@ -1,11 +1,10 @@
 #include <knowhere_plugin/node_blob.h>
 
 #include <algorithm>
-#include <cerrno>
+#include <cstdio>
 #include <cstring>
-#include <fstream>
-#include <limits>
 
+#include <faiss/impl/FaissException.h>
 #include <faiss/index_io.h>
 
 #include <knowhere_plugin/guard.h>
@@ -113,18 +112,19 @@ Held read_blob(const char* type, std::span<const uint8_t> blob) {
             Metric(header.metric)};
 }
 
-Blob read_bytes(const std::string& path) {
-    std::ifstream in(path, std::ios::binary | std::ios::ate);
-    std::streamoff size = in ? std::streamoff(in.tellg()) : -1;
-    // a folder opens, with a size of its own
-    if (size < 0 || size == std::numeric_limits<std::streamoff>::max()) {
-        throw Fault(
-                StatusCode::disk_file_error,
-                "cannot read " + path + ": " + std::strerror(errno));
+faiss_ext::InputFile open_file(const std::string& path) {
+    try {
+        return faiss_ext::InputFile(path);
+    } catch (const faiss::FaissException& error) {
+        throw Fault(StatusCode::disk_file_error, text_of(error));
     }
-    Blob bytes(static_cast<size_t>(size));
-    in.seekg(0);
-    if (!in.read(reinterpret_cast<char*>(bytes.data()), size)) {
+}
+
+Blob read_bytes(const std::string& path) {
+    faiss_ext::InputFile file = open_file(path);
+    Blob bytes(file.size());
+    size_t read = std::fread(bytes.data(), 1, bytes.size(), file.stream());
+    if (read != bytes.size()) {
         throw Fault(StatusCode::disk_file_error, "cannot read " + path);
     }
     return bytes;

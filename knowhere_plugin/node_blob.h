@@ -9,6 +9,7 @@
 
 #include <faiss/impl/io.h>
 
+#include <faiss_ext/regular_files.h>
 #include <knowhere_plugin/faiss_node.h>
 
 namespace knowhere_plugin {
@@ -16,6 +17,8 @@ namespace knowhere_plugin {
 Blob write_blob(const char* type, const Held& held);
 /// @throws Fault(invalid_binary_set)
 Held read_blob(const char* type, std::span<const uint8_t> blob);
+/// A regular file. @throws Fault(disk_file_error)
+faiss_ext::InputFile open_file(const std::string& path);
 /// @throws Fault(disk_file_error)
 Blob read_bytes(const std::string& path);
 /// Bytes that Faiss would write.

@@ -1,6 +1,5 @@
 #include <knowhere_plugin/parameters.h>
 
-#include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cmath>
@@ -152,11 +151,8 @@ Parameters::Value Parameters::parse(
 Parameters::Parameters(std::span<const Parameter> schema, const Config& config)
         : schema_(schema) {
     for (const auto& [key, text] : config) {
-        auto found = std::find_if(
-                schema.begin(), schema.end(), [&](const Parameter& p) {
-                    return key == p.name;
-                });
-        if (found == schema.end()) {
+        const Parameter* found = find_parameter(schema, key);
+        if (found == nullptr) {
             std::string names;
             for (const Parameter& p : schema) {
                 names += names.empty() ? p.name : std::string(", ") + p.name;
@@ -175,10 +171,9 @@ Parameters::Value Parameters::value(const std::string& name) const {
     if (found != values_.end()) {
         return found->second;
     }
-    for (const Parameter& p : schema_) {
-        if (p.default_value[0] != 0 && name == p.name) {
-            return parse(p, p.default_value);
-        }
+    const Parameter* row = find_parameter(schema_, name);
+    if (row != nullptr && row->default_value[0] != 0) {
+        return parse(*row, row->default_value);
     }
     throw Fault(StatusCode::invalid_args, name + " is missing");
 }
@@ -197,6 +192,17 @@ bool Parameters::flag(const std::string& name) const {
 
 std::string Parameters::word(const std::string& name) const {
     return std::get<std::string>(value(name));
+}
+
+const Parameter* find_parameter(
+        std::span<const Parameter> schema,
+        const std::string& name) {
+    for (const Parameter& p : schema) {
+        if (name == p.name) {
+            return &p;
+        }
+    }
+    return nullptr;
 }
 
 std::vector<Parameter> with_common(std::vector<Parameter> own) {

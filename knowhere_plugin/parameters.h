@@ -42,6 +42,11 @@ class Parameters {
     std::map<std::string, Value> values_; ///< those given
 };
 
+/// The row of that name, or nullptr.
+const Parameter* find_parameter(
+        std::span<const Parameter> schema,
+        const std::string& name);
+
 /// What every node knows, followed by `own`.
 std::vector<Parameter> with_common(std::vector<Parameter> own);
 

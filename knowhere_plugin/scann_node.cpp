@@ -262,6 +262,7 @@ class ScaNNNode : public FaissNode {
     }
 
     Held read_file(const std::string& path, bool mmap) const override {
+        open_file(path); // what is wrong with the path is no fault of a blob
         auto mode =
                 mmap ? faiss_ext::ReadMode::Mmap : faiss_ext::ReadMode::Copy;
         return checked([&] { return faiss_ext::read_index(path, mode); });

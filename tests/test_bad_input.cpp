@@ -227,6 +227,23 @@ TEST_F(BadInputTest, ProgressThatThrowsInTrainingLeavesItUntrained) {
 
 // ---- an index that is not ready ----
 
+TEST_F(BadInputTest, TrainingAgainChangesNothing) {
+    auto index = index_of(Tier::Raw);
+    index->options.seed++;
+    Hits before = find(*index);
+    const faiss_ext::Rotation before_rotation = index->rotation();
+    for (size_t n : {kN, size_t(1)}) {
+        index->train(int64_t(n), clustered_rows(n, kD, 9).data());
+        EXPECT_EQ(find(*index), before);
+        EXPECT_EQ(index->ntotal, int64_t(kN));
+        EXPECT_EQ(index->rotation().matrix(), before_rotation.matrix());
+    }
+    index->reset(); // empty, but trained
+    index->train(int64_t(kN), clustered_rows(kN, kD, 9).data());
+    index->add(int64_t(kN), rows_.data());
+    EXPECT_EQ(find(*index), before);
+}
+
 TEST_F(BadInputTest, UntrainedIndexRefusesWork) {
     IndexIVFScaNN index(kD, kLists);
     std::vector<uint8_t> codes(10000);

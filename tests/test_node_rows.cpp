@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <fstream>
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "node_fixtures.h"
@@ -87,8 +88,23 @@ TEST_P(IndexNodeTest, Blobs) {
         same();
     }
     std::remove(path.c_str());
-    EXPECT_FALSE(copy->DeserializeFromFile(path).ok());
-    EXPECT_FALSE(copy->DeserializeFromFile("/tmp").ok());
+    // no such file, a pipe that nobody writes to, a folder, a device
+    std::string pipe = path + ".pipe";
+    ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+    alarm(60);
+    for (const std::string& wrong :
+         {path, pipe, std::string("/tmp"), std::string("/dev/zero")}) {
+        for (const char* mmap : {"false", "true"}) {
+            Status status =
+                    copy->DeserializeFromFile(wrong, {{"enable_mmap", mmap}});
+            EXPECT_EQ(status.code, StatusCode::disk_file_error)
+                    << status.message;
+            EXPECT_NE(status.message.find(wrong), std::string::npos)
+                    << status.message;
+        }
+    }
+    alarm(0);
+    std::remove(pipe.c_str());
     // damaged, cut, foreign: refused, and the old contents stay
     for (size_t at = 0; at < blob.value().size();
          at += blob.value().size() / 97 + 1) {

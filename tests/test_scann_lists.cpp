@@ -1,5 +1,6 @@
 /* The lists against a std::vector of entries per list. */
 
+#include <faiss_ext/column_arena.h>
 #include <faiss_ext/scann_lists.h>
 
 #include <gtest/gtest.h>

@@ -20,6 +20,10 @@ void bind_search(IndexClass& index);     // search, range_search, reconstruct
 void bind_properties(IndexClass& index); // ntotal, nprobe, sub_dim, ...
 void bind_files(py::module_& module, IndexClass& index); // read, write, pickle
 
+/// A float as people write it: the shortest decimal that is this one.
+/// (.95 as a double would be 0.949999988079071 otherwise.)
+double as_written(float value);
+
 /// What calibrate() returns and `calibration` shows.
 py::dict calibration_dict(const ScaNNCalibration& chosen);
 

@@ -101,12 +101,12 @@ void add_with_ids(
 
 py::dict calibration_dict(const ScaNNCalibration& chosen) {
     py::dict result;
-    result["target_recall"] = chosen.target_recall;
+    result["target_recall"] = as_written(chosen.target_recall);
     result["k"] = chosen.k;
     result["nprobe"] = chosen.nprobe;
     result["refine_k"] = chosen.refine_k;
     result["reorder_k"] = chosen.reorder_k;
-    result["recall"] = chosen.recall;
+    result["recall"] = as_written(chosen.recall);
     return result;
 }
 

@@ -35,17 +35,21 @@ Examples
 constexpr const char* train = R"(train(self, x, progress=None)
 --
 
-Learn lists, rotation and codes from sample vectors.
+Learn lists, rotation and codes from sample vectors; only once.
+
+An index that is trained ignores the call, so that what it holds stays valid.
+(Faiss' own IVF indexes keep their lists then, but learn new codes, which makes
+nonsense of those they hold.) For other data make another index.
 
 Parameters
 ----------
 x : array_like, shape (n, d)
-    Rows like those to be added; at least nlist of them (16 for automatic
-    nlist), all finite. More than 256 per list change little.
+    Rows like those to be added; at least nlist of them, or one where nlist is
+    chosen here, all finite. More than 256 per list change little.
 progress : callable, optional
     Called as ``progress(stage, done, total)`` in this thread, for instance
-    ``progress_bar()``. It may not use this index; what it raises ends the
-    training and is raised here.
+    ``progress_bar()``; stages are "k-means", "codebook". It may not use this
+    index; what it raises ends the training and is raised here.
 
 Raises
 ------
@@ -74,7 +78,7 @@ Parameters
 x : array_like, shape (n, d)
     Rows, n >= 1, all finite. They are copied into the index.
 progress : callable, optional
-    As in `train`.
+    As in `train`; the stage is "add".
 
 Raises
 ------
@@ -109,7 +113,8 @@ target_recall : float, above 0, below 1
 k : int, 1..ntotal - 1
     For another k the candidates grow with its root.
 progress : callable, optional
-    As in `train`; the total is 0, since nobody knows it.
+    As in `train`; the stage is "calibrate", the total 0, since nobody knows
+    it.
 
 Returns
 -------
@@ -145,7 +150,7 @@ x : array_like, shape (n, d)
 ids : array_like of int, shape (n,)
     Any int64 but -1. An id that is in use already names both vectors then.
 progress : callable, optional
-    As in `train`.
+    As in `add`.
 
 Raises
 ------

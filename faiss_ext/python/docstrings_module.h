@@ -15,12 +15,15 @@ Parameters
 d : int, 1..65536
     Dimension of the vectors.
 description : str
-    ``[IDMap2,][OPQ..,|PCA..,|L2norm,]IVF<nlist>,ScaNN[<M>x4][(<option>=
-    <value>,...)][,SQ8|,SQfp16|,SQbf16][,RFlat]``. ``ScaNN`` alone chooses the
-    number of lists when trained. ``<M>x4``: M codes of 4 bits. ``SQ..``: refine
-    codes. ``RFlat``: keep raw rows. Options: sub_dim, eta, threshold,
-    soar_lambda, rotation, normalize, allow_zero, score_aware_centroids, seed.
-    What holds no ScaNN is made by Faiss' own factory.
+    ``[IDMap2,][OPQ..,|PCA..,|L2norm,][IVF[<nlist>][_HNSW32],]ScaNN[<M>x4]
+    [(<option>=<value>,...)][,SQ8|,SQfp16|,SQbf16][,RFlat]``. ``ScaNN`` alone
+    chooses codes and storage, of those with at most bytes_per_vector if that is
+    given, and when trained lists and nprobe; ``IVF,ScaNN`` chooses lists and
+    nprobe only. ``<M>x4``: M codes of 4 bits. ``SQ..``: refine codes.
+    ``RFlat``: keep raw rows. Options: sub_dim, eta, threshold, eta_formula
+    (exact, limit), soar_lambda, rotation (none, pca, balanced, random),
+    normalize (0, 1), allow_zero (0, 1), score_aware_centroids (0, 1), seed,
+    bytes_per_vector. What holds no ScaNN is made by Faiss' own factory.
 metric : int
     METRIC_L2 or METRIC_INNER_PRODUCT.
 
@@ -55,7 +58,8 @@ path : str or path-like
 Raises
 ------
 RuntimeError
-    The file cannot be written (no such directory, disk full, ...).
+    The file cannot be written (no such directory, disk full, something else
+    than a regular file there, ...).
 
 Examples
 --------
@@ -84,8 +88,8 @@ index : Index
 Raises
 ------
 RuntimeError
-    The file cannot be read, is damaged (the section is named) or newer than
-    this version.
+    The file cannot be read, is no regular file (a pipe, a directory, ...), is
+    damaged (the section is named) or newer than this version.
 
 Examples
 --------

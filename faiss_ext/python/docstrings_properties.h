@@ -91,6 +91,9 @@ constexpr const char* sub_dim = "int, 1..8: dimensions per 4-bit code.";
 constexpr const char* threshold =
         "float: T of the paper, in units of the inner product; NaN: not set.";
 
+constexpr const char* eta_formula =
+        "str: how threshold becomes eta: exact (Theorem 3.2), limit (3.4).";
+
 constexpr const char* normalize =
         "bool: vectors and queries are scaled to unit length (cosine).";
 

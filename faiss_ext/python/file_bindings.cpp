@@ -1,11 +1,5 @@
 /* Files, bytes, copies: write_index, read_index, pickle, clone, export. */
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <string>
@@ -19,6 +13,7 @@
 #include <faiss/index_io.h>
 
 #include <faiss_ext/index_io.h>
+#include <faiss_ext/regular_files.h>
 
 #include "array_arguments.h"
 #include "bindings.h"
@@ -113,44 +108,16 @@ IndexPointer deserialize(const py::buffer& data) {
     return deserialized(info.ptr, info.size);
 }
 
-/// Plain Faiss writes through stdio and only prints if the last block fails:
-/// the file is ours, checked, and renamed when it is whole.
-void write_plain(const faiss::Index& index, const std::string& path) {
-    std::string temporary = path + ".tmp" + std::to_string(getpid());
-    auto fail = [&](const char* what) {
-        int error = errno;
-        unlink(temporary.c_str());
-        FAISS_THROW_FMT(
-                "cannot %s %s: %s", what, path.c_str(), strerror(error));
-    };
-    FILE* file = fopen(temporary.c_str(), "wbx");
-    if (file == nullptr) {
-        FAISS_THROW_FMT(
-                "cannot create %s: %s", temporary.c_str(), strerror(errno));
-    }
-    try {
-        faiss::write_index(&index, file);
-    } catch (...) {
-        fclose(file);
-        unlink(temporary.c_str());
-        throw;
-    }
-    bool synced = fflush(file) == 0 && fsync(fileno(file)) == 0;
-    bool closed = fclose(file) == 0;
-    if (!synced || !closed) {
-        fail("write");
-    }
-    if (rename(temporary.c_str(), path.c_str()) != 0) {
-        fail("rename to");
-    }
-}
-
 void export_plain(const IndexHandle& self, const Path& path) {
     need_scann(self, "export_to_faiss");
     std::unique_ptr<faiss::Index> plain = self.read(Blame::Caller, [&] {
         return std::unique_ptr<faiss::Index>(export_to_faiss(self.index()));
     });
-    without_gil(Blame::File, [&] { write_plain(*plain, path.string()); });
+    without_gil(Blame::File, [&] {
+        OutputFile file(path.string());
+        faiss::write_index(plain.get(), &file);
+        file.become_target();
+    });
 }
 
 } // namespace

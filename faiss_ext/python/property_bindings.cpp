@@ -1,6 +1,9 @@
 /* Index: what it is and what it will do; read-only but for the defaults of
  * searches and the numbers that steer training. */
 
+#include <charconv>
+#include <cmath>
+#include <iterator>
 #include <sstream>
 #include <string>
 
@@ -29,6 +32,17 @@ faiss::IndexIVF& need_ivf(const IndexHandle& handle, const char* what) {
                 layers(handle.index()));
     }
     return *handle.ivf();
+}
+
+double as_written(float value) {
+    if (!std::isfinite(value)) {
+        return value;
+    }
+    char text[32];
+    char* end = std::to_chars(text, std::end(text), value).ptr;
+    double written = 0;
+    std::from_chars(text, end, written);
+    return written;
 }
 
 namespace {
@@ -61,9 +75,28 @@ const char* name_of(RefineType type) {
     return "unknown";
 }
 
-float eta(const IndexHandle& self) {
+const char* name_of(EtaFormula formula) {
+    switch (formula) {
+        case EtaFormula::Exact:
+            return "exact";
+        case EtaFormula::Limit:
+            return "limit";
+    }
+    return "unknown";
+}
+
+double eta(const IndexHandle& self) {
     const IndexIVFScaNN& scann = need_scann(self, "eta");
-    return scann.is_trained ? scann.pq().eta() : scann.options.eta;
+    return as_written(scann.is_trained ? scann.pq().eta() : scann.options.eta);
+}
+
+/// A field of ScaNNOptions as Python has it.
+template <class T>
+T shown(T value) {
+    return value;
+}
+double shown(float value) {
+    return as_written(value);
 }
 
 std::string repr(const IndexHandle& self) {
@@ -95,7 +128,7 @@ void option(IndexClass& index, const char* name, Field field, const char* doc) {
     index.def_property_readonly(
             name,
             [name, field](const IndexHandle& self) {
-                return need_scann(self, name).options.*field;
+                return shown(need_scann(self, name).options.*field);
             },
             doc);
 }
@@ -220,6 +253,13 @@ void bind_properties(IndexClass& index) {
                     "notes",
                     [](Self s) { return need_scann(s, "notes").notes(); },
                     doc::notes)
+            .def_property_readonly(
+                    "eta_formula",
+                    [](Self s) {
+                        return name_of(need_scann(s, "eta_formula")
+                                               .options.eta_formula);
+                    },
+                    doc::eta_formula)
             .def_property_readonly(
                     "rotation",
                     [](Self s) {

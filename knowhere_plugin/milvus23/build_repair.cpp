@@ -107,12 +107,9 @@ Repaired repaired(std::span<const Parameter> schema, const Config& asked) {
             made.config[key] = text;
             continue;
         }
-        auto p = std::find_if(
-                schema.begin(), schema.end(), [&](const Parameter& row) {
-                    return key == row.name;
-                });
+        const Parameter* p = find_parameter(schema, key);
         std::string used = "ignored";
-        if (p != schema.end()) {
+        if (p != nullptr) {
             auto value = nearest(*p, text);
             if (value && complaint(schema, key, *value).empty()) {
                 made.config[key] = *value;

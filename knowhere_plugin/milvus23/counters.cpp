@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <knowhere_plugin/milvus23/plugin_log.h>
@@ -103,6 +104,11 @@ void open_counters() noexcept {
     const char* path = std::getenv("SCANN_PLUGIN_STATS");
     if (path == nullptr || path[0] == 0) {
         return;
+    }
+    struct stat existing;
+    if (stat(path, &existing) == 0 && !S_ISREG(existing.st_mode)) {
+        log_line("no counters in %s: not a regular file", path);
+        return; // a pipe or a device would be replaced
     }
     Record* mapped = map_file(path);
     if (mapped == nullptr) {

@@ -15,7 +15,7 @@
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_io.h>
-#include <faiss_ext/kernels/dispatch.h>
+#include <faiss_ext/simd_level.h>
 
 namespace {
 

@@ -1,5 +1,7 @@
 """Every operation against brute force in NumPy."""
 
+import re
+
 import numpy as np
 import pytest
 from conftest import brute_force, made, recall
@@ -380,6 +382,16 @@ def test_max_codes_limits_the_scan(shared_l2, q):
     assert stats.codes < 1000 * len(q)
 
 
+@pytest.mark.parametrize("description", ["IVF32,ScaNN,RFlat", "PCA30,IVF32,ScaNN"])
+def test_training_again_changes_nothing(x, q, description):
+    index = made(description, x)
+    before = index.search(q, 10, nprobe=4)
+    index.train(x[::-1] * 3)
+    again = index.search(q, 10, nprobe=4)
+    np.testing.assert_array_equal(again[0], before[0])
+    np.testing.assert_array_equal(again[1], before[1])
+
+
 def test_progress(x):
     calls = []
     index = fx.index_factory(50, "IVF16,ScaNN")
@@ -392,12 +404,53 @@ def test_progress(x):
     index.add_with_ids(x[:10], range(10), progress=lambda *a: calls.append(a))
 
 
+def test_documented_stages_are_those_reported(x):
+    index = fx.index_factory(50, "IVF16,ScaNN,RFlat")
+    for method, arguments in ((index.train, [x]), (index.add, [x]), (index.calibrate, [])):
+        stages = set()
+        method(*arguments, progress=lambda stage, *_: stages.add(stage))
+        documented = set(re.findall(r'"([a-z-]+)"', method.__doc__.split("progress : callable")[1].split("\n\n")[0]))
+        assert stages == documented
+
+
+def test_floats_are_what_was_given():
+    index = fx.index_factory(8, "IVF4,ScaNN(threshold=.95,soar_lambda=.3,eta_formula=limit)", fx.METRIC_INNER_PRODUCT)
+    assert (index.threshold, index.soar_lambda, index.eta_formula) == (0.95, 0.3, "limit")
+    index = fx.index_factory(8, "IVF4,ScaNN(eta=1.7)")
+    assert index.eta == 1.7 and np.isnan(index.threshold) and index.eta_formula == "exact"
+    index.train(np.random.default_rng(0).standard_normal((100, 8), dtype=np.float32))
+    assert index.eta == 1.7
+
+
+def test_every_option_of_the_factory_is_documented():
+    with pytest.raises(ValueError, match="known: ") as error:
+        fx.index_factory(8, "IVF4,ScaNN(nonsense=1)")
+    options = re.search(r"known: ([^)]*)\)", str(error.value))[1].split(", ")
+    assert "bytes_per_vector" in options
+    assert [name for name in options if name not in fx.index_factory.__doc__] == []
+
+
+def test_few_rows_are_enough_where_lists_are_chosen():
+    x = np.random.default_rng(0).standard_normal((3, 8), dtype=np.float32)
+    for n in (1, 3):
+        index = fx.index_factory(8, "ScaNN")
+        index.train(x[:n])
+        assert index.nlist == 1
+
+
 def test_progress_bar_writes_to_stderr(x, capfd):
     index = fx.index_factory(50, "IVF16,ScaNN")
     index.train(x, progress=fx.progress_bar())
     index.add(x, progress=fx.progress_bar())
     err = capfd.readouterr().err
     assert "k-means" in err and "100 %" in err and "add" in err
+
+
+def test_progress_bar_of_unknown_length(capfd):
+    draw = fx.progress_bar()
+    for step in range(3):
+        draw("calibrate", step, 0)
+    assert "%" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("level", fx.simd_levels())
@@ -412,3 +465,14 @@ def test_levels_agree(shared_l2, q, level):
         fx.set_simd_level(before)
     np.testing.assert_array_equal(got[1], want[1])
     np.testing.assert_allclose(got[0], want[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("description", ["OPQ5,IVF16,ScaNN", "PCA8,IVF16,ScaNN", "IVF16,Flat"])
+def test_training_prints_nothing(x, capfd, description):
+    index = fx.index_factory(x.shape[1], description)
+    threads = fx.omp_get_max_threads()
+    fx.omp_set_num_threads(1)  # OPQ trains many small codebooks
+    index.train(x[:300])
+    fx.omp_set_num_threads(threads)
+    assert index.is_trained
+    assert capfd.readouterr() == ("", "")

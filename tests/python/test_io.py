@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import signal
 import time
 
 import numpy as np
@@ -106,6 +107,30 @@ def test_missing_and_unwritable(index, tmp_path):
     with pytest.raises(RuntimeError):
         fx.write_index(index, tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a directory", "a device"])
+def test_only_regular_files(index, tmp_path, kind):
+    path = tmp_path / "it"
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a directory":
+        path.mkdir()
+    else:
+        path = "/dev/zero"
+    before = os.stat(path)
+    signal.alarm(60)  # without somebody at its other end a pipe waits for ever
+    for work in (
+        lambda: fx.read_index(path),
+        lambda: fx.read_index(path, mmap=True),
+        lambda: fx.write_index(index, path),
+        lambda: fx.export_to_faiss(index, path),
+    ):
+        with pytest.raises(RuntimeError, match=f"{path}: it is {kind}, not a regular file"):
+            work()
+    signal.alarm(0)
+    assert os.stat(path) == before
+    assert os.listdir(tmp_path) in ([], ["it"])
 
 
 def test_full_disk(index, tmp_path):

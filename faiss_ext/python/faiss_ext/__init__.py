@@ -94,7 +94,7 @@ __all__ = [
 def progress_bar(
     file: TextIO | None = None, *, width: int = 40
 ) -> Callable[[str, int, int], None]:
-    """Make a callback for `Index.train` and `Index.add` that draws a bar.
+    """Make a callback for `Index.train`, `add`, `calibrate` that draws a bar.
 
     On a terminal one line per stage is redrawn, at most ten times a second;
     elsewhere (a log) each stage writes one line when it is done.
@@ -132,6 +132,12 @@ def progress_bar(
             if terminal and current is not None and not finished:
                 out.write("\n")
             current, started, drawn, finished = stage, now, 0.0, False
+        if not total:  # nobody knows how many steps: a count, on a terminal
+            if terminal and now - drawn >= 0.1:
+                drawn = now
+                out.write(f"\r{stage:<11} {done}  {now - started:.1f} s\x1b[K")
+                out.flush()
+            return
         last = done >= total
         if not last and (not terminal or now - drawn < 0.1):
             return

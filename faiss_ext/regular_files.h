@@ -1,0 +1,76 @@
+/*
+ * Files by path: read as of one moment, written whole or not at all.
+ *
+ * Only regular files. Opening a pipe waits for somebody at its other end,
+ * opening a device may do anything, and neither can be mapped or replaced: they
+ * are refused without being opened.
+ */
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include <faiss/impl/io.h>
+
+namespace faiss_ext {
+
+/** A file opened for reading. It stays this one and of this size when
+ * somebody renames another one to its path. */
+class InputFile {
+ public:
+    /// @throws faiss::FaissException unless `path` is a regular file that can
+    ///         be read and is not empty
+    explicit InputFile(const std::string& path);
+
+    uint64_t size() const {
+        return size_;
+    }
+    const std::string& path() const {
+        return path_;
+    }
+    /// At the beginning of the file; stays this one's.
+    FILE* stream() const {
+        return stream_.get();
+    }
+    /// All of it, read only; lives on when this is gone.
+    std::shared_ptr<const uint8_t> map() const;
+
+ private:
+    struct Close {
+        void operator()(FILE* stream) const {
+            std::fclose(stream);
+        }
+    };
+
+    std::string path_;
+    uint64_t size_ = 0;
+    std::unique_ptr<FILE, Close> stream_;
+};
+
+/** A new file beside the target. It becomes the target when it is whole, or
+ * vanishes; the target then stays as it was. */
+class OutputFile : public faiss::IOWriter {
+ public:
+    /// @throws faiss::FaissException if `target` is there and is no regular
+    ///         file, or nothing can be written beside it
+    explicit OutputFile(const std::string& target);
+    OutputFile(const OutputFile&) = delete;
+    OutputFile& operator=(const OutputFile&) = delete;
+    ~OutputFile() override;
+
+    size_t operator()(const void* data, size_t size, size_t n) override;
+
+    /// Syncs and renames. @throws faiss::FaissException
+    void become_target();
+
+ private:
+    std::string target_;
+    int file_ = -1;
+    bool kept_ = false;
+};
+
+} // namespace faiss_ext

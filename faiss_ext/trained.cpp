@@ -1,0 +1,22 @@
+#include <faiss_ext/trained.h>
+
+namespace faiss_ext {
+
+const float* ScaNNTrained::from_origin(
+        size_t n,
+        const float* x,
+        std::vector<float>& storage) const {
+    if (origin.empty()) {
+        return x;
+    }
+    const size_t d = origin.size();
+    storage.resize(n * d);
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < d; j++) {
+            storage[i * d + j] = x[i * d + j] - origin[j];
+        }
+    }
+    return storage.data();
+}
+
+} // namespace faiss_ext

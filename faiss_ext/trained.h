@@ -1,0 +1,41 @@
+/*
+ * What training makes besides the centroids.
+ *
+ * In: training rows and their lists (train.cpp). Out: what codes are made and
+ * read by; next: codec, query_search, files.
+ */
+
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include <faiss_ext/export.h>
+#include <faiss_ext/rotation.h>
+#include <faiss_ext/score_aware_pq.h>
+#include <faiss_ext/score_term.h>
+
+namespace faiss_ext {
+
+/// What training makes besides the centroids.
+struct FAISS_EXT_API ScaNNTrained {
+    Rotation rotation;
+    ScoreAwarePQ pq;
+    ScoreTerm score_term;
+    /// mean squared length of the residuals in each list, size nlist
+    std::vector<float> list_spread;
+    /// L2: where rows and queries are counted from, amid the training rows, so
+    /// that what all rows share takes no precision; size d. Empty: zeros
+    std::vector<float> origin;
+    /// The codes rank rows so badly that all rows of the lists that a query
+    /// visits are rescored instead, and the recall in a trial that showed it.
+    bool scan_rows = false;
+    float trial_recall = 1;
+
+    /** x less the origin: in `storage`, or x itself without one.
+     * @param x  size n * d */
+    const float*
+    from_origin(size_t n, const float* x, std::vector<float>& storage) const;
+};
+
+} // namespace faiss_ext
