@@ -362,6 +362,102 @@ TEST(ScaNNLists, ListsThatLeaveTheArenaGiveItsPagesBack) {
     model.check();
 }
 
+TEST(ScaNNLists, ResetGivesAllMemoryBack) {
+    for (bool in_arena : {true, false}) {
+        Model model(3, full_layout(), 16);
+        size_t before = model.lists.memory_usage();
+        if (in_arena) {
+            model.lists.reserve({1000, 1000, 1000});
+        }
+        for (size_t l = 0; l < 3; l++) {
+            model.add(l, 1000);
+        }
+        model.lists.reset();
+        model.entries.assign(3, {});
+        EXPECT_EQ(model.lists.memory_usage(), before);
+        model.add(1, 7);
+        model.check();
+    }
+}
+
+/// Of each list, all but every tenth entry.
+std::vector<size_t> most_of(size_t n) {
+    std::vector<size_t> offsets;
+    for (size_t i = 0; i < n; i++) {
+        if (i % 10 != 0) {
+            offsets.push_back(i);
+        }
+    }
+    return offsets;
+}
+
+TEST(ScaNNLists, MemoryOfRemovedEntriesIsReleased) {
+    EntryLayout layout = full_layout();
+    layout.d = 100;
+    for (bool in_arena : {true, false}) {
+        Model model(30, layout, 17);
+        if (in_arena) {
+            model.lists.reserve(std::vector<size_t>(30, 200));
+        }
+        for (size_t l = 0; l < 30; l++) {
+            model.add(l, 200);
+        }
+        size_t before = model.lists.memory_usage();
+        for (size_t l = 0; l < 30; l++) {
+            model.remove(l, most_of(200));
+        }
+        EXPECT_TRUE(model.lists.release_unused());
+        EXPECT_LT(model.lists.memory_usage(), before / 8);
+        EXPECT_FALSE(model.lists.release_unused());
+        model.check();
+        model.add(3, 40);
+        model.check();
+    }
+}
+
+TEST(ScaNNLists, FewChangesReleaseNothing) {
+    EntryLayout layout = full_layout();
+    layout.d = 100;
+    Model model(30, layout, 18);
+    model.lists.reserve(std::vector<size_t>(30, 200));
+    for (size_t l = 0; l < 30; l++) {
+        model.add(l, 200);
+    }
+    size_t released = 0, moved = 0;
+    const float* raw = nullptr;
+    for (size_t i = 0; i < 3000; i++) {
+        model.lists.reserve_each({{i % 30, 5}});
+        model.add(i % 30, 5);
+        model.remove(i % 30, {1, 2, 10, 20, 100});
+        released += model.lists.release_unused();
+        moved += model.lists.list(7).raw.data() != raw;
+        raw = model.lists.list(7).raw.data();
+    }
+    EXPECT_LE(released, 2u);
+    EXPECT_LE(moved, 6u);
+    model.check();
+}
+
+TEST(ScaNNLists, WhatIsMappedStaysMapped) {
+    Model model(2, full_layout(), 19);
+    model.add(0, 500);
+    model.add(1, 500);
+    std::vector<int64_t> ids(
+            model.lists.list(0).ids.data(),
+            model.lists.list(0).ids.data() + 500);
+    model.lists.mutable_list(0).ids =
+            AlignedBuffer<int64_t>::borrow(ids.data(), 500);
+    size_t before = model.lists.memory_usage();
+    model.remove(1, most_of(500));
+    EXPECT_TRUE(model.lists.release_unused());
+    EXPECT_TRUE(model.lists.list(0).ids.is_borrowed());
+    EXPECT_LT(model.lists.memory_usage(), before * 6 / 10);
+    model.check();
+    model.lists.make_writable(0);
+    EXPECT_FALSE(model.lists.list(0).ids.is_borrowed());
+    model.check();
+}
+
 TEST(ScaNNLists, CopyIsIndependent) {
     Model model(3, full_layout(), 14);
     model.add(0, 50);
