@@ -184,6 +184,7 @@ RuntimeError
 )";
 
 constexpr const char* codes_in_fours = R"(_codes_in_fours(d, sub_dim)
+--
 
 How many codes SCANN has without raw rows, 0: as many as ``sub_dim`` says.)";
 
