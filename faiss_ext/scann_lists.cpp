@@ -166,7 +166,7 @@ void ScaNNLists::move_into_arena(const std::vector<size_t>& capacities) {
     owner_.reset();
 }
 
-bool ScaNNLists::release_unused() noexcept {
+bool ScaNNLists::release_unused() {
     if (vanished_ < next_look_ || vanished_ == 0) {
         return false;
     }

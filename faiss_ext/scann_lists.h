@@ -173,7 +173,7 @@ class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
      * arena of the right size if more than half of what they hold is unused.
      * Looks only after a quarter of the entries has gone since the last look;
      * does not fail. @return  whether memory was given back */
-    bool release_unused() noexcept;
+    bool release_unused();
 
     /// Tells a spilled copy where its primary entry is.
     void set_primary(size_t list_no, size_t offset, uint64_t place) {
