@@ -8,6 +8,8 @@
 
 #include <faiss_ext/automatic.h>
 #include <faiss_ext/codec.h>
+#include <faiss_ext/copy_places.h>
+#include <faiss_ext/direct_map.h>
 #include <faiss_ext/kernels/kernels.h>
 #include <faiss_ext/query_rows.h>
 #include <faiss_ext/row_products.h>
@@ -176,6 +178,7 @@ void IndexIVFScaNN::set_lists(
     code_size = lists->code_size;
     replace_invlists(lists.release(), true);
     spilled_ = std::move(spilled);
+    copy_places_.reset();
 }
 
 void IndexIVFScaNN::set_trained(ScaNNTrained trained) {
@@ -373,9 +376,8 @@ size_t IndexIVFScaNN::memory_usage() const {
              sizeof(float);
     total += pq().codebook().size() * sizeof(float);
     total += size_t(quantizer->ntotal) * d * sizeof(float);
-    total += direct_map.array.capacity() * sizeof(idx_t);
-    // a node of std::unordered_map: pair, next, and its bucket
-    total += direct_map.hashtable.size() * 4 * sizeof(void*);
+    total += copy_places_ == nullptr ? 0 : copy_places_->memory_usage();
+    total += memory_of(direct_map);
     return total;
 }
 

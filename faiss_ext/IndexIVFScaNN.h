@@ -129,6 +129,7 @@ using ScaNNProgress =
 
 struct EntryCodec;
 struct SearchPlan;
+class CopyPlaces;
 
 class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
  public:
@@ -319,12 +320,22 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
 
     // ---- maintenance ----
 
-    /// Any selector, any direct map; an Array map becomes a Hashtable, since
-    /// the ids are no longer consecutive.
+    /** Any selector, any direct map; an Array map becomes a Hashtable, since
+     * the ids are no longer consecutive. With a map and a selector that lists
+     * its ids, the time depends on the number of ids alone. */
     size_t remove_ids(const faiss::IDSelector& sel) override;
-    /// Replaces rows; throws if an id is unknown, before anything changes.
+    /// Replaces rows; throws if an id is unknown, before anything changes. With
+    /// a direct map, the time depends on the number of rows given alone.
     void update_vectors(int n, const idx_t* ids, const float* x) override;
+    /// Removes all rows and gives their memory back.
     void reset() override;
+    /// As IndexIVF's, but if they throw the old map stays. (They are not
+    /// virtual: through an IndexIVF Faiss' own leave a half-filled map, which
+    /// the next change drops.)
+    void set_direct_map_type(faiss::DirectMap::Type type);
+    void make_direct_map(bool new_maintain_direct_map = true);
+    /// False if a map was left half filled by an exception.
+    bool direct_map_fits() const;
     void check_compatible_for_merge(const faiss::Index& other) const override;
     void merge_from(faiss::Index& other, idx_t add_id) override;
     void copy_subset_to(
@@ -459,7 +470,8 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     /// @param x     size n * d, as given; @param rows  the same, normalised if
     ///              the index does
     /// @param second  lists of the spilled copies, -1: none; nullptr: find them
-    void add_assigned(
+    /// @return      as store()
+    std::vector<uint64_t> add_assigned(
             idx_t n,
             const float* x,
             const float* rows,
@@ -476,15 +488,20 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             bool store_pairs) const;
     void draw_rows(size_t count, std::vector<float>& x, std::vector<idx_t>& ids)
             const;
-    void store(
+    std::vector<uint64_t> add_rows(idx_t n, const float* x, const idx_t* ids);
+    std::vector<uint64_t> store(
             idx_t n,
             const idx_t* ids,
             const idx_t* assign,
+            const idx_t* second,
             const std::function<
-                    void(std::vector<uint64_t>& places, const idx_t* ids)>&
-                    append);
-    void rebuild_direct_map();
-    void remove_places(const std::vector<std::vector<size_t>>& offsets);
+                    void(std::vector<uint64_t>& places,
+                         std::vector<uint64_t>& copies,
+                         const idx_t* ids)>& append);
+    void drop_unfit_map();
+    std::vector<uint64_t> places_of(size_t n, const idx_t* ids) const;
+    void prepare_removal(const std::vector<uint64_t>& places);
+    void remove_places(const std::vector<uint64_t>& places);
 
 #if FAISS_EXT_FAISS_VERSION < 10800
     bool by_residual = true;
@@ -493,6 +510,8 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     bool quantizer_is_flat_ = false; ///< partition_ stands in for it
     ScaNNTrained trained_;
     std::unique_ptr<ScaNNLists> spilled_;
+    /// made by the first removal or update; nullptr where not known
+    std::unique_ptr<CopyPlaces> copy_places_;
 };
 
 } // namespace faiss_ext

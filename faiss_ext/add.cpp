@@ -5,13 +5,18 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <memory>
+#include <numeric>
+#include <optional>
 
 #include <faiss/impl/AuxIndexStructures.h>
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/codec.h>
+#include <faiss_ext/copy_places.h>
+#include <faiss_ext/direct_map.h>
 #include <faiss_ext/parallel.h>
 #include <faiss_ext/query_rows.h>
 
@@ -26,10 +31,10 @@ constexpr size_t kEncodeSlice = 128;
 
 /// Rows in the order of their lists; rows of list -1 are left out.
 struct ListOrder {
-    std::vector<size_t> counts; ///< rows per list
     std::vector<size_t> rows;
+    std::vector<ListCount> lists; ///< those that get rows
 
-    ListOrder(size_t nlist, size_t n, const int64_t* assign) : counts(nlist) {
+    ListOrder(size_t nlist, size_t n, const int64_t* assign) {
         for (size_t i = 0; i < n; i++) {
             FAISS_THROW_IF_NOT_FMT(
                     assign[i] >= -1 && assign[i] < int64_t(nlist),
@@ -38,14 +43,33 @@ struct ListOrder {
                     static_cast<long long>(assign[i]),
                     nlist - 1);
             if (assign[i] >= 0) {
-                counts[assign[i]]++;
+                rows.push_back(i);
             }
         }
-        std::vector<size_t> next(nlist + 1);
-        for (size_t l = 0; l < nlist; l++) {
-            next[l + 1] = next[l] + counts[l];
+        // few rows: in time that does not depend on the number of lists
+        if (n < nlist / 8) {
+            std::stable_sort(rows.begin(), rows.end(), [&](auto a, auto b) {
+                return assign[a] < assign[b];
+            });
+        } else {
+            count_sort(nlist, n, assign);
         }
-        rows.resize(next[nlist]);
+        for (size_t row : rows) {
+            size_t list = size_t(assign[row]);
+            if (lists.empty() || lists.back().list != list) {
+                lists.push_back({list, 0});
+            }
+            lists.back().count++;
+        }
+    }
+
+ private:
+    void count_sort(size_t nlist, size_t n, const int64_t* assign) {
+        std::vector<size_t> next(nlist + 1);
+        for (size_t row : rows) {
+            next[assign[row] + 1]++;
+        }
+        std::partial_sum(next.begin(), next.end(), next.begin());
         for (size_t i = 0; i < n; i++) {
             if (assign[i] >= 0) {
                 rows[next[assign[i]]++] = i;
@@ -54,13 +78,38 @@ struct ListOrder {
     }
 };
 
-std::vector<size_t> list_sizes(const ScaNNLists& lists) {
-    std::vector<size_t> sizes(lists.nlist);
-    for (size_t l = 0; l < lists.nlist; l++) {
-        sizes[l] = lists.list_size(l);
+/// The sizes of the lists that rows go to, to put them back.
+class SizesBefore {
+ public:
+    /// @param assign  list of each row, or -1
+    SizesBefore(ScaNNLists& lists, size_t n, const int64_t* assign)
+            : lists_(lists) {
+        std::vector<size_t> touched;
+        if (n < lists.nlist / 8) {
+            std::copy_if(
+                    assign,
+                    assign + n,
+                    std::back_inserter(touched),
+                    [](int64_t list) { return list >= 0; });
+        } else {
+            touched.resize(lists.nlist);
+            std::iota(touched.begin(), touched.end(), size_t(0));
+        }
+        for (size_t list : touched) {
+            sizes_.push_back({list, lists.list_size(list)});
+        }
     }
-    return sizes;
-}
+    void restore() {
+        for (const ListCount& size : sizes_) {
+            lists_.resize(size.list, size.count);
+        }
+        lists_.release_unused();
+    }
+
+ private:
+    ScaNNLists& lists_;
+    std::vector<ListCount> sizes_;
+};
 
 /** Appends entries list by list, in parallel. make(begin, end, entries)
  * writes the entries of positions [begin, end) of `order.rows`.
@@ -74,7 +123,7 @@ void append_entries(
         std::vector<uint64_t>& places,
         const ScaNNProgress& progress,
         Make&& make) {
-    lists.reserve(order.counts);
+    lists.reserve_each(order.lists);
     const std::vector<size_t>& rows = order.rows;
     std::vector<uint8_t> entries(
             std::min(kChunk, rows.size()) * lists.code_size);
@@ -124,12 +173,6 @@ void append_entries(
     }
 }
 
-void truncate(ScaNNLists& lists, const std::vector<size_t>& sizes) {
-    for (size_t l = 0; l < lists.nlist; l++) {
-        lists.resize(l, sizes[l]);
-    }
-}
-
 } // namespace
 
 void IndexIVFScaNN::add(idx_t n, const float* x) {
@@ -137,19 +180,23 @@ void IndexIVFScaNN::add(idx_t n, const float* x) {
 }
 
 void IndexIVFScaNN::add_with_ids(idx_t n, const float* x, const idx_t* ids) {
+    add_rows(n, x, ids);
+}
+
+std::vector<uint64_t>
+IndexIVFScaNN::add_rows(idx_t n, const float* x, const idx_t* ids) {
     check_trained();
     std::vector<float> unit;
     const float* rows = checked(n, x, "row", unit);
     std::vector<idx_t> assign(n);
     if (spilled_ == nullptr || !quantizer_is_flat_) {
         assign_lists(n, rows, assign.data());
-        add_assigned(n, x, rows, ids, assign.data(), nullptr);
-        return;
+        return add_assigned(n, x, rows, ids, assign.data(), nullptr);
     }
     std::vector<idx_t> second(n);
     partition_.assign_both(
             n, rows, options.soar_lambda, assign.data(), second.data());
-    add_assigned(n, x, rows, ids, assign.data(), second.data());
+    return add_assigned(n, x, rows, ids, assign.data(), second.data());
 }
 
 void IndexIVFScaNN::add_core(
@@ -173,7 +220,7 @@ void IndexIVFScaNN::add_core(
     add_assigned(n, x, rows, ids, assign, nullptr);
 }
 
-void IndexIVFScaNN::add_assigned(
+std::vector<uint64_t> IndexIVFScaNN::add_assigned(
         idx_t n,
         const float* x,
         const float* rows,
@@ -220,56 +267,59 @@ void IndexIVFScaNN::add_assigned(
                 centroids.data(),
                 entries);
     };
-    store(n,
-          ids,
-          assign,
-          [&](std::vector<uint64_t>& places, const idx_t* stored_ids) {
-              append_entries(
-                      mutable_lists(),
-                      order,
-                      assign,
-                      stored_ids,
-                      places,
-                      progress,
-                      [&](size_t begin, size_t end, uint8_t* entries) {
-                          encode(entry_codec,
-                                 order.rows,
-                                 assign,
-                                 begin,
-                                 end,
-                                 entries);
-                      });
-              if (spilled_ == nullptr) {
-                  return;
-              }
-              ListOrder spilled_order(nlist, n, second);
-              EntryCodec spilled_codec{
-                      spilled_->layout(), trained_, keeps_rows()};
-              std::vector<uint64_t> spilled_places(n);
-              append_entries(
-                      *spilled_,
-                      spilled_order,
-                      second,
-                      stored_ids,
-                      spilled_places,
-                      nullptr,
-                      [&](size_t begin, size_t end, uint8_t* entries) {
-                          encode(spilled_codec,
-                                 spilled_order.rows,
-                                 second,
-                                 begin,
-                                 end,
-                                 entries);
-                          const EntryLayout& layout = spilled_->layout();
-                          for (size_t i = begin; i < end; i++) {
-                              std::memcpy(
-                                      entries + (i - begin) * layout.size() +
-                                              layout.primary_offset(),
-                                      &places[spilled_order.rows[i]],
-                                      sizeof(uint64_t));
-                          }
-                      });
-          });
+    return store(
+            n,
+            ids,
+            assign,
+            second,
+            [&](std::vector<uint64_t>& places,
+                std::vector<uint64_t>& copies,
+                const idx_t* stored_ids) {
+                append_entries(
+                        mutable_lists(),
+                        order,
+                        assign,
+                        stored_ids,
+                        places,
+                        progress,
+                        [&](size_t begin, size_t end, uint8_t* entries) {
+                            encode(entry_codec,
+                                   order.rows,
+                                   assign,
+                                   begin,
+                                   end,
+                                   entries);
+                        });
+                if (spilled_ == nullptr) {
+                    return;
+                }
+                ListOrder spilled_order(nlist, n, second);
+                EntryCodec spilled_codec{
+                        spilled_->layout(), trained_, keeps_rows()};
+                append_entries(
+                        *spilled_,
+                        spilled_order,
+                        second,
+                        stored_ids,
+                        copies,
+                        nullptr,
+                        [&](size_t begin, size_t end, uint8_t* entries) {
+                            encode(spilled_codec,
+                                   spilled_order.rows,
+                                   second,
+                                   begin,
+                                   end,
+                                   entries);
+                            const EntryLayout& layout = spilled_->layout();
+                            for (size_t i = begin; i < end; i++) {
+                                std::memcpy(
+                                        entries + (i - begin) * layout.size() +
+                                                layout.primary_offset(),
+                                        &places[spilled_order.rows[i]],
+                                        sizeof(uint64_t));
+                            }
+                        });
+            });
 }
 
 void IndexIVFScaNN::add_sa_codes(
@@ -286,10 +336,12 @@ void IndexIVFScaNN::add_sa_codes(
         for (idx_t i = 0; i < n; i++) {
             assign[i] = decode_listno(codes + i * sa_code_size());
         }
-        std::vector<size_t> next = list_sizes(lists());
-        add_core(n, x.data(), ids, assign.data());
+        std::vector<float> unit;
+        const float* rows = checked(n, x.data(), "row", unit);
+        std::vector<uint64_t> places =
+                add_assigned(n, x.data(), rows, ids, assign.data(), nullptr);
         for (idx_t i = 0; i < n; i++) {
-            size_t at = next[assign[i]]++;
+            size_t at = faiss::lo_offset(places[i]);
             idx_t id = lists().get_single_id(assign[i], at);
             mutable_lists().update_entries(
                     assign[i],
@@ -309,7 +361,10 @@ void IndexIVFScaNN::add_sa_codes(
     store(n,
           ids,
           assign.data(),
-          [&](std::vector<uint64_t>& places, const idx_t* stored_ids) {
+          nullptr,
+          [&](std::vector<uint64_t>& places,
+              std::vector<uint64_t>&,
+              const idx_t* stored_ids) {
               append_entries(
                       mutable_lists(),
                       order,
@@ -329,45 +384,53 @@ void IndexIVFScaNN::add_sa_codes(
           });
 }
 
-/** Runs `append` with the ids to store; on an exception the lists and the
- * direct map are as before. */
-void IndexIVFScaNN::store(
+/** Runs `append` with the ids to store; on an exception all is as before.
+ * @param second  lists of the spilled copies, or nullptr
+ * @return        places of the rows, kNowhere for those of list -1 */
+std::vector<uint64_t> IndexIVFScaNN::store(
         idx_t n,
         const idx_t* ids,
         const idx_t* assign,
+        const idx_t* second,
         const std::function<
-                void(std::vector<uint64_t>& places, const idx_t* ids)>&
-                append) {
+                void(std::vector<uint64_t>& places,
+                     std::vector<uint64_t>& copies,
+                     const idx_t* ids)>& append) {
+    drop_unfit_map();
     direct_map.check_can_add(ids);
     std::vector<idx_t> running;
     if (ids == nullptr) {
         running.resize(n);
-        for (idx_t i = 0; i < n; i++) {
-            running[i] = ntotal + i;
-        }
+        std::iota(running.begin(), running.end(), ntotal);
         ids = running.data();
     }
-    std::vector<size_t> sizes = list_sizes(lists());
-    std::vector<size_t> spilled_sizes;
-    if (spilled_ != nullptr) {
-        spilled_sizes = list_sizes(*spilled_);
+    std::vector<uint64_t> places(n, kNowhere);
+    std::vector<uint64_t> copies(second == nullptr ? 0 : n, kNowhere);
+    SizesBefore before(mutable_lists(), n, assign);
+    std::optional<SizesBefore> copies_before;
+    if (second != nullptr) {
+        copies_before.emplace(*spilled_, n, second);
     }
+    MapAddition in_map(direct_map);
     try {
-        std::vector<uint64_t> places(n);
-        append(places, ids);
-        for (idx_t i = 0; i < n; i++) {
-            idx_t list = assign[i] < 0 ? -1 : faiss::lo_listno(places[i]);
-            direct_map.add_single_id(ids[i], list, faiss::lo_offset(places[i]));
+        append(places, copies, ids);
+        in_map.add(n, ids, places.data());
+        for (size_t i = 0; i < copies.size() && copy_places_; i++) {
+            if (copies[i] != kNowhere) {
+                copy_places_->set(places[i], copies[i]);
+            }
         }
     } catch (...) {
-        truncate(mutable_lists(), sizes);
-        if (spilled_ != nullptr) {
-            truncate(*spilled_, spilled_sizes);
+        in_map.undo();
+        before.restore();
+        if (copies_before) {
+            copies_before->restore();
         }
-        rebuild_direct_map();
+        copy_places_.reset();
         throw;
     }
     ntotal += n;
+    return places;
 }
 
 } // namespace faiss_ext

@@ -35,6 +35,12 @@ constexpr Storage kForFew[] = {
 
 } // namespace
 
+size_t codes_in_fours(size_t d, size_t sub_dim) {
+    constexpr size_t kGroup = 4;
+    size_t codes = d / sub_dim;
+    return codes < 4 * kGroup ? 0 : codes / kGroup * kGroup;
+}
+
 size_t automatic_nlist(size_t n, bool copies) {
     size_t wanted = size_t((copies ? 3 : 4) * std::sqrt(double(n)));
     return std::max<size_t>(1, std::min(wanted, n / 32));

@@ -18,6 +18,13 @@ namespace faiss_ext {
 /// recall@10 .95 32,694 against 23,057 queries a second, sift-128 the same).
 constexpr size_t kManyDimensions = 128;
 
+/** Codes of sub_dim dimensions where they are all that is kept of a row: codes
+ * are stored in fours, so down to whole ones, and codes and term take little
+ * more than the 4-bit codes of Milvus' own SCANN.
+ * @return  ScaNNOptions::M; 0, that is, as sub_dim says, if there are fewer than
+ *          16 */
+size_t codes_in_fours(size_t d, size_t sub_dim);
+
 /// Lists for n training rows: 4 sqrt(n), so that finding them and scanning
 /// them cost alike, but at least 32 rows each. 3 sqrt(n) with spilled copies,
 /// built in 3/4 of the time: at recall@10 .80 to .99 of wordnet-384 and sift-128

@@ -10,6 +10,13 @@
 
 namespace faiss_ext {
 
+/** Whether this thread may open OpenMP regions of several threads, be it here
+ * or in Faiss. Not if it is what fork() left of a process and its OpenMP threads
+ * could not be sent home before (parallel.cpp): a region would wait for them
+ * for ever. Its omp_get_max_threads() is 1 then, and for_tiles() uses no other
+ * thread whatever it is. */
+bool may_use_threads();
+
 /** Calls work(tile) for tile = 0 .. tiles - 1 on up to omp_get_max_threads()
  * threads. Tiles are independent, so that results are too of the number of
  * threads. An exception of a tile, or Faiss' interrupt, ends the loop and is

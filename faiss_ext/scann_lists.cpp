@@ -101,24 +101,47 @@ ScaNNLists::estimate_memory(const EntryLayout& layout, size_t nlist, size_t n) {
     return nlist * sizeof(ScaNNList) + packed + n * per_vector;
 }
 
-void ScaNNLists::reserve(const std::vector<size_t>& extra) {
-    FAISS_THROW_IF_NOT(extra.size() == nlist);
-    std::vector<size_t> wanted(nlist);
-    size_t held = 0, added = 0;
-    for (size_t l = 0; l < nlist; l++) {
-        held += lists_[l].size();
-        added += extra[l];
-        wanted[l] = lists_[l].size() + extra[l];
+void ScaNNLists::reserve_each(const std::vector<ListCount>& extra) {
+    size_t added = 0;
+    for (const ListCount& more : extra) {
+        added += more.count;
     }
-    if (added > 0 && added >= held) {
-        move_into_arena(wanted);
-        return;
-    }
-    for (size_t l = 0; l < nlist; l++) {
-        if (extra[l] > 0) {
-            make_room(lists_[l], wanted[l]);
+    // fewer are not worth a look at every list
+    if (added > 0 && added >= nlist / 8) {
+        std::vector<size_t> wanted(nlist);
+        size_t held = 0;
+        for (size_t l = 0; l < nlist; l++) {
+            wanted[l] = lists_[l].size();
+            held += wanted[l];
+        }
+        if (added >= held) {
+            for (const ListCount& more : extra) {
+                wanted[more.list] += more.count;
+            }
+            move_into_arena(wanted);
+            return;
         }
     }
+    for (const ListCount& more : extra) {
+        ScaNNList& list = lists_[more.list];
+        make_room(list, list.size() + more.count);
+    }
+}
+
+void ScaNNLists::reserve(const std::vector<size_t>& extra) {
+    FAISS_THROW_IF_NOT(extra.size() == nlist);
+    std::vector<ListCount> counts;
+    for (size_t l = 0; l < nlist; l++) {
+        if (extra[l] > 0) {
+            counts.push_back({l, extra[l]});
+        }
+    }
+    reserve_each(counts);
+}
+
+void ScaNNLists::make_writable(size_t list_no) {
+    ScaNNList& list = lists_[list_no];
+    make_room(list, list.size());
 }
 
 /// @param capacities  entries of each list to have room for, >= its size
@@ -152,6 +175,64 @@ void ScaNNLists::move_into_arena(const std::vector<size_t>& capacities) {
     });
     arena_ = std::move(arena);
     owner_.reset();
+}
+
+bool ScaNNLists::release_unused() {
+    if (vanished_ < next_look_ || vanished_ == 0) {
+        return false;
+    }
+    size_t entries = 0;
+    for (const ScaNNList& list : lists_) {
+        entries += list.size();
+    }
+    vanished_ = 0;
+    next_look_ = std::max(entries / 4, nlist / 8);
+    if (entries == 0) {
+        reset();
+        return true;
+    }
+    try {
+        return shrink();
+    } catch (const std::bad_alloc&) {
+        return false; // the memory is used again later
+    }
+}
+
+/// Frees what is unused, if that is more than half.
+bool ScaNNLists::shrink() {
+    constexpr size_t kFewBytes = 1 << 16;
+    size_t held = arena_ == nullptr ? 0 : arena_->memory_usage();
+    size_t used = 0;
+    bool mapped = false;
+    visit_columns(layout_, [&](const char*, auto column, auto&&) {
+        for (const ScaNNList& list : lists_) {
+            const auto& buffer = list.*column;
+            held += buffer.allocated_bytes();
+            used += round_up(buffer.size() * sizeof(buffer[0]), kAlignment);
+            mapped |= buffer.is_borrowed();
+        }
+    });
+    if (mapped) {
+        // what is mapped stays so
+        visit_columns(layout_, [&](const char*, auto column, auto&&) {
+            for (ScaNNList& list : lists_) {
+                auto& buffer = list.*column;
+                if (buffer.capacity() > 2 * buffer.size()) {
+                    buffer.shrink_to_fit();
+                }
+            }
+        });
+        return true;
+    }
+    if (held <= 2 * used + kFewBytes) {
+        return false;
+    }
+    std::vector<size_t> sizes(nlist);
+    for (size_t l = 0; l < nlist; l++) {
+        sizes[l] = lists_[l].size();
+    }
+    move_into_arena(sizes);
+    return true;
 }
 
 /// Room for n entries; nothing changes if memory runs out.
@@ -257,7 +338,17 @@ void ScaNNLists::resize(size_t list_no, size_t new_size) {
         while (!list.apart.empty() && list.apart.back() >= new_size) {
             list.apart.pop_back();
         }
+        vanished_ += old_size - new_size;
     }
+}
+
+void ScaNNLists::reset() {
+    for (ScaNNList& list : lists_) {
+        list = ScaNNList();
+    }
+    arena_.reset();
+    owner_.reset();
+    vanished_ = next_look_ = 0;
 }
 
 void ScaNNLists::read_entries(
@@ -376,6 +467,8 @@ void ScaNNLists::move_entry(size_t list_no, size_t from, size_t to) {
     std::vector<uint8_t> entry(code_size);
     read_entries(list_no, from, 1, entry.data());
     idx_t id = lists_[list_no].ids[from];
+    // first, so that the offset of the new place needs no memory
+    set_apart(lists_[list_no], from, false);
     write_entries(list_no, to, 1, &id, entry.data());
 }
 

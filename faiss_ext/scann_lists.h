@@ -8,6 +8,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -99,6 +100,12 @@ struct ScaNNList {
     }
 };
 
+/// So many entries of a list.
+struct ListCount {
+    size_t list;
+    size_t count;
+};
+
 /// Calls visit(name, column, elements of n vectors) for each column that lists
 /// of this layout have, in the order of files and of memory.
 template <class Visit>
@@ -154,12 +161,29 @@ class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
     static size_t
     estimate_memory(const EntryLayout& layout, size_t nlist, size_t n);
 
-    /** Makes room for `extra[l]` more entries in each list l, so that adding
-     * them cannot fail. Where most of the entries are new, all lists move into
-     * one arena and get what they need; else those without room grow by half,
-     * so that adding few entries often does not copy all the others each time.
-     * @param extra  size nlist */
+    /** Makes room for more entries, so that adding them cannot fail. Where most
+     * of the entries are new, all lists move into one arena and get what they
+     * need; else those without room grow by half, so that adding few entries
+     * often does not copy all the others each time. Few entries cost nothing
+     * for lists that get none.
+     * @param extra  each list at most once */
+    void reserve_each(const std::vector<ListCount>& extra);
+    /// Same. @param extra  size nlist
     void reserve(const std::vector<size_t>& extra);
+    /// Copies what the list has of a mapped file, so that changing its entries
+    /// and removing some cannot fail.
+    void make_writable(size_t list_no);
+
+    /** Gives back memory after entries have vanished: all lists move into an
+     * arena of the right size if more than half of what they hold is unused.
+     * Looks only after a quarter of the entries has gone since the last look;
+     * does not fail. @return  whether memory was given back */
+    bool release_unused();
+
+    /// Tells a spilled copy where its primary entry is.
+    void set_primary(size_t list_no, size_t offset, uint64_t place) {
+        lists_[list_no].primary.mutable_data()[offset] = place;
+    }
 
     /// Removes entries; the last ones move into the holes.
     /// @param offsets  ascending, distinct, < list_size(list_no)
@@ -207,6 +231,8 @@ class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
             const uint8_t* entries) override;
     /// New entries, if any, are zeros.
     void resize(size_t list_no, size_t new_size) override;
+    /// Gives all memory back.
+    void reset() override;
 
     /// Reads entries [offset, offset + n). @param entries  out, n * code_size
     void read_entries(size_t list_no, size_t offset, size_t n, uint8_t* entries)
@@ -214,6 +240,7 @@ class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
 
  private:
     void move_into_arena(const std::vector<size_t>& capacities);
+    bool shrink();
     void make_room(ScaNNList& list, size_t n);
     void resize_columns(ScaNNList& list, size_t n);
     void move_entry(size_t list_no, size_t from, size_t to);
@@ -228,6 +255,8 @@ class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
     EntryLayout layout_;
     std::vector<ScaNNList> lists_;
     std::unique_ptr<ColumnArena> arena_; ///< lends columns, or nullptr
+    std::atomic<size_t> vanished_ = 0;   ///< since the last look
+    size_t next_look_ = 0;               ///< at so many vanished
     std::shared_ptr<const void> owner_;
 };
 

@@ -7,6 +7,8 @@
 
 #include <faiss/impl/AuxIndexStructures.h>
 
+#include <faiss_ext/parallel.h>
+
 #include <knowhere_plugin/faiss_node.h>
 #include <knowhere_plugin/guard.h>
 
@@ -148,7 +150,7 @@ Hits search_faiss_range(
 // --------------------------------------------------------------- threads
 
 ThreadScope::ThreadScope(int threads) : before_(omp_get_max_threads()) {
-    if (threads > 0) {
+    if (threads > 0 && faiss_ext::may_use_threads()) {
         omp_set_num_threads(threads);
     }
 }

@@ -112,14 +112,6 @@ faiss_ext::RefineType refine_type(const std::string& word) {
                             : faiss_ext::RefineType::None;
 }
 
-/** Codes are stored in fours: down to whole ones, so that codes and term take
- * little more than the 4-bit codes of Milvus' own SCANN, at least 16 of them.
- * @return  0 if there are fewer */
-size_t whole_groups(size_t codes) {
-    constexpr size_t kGroup = 4;
-    return codes < 4 * kGroup ? 0 : codes / kGroup * kGroup;
-}
-
 class ScaNNNode : public FaissNode {
  public:
     ScaNNNode() : FaissNode("SCANN", scann_schema()) {}
@@ -145,7 +137,7 @@ class ScaNNNode : public FaissNode {
                           : chosen ? 4
                                    : 2;
         if (!parameters.given("sub_dim") && !options.with_raw_data) {
-            options.M = whole_groups(size_t(d) / options.sub_dim);
+            options.M = faiss_ext::codes_in_fours(size_t(d), options.sub_dim);
         }
         options.refine_type = refine_type(parameters.word("refine_type"));
         options.normalize = options.allow_zero = metric == Metric::COSINE;

@@ -12,6 +12,7 @@
 
 #include <knowhere_plugin/index_factory.h>
 
+#include "child.h"
 #include "reference.h"
 
 using namespace knowhere_plugin;
@@ -57,7 +58,7 @@ class NodeThreadsTest : public testing::TestWithParam<const char*> {
  protected:
     void SetUp() override {
         base = reference::random_clustered(kRows, kDim, 30, 5);
-        Config config;
+        Config& config = config_;
         std::string type = GetParam();
         if (type == "HNSW") {
             config = {{"M", "8"}, {"efConstruction", "40"}};
@@ -85,8 +86,27 @@ class NodeThreadsTest : public testing::TestWithParam<const char*> {
     }
 
     std::vector<float> base;
+    Config config_; ///< of the build
     NodePtr node;
 };
+
+TEST_P(NodeThreadsTest, AForkedChildSearchesAndBuilds) {
+    if (!kForkWorks) {
+        GTEST_SKIP();
+    }
+    Config config = {{"k", "10"}};
+    std::vector<int64_t> want = search(config);
+    omp_set_num_threads(2);
+#pragma omp parallel
+    { (void)omp_get_thread_num(); } // so that this thread has a helper
+    auto work = [&] {
+        Config build = config_;
+        build["num_build_thread"] = "2";
+        NodePtr other = IndexFactory::Instance().Create(GetParam()).value();
+        return search(config) == want && other->Build(rows(kRows), build).ok();
+    };
+    EXPECT_EQ(in_child(work), "");
+}
 
 TEST_P(NodeThreadsTest, SearchesAtOnce) {
     // different parameters at once: none may reach another search

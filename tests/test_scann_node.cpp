@@ -1,9 +1,14 @@
 /* The factory and the parameters: every spelling, range, cross check. */
 
+#include <map>
 #include <set>
 
 #include <gtest/gtest.h>
 
+#include <faiss/impl/io.h>
+#include <faiss_ext/automatic.h>
+#include <faiss_ext/index_factory.h>
+#include <faiss_ext/index_io.h>
 #include <knowhere_plugin/index_factory.h>
 
 #include "reference.h"
@@ -34,6 +39,19 @@ NodePtr built(const Config& config) {
     Status status = node->Build(rows(), config);
     EXPECT_TRUE(status.ok()) << status.message;
     return node;
+}
+
+/// Codes a row has in the node; @param n  above what is always kept raw
+size_t codes_of(int64_t n, int64_t d, const Config& config) {
+    std::vector<float> x = reference::random_clustered(n, d, 10, 4);
+    NodePtr node = create();
+    Status status = node->Build({n, d, x.data()}, config);
+    EXPECT_TRUE(status.ok()) << status.message;
+    Blob blob = node->Serialize().value();
+    faiss::VectorIOReader reader;
+    reader.data = std::move(blob);
+    std::unique_ptr<faiss::Index> index(faiss_ext::read_index(&reader));
+    return faiss_ext::find_scann(index.get())->pq().M();
 }
 
 /// Share of the 10 nearest of the first 50 rows, with themselves.
@@ -405,6 +423,32 @@ TEST(ScaNNNode, BuildThreadsGiveTheSame) {
     Blob one = built({{"num_build_thread", "1"}})->Serialize().value();
     Blob two = built({{"num_build_thread", "2"}})->Serialize().value();
     EXPECT_EQ(one, two);
+}
+
+/// As Milvus Lite chooses them (tests/python/test_scann_parameters.py).
+TEST(ScaNNNode, WithoutRawRowsCodesFillWholeGroups) {
+    constexpr int64_t kMany = 2049; // of fewer, raw rows are kept
+    const std::map<int64_t, size_t> fours = {
+            {31, 0}, {32, 16}, {35, 16}, {40, 20}, {50, 24}, {128, 64}};
+    for (auto [d, codes] : fours) {
+        EXPECT_EQ(faiss_ext::codes_in_fours(size_t(d), 2), codes);
+        size_t as_sub_dim_says = size_t(d + 1) / 2;
+        for (const char* metric : {"L2", "IP", "COSINE"}) {
+            Config config = {
+                    {"metric_type", metric},
+                    {"nlist", "1"},
+                    {"with_raw_data", "false"}};
+            EXPECT_EQ(
+                    codes_of(kMany, d, config), codes ? codes : as_sub_dim_says)
+                    << d << metric;
+        }
+        Config config = {{"nlist", "1"}, {"soar_lambda", "0"}};
+        EXPECT_EQ(codes_of(kMany, d, config), as_sub_dim_says) << d;
+        config = {{"nlist", "1"}, {"sub_dim", "2"}, {"with_raw_data", "false"}};
+        EXPECT_EQ(codes_of(kMany, d, config), as_sub_dim_says) << d;
+        config.erase("sub_dim");
+        EXPECT_EQ(codes_of(kMany - 1, d, config), as_sub_dim_says) << d;
+    }
 }
 
 } // namespace

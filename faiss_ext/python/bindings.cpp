@@ -8,6 +8,7 @@
 
 #include <pybind11/stl.h>
 
+#include <faiss_ext/automatic.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/kernels/dispatch.h>
 
@@ -113,6 +114,20 @@ void bind_stats(py::module_& module) {
             .def("__repr__", stats_repr);
 }
 
+/// For scann_parameters.py, so that it chooses as the node of Knowhere does.
+void bind_choices(py::module_& module) {
+    module.def(
+            "_codes_in_fours",
+            [](int64_t d, int64_t sub_dim) {
+                return codes_in_fours(
+                        size_t(checked_integer("d", d, 1, 65536)),
+                        size_t(checked_integer("sub_dim", sub_dim, 1, 8)));
+            },
+            py::arg("d"),
+            py::arg("sub_dim"),
+            doc::codes_in_fours);
+}
+
 void bind_threads(py::module_& module) {
     using py::arg;
     module.def(
@@ -176,6 +191,7 @@ PYBIND11_MODULE(_faiss_ext, module) {
     module.doc() = "Native part of faiss_ext; import faiss_ext instead.";
     bind_constants(module);
     bind_threads(module);
+    bind_choices(module);
     bind_filter(module);
     bind_stats(module);
     IndexClass index(module, "Index", doc::index);

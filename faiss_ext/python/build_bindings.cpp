@@ -235,7 +235,7 @@ void copy_subset(
 
 void set_direct_map(IndexHandle& self, faiss::DirectMap::Type type) {
     faiss::IndexIVF& ivf = need_ivf(self, "set_direct_map_type");
-    self.change(Blame::Caller, [&] { ivf.set_direct_map_type(type); });
+    self.change(Blame::Caller, [&] { set_direct_map_type(ivf, type); });
 }
 
 } // namespace

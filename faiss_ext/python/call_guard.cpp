@@ -11,6 +11,8 @@
 #include <faiss/impl/AuxIndexStructures.h>
 #include <faiss/impl/FaissException.h>
 
+#include <faiss_ext/parallel.h>
+
 namespace faiss_ext::python {
 
 namespace {
@@ -119,11 +121,14 @@ void set_thread_count(int n) {
 
 int thread_count() {
     int wanted = threads_wanted;
+    if (!may_use_threads()) {
+        return 1;
+    }
     return wanted > 0 ? wanted : omp_get_max_threads();
 }
 
 ThreadCountScope::ThreadCountScope() {
-    int wanted = threads_wanted;
+    int wanted = may_use_threads() ? threads_wanted.load() : 1;
     int now = omp_get_max_threads();
     if (wanted > 0 && wanted != now) {
         omp_set_num_threads(wanted);

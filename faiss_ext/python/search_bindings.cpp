@@ -228,7 +228,7 @@ py::array_t<float> reconstruct_one(IndexHandle& self, int64_t id) {
             Blame::Caller, [&] { return has_direct_map(self.index()); });
     if (!mapped) {
         self.change(Blame::Caller, [&] {
-            self.ivf()->set_direct_map_type(faiss::DirectMap::Hashtable);
+            set_direct_map_type(*self.ivf(), faiss::DirectMap::Hashtable);
         });
     }
     py::array_t<float> x(int64_t(self.index()->d));

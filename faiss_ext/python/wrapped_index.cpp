@@ -8,11 +8,16 @@
 #include <unordered_map>
 
 #include <faiss/impl/FaissAssert.h>
+#include <faiss/impl/FaissException.h>
+
+#include <faiss_ext/direct_map.h>
+#include <faiss_ext/filter.h>
 
 namespace faiss_ext::python {
 
 namespace {
 
+using faiss::DirectMap;
 using faiss::IndexIDMap;
 using faiss::IndexIDMap2;
 using faiss::IndexIVF;
@@ -103,10 +108,10 @@ class DirectMapOff {
             return;
         }
         try {
-            ivf_->set_direct_map_type(type_);
-        } catch (...) {
+            set_direct_map_type(*ivf_, type_);
+        } catch (const faiss::FaissException&) {
             // ids no longer consecutive: an Array map cannot hold them
-            ivf_->set_direct_map_type(faiss::DirectMap::Hashtable);
+            set_direct_map_type(*ivf_, faiss::DirectMap::Hashtable);
         }
     }
 
@@ -193,6 +198,15 @@ size_t remove_ids(faiss::Index* index, const faiss::IDSelector& selector) {
     auto layer = as<IndexIDMap>(index);
     auto leaf = layer ? as<IndexIVFScaNN>(find_ivf(layer)) : nullptr;
     if (leaf == nullptr) {
+        auto ivf = as<IndexIVF>(index);
+        std::vector<int64_t> listed;
+        if (ivf != nullptr && ivf->direct_map.type == DirectMap::Hashtable &&
+            as<IndexIVFScaNN>(ivf) == nullptr &&
+            faiss_ext::Filter(&selector).list_ids(SIZE_MAX, listed)) {
+            // the only selector that Faiss takes with this map
+            return index->remove_ids(
+                    faiss::IDSelectorArray(listed.size(), listed.data()));
+        }
         return index->remove_ids(selector);
     }
     std::vector<bool> kept(layer->id_map.size());
@@ -236,13 +250,21 @@ void update_vectors(
     auto ivf = as<IndexIVF>(index);
     FAISS_THROW_IF_NOT_MSG(ivf != nullptr, "update_vectors needs an IVF index");
     if (ivf->direct_map.no() && as<IndexIVFScaNN>(ivf) == nullptr) {
-        ivf->set_direct_map_type(faiss::DirectMap::Hashtable);
+        set_direct_map_type(*ivf, faiss::DirectMap::Hashtable);
     }
     FAISS_THROW_IF_NOT_FMT(
             n <= std::numeric_limits<int>::max(),
             "%lld rows (allowed: at most 2^31 - 1)",
             static_cast<long long>(n));
     ivf->update_vectors(int(n), ids, x);
+}
+
+void set_direct_map_type(faiss::IndexIVF& ivf, faiss::DirectMap::Type type) {
+    if (auto scann = as<IndexIVFScaNN>(&ivf)) {
+        scann->set_direct_map_type(type);
+    } else if (type != ivf.direct_map.type) {
+        ivf.direct_map = make_map(type, *ivf.invlists, size_t(ivf.ntotal));
+    }
 }
 
 bool has_direct_map(const faiss::Index* index) {

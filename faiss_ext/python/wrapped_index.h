@@ -66,6 +66,8 @@ void update_vectors(
 
 /// True if reconstruct() need not read all ids.
 bool has_direct_map(const faiss::Index* index);
+/// As Faiss' set_direct_map_type(), but if it throws the old map stays.
+void set_direct_map_type(faiss::IndexIVF& ivf, faiss::DirectMap::Type type);
 
 /** Vectors by id. Without a direct map this reads the ids of all lists once.
  * @param x  out, size n * d

@@ -322,3 +322,26 @@ def test_errors_do_not_leak(shared_l2, x):
 
     before = refuse(2000)
     assert refuse(10000) - before < 4 << 20
+
+
+@pytest.mark.parametrize("factory", ["IVF16,ScaNN,RFlat", "IVF16,Flat", "PCA12,IVF16,ScaNN,RFlat"])
+@pytest.mark.parametrize("kind", [fx.DirectMap.NoMap, fx.DirectMap.Hashtable])
+def test_a_direct_map_that_cannot_be_made_leaves_the_old_one(factory, kind):
+    x = np.random.default_rng(0).standard_normal((2000, 16), dtype=np.float32)
+    index = fx.index_factory(16, factory)
+    index.train(x)
+    ids = np.arange(2000)
+    ids[1500] = 50000
+    index.add_with_ids(x, ids)
+    index.set_direct_map_type(kind)
+    for make in (index.make_direct_map, lambda: index.set_direct_map_type(fx.DirectMap.Array)):
+        with pytest.raises(ValueError, match=r"id 50000 .*allowed: 0\.\.1999"):
+            make()
+        assert index.direct_map_type == kind
+    for i in (0, 1499, 1900, 1999, 50000):
+        row = x[1500 if i == 50000 else i]
+        if factory.startswith("IVF16,ScaNN"):
+            np.testing.assert_array_equal(index.reconstruct(i), row)
+        assert index.search(row[None], 1, nprobe=16, filter=np.array([i]))[1][0, 0] == i
+    index.update_vectors(np.array([1900]), x[:1])
+    assert index.remove_ids(np.array([1900, 50000])) == 2

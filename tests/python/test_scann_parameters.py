@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import faiss_ext as fx
+from faiss_ext._faiss_ext import _codes_in_fours
 from faiss_ext.scann_parameters import FEW_ROWS, BuildParameters, SearchParameters
 
 
@@ -34,9 +35,29 @@ def test_many_dimensions_get_copies_and_coarser_codes():
     rows = 10 * FEW_ROWS
     assert BuildParameters.parse({}).factory(rows, 128) == "IVF128,ScaNN(sub_dim=4,soar_lambda=1.0),RFlat"
     assert BuildParameters.parse({"sub_dim": 8}).factory(rows, 128) == "IVF128,ScaNN(sub_dim=8,soar_lambda=1.0),RFlat"
-    plain = "IVF128,ScaNN(sub_dim=2)"
-    assert BuildParameters.parse({"soar_lambda": 0}).factory(rows, 128) == plain + ",RFlat"
-    assert BuildParameters.parse({"with_raw_data": False}).factory(rows, 128) == plain
+    assert BuildParameters.parse({"soar_lambda": 0}).factory(rows, 128) == "IVF128,ScaNN(sub_dim=2),RFlat"
+
+
+def test_without_raw_rows_codes_fill_whole_groups():
+    """The same as the node's (tests/test_scann_node.cpp), for each dimension."""
+
+    def factory(dim, rows=10 * FEW_ROWS, **given):
+        return BuildParameters.parse({"with_raw_data": False, **given}).factory(rows, dim)
+
+    assert factory(128) == "IVF128,ScaNN64x4"
+    assert factory(50) == "IVF128,ScaNN24x4"
+    assert factory(50, eta=3, refine_type="int8") == "IVF128,ScaNN24x4(eta=3.0),SQ8"
+    assert factory(50, sub_dim=2) == "IVF128,ScaNN(sub_dim=2)"
+    assert factory(50, rows=FEW_ROWS) == "IVF52,ScaNN(sub_dim=2),RFlat"
+    assert factory(31) == "IVF128,ScaNN(sub_dim=2)"
+    for dim in [*range(1, 200), 255, 256, 383, 384, 768, 1023, 1536]:
+        for metric in (fx.METRIC_L2, fx.METRIC_INNER_PRODUCT):
+            for raw in (False, True):
+                parameters = BuildParameters.parse({"with_raw_data": raw, "soar_lambda": 0})
+                index = fx.index_factory(dim, parameters.factory(10 * FEW_ROWS, dim), metric)
+                codes = (0 if raw else _codes_in_fours(dim, 2)) or (dim + 1) // 2
+                term, list_number, raw_row = 2, 1, 4 * dim if raw else 0
+                assert index.sa_code_size() == (codes + 1) // 2 + term + list_number + raw_row
 
 
 BAD_BUILD = [

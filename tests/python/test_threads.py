@@ -228,3 +228,51 @@ def test_keyboard_interrupt():
         [sys.executable, "-c", textwrap.dedent(INTERRUPTED)], capture_output=True, text=True, timeout=120
     )
     assert run.returncode == 0 and "all interrupted" in run.stdout, run.stderr
+
+
+FORKED = """
+import multiprocessing, sys
+import numpy as np
+import faiss_ext as fx
+
+fx.omp_set_num_threads(2)
+x = np.random.default_rng(0).standard_normal((6000, 32), dtype=np.float32)
+index = fx.index_factory(32, {factory!r})
+index.train(x)
+index.add(x)
+want = index.search(x[:500], 5)
+
+
+def work():
+    for got, wanted in zip(index.search(x[:500], 5), want):
+        np.testing.assert_array_equal(got, wanted)
+    index.range_search(x[:20], 1.0)
+    index.add(x[:2000])
+    assert len(index) == 8000
+    other = fx.index_factory(32, {factory!r})
+    other.train(x)
+    other.add(x)
+    np.testing.assert_array_equal(other.search(x[:500], 5)[1], want[1])
+
+
+for _ in range(2):
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join(60)
+    if child.is_alive():
+        child.kill()
+        sys.exit("the child hangs")
+    assert child.exitcode == 0
+    index.search(x[:500], 5)
+"""
+
+
+@pytest.mark.parametrize(
+    "factory",
+    ["IVF64,ScaNN,RFlat", "IVF64,ScaNN(soar_lambda=1),SQ8", "IVF64_HNSW8,ScaNN,RFlat", "IVF64,Flat"],
+)
+def test_a_forked_child_searches_and_builds(factory):
+    """gunicorn --preload, multiprocessing, data loaders."""
+    code = FORKED.format(factory=factory)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr

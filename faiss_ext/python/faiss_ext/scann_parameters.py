@@ -15,6 +15,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
+from ._faiss_ext import _codes_in_fours
+
 MAX_LISTS = 65536
 MAX_FLOAT = 3.4028234663852886e38  # of float32, which the engine computes with
 DEFAULT_NPROBE = 8
@@ -152,11 +154,15 @@ class BuildParameters(_Parameters):
         """The engine's factory string for an index of so many rows of `dim` values.
 
         Where soar_lambda is not given, raw rows of COPIED_DIM values and more
-        get a copy in a second list, and codes of 4 dimensions.
+        get a copy in a second list, and codes of 4 dimensions. Without raw
+        rows, codes fill whole groups of four.
         """
         copies = self.soar_lambda is None and self.with_raw_data and rows > FEW_ROWS and dim >= COPIED_DIM
+        raw = self.with_raw_data or rows <= FEW_ROWS
+        sub_dim = self.sub_dim or (4 if copies else 2)
+        codes = 0 if self.sub_dim or raw else _codes_in_fours(dim, sub_dim)
         options = {
-            "sub_dim": self.sub_dim or (4 if copies else 2),
+            "sub_dim": None if codes else sub_dim,
             "eta": self.eta,
             "threshold": self.anisotropic_threshold,
             "soar_lambda": 1.0 if copies else self.soar_lambda or None,
@@ -164,8 +170,8 @@ class BuildParameters(_Parameters):
         given = ",".join(f"{key}={value}" for key, value in options.items() if value is not None)
         lists = max(1, min(self.nlist, rows // ROWS_PER_LIST))
         refine = {"none": "", "int8": ",SQ8", "fp16": ",SQfp16", "bf16": ",SQbf16"}[self.refine_type]
-        raw = ",RFlat" if self.with_raw_data or rows <= FEW_ROWS else ""
-        return f"IVF{lists},ScaNN({given}){refine}{raw}"
+        name = f"ScaNN{codes}x4" if codes else "ScaNN"
+        return f"IVF{lists},{name}" + (f"({given})" if given else "") + refine + (",RFlat" if raw else "")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,42 @@
+/*
+ * The way from a primary entry to its spilled copy.
+ *
+ * A copy knows the place of its primary entry (ScaNNList::primary); this is the
+ * way back, which only removals and updates need. The index makes it at the
+ * first of them, in one pass over the copies, and keeps it in step from then
+ * on. It takes 8 bytes a row.
+ */
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include <faiss/invlists/DirectMap.h>
+
+#include <faiss_ext/scann_lists.h>
+
+namespace faiss_ext {
+
+/// Places are list << 32 | offset, as in Faiss.
+class CopyPlaces {
+ public:
+    static constexpr uint64_t kNone = ~uint64_t(0);
+
+    CopyPlaces(const ScaNNLists& primary, const ScaNNLists& copies);
+
+    /// Place of the copy of the entry at `primary`, or kNone.
+    uint64_t get(uint64_t primary) const;
+    /// Allocates only for a place beyond those known, and not for kNone.
+    void set(uint64_t primary, uint64_t copy);
+    /// The list has only `size` primary entries any more.
+    void truncate(size_t list_no, size_t size);
+    size_t memory_usage() const;
+
+ private:
+    /// per list and offset; none beyond what is held
+    std::vector<std::vector<uint64_t>> places_;
+};
+
+} // namespace faiss_ext

@@ -1,0 +1,76 @@
+/*
+ * Work on Faiss' direct map (id -> place, list << 32 | offset) that can be
+ * undone, and says whether the map can be trusted.
+ */
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include <faiss/invlists/DirectMap.h>
+
+#include <faiss_ext/scann_lists.h>
+
+namespace faiss_ext {
+
+/// A row that is in no list.
+constexpr uint64_t kNowhere = ~uint64_t(0);
+
+/** A map of all entries.
+ * @throws faiss::FaissException if an Array is to hold an id outside of
+ *         0..ntotal - 1 */
+faiss::DirectMap make_map(
+        faiss::DirectMap::Type type,
+        const faiss::InvertedLists& lists,
+        size_t ntotal);
+
+/** False if the map was left half filled: Faiss' set_direct_map_type() throws
+ * in the middle where ids do not suit an Array. It fills the map in the order
+ * of the lists, so the last entry tells. */
+bool map_fits(
+        const faiss::DirectMap& map,
+        const faiss::InvertedLists& lists,
+        size_t ntotal);
+
+/// Place of an id, or kNowhere.
+uint64_t place_in(const faiss::DirectMap& map, int64_t id);
+
+/// Puts an id that the map knows somewhere else, or kNowhere, if it is where
+/// `from` says. Allocates nothing.
+void move_in(faiss::DirectMap& map, int64_t id, uint64_t from, uint64_t to);
+
+/// A Hashtable with the entries of an Array.
+faiss::DirectMap hashtable_of(const faiss::DirectMap& array);
+
+/// Gives back the buckets of ids that are gone; does not fail.
+void release_unused(faiss::DirectMap& map);
+
+/// The same kind of map, without entries or memory; does not fail.
+void clear_map(faiss::DirectMap& map);
+
+size_t memory_of(const faiss::DirectMap& map);
+
+/// Rows on their way into a map; undo() takes them out again.
+class MapAddition {
+ public:
+    explicit MapAddition(faiss::DirectMap& map);
+    /// @param places  of n rows, or kNowhere; @param ids  theirs, kept alive
+    ///                by the caller until the end of this
+    void add(size_t n, const int64_t* ids, const uint64_t* places);
+    /// Does not fail.
+    void undo();
+
+ private:
+    faiss::DirectMap& map_;
+    size_t array_size_;
+    const int64_t* ids_ = nullptr;
+    const uint64_t* places_ = nullptr;
+    size_t added_ = 0;
+    /// row, and the place its id had before
+    std::vector<std::pair<size_t, int64_t>> replaced_;
+};
+
+} // namespace faiss_ext

@@ -1,0 +1,257 @@
+/*
+ * Removing and replacing rows, in time that depends on what is touched.
+ *
+ * In: a selector or ids; out: the places of their entries, sorted. What can
+ * fail comes before the first change (prepare_removal). Next: scann_lists moves
+ * last entries into the holes; direct map, spilled copies and the way to them
+ * (copy_places.h) follow.
+ */
+
+#include <algorithm>
+#include <memory>
+#include <unordered_map>
+#include <unordered_set>
+
+#include <faiss/impl/FaissAssert.h>
+#include <faiss/impl/IDSelector.h>
+
+#include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/copy_places.h>
+#include <faiss_ext/direct_map.h>
+#include <faiss_ext/filter.h>
+#include <faiss_ext/parallel.h>
+
+namespace faiss_ext {
+
+using faiss::lo_build;
+using faiss::lo_listno;
+using faiss::lo_offset;
+
+namespace {
+
+/// Lists whose ids one thread asks about at a time.
+constexpr size_t kListSlice = 16;
+
+/// Calls work(list, offsets) for each list of sorted places.
+template <class Work>
+void for_lists(const std::vector<uint64_t>& places, Work&& work) {
+    std::vector<size_t> offsets;
+    for (size_t i = 0; i < places.size();) {
+        size_t list = lo_listno(places[i]);
+        offsets.clear();
+        for (; i < places.size() && lo_listno(places[i]) == list; i++) {
+            offsets.push_back(lo_offset(places[i]));
+        }
+        work(list, offsets);
+    }
+}
+
+/// Places of all selected entries, by asking about every id; sorted.
+std::vector<uint64_t> ask_all(
+        const ScaNNLists& lists,
+        const faiss::IDSelector& given) {
+    const faiss::IDSelector* sel = &given;
+    // one that would go through its ids for each that it is asked about
+    std::unique_ptr<faiss::IDSelectorBatch> set;
+    if (auto array = dynamic_cast<const faiss::IDSelectorArray*>(sel)) {
+        set = std::make_unique<faiss::IDSelectorBatch>(array->n, array->ids);
+        sel = set.get();
+    }
+    std::vector<std::vector<uint64_t>> found(
+            (lists.nlist + kListSlice - 1) / kListSlice);
+    parallel_slices(lists.nlist, kListSlice, [&](size_t begin, size_t end) {
+        std::vector<uint64_t>& places = found[begin / kListSlice];
+        for (size_t l = begin; l < end; l++) {
+            const auto& ids = lists.list(l).ids;
+            for (size_t i = 0; i < ids.size(); i++) {
+                if (sel->is_member(ids[i])) {
+                    places.push_back(lo_build(l, i));
+                }
+            }
+        }
+    });
+    std::vector<uint64_t> places;
+    for (const auto& some : found) {
+        places.insert(places.end(), some.begin(), some.end());
+    }
+    return places;
+}
+
+/// Places of the ids that the map knows, sorted.
+std::vector<uint64_t> look_up(
+        const faiss::DirectMap& map,
+        const std::vector<int64_t>& ids) {
+    std::vector<uint64_t> places;
+    for (int64_t id : ids) {
+        uint64_t place = place_in(map, id);
+        if (place != kNowhere) {
+            places.push_back(place);
+        }
+    }
+    std::sort(places.begin(), places.end());
+    return places;
+}
+
+} // namespace
+
+/// All that can fail in remove_places(places).
+void IndexIVFScaNN::prepare_removal(const std::vector<uint64_t>& places) {
+    if (spilled_ != nullptr && copy_places_ == nullptr) {
+        copy_places_ = std::make_unique<CopyPlaces>(lists(), *spilled_);
+    }
+    auto prepare_copy = [&](size_t list, size_t offset) {
+        uint64_t copy = copy_places_->get(lo_build(list, offset));
+        if (copy != kNowhere) {
+            spilled_->make_writable(lo_listno(copy));
+        }
+    };
+    for_lists(places, [&](size_t list, const std::vector<size_t>& offsets) {
+        mutable_lists().make_writable(list);
+        size_t size = lists().list_size(list);
+        for (size_t i = 0; i < offsets.size() && spilled_ != nullptr; i++) {
+            prepare_copy(list, offsets[i]);
+            prepare_copy(list, size - 1 - i); // moves into a hole
+        }
+    });
+}
+
+/// @param places  sorted, each once, as prepare_removal() had them
+void IndexIVFScaNN::remove_places(const std::vector<uint64_t>& places) {
+    if (spilled_ != nullptr) {
+        std::vector<uint64_t> copies;
+        for (uint64_t place : places) {
+            uint64_t copy = copy_places_->get(place);
+            if (copy != kNowhere) {
+                copies.push_back(copy);
+            }
+        }
+        std::sort(copies.begin(), copies.end());
+        for_lists(copies, [&](size_t list, const std::vector<size_t>& gone) {
+            const ScaNNList& left = spilled_->list(list);
+            spilled_->remove(list, gone, [&](size_t, size_t to) {
+                copy_places_->set(left.primary[to], lo_build(list, to));
+            });
+        });
+    }
+    for_lists(places, [&](size_t list, const std::vector<size_t>& gone) {
+        const ScaNNList& left = lists().list(list);
+        for (size_t offset : gone) {
+            move_in(direct_map,
+                    left.ids[offset],
+                    lo_build(list, offset),
+                    kNowhere);
+        }
+        mutable_lists().remove(list, gone, [&](size_t from, size_t to) {
+            uint64_t now = lo_build(list, to);
+            move_in(direct_map, left.ids[to], lo_build(list, from), now);
+            if (spilled_ != nullptr) {
+                uint64_t copy = copy_places_->get(lo_build(list, from));
+                copy_places_->set(now, copy);
+                if (copy != kNowhere) {
+                    spilled_->set_primary(
+                            lo_listno(copy), lo_offset(copy), now);
+                }
+            }
+        });
+        if (spilled_ != nullptr) {
+            copy_places_->truncate(list, left.size());
+        }
+    });
+    ntotal -= idx_t(places.size());
+    release_unused(direct_map);
+    if (spilled_ != nullptr) {
+        spilled_->release_unused();
+    }
+    if (mutable_lists().release_unused()) {
+        copy_places_.reset(); // made again if needed, in memory of its size
+    }
+}
+
+size_t IndexIVFScaNN::remove_ids(const faiss::IDSelector& sel) {
+    drop_unfit_map();
+    std::vector<int64_t> ids;
+    bool listed =
+            !direct_map.no() && Filter(&sel).list_ids(size_t(ntotal), ids);
+    std::vector<uint64_t> places =
+            listed ? look_up(direct_map, ids) : ask_all(lists(), sel);
+    if (places.empty()) {
+        return 0;
+    }
+    faiss::DirectMap hashtable;
+    bool was_array = direct_map.type == faiss::DirectMap::Array;
+    if (was_array) {
+        hashtable = hashtable_of(direct_map);
+    }
+    const faiss::DirectMap& map = was_array ? hashtable : direct_map;
+    if (listed && map.hashtable.size() != size_t(ntotal)) {
+        // of an id that is there twice, a map knows one
+        places = ask_all(lists(), sel);
+    }
+    prepare_removal(places);
+    if (was_array) {
+        std::swap(direct_map, hashtable);
+    }
+    remove_places(places);
+    return places.size();
+}
+
+/// Throws if an id is given twice, or unknown.
+std::vector<uint64_t> IndexIVFScaNN::places_of(size_t n, const idx_t* ids)
+        const {
+    std::unordered_map<idx_t, uint64_t> wanted;
+    for (size_t i = 0; i < n; i++) {
+        FAISS_THROW_IF_NOT_FMT(
+                wanted.emplace(ids[i], kNowhere).second,
+                "id %lld is given twice",
+                static_cast<long long>(ids[i]));
+    }
+    if (direct_map.no()) {
+        faiss::IDSelectorBatch set(n, ids);
+        for (uint64_t place : ask_all(lists(), set)) {
+            const auto& list = lists().list(lo_listno(place));
+            wanted[list.ids[lo_offset(place)]] = place;
+        }
+    }
+    std::vector<uint64_t> places(n);
+    for (size_t i = 0; i < n; i++) {
+        places[i] =
+                direct_map.no() ? wanted[ids[i]] : place_in(direct_map, ids[i]);
+        FAISS_THROW_IF_NOT_FMT(
+                places[i] != kNowhere,
+                "id %lld is not in the index",
+                static_cast<long long>(ids[i]));
+    }
+    return places;
+}
+
+void IndexIVFScaNN::update_vectors(int n, const idx_t* ids, const float* x) {
+    check_trained();
+    FAISS_THROW_IF_NOT_FMT(n >= 0, "%d rows (allowed: >= 0)", n);
+    if (n == 0) {
+        return;
+    }
+    drop_unfit_map();
+    std::vector<uint64_t> old = places_of(size_t(n), ids);
+    std::vector<uint64_t> gone = old;
+    std::sort(gone.begin(), gone.end());
+    prepare_removal(gone);
+    // The new rows are stored before the old ones go, so that a failure in
+    // between loses nothing; old places stay valid, since adding appends. The
+    // map is aside until then: an Array takes no ids that it knows.
+    faiss::DirectMap map;
+    std::swap(map, direct_map);
+    std::vector<uint64_t> now;
+    try {
+        now = add_rows(n, x, ids);
+    } catch (...) {
+        std::swap(map, direct_map);
+        throw;
+    }
+    std::swap(map, direct_map);
+    for (int i = 0; i < n; i++) {
+        move_in(direct_map, ids[i], old[i], now[i]);
+    }
+    remove_places(gone);
+}
+
+} // namespace faiss_ext

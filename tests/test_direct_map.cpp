@@ -1,0 +1,155 @@
+/* The direct map: changes that are undone, and maps that were left half
+ * filled. */
+
+#include <faiss_ext/direct_map.h>
+
+#include "index_fixtures.h"
+
+namespace {
+
+using namespace fixtures;
+using faiss::DirectMap;
+using faiss_ext::kNowhere;
+using faiss_ext::MapAddition;
+
+constexpr size_t kD = 8;
+constexpr size_t kN = 500;
+constexpr size_t kLists = 10;
+
+bool same(const DirectMap& a, const DirectMap& b) {
+    return a.type == b.type && a.array == b.array && a.hashtable == b.hashtable;
+}
+
+TEST(MapAddition, UndoneLeavesTheMap) {
+    for (auto type :
+         {DirectMap::NoMap, DirectMap::Array, DirectMap::Hashtable}) {
+        DirectMap map;
+        map.type = type;
+        std::vector<int64_t> ids = {0, 1, 2, 3};
+        std::vector<uint64_t> places = {40, 30, kNowhere, 10};
+        MapAddition(map).add(4, ids.data(), places.data());
+        EXPECT_EQ(map.array.size(), type == DirectMap::Array ? 4u : 0u);
+        EXPECT_EQ(map.hashtable.size(), type == DirectMap::Hashtable ? 3u : 0u);
+        DirectMap before = map;
+        // known ones, new ones, twice the same
+        ids = {4, 1, 2, 5, 4, 1};
+        places = {1, 2, 3, kNowhere, 5, 6};
+        MapAddition addition(map);
+        addition.add(6, ids.data(), places.data());
+        EXPECT_EQ(same(map, before), type == DirectMap::NoMap);
+        addition.undo();
+        EXPECT_TRUE(same(map, before));
+    }
+}
+
+TEST(DirectMap, PlacesMoveOnlyFromWhereTheyAre) {
+    for (auto type : {DirectMap::Array, DirectMap::Hashtable}) {
+        DirectMap map;
+        map.type = type;
+        std::vector<int64_t> ids = {0, 1};
+        std::vector<uint64_t> places = {40, 30};
+        MapAddition(map).add(2, ids.data(), places.data());
+        faiss_ext::move_in(map, 0, 41, 7);
+        EXPECT_EQ(faiss_ext::place_in(map, 0), 40u);
+        faiss_ext::move_in(map, 0, 40, 7);
+        EXPECT_EQ(faiss_ext::place_in(map, 0), 7u);
+        faiss_ext::move_in(map, 1, 30, kNowhere);
+        EXPECT_EQ(faiss_ext::place_in(map, 1), kNowhere);
+        for (int64_t unknown : {int64_t(-1), int64_t(2), int64_t(1) << 40}) {
+            faiss_ext::move_in(map, unknown, kNowhere, 3);
+            EXPECT_EQ(faiss_ext::place_in(map, unknown), kNowhere);
+        }
+    }
+}
+
+/// Rows with numbers 0 .. kN - 1, but one that no Array can hold.
+std::unique_ptr<IndexIVFScaNN> with_odd_id(int64_t odd) {
+    std::vector<float> x = whole_rows(kN, kD, 1);
+    auto index = trained({kL2, Tier::Raw}, x, kD, kLists);
+    std::vector<int64_t> ids(kN);
+    for (size_t i = 0; i < kN; i++) {
+        ids[i] = int64_t(i);
+    }
+    ids[300] = odd;
+    index->add_with_ids(kN, x.data(), ids.data());
+    return index;
+}
+
+TEST(DirectMap, TheOldOneStaysIfAnArrayCannotHoldTheIds) {
+    for (int64_t odd : {int64_t(-1), int64_t(kN), int64_t(1) << 40}) {
+        for (auto type : {DirectMap::NoMap, DirectMap::Hashtable}) {
+            auto index = with_odd_id(odd);
+            index->set_direct_map_type(type);
+            DirectMap before = index->direct_map;
+            std::string message = message_of([&] { index->make_direct_map(); });
+            EXPECT_NE(message.find(std::to_string(odd)), std::string::npos);
+            EXPECT_NE(message.find("0..499"), std::string::npos) << message;
+            EXPECT_TRUE(same(index->direct_map, before));
+            EXPECT_TRUE(index->direct_map_fits());
+        }
+    }
+}
+
+/// Faiss' own set_direct_map_type() is not virtual.
+void break_map(IndexIVFScaNN& index) {
+    faiss::IndexIVF& ivf = index;
+    EXPECT_NE(message_of([&] { ivf.make_direct_map(); }), "");
+    EXPECT_EQ(index.direct_map.type, DirectMap::Array);
+    EXPECT_FALSE(index.direct_map_fits());
+}
+
+TEST(DirectMap, NoChangeTrustsAHalfFilledOne) {
+    std::vector<float> x = whole_rows(kN, kD, 2);
+    for (int64_t odd : {int64_t(-1), int64_t(kN), int64_t(1) << 40}) {
+        auto index = with_odd_id(odd);
+        break_map(*index);
+        for (int64_t id = 0; id < int64_t(kN); id += 7) {
+            if (id != 300) {
+                index->update_vectors(1, &id, &x[id * kD]);
+            }
+        }
+        EXPECT_TRUE(index->direct_map.no());
+        index = with_odd_id(odd);
+        break_map(*index);
+        faiss::IDSelectorRange sel(0, 300);
+        EXPECT_EQ(index->remove_ids(sel), 300u);
+        index = with_odd_id(odd);
+        break_map(*index);
+        int64_t id = 12345;
+        index->add_with_ids(1, x.data(), &id);
+        index->set_direct_map_type(DirectMap::Hashtable);
+        EXPECT_EQ(index->direct_map.hashtable.size(), kN + 1);
+        index = with_odd_id(odd);
+        break_map(*index);
+        EXPECT_NE(message_of([&] { index->make_direct_map(); }), "");
+        index->set_direct_map_type(DirectMap::NoMap);
+        EXPECT_TRUE(index->direct_map.no());
+        index->set_direct_map_type(DirectMap::Hashtable);
+        EXPECT_TRUE(index->direct_map_fits());
+    }
+}
+
+TEST(DirectMap, EveryWholeOneFits) {
+    std::vector<float> x = whole_rows(kN, kD, 1);
+    for (auto type :
+         {DirectMap::NoMap, DirectMap::Array, DirectMap::Hashtable}) {
+        auto index = trained({kL2, Tier::Raw}, x, kD, kLists);
+        index->set_direct_map_type(type);
+        EXPECT_TRUE(index->direct_map_fits());
+        for (int round = 0; round < 3; round++) {
+            index->add(kN, x.data());
+            EXPECT_TRUE(index->direct_map_fits());
+            int64_t id = 17 + round;
+            index->update_vectors(1, &id, x.data());
+            EXPECT_TRUE(index->direct_map_fits());
+        }
+        index->remove_ids(faiss::IDSelectorRange(0, 100));
+        EXPECT_TRUE(index->direct_map_fits());
+        index->reset();
+        EXPECT_TRUE(index->direct_map_fits());
+        index->add(kN, x.data());
+        EXPECT_TRUE(index->direct_map_fits());
+    }
+}
+
+} // namespace
