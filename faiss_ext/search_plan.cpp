@@ -122,7 +122,8 @@ void find_few(const IndexIVFScaNN& index, SearchPlan& plan) {
     // rescoring one row (bench/curves --pass).
     constexpr double kIdsPerRow = 24;
     const faiss::DirectMap& map = index.direct_map;
-    if (!plan.may_extend || map.no() || !(plan.refine || plan.rerank)) {
+    if (!plan.may_extend || map.no() || !index.direct_map_fits() ||
+        !(plan.refine || plan.rerank)) {
         return;
     }
     double entries = double(index.ntotal);

@@ -2,6 +2,8 @@
 
 #include <new>
 
+#include <faiss_ext/column_arena.h>
+
 #include "lists_model.h"
 
 #if defined(__SANITIZE_ADDRESS__)
