@@ -7,6 +7,8 @@
 
 #include <zlib.h>
 
+#include <faiss_ext/file_sections.h>
+
 #include "index_cases.h"
 
 using namespace cases;
@@ -82,12 +84,19 @@ std::string open_stream(const std::string& bytes) {
     });
 }
 
-/// A file with every section, as small as may be.
+constexpr size_t kSmallRows = 63, kSmallD = 5;
+
+/// A file with every section, as small as may be: the last three rows lie far
+/// out, near one another.
 std::string small_file(const Directory& directory) {
     Case c{"IDMap2,IVF4,ScaNN(soar_lambda=1),SQ8,RFlat",
            faiss::METRIC_L2,
            faiss::DirectMap::Hashtable};
-    IndexPtr index = build(c, 60, 5);
+    constexpr size_t kFar = 3;
+    IndexPtr index = build(c, kSmallRows - kFar, kSmallD);
+    std::vector<float> far(kFar * kSmallD, 500);
+    std::vector<int64_t> ids = {1000, 1001, 1002};
+    index->add_with_ids(kFar, far.data(), ids.data());
     faiss_ext::find_scann(index.get())->nprobe = 3;
     std::string path = directory.file("small.scann");
     faiss_ext::write_index(index.get(), path);
@@ -100,15 +109,26 @@ class IndexDamage : public testing::Test {
     std::string bytes = small_file(directory);
     std::map<std::string, Place> places = sections_of(bytes);
 
+    template <class T>
     std::string open_with(
             const std::string& section,
             size_t at,
-            uint64_t value,
+            T value,
             ReadMode mode = ReadMode::Copy) {
         std::string changed = bytes;
         set_at(changed, places.at(section).offset + at, value);
         seal(changed);
         return open(directory, changed, mode);
+    }
+
+    /// Such a file is refused, and the section named.
+    template <class T>
+    void expect_refused(const std::string& section, size_t at, T value) {
+        for (ReadMode mode : {ReadMode::Copy, ReadMode::Mmap}) {
+            std::string message = open_with(section, at, value, mode);
+            EXPECT_NE(message.find("'" + section + "'"), std::string::npos)
+                    << at << ", " << value << ": " << message;
+        }
     }
 };
 
@@ -178,11 +198,13 @@ TEST_F(IndexDamage, TruncatedFilesAreRefused) {
 }
 
 TEST_F(IndexDamage, NewerVersionsAreRefused) {
-    set_at<uint32_t>(bytes, 8, 2);
+    set_at<uint32_t>(bytes, 8, faiss_ext::kFormatVersion + 1);
+    const std::string newer = "version " +
+                              std::to_string(faiss_ext::kFormatVersion + 1) +
+                              " is newer";
     for (ReadMode mode : {ReadMode::Copy, ReadMode::Mmap}) {
         std::string message = open(directory, bytes, mode);
-        EXPECT_NE(message.find("version 2 is newer"), std::string::npos)
-                << message;
+        EXPECT_NE(message.find(newer), std::string::npos) << message;
     }
 }
 
@@ -229,23 +251,84 @@ TEST_F(IndexDamage, HugeSizesAreRefused) {
 
 TEST_F(IndexDamage, EntriesOfNoListAreRefused) {
     // direct_map: count, then pairs of id and list << 32 | offset
-    for (uint64_t lo : {uint64_t(4) << 32, uint64_t(60), uint64_t(-2)}) {
+    for (uint64_t lo :
+         {uint64_t(4) << 32, uint64_t(kSmallRows), uint64_t(-2)}) {
         for (ReadMode mode : {ReadMode::Copy, ReadMode::Mmap}) {
             EXPECT_NE(open_with("direct_map", 16, lo, mode), "");
         }
         std::string message = open_with("spilled_primary", 0, lo);
         EXPECT_NE(message.find("'spilled_primary'"), std::string::npos);
     }
-    for (uint64_t id : {uint64_t(60), uint64_t(-1)}) {
+    for (uint64_t id : {uint64_t(kSmallRows), uint64_t(-1)}) {
         std::string message = open_with("ids", 0, id);
         EXPECT_NE(message.find("'ids'"), std::string::npos) << message;
     }
     // sizes of the lists: behind the layout and the number of lists
     size_t sizes = places.at("lists").size - 4 * sizeof(uint64_t);
-    for (uint64_t size : {uint64_t(61), uint64_t(0), uint64_t(1) << 33}) {
+    for (uint64_t size :
+         {uint64_t(kSmallRows + 1), uint64_t(0), uint64_t(1) << 33}) {
         EXPECT_NE(open_with("lists", sizes, size), "");
         EXPECT_NE(open_with("lists", sizes, size, ReadMode::Mmap), "");
     }
+}
+
+// apart: of each list a number, then so many offsets
+TEST_F(IndexDamage, WrongOffsetsOfRowsApartAreRefused) {
+    for (std::string name : {"apart", "spilled_apart"}) {
+        const Place place = places.at(name);
+        const std::string table = name == "apart" ? "lists" : "spilled_lists";
+        const Place sizes = places.at(table);
+        bool found = false;
+        for (size_t l = 0, at = 0; l < 4; l++) {
+            auto n = value_at<uint32_t>(bytes, place.offset + at);
+            auto size = value_at<uint64_t>(
+                    bytes, sizes.offset + sizes.size - (4 - l) * 8);
+            for (uint32_t wrong : {~0u, 1u << 30}) {
+                expect_refused(name, at, wrong);
+            }
+            at += sizeof(n);
+            for (size_t i = 0; i < n; i++, at += sizeof(n)) {
+                expect_refused(name, at, uint32_t(size));
+                expect_refused(name, at, ~0u);
+                if (i > 0) { // the one before again, or less
+                    auto before =
+                            value_at<uint32_t>(bytes, place.offset + at - 4);
+                    expect_refused(name, at, before);
+                    expect_refused(name, at, before - 1);
+                    found = true;
+                }
+            }
+        }
+        EXPECT_TRUE(found || name != "apart");
+    }
+}
+
+// ranges: number of values of the origin, these, error_limit, scan_rows,
+// trial_recall
+TEST_F(IndexDamage, WrongRangesAreRefused) {
+    const float nan = NAN, infinity = HUGE_VALF;
+    constexpr size_t kOrigin = 8, kLimit = kOrigin + kSmallD * 4,
+                     kScanRows = kLimit + 4, kRecall = kScanRows + 1;
+    for (uint64_t n : {0, 1, 4, 6, 1 << 30}) {
+        expect_refused("ranges", 0, n);
+    }
+    for (size_t at = kOrigin; at < kLimit; at += 4) {
+        for (float value : {nan, infinity, -infinity}) {
+            expect_refused("ranges", at, value);
+        }
+    }
+    for (float value : {nan, -1.f}) {
+        expect_refused("ranges", kLimit, value);
+    }
+    EXPECT_EQ(open_with("ranges", kLimit, infinity), ""); // none
+    for (int value : {2, 255}) {
+        expect_refused("ranges", kScanRows, uint8_t(value));
+    }
+    EXPECT_EQ(open_with("ranges", kScanRows, uint8_t(1)), "");
+    for (float value : {2.f, -.5f, nan, infinity}) {
+        expect_refused("ranges", kRecall, value);
+    }
+    EXPECT_EQ(open_with("ranges", kRecall, .5f), "");
 }
 
 // Whatever stands there behind a right checksum: an exception, or an index
@@ -264,8 +347,9 @@ TEST_F(IndexDamage, NoValueCrashes) {
                     i % 2 ? values[random() % 5] : char(random());
             seal(changed);
             open(directory, changed, ReadMode::Copy);
-            // A mapped file's lists are trusted, except for their sizes.
-            if (place.offset < places.at("codes").offset) {
+            // A mapped file's columns are trusted, except for their sizes.
+            if (place.offset < places.at("codes").offset ||
+                name.ends_with("apart")) {
                 open(directory, changed, ReadMode::Mmap);
             }
         }
@@ -299,16 +383,22 @@ std::string golden_path(unsigned version) {
     return FAISS_EXT_TEST_DATA "/index-v" + std::to_string(version) + ".scann";
 }
 
-constexpr size_t kGoldenD = 7, kGoldenRows = 50;
+constexpr size_t kGoldenD = 7, kGoldenTrainingRows = 50;
+
+/// From version 2 on, one row that training did not see lies far out.
+size_t golden_count(unsigned version) {
+    return kGoldenTrainingRows + (version >= 2 ? 1 : 0);
+}
 
 /// The same numbers on every machine.
-std::vector<float> golden_rows() {
-    std::vector<float> x(kGoldenRows * kGoldenD);
+std::vector<float> golden_rows(unsigned version) {
+    std::vector<float> x(kGoldenTrainingRows * kGoldenD);
     uint32_t state = 1;
     for (float& value : x) {
         state = state * 1664525 + 1013904223;
         value = float(int(state >> 24) - 128) / 16;
     }
+    x.resize(golden_count(version) * kGoldenD, 250);
     return x;
 }
 
@@ -322,31 +412,42 @@ TEST(Golden, WriteIfAsked) {
     }
     IndexPtr index(faiss_ext::index_factory(
             kGoldenD, "IDMap2,PCA7,IVF4,ScaNN(soar_lambda=1),SQ8,RFlat"));
-    std::vector<float> x = golden_rows();
-    std::vector<int64_t> ids(kGoldenRows);
-    for (size_t i = 0; i < kGoldenRows; i++) {
+    const unsigned version = faiss_ext::kFormatVersion;
+    const size_t n = golden_count(version);
+    std::vector<float> x = golden_rows(version);
+    std::vector<int64_t> ids(n);
+    for (size_t i = 0; i < n; i++) {
         ids[i] = golden_id(i);
     }
-    index->train(kGoldenRows, x.data());
+    index->train(kGoldenTrainingRows, x.data());
     auto scann = faiss_ext::find_scann(index.get());
     scann->set_direct_map_type(faiss::DirectMap::Hashtable);
-    index->add_with_ids(kGoldenRows, x.data(), ids.data());
+    index->add_with_ids(n, x.data(), ids.data());
     scann->nprobe = 4;
-    faiss_ext::write_index(index.get(), golden_path(1));
+    faiss_ext::write_index(index.get(), golden_path(version));
 }
 
 TEST(Golden, EveryVersionOpens) {
-    for (unsigned version = 1; version <= 1; version++) {
+    for (unsigned version = 1; version <= faiss_ext::kFormatVersion;
+         version++) {
+        const size_t n = golden_count(version);
+        const std::string path = golden_path(version);
+        EXPECT_EQ(value_at<uint32_t>(read_bytes(path), 8), version);
         for (ReadMode mode : {ReadMode::Copy, ReadMode::Mmap}) {
-            IndexPtr index(faiss_ext::read_index(golden_path(version), mode));
-            ASSERT_EQ(index->ntotal, kGoldenRows);
-            EXPECT_EQ(faiss_ext::find_scann(index.get())->nprobe, 4);
-            std::vector<float> x = golden_rows();
-            std::vector<float> distances(kGoldenRows), row(kGoldenD);
-            std::vector<int64_t> labels(kGoldenRows);
-            index->search(
-                    kGoldenRows, x.data(), 1, distances.data(), labels.data());
-            for (size_t i = 0; i < kGoldenRows; i++) {
+            IndexPtr index(faiss_ext::read_index(path, mode));
+            ASSERT_EQ(index->ntotal, n);
+            auto scann = faiss_ext::find_scann(index.get());
+            EXPECT_EQ(scann->nprobe, 4);
+            size_t apart = 0;
+            for (size_t l = 0; l < scann->nlist; l++) {
+                apart += scann->lists().list(l).apart.size();
+            }
+            EXPECT_EQ(apart, n - kGoldenTrainingRows);
+            std::vector<float> x = golden_rows(version);
+            std::vector<float> distances(n), row(kGoldenD);
+            std::vector<int64_t> labels(n);
+            index->search(n, x.data(), 1, distances.data(), labels.data());
+            for (size_t i = 0; i < n; i++) {
                 EXPECT_EQ(labels[i], golden_id(i));
                 EXPECT_NEAR(distances[i], 0, 1e-3);
                 index->reconstruct(golden_id(i), row.data());
