@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <random>
 #include <utility>
 #include <vector>
@@ -10,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include <faiss_ext/scann_lists.h>
+#include <faiss_ext/score_term.h>
 
 namespace lists_model {
 
@@ -57,6 +59,30 @@ struct Entry {
     bool operator==(const Entry&) const = default;
 };
 
+/// Whether the term of an entry says that it is kept apart.
+inline bool is_apart(const EntryLayout& layout, const uint8_t* entry) {
+    uint16_t term = 0;
+    if (layout.has_term) {
+        std::memcpy(&term, entry + layout.term_offset(), sizeof(term));
+    }
+    return term == ScoreTerm::kApart;
+}
+
+/// What `apart` of a list must be by its entries.
+inline std::vector<uint32_t> apart_by_terms(
+        const faiss::InvertedLists& lists,
+        const EntryLayout& layout,
+        size_t list_no) {
+    faiss::InvertedLists::ScopedCodes codes(&lists, list_no);
+    std::vector<uint32_t> apart;
+    for (size_t i = 0; i < lists.list_size(list_no); i++) {
+        if (is_apart(layout, codes.get() + i * lists.code_size)) {
+            apart.push_back(uint32_t(i));
+        }
+    }
+    return apart;
+}
+
 /// Lists both ways.
 class Model {
  public:
@@ -72,6 +98,10 @@ class Model {
         }
         if (layout.M % 2 == 1) {
             entry.bytes[layout.code_bytes() - 1] &= 0x0F;
+        }
+        if (layout.has_term && random() % apart_every == 0) {
+            uint16_t term = ScoreTerm::kApart;
+            std::memcpy(&entry.bytes[layout.term_offset()], &term, 2);
         }
         return entry;
     }
@@ -124,11 +154,16 @@ class Model {
                 Entry entry{ids[i], {bytes, bytes + lists.code_size}};
                 ASSERT_EQ(entry, entries[l][i]) << l << ", " << i;
             }
+            ASSERT_EQ(
+                    lists.list(l).apart,
+                    apart_by_terms(lists, lists.layout(), l));
         }
     }
 
     ScaNNLists lists;
     std::vector<std::vector<Entry>> entries;
+    /// so many entries to one that is kept apart
+    size_t apart_every = 4;
     std::mt19937 random;
 
  private:

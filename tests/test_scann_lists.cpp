@@ -148,6 +148,99 @@ TEST(ScaNNLists, CopyIsIndependent) {
     }
 }
 
+/// check() compares `apart` with the terms after each step
+void expect_count_apart(const Model& model, size_t l, size_t expected) {
+    model.check();
+    EXPECT_EQ(model.lists.list(l).apart.size(), expected);
+}
+
+/// Entries of which those at the given offsets are apart.
+void add_some_apart(
+        Model& model,
+        size_t l,
+        size_t n,
+        const std::vector<size_t>& apart) {
+    for (size_t i = 0; i < n; i++) {
+        Entry entry = model.random_entry();
+        bool is_one = std::count(apart.begin(), apart.end(), i) > 0;
+        uint16_t term = is_one ? ScoreTerm::kApart : ScoreTerm::kLargest;
+        std::memcpy(&entry.bytes[model.lists.layout().term_offset()], &term, 2);
+        model.lists.add_entries(l, 1, &entry.id, entry.bytes.data());
+        model.entries[l].push_back(entry);
+    }
+}
+
+TEST(ScaNNLists, RowsApartStayApartThroughChanges) {
+    Model model(2, full_layout(), 15);
+    add_some_apart(model, 0, 70, {0, 31, 32, 33, 64, 68, 69});
+    expect_count_apart(model, 0, 7);
+    add_some_apart(model, 0, 2, {1}); // 71
+    expect_count_apart(model, 0, 8);
+    expect_count_apart(model, 1, 0);
+    // 71, apart, moves to 31, which goes; 70, not apart, to 5
+    model.remove(0, {5, 31});
+    expect_count_apart(model, 0, 7);
+    auto apart = model.lists.list(0).apart;
+    EXPECT_TRUE(std::count(apart.begin(), apart.end(), 31u));
+    // 68 and 69 move to ordinary places, and into one of each other
+    model.remove(0, {1, 2});
+    expect_count_apart(model, 0, 7);
+    model.remove(0, {0, 67});
+    expect_count_apart(model, 0, 6);
+    model.resize(0, 33);
+    expect_count_apart(model, 0, model.lists.list(0).apart.size());
+    EXPECT_TRUE(model.lists.list(0).apart.back() < 33);
+    model.resize(0, 80); // entries of zeros
+    model.check();
+    model.update(0, 20, 30);
+    model.check();
+    model.remove(0, {0, 1, 2, 3, 4, 5, 6, 7});
+    model.check();
+    model.resize(0, 0);
+    expect_count_apart(model, 0, 0);
+}
+
+TEST(ScaNNLists, RowsApartAreCopiedMergedAndReset) {
+    Model a(2, full_layout(), 16), b(2, full_layout(), 17);
+    add_some_apart(a, 0, 40, {3, 39});
+    add_some_apart(a, 1, 5, {});
+    add_some_apart(b, 0, 33, {0, 32});
+    add_some_apart(b, 1, 4, {2});
+    auto copy = a.lists.copy();
+    a.lists.merge_from(&b.lists, 0);
+    for (size_t l = 0; l < 2; l++) {
+        a.entries[l].insert(
+                a.entries[l].end(), b.entries[l].begin(), b.entries[l].end());
+        b.entries[l].clear();
+    }
+    expect_count_apart(b, 0, 0);
+    expect_count_apart(b, 1, 0);
+    a.check();
+    EXPECT_EQ(a.lists.list(0).apart, (std::vector<uint32_t>{3, 39, 40, 72}));
+    EXPECT_EQ(a.lists.list(1).apart, (std::vector<uint32_t>{7}));
+    EXPECT_EQ(copy->list(0).apart, (std::vector<uint32_t>{3, 39}));
+    EXPECT_TRUE(copy->list(1).apart.empty());
+    a.remove(0, {3});
+    EXPECT_EQ(copy->list(0).apart, (std::vector<uint32_t>{3, 39}));
+    // memory that is given back takes none of them along
+    a.resize(0, 1);
+    add_some_apart(a, 0, 3, {1});
+    a.lists.release_unused();
+    expect_count_apart(a, 0, a.lists.list(0).apart.size());
+    a.lists.reset();
+    EXPECT_TRUE(a.lists.list(0).apart.empty());
+    // Faiss' lists have no such column: it comes with the entries
+    faiss::ArrayInvertedLists plain(2, copy->code_size);
+    Model from(2, full_layout(), 18);
+    add_some_apart(from, 0, 50, {1, 2, 49});
+    faiss::InvertedLists::ScopedIds ids(&from.lists, 0);
+    faiss::InvertedLists::ScopedCodes codes(&from.lists, 0);
+    plain.add_entries(0, 50, ids.get(), codes.get());
+    copy->merge_from(&plain, 0);
+    EXPECT_EQ(copy->list(0).apart, apart_by_terms(*copy, copy->layout(), 0));
+    EXPECT_EQ(copy->list(0).apart.size(), 5);
+}
+
 TEST(ScaNNLists, WritesDoNotReachBorrowedMemory) {
     EntryLayout layout;
     layout.d = 4;
