@@ -1,6 +1,7 @@
 /* Rows that the codes say nothing of: some far out, added after training, or
  * all, where the codes rank badly. And lists that hold nothing. */
 
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -63,7 +64,12 @@ class Outliers : public testing::TestWithParam<Kind> {
     }
     /// Trained on ordinary rows, with none.
     std::unique_ptr<IndexIVFScaNN> empty() const {
-        auto index = trained(GetParam(), rows_, kD, kLists);
+        static std::map<std::string, std::unique_ptr<IndexIVFScaNN>> made;
+        auto& master = made[GetParam().name()];
+        if (master == nullptr) {
+            master = trained(GetParam(), rows_, kD, kLists);
+        }
+        auto index = trained_like(*master);
         index->set_direct_map_type(faiss::DirectMap::Hashtable);
         return index;
     }
