@@ -251,6 +251,16 @@ const float* IndexIVFScaNN::checked(
     return checked_rows(n, d, x, scale, what, storage);
 }
 
+PreparedQueries IndexIVFScaNN::prepare_queries(idx_t n, const float* x) const {
+    PreparedQueries queries;
+    queries.x = checked(n, x, "query", queries.unit);
+    if (metric_type == faiss::METRIC_INNER_PRODUCT && !options.normalize) {
+        queries.x = moderate_queries(
+                n, d, queries.x, queries.moderate, queries.scales);
+    }
+    return queries;
+}
+
 void IndexIVFScaNN::check_trained() const {
     FAISS_THROW_IF_NOT_MSG(is_trained, "the index is not trained");
 }
@@ -285,12 +295,13 @@ float IndexIVFScaNN::centroid_score(const float* query, int64_t list_no) const {
 std::vector<float> IndexIVFScaNN::scores_from_distances(
         idx_t n,
         const float* x,
-        const float* queries,
+        const PreparedQueries& queries,
         size_t per_query,
         const float* centroid_dis) const {
     std::vector<float> scores(centroid_dis, centroid_dis + n * per_query);
     for (idx_t i = 0; i < n; i++) {
-        float factor = metric_type == faiss::METRIC_L2 ? -0.5f : 1;
+        float factor =
+                metric_type == faiss::METRIC_L2 ? -0.5f : queries.scale(i);
         if (options.normalize) {
             // centroid_dis belongs to the query before it was normalised
             const float* given = x + i * d;
@@ -303,7 +314,7 @@ std::vector<float> IndexIVFScaNN::scores_from_distances(
                              given;
             factor = given[largest] == 0
                              ? 0
-                             : queries[i * d + largest] / given[largest];
+                             : queries.x[i * d + largest] / given[largest];
         }
         for (size_t j = 0; j < per_query; j++) {
             scores[i * per_query + j] *= factor;

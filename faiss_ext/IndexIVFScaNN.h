@@ -128,6 +128,7 @@ using ScaNNProgress =
         std::function<void(const char* stage, size_t done, size_t total)>;
 
 struct EntryCodec;
+struct PreparedQueries;
 struct SearchPlan;
 class CopyPlaces;
 
@@ -421,16 +422,17 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             std::unique_ptr<ScaNNLists> spilled);
 
  private:
+    PreparedQueries prepare_queries(idx_t n, const float* x) const;
     /// What search_preassigned was given as find_probes() gives it.
     std::vector<float> scores_from_distances(
             idx_t n,
             const float* x,
-            const float* queries,
+            const PreparedQueries& queries,
             size_t per_query,
             const float* centroid_dis) const;
     void range_search_lists(
             idx_t n,
-            const float* queries,
+            const PreparedQueries& queries,
             float radius,
             const idx_t* assign,
             const float* scores,

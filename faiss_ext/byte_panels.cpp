@@ -37,8 +37,7 @@ void ByteQueries::set(
         const float* shift) {
     const size_t d = panels.dimensions_;
     const size_t d4 = panels.d_;
-    const float* weights =
-            panels.weights_.empty() ? nullptr : panels.weights_.data();
+    const float* weights = panels.weights_.data(); // d4 values, zeros behind
     const float* inverses = panels.inverses_.data();
     codes_.resize(n * d4);
     excess_.resize(n);
@@ -51,24 +50,25 @@ void ByteQueries::set(
     float* values = shifted_.mutable_data();
     int32_t* integers = integers_.mutable_data();
     for (size_t q = 0; q < n; q++, x += d) {
-        constexpr size_t kLanes = 4;
-        float row_squares[kLanes] = {};
         for (size_t i = 0; i < d; i++) {
             float value = shift == nullptr ? x[i] : x[i] - shift[i];
             value = value == value ? value : 0;
-            value = std::clamp(value, -FLT_MAX, FLT_MAX);
-            float as_row = weights == nullptr ? value : value * inverses[i];
-            row_squares[i % kLanes] += as_row * as_row;
-            values[i] = weights == nullptr ? value : value * weights[i];
+            values[i] = std::clamp(value, -FLT_MAX, FLT_MAX);
         }
         std::fill(values + d, values + d4, 0.f);
+        constexpr size_t kLanes = 4;
         float lanes[kLanes] = {};
         float squares[kLanes] = {};
+        float row_squares[kLanes] = {};
         for (size_t i = 0; i < d4; i += kLanes) {
             for (size_t l = 0; l < kLanes; l++) {
-                float size = std::fabs(values[i + l]);
+                const float as_row = values[i + l] * inverses[i + l];
+                const float value = values[i + l] * weights[i + l];
+                const float size = std::fabs(value);
+                values[i + l] = value;
                 lanes[l] = size > lanes[l] ? size : lanes[l];
                 squares[l] += size * size;
+                row_squares[l] += as_row * as_row;
             }
         }
         float largest = *std::max_element(lanes, lanes + kLanes);
@@ -110,9 +110,11 @@ BytePanels::BytePanels(
           dimensions_(d),
           d_(round_up(d, 4)),
           weights_(std::move(weights)),
-          inverses_(weights_.size()),
+          inverses_(d_),
           lengths_(n) {
-    for (size_t i = 0; i < weights_.size(); i++) {
+    weights_.resize(d, 1);
+    weights_.resize(d_, 0);
+    for (size_t i = 0; i < d; i++) {
         inverses_[i] = weights_[i] > 0 ? 1 / weights_[i] : 0;
     }
     size_t padded = round_up(n, kPanel);
@@ -123,8 +125,8 @@ BytePanels::BytePanels(
     for (size_t j = 0; j < n; j++) {
         float largest = 0;
         for (size_t i = 0; i < d; i++) {
-            float inverse = weights_.empty() ? 1 : inverses_[i];
-            row[i] = std::clamp(rows[j * d + i] * inverse, -FLT_MAX, FLT_MAX);
+            row[i] = std::clamp(
+                    rows[j * d + i] * inverses_[i], -FLT_MAX, FLT_MAX);
             largest = std::max(largest, std::fabs(row[i]));
         }
         float inverse = reciprocal(kRowRange, largest);

@@ -123,7 +123,7 @@ class FAISS_EXT_API BytePanels {
     size_t n_ = 0;
     size_t dimensions_ = 0;
     size_t d_ = 0;                ///< a multiple of 4
-    std::vector<float> weights_;  ///< size d, or empty
+    std::vector<float> weights_;  ///< size d_, zeros beyond dimensions_
     std::vector<float> inverses_; ///< of weights_, or 0
     std::vector<float> lengths_;  ///< size n
     float longest_ = 0;

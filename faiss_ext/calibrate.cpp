@@ -206,11 +206,22 @@ ScaNNCalibration IndexIVFScaNN::calibrate(
     bool rerank = options.with_raw_data;
     size_t all = size_t(ntotal);
     size_t few = size_t(k);
+    // As many candidates as the target takes with all lists visited, up to all
+    // rows: then it is the codes, if anything, that keep it out of reach.
     size_t many = std::min(all, std::max<size_t>(40 * few, 400));
-    Setting plenty{nlist, many, refine ? std::min(all, 10 * few) : many};
-
+    Setting plenty{nlist, 0, 0};
+    Trials::Outcome widest;
+    for (;; many = std::min(all, 4 * many)) {
+        plenty.refine_k = many;
+        plenty.reorder_k =
+                refine ? std::min(many, std::max(10 * few, many / 4)) : many;
+        widest = run(plenty);
+        if (many == all || !(refine || rerank) ||
+            widest.recall >= target_recall + widest.error) {
+            break;
+        }
+    }
     // One standard error above the target: the queries are a sample.
-    auto widest = run(plenty);
     double goal =
             std::min<double>(target_recall + widest.error / 2, widest.recall);
     size_t lists = smallest(1, nlist, 1.02, [&](size_t nprobe) {

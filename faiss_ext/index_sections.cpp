@@ -313,7 +313,8 @@ static void transfer_term(Fields& fields, Term& term) {
     fields(term.centroid_weight);
     fields(term.residual_weight);
     fields(term.error_weight);
-    fields(term.query_norm);
+    float unused = 1; // a typical length, in what was written before version 2
+    fields(unused);
     fields(term.minimum);
     fields(term.step);
 }
@@ -361,8 +362,7 @@ void get_codebook(
         reader.check(std::isfinite(value), "a term's weight is not finite");
     }
     reader.check(
-            std::isfinite(term.query_norm) && term.query_norm > 0 &&
-                    std::isfinite(term.step) && term.step >= 0,
+            std::isfinite(term.step) && term.step >= 0,
             "a term's scale is out of range");
     trained.list_spread = reader.get_vector<float>(nlist);
     reader.finish();

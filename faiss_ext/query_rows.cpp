@@ -1,6 +1,8 @@
 #include <faiss_ext/query_rows.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstdint>
 #include <cstring>
 
@@ -28,6 +30,45 @@ void check_finite(size_t n, size_t d, const float* x, const char* what) {
                 what,
                 i);
     }
+}
+
+const float* moderate_queries(
+        size_t n,
+        size_t d,
+        const float* x,
+        std::vector<float>& storage,
+        std::vector<float>& scales) {
+    constexpr int kMostExponent = 40; // 1e-12 to 1e12
+    scales.clear();
+    for (size_t i = 0; i < n; i++) {
+        const float* query = x + i * d;
+        // the largest exponent: on the bits, as in all_finite()
+        uint32_t largest = 0;
+        for (size_t j = 0; j < d; j++) {
+            uint32_t bits;
+            std::memcpy(&bits, query + j, sizeof(bits));
+            bits &= 0x7FFFFFFF;
+            largest = bits > largest ? bits : largest;
+        }
+        float size;
+        std::memcpy(&size, &largest, sizeof(size));
+        int exponent = 0;
+        std::frexp(size, &exponent);
+        if (size == 0 || std::abs(exponent) <= kMostExponent) {
+            continue;
+        }
+        if (scales.empty()) {
+            scales.assign(n, 1);
+            storage.assign(x, x + n * d);
+        }
+        // of denormals, up to 2^127 only
+        exponent = std::clamp(-exponent, -126, 126);
+        scales[i] = std::ldexp(1.0f, exponent);
+        for (size_t j = 0; j < d; j++) {
+            storage[i * d + j] = query[j] * scales[i];
+        }
+    }
+    return scales.empty() ? x : storage.data();
 }
 
 const float* checked_rows(

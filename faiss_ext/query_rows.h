@@ -14,6 +14,29 @@ bool all_finite(size_t n, const float* values);
 /// @throws faiss::FaissException naming the first row with a NaN or infinity
 void check_finite(size_t n, size_t d, const float* x, const char* what);
 
+/// Queries ready to be searched for.
+struct PreparedQueries {
+    const float* x = nullptr; ///< the caller's, or in one of the stores
+    /// what each was scaled by, and so its scores; empty: none was
+    std::vector<float> scales;
+    std::vector<float> unit, moderate; ///< stores
+
+    float scale(size_t i) const {
+        return scales.empty() ? 1 : scales[i];
+    }
+};
+
+/** Queries for inner products, so large or small that products could leave the
+ * range of floats, scaled by powers of two: ranks and all digits stay.
+ * @param scales  out: what each was scaled by, or empty if none was
+ * @return x itself, or a copy in `storage` */
+const float* moderate_queries(
+        size_t n,
+        size_t d,
+        const float* x,
+        std::vector<float>& storage,
+        std::vector<float>& scales);
+
 enum class RowScale {
     AsGiven,
     Unit,       ///< unit length; a row of zeros is refused

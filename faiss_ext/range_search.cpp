@@ -25,13 +25,12 @@ void IndexIVFScaNN::range_search(
         faiss::RangeSearchResult* result,
         const faiss::SearchParameters* params) const {
     SearchPlan plan = make_search_plan(*this, 1, params, 0, false);
-    std::vector<float> unit;
-    const float* queries = checked(n, x, "query", unit);
+    const PreparedQueries queries = prepare_queries(n, x);
     std::vector<idx_t> assign(n * plan.nprobe);
     std::vector<float> scores(n * plan.nprobe);
     find_filled_probes(
             n,
-            queries,
+            queries.x,
             plan.nprobe,
             assign.data(),
             scores.data(),
@@ -54,8 +53,7 @@ void IndexIVFScaNN::range_search_preassigned(
             params != nullptr && params->nprobe != 0 ? params->nprobe : nprobe;
     SearchPlan plan =
             make_search_plan(*this, 1, params, per_query, store_pairs);
-    std::vector<float> unit;
-    const float* queries = checked(n, x, "query", unit);
+    const PreparedQueries queries = prepare_queries(n, x);
     std::vector<float> scores =
             scores_from_distances(n, x, queries, per_query, centroid_dis);
     ScaNNSearchStats counted;
@@ -75,7 +73,7 @@ void IndexIVFScaNN::range_search_preassigned(
  *  @param scores   as find_probes() gives them */
 void IndexIVFScaNN::range_search_lists(
         idx_t n,
-        const float* queries,
+        const PreparedQueries& queries,
         float radius,
         const idx_t* assign,
         const float* scores,
@@ -91,7 +89,7 @@ void IndexIVFScaNN::range_search_lists(
     std::vector<std::vector<Found>> found(n);
     std::vector<ScaNNSearchStats> stats(n);
     parallel_slices(n, 1, [&](size_t q, size_t) {
-        const float* query = queries + q * d;
+        const float* query = queries.x + q * d;
         std::vector<float> shifted;
         const float* from_origin = trained_.from_origin(1, query, shifted);
         LookupTable table;
@@ -128,8 +126,8 @@ void IndexIVFScaNN::range_search_lists(
             rescorer.rescore_best(kernels, table, rows);
             stats[q].codes += rows.size();
             for (const Row& row : rows) {
-                float distance =
-                        l2 ? std::max(0.0f, -2 * row.score) : row.score;
+                float distance = l2 ? std::max(0.0f, -2 * row.score)
+                                    : row.score / queries.scale(q);
                 if (l2 ? distance < radius : distance > radius) {
                     idx_t label = plan.store_pairs
                                           ? idx_t(faiss::lo_build(

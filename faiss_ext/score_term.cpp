@@ -26,11 +26,14 @@ constexpr double kTailShare = 0.001;
 
 } // namespace
 
-/// <x, e>, <r, e>, <e, e>, with <c, e> = <x, e> - <r, e>
+/// Products of x, r and e = r - r~, with c = x - r.
 struct ScoreTerm::ErrorProducts {
-    double x = 0;
-    double r = 0;
-    double e = 0;
+    double xe = 0;
+    double re = 0;
+    double ee = 0;
+    double xx = 0;
+    double xr = 0;
+    double rr = 0;
 
     ErrorProducts(
             size_t d,
@@ -38,12 +41,17 @@ struct ScoreTerm::ErrorProducts {
             const float* residual,
             const float* decoded) {
         constexpr size_t kLanes = 4; // as in precise_dot()
-        double sums[3][kLanes] = {};
+        double sums[6][kLanes] = {};
         auto add = [&](size_t i, size_t lane) {
-            double error = double(residual[i]) - decoded[i];
-            sums[0][lane] += vector[i] * error;
-            sums[1][lane] += residual[i] * error;
-            sums[2][lane] += error * error;
+            const double x = vector[i];
+            const double r = residual[i];
+            const double e = r - decoded[i];
+            sums[0][lane] += x * e;
+            sums[1][lane] += r * e;
+            sums[2][lane] += e * e;
+            sums[3][lane] += x * x;
+            sums[4][lane] += x * r;
+            sums[5][lane] += r * r;
         };
         size_t i = 0;
         for (; i + kLanes <= d; i += kLanes) {
@@ -54,10 +62,11 @@ struct ScoreTerm::ErrorProducts {
         for (; i < d; i++) {
             add(i, 0);
         }
-        for (size_t l = 0; l < kLanes; l++) {
-            x += sums[0][l];
-            r += sums[1][l];
-            e += sums[2][l];
+        double* out[] = {&xe, &re, &ee, &xx, &xr, &rr};
+        for (size_t p = 0; p < 6; p++) {
+            for (double part : sums[p]) {
+                *out[p] += part;
+            }
         }
     }
 };
@@ -179,7 +188,7 @@ void ScoreTerm::train(
             errors[i] = float(
                     ErrorProducts(
                             d, x + i * d, residuals + i * d, decoded + i * d)
-                            .e);
+                            .ee);
         }
     });
     error_limit = limit_of_errors(errors);
@@ -222,7 +231,6 @@ void ScoreTerm::fit_weights(
     }
     const std::vector<float> lengths = row_lengths(nq, d, queries.data());
     const float typical = quantile(lengths, 0.5);
-    query_norm = typical > 0 ? typical : 1;
 
     AlignedBuffer<float> panels = make_panels(searched, d, rows.data());
     std::vector<std::vector<size_t>> neighbors(nq);
@@ -244,22 +252,31 @@ void ScoreTerm::fit_weights(
     std::array<double, 4> right{};
     for (size_t q = 0; q < nq; q++) {
         const float* query = queries.data() + q * d;
-        // Inner product: as if all queries had the same length. L2: long ones
+        // Inner product: of queries and rows of length 1. L2: long queries
         // count less, or few of them would decide.
         const double length = lengths[q];
         const bool l2 = metric == faiss::METRIC_L2;
-        const double factor = l2 || length == 0 ? 1 : query_norm / length;
-        const double weight =
-                l2 && length > query_norm ? query_norm / length : 1;
+        if (!l2 && length == 0) {
+            continue;
+        }
+        const double weight = l2 && length > typical ? typical / length : 1;
         for (size_t neighbor : neighbors[q]) {
             size_t i = order[nq + neighbor];
             const float* residual = residuals + i * d;
             const float* codes = decoded + i * d;
-            ErrorProducts products(d, x + i * d, residual, codes);
-            double target = factor * (precise_dot(d, query, residual) -
-                                      precise_dot(d, query, codes));
-            std::array<double, 4> features{
-                    products.x - products.r, products.r, products.e, 1};
+            const ErrorProducts products(d, x + i * d, residual, codes);
+            if (!l2 && products.xx == 0) {
+                continue;
+            }
+            const double unit = l2 ? 1 : 1 / std::sqrt(products.xx);
+            const double target =
+                    (l2 ? 1 : 1 / length) * (precise_dot(d, query, residual) -
+                                             precise_dot(d, query, codes));
+            const std::array<double, 4> features{
+                    unit * (products.xe - products.re),
+                    unit * products.re,
+                    unit * products.ee,
+                    1};
             for (size_t a = 0; a < 4; a++) {
                 for (size_t b = 0; b < 4; b++) {
                     normal[a][b] += weight * weight * features[a] * features[b];
@@ -275,22 +292,16 @@ void ScoreTerm::fit_weights(
 }
 
 /// @param centroid_weight  a
-float ScoreTerm::term_of(
-        size_t d,
-        const float* x,
-        const float* residual,
-        const ErrorProducts& products,
-        double centroid_weight) const {
-    double prediction = centroid_weight * (products.x - products.r) +
-                        residual_weight * products.r +
-                        error_weight * products.e;
+float ScoreTerm::term_of(const ErrorProducts& products, double centroid_weight)
+        const {
+    const double prediction = centroid_weight * (products.xe - products.re) +
+                              residual_weight * products.re +
+                              error_weight * products.ee;
     if (metric == faiss::METRIC_L2) {
         // <c, r> + ||r||^2 / 2 with c = x - r
-        return float(
-                precise_dot(d, x, residual) - precise_square(d, residual) / 2 -
-                prediction);
+        return float(products.xr - products.rr / 2 - prediction);
     }
-    return float(-prediction / query_norm);
+    return products.xx > 0 ? float(-prediction / std::sqrt(products.xx)) : 0;
 }
 
 float ScoreTerm::term(
@@ -298,12 +309,7 @@ float ScoreTerm::term(
         const float* x,
         const float* residual,
         const float* decoded) const {
-    return term_of(
-            d,
-            x,
-            residual,
-            ErrorProducts(d, x, residual, decoded),
-            centroid_weight);
+    return term_of(ErrorProducts(d, x, residual, decoded), centroid_weight);
 }
 
 float ScoreTerm::shift(
@@ -311,7 +317,9 @@ float ScoreTerm::shift(
         const float* x,
         const float* residual,
         const float* values) const {
-    return term_of(d, x, residual, ErrorProducts(d, x, residual, values), 1);
+    return term_of(
+            ErrorProducts(d, x, residual, values),
+            metric == faiss::METRIC_L2 ? 1 : centroid_weight);
 }
 
 uint16_t ScoreTerm::encode(
@@ -320,14 +328,25 @@ uint16_t ScoreTerm::encode(
         const float* residual,
         const float* decoded,
         bool rescored) const {
+    auto code_of = [&](float value) {
+        return step > 0 ? std::nearbyint((value - minimum) / step) : 0;
+    };
     const ErrorProducts products(d, x, residual, decoded);
-    const float value = term_of(d, x, residual, products, centroid_weight);
-    const float code = step > 0 ? std::nearbyint((value - minimum) / step) : 0;
-    const bool fits =
-            code >= 0 && code <= kLargest && products.e <= error_limit;
-    if (!fits && rescored) {
+    float code = code_of(term_of(products, centroid_weight));
+    if (code >= 0 && code <= kLargest && products.ee <= error_limit) {
+        return uint16_t(code);
+    }
+    if (rescored) {
         return kApart;
     }
+    // without a prediction: the score of the decoded vector
+    float value = 0;
+    if (metric == faiss::METRIC_L2) {
+        value = float(
+                precise_dot(d, x, decoded) - precise_dot(d, residual, decoded) +
+                precise_square(d, decoded) / 2);
+    }
+    code = code_of(value);
     // NaN, too, to the bad end
     return uint16_t(code <= kLargest ? std::max(code, 0.0f) : kLargest);
 }

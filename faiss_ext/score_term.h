@@ -15,7 +15,7 @@
  * sift-128 with 16 bytes.) Scores, larger is better:
  *
  *     inner product:  <q, c> + <q, r~> - |q| term,
- *                     term = -prediction / typical |q|
+ *                     term = -prediction / |x|
  *     L2:             -||q - c||^2 / 2 + <q, r~> - term,
  *                     term = <c, r> + ||r||^2 / 2 - prediction
  *
@@ -55,7 +55,6 @@ struct FAISS_EXT_API ScoreTerm {
     float centroid_weight = 0; ///< a
     float residual_weight = 0; ///< b
     float error_weight = 0;    ///< g
-    float query_norm = 1;      ///< typical |q|, inner product only
     // uint16 code of a term: minimum + step * code
     float minimum = 0;
     float step = 0;
@@ -87,7 +86,8 @@ struct FAISS_EXT_API ScoreTerm {
 
     /** Code of the term of one vector.
      * @param rescored  whether the lists keep more than codes: if not, no row
-     *        is kept apart, and the term is clamped */
+     *        is kept apart; it gets the score of its decoded vector, as far as
+     *        the range goes */
     uint16_t encode(
             size_t d,
             const float* x,
@@ -98,8 +98,8 @@ struct FAISS_EXT_API ScoreTerm {
         return minimum + step * code;
     }
 
-    /** Shift of a refine row: the term, but with a = 1, so that what is left of
-     * the error does not grow with the distance of centroid and origin.
+    /** Shift of a refine row: the term, but for L2 with a = 1, so that what is
+     * left of the error does not grow with the distance of centroid and origin.
      * @param values  size d, the residual as the refine row has it */
     float shift(
             size_t d,
@@ -118,12 +118,7 @@ struct FAISS_EXT_API ScoreTerm {
             const float* x,
             const float* residuals,
             const float* decoded);
-    float term_of(
-            size_t d,
-            const float* x,
-            const float* residual,
-            const ErrorProducts& products,
-            double centroid_weight) const;
+    float term_of(const ErrorProducts& products, double centroid_weight) const;
 };
 
 } // namespace faiss_ext

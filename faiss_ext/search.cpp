@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <mutex>
 
@@ -269,6 +270,20 @@ void search_all(const SearchCall& call, size_t n) {
     }
 }
 
+/// Makes scores of scaled queries those of the queries as they were given.
+void unscale(
+        const PreparedQueries& queries,
+        int64_t n,
+        int64_t k,
+        float* distances) {
+    constexpr float kNone = std::numeric_limits<float>::max();
+    for (int64_t i = 0; i < n * k && !queries.scales.empty(); i++) {
+        if (std::fabs(distances[i]) < kNone) {
+            distances[i] /= queries.scale(i / k);
+        }
+    }
+}
+
 } // namespace
 
 void IndexIVFScaNN::search(
@@ -291,20 +306,20 @@ void IndexIVFScaNN::search_lists(
         bool store_pairs) const {
     SearchPlan plan = make_search_plan(*this, k, params, 0, store_pairs);
     find_few(*this, plan);
-    std::vector<float> unit;
-    x = checked(n, x, "query", unit);
+    const PreparedQueries queries = prepare_queries(n, x);
     std::mutex stats_mutex;
     SearchCall call{
             *this,
             plan,
             active_kernels(),
-            x,
+            queries.x,
             nullptr,
             nullptr,
             distances,
             labels,
             stats_mutex};
     search_all(call, n);
+    unscale(queries, n, k, distances);
 }
 
 /// Not Faiss' own: that asks the quantizer for lists, which may be others than
@@ -350,8 +365,7 @@ void IndexIVFScaNN::search_preassigned(
             lists_per_query >= 1, "nprobe = %zu (allowed: >= 1)", nprobe);
     SearchPlan plan =
             make_search_plan(*this, k, params, lists_per_query, store_pairs);
-    std::vector<float> unit;
-    const float* queries = checked(n, x, "query", unit);
+    const PreparedQueries queries = prepare_queries(n, x);
     std::vector<float> scores =
             scores_from_distances(n, x, queries, lists_per_query, centroid_dis);
     std::mutex stats_mutex;
@@ -359,7 +373,7 @@ void IndexIVFScaNN::search_preassigned(
             *this,
             plan,
             active_kernels(),
-            queries,
+            queries.x,
             assign,
             scores.data(),
             distances,
@@ -372,6 +386,7 @@ void IndexIVFScaNN::search_preassigned(
     // The caller's own figures may already count earlier searches.
     ScaNNSearchStats before = plan.stats ? *plan.stats : counted;
     search_all(call, n);
+    unscale(queries, n, k, distances);
     if (ivf_stats != nullptr) {
         ivf_stats->nq += n;
         ivf_stats->nlist += plan.stats->lists - before.lists;

@@ -40,7 +40,7 @@ constexpr size_t kProbeRows = 256;
 /// The trial of the codes: rows, queries, neighbours of each. Below this recall
 /// searches rescore all rows of their lists; on clean data, codes of 2 and of 4
 /// dimensions have .99 and more.
-constexpr size_t kTrialRows = 8192;
+constexpr size_t kTrialRows = 4096;
 constexpr size_t kTrialQueries = 128;
 constexpr size_t kTrialNeighbors = 10;
 constexpr float kLeastTrialRecall = 0.97f;
@@ -179,7 +179,12 @@ ScaNNTrained IndexIVFScaNN::train_codes(
     for (size_t i = 0; i < count * d; i++) {
         residuals[i] = rows[i] - centroids[i];
     }
-    shorten_longest(count, d, residuals.data());
+    // Inner product: the longest rows are the answers, and codes are all that
+    // tells them apart where nothing else is kept.
+    const bool shorten = metric_type == faiss::METRIC_L2 || keeps_rows();
+    if (shorten) {
+        shorten_longest(count, d, residuals.data());
+    }
 
     ScaNNTrained made;
     made.list_spread = std::move(list_spread);
@@ -218,7 +223,9 @@ ScaNNTrained IndexIVFScaNN::train_codes(
         };
     }
     std::vector<float> shortened = residuals;
-    shorten_longest(count, d, shortened.data());
+    if (shorten) {
+        shorten_longest(count, d, shortened.data());
+    }
     made.pq.train(count, shortened.data(), directions.data(), training);
 
     std::vector<uint8_t> codes(count * made.pq.M());
