@@ -337,9 +337,11 @@ void expect_wild_row_changes_little(
             ScoreTerm term = trained(metric, wild);
             if (metric == kIP && own_centroid) {
                 // A neighbour of half of all pseudo-queries, it has a say in
-                // the weights; but the terms of all others stay near.
+                // the weights; but the terms of all others stay near, less
+                // what they share, which ranks nothing.
                 expect_near_range(term, expected, 0.02);
                 double range = double(expected.step) * ScoreTerm::kLargest;
+                std::vector<float> moved;
                 for (size_t r = 1; r < 1000; r++) {
                     auto term_of = [&](const ScoreTerm& by) {
                         return by.term(
@@ -348,7 +350,10 @@ void expect_wild_row_changes_little(
                                 rows.residual(r),
                                 rows.codes(r));
                     };
-                    EXPECT_NEAR(term_of(term), term_of(expected), 0.03 * range);
+                    moved.push_back(term_of(term) - term_of(expected));
+                }
+                for (float by : moved) {
+                    EXPECT_NEAR(by, quantile(moved, 0.5), 0.02 * range);
                 }
                 continue;
             }
