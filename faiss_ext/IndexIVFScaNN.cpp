@@ -21,31 +21,6 @@ namespace {
 /// Share of rows kept apart from which notes() mentions them.
 constexpr double kManyApart = 0.05;
 
-/// A list without direction gets no more than this for its rows' lengths.
-constexpr double kLargestGain = 8;
-
-/** Inner product: gains of the lists, by which their rows reach beyond the
- * centroid: their length (root mean square) by that of the centroid. Lists are
- * then ranked by their direction, times what their rows' lengths are: of all
- * ways that were tried (as <q, c>; with a share of the spread added) the best or
- * second on unit rows (wordnet-384, glove-50), on rows of very different lengths,
- * and with more clusters than lists. */
-std::vector<float> list_gains(
-        size_t nlist,
-        size_t d,
-        const float* centroids,
-        const std::vector<float>& spread) {
-    std::vector<float> gains(nlist, 1);
-    for (size_t l = 0; l < nlist; l++) {
-        const double square = precise_square(d, centroids + l * d);
-        if (square > 0) {
-            gains[l] = float(
-                    std::min(std::sqrt(1 + spread[l] / square), kLargestGain));
-        }
-    }
-    return gains;
-}
-
 std::vector<uint32_t> block_offsets(size_t d, const ScaNNOptions& options) {
     return options.M == 0 ? uniform_block_offsets(d, options.sub_dim)
                           : even_block_offsets(d, options.M);
@@ -217,7 +192,8 @@ void IndexIVFScaNN::rebuild_partition() {
             centroids,
             metric_type,
             gains.empty() ? nullptr : gains.data(),
-            flat != nullptr);
+            flat != nullptr,
+            trained_.by_direction);
     quantizer_is_flat_ = flat != nullptr;
 }
 
@@ -348,7 +324,7 @@ std::vector<std::string> IndexIVFScaNN::notes() const {
     for (size_t l = 0; l < nlist; l++) {
         apart += lists().list(l).apart.size();
     }
-    if (double(apart) > kManyApart * double(ntotal)) {
+    if (!trained_.scan_rows && double(apart) > kManyApart * double(ntotal)) {
         note("%zu of %zu rows lie so far from what the codes were trained for "
              "that every query that visits their lists rescores them: train "
              "again with rows like these.",

@@ -465,6 +465,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             idx_t n,
             const float* x,
             const std::vector<size_t>& list_rows) const;
+    bool directions_serve_better(idx_t n, const float* x) const;
     float trial_recall(idx_t n, const float* x) const;
     void replace_lists();
     void rebuild_partition();

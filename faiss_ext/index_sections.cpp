@@ -374,6 +374,7 @@ void get_codebook(
 template <class Fields, class Trained>
 static void transfer_ranges(Fields& fields, Trained& trained) {
     fields(trained.score_term.error_limit);
+    fields(trained.by_direction);
     fields(trained.scan_rows);
     fields(trained.trial_recall);
 }

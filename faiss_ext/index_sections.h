@@ -12,7 +12,7 @@
  *                  float[d * 16], ScoreTerm, float[nlist]
  *                  list_spread
  *   ranges         uint64 values (0: none), float[d] origin; float
- *                  error_limit, uint8 scan_rows, float trial_recall (from
+ *                  error_limit, uint8 by_direction, uint8 scan_rows, float trial_recall (from
  *                  version 2 on)
  *   lists          EntryLayout, uint64 nlist, uint64[nlist] sizes
  *   spilled_lists  the same, only with spilled copies

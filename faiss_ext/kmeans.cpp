@@ -237,6 +237,36 @@ kmeans(size_t n, size_t d, const float* x, const KMeansParameters& parameters) {
     return centroids;
 }
 
+void move_to_means(
+        size_t n,
+        size_t d,
+        const float* x,
+        size_t nlist,
+        float* centroids) {
+    std::vector<int64_t> lists(n);
+    const NearestRows nearest(nlist, d, centroids, true);
+    for_tiles((n + kTileRows - 1) / kTileRows, [&](size_t tile) {
+        const size_t begin = tile * kTileRows;
+        nearest.find(
+                std::min(kTileRows, n - begin),
+                x + begin * d,
+                lists.data() + begin);
+    });
+    std::vector<double> sums(nlist * d);
+    std::vector<size_t> counts(nlist);
+    for (size_t i = 0; i < n; i++) {
+        counts[lists[i]]++;
+        for (size_t j = 0; j < d; j++) {
+            sums[lists[i] * d + j] += x[i * d + j];
+        }
+    }
+    for (size_t i = 0; i < nlist * d; i++) {
+        const size_t count = counts[i / d];
+        centroids[i] =
+                count > 0 ? float(sums[i] / double(count)) : centroids[i];
+    }
+}
+
 void make_centroids_score_aware(
         size_t n,
         size_t d,

@@ -42,6 +42,17 @@ struct KMeansParameters {
 std::vector<float>
 kmeans(size_t n, size_t d, const float* x, const KMeansParameters& parameters);
 
+/** Makes centroids of unit length (spherical k-means) the means of their rows:
+ * residuals are shorter then, and directions stay what they were.
+ * @param x          size n * d, finite
+ * @param centroids  in/out, size nlist * d; those without rows stay */
+void move_to_means(
+        size_t n,
+        size_t d,
+        const float* x,
+        size_t nlist,
+        float* centroids);
+
 /** Score-aware centroids (anisotropic vector quantisation, arXiv 1908.10396
  * section 4.1 in the closed form of ScaNN's AVQ): for the rows of each list
  *

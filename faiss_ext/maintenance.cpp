@@ -74,7 +74,8 @@ void IndexIVFScaNN::check_compatible_for_merge(
     FAISS_THROW_IF_NOT_MSG(
             same(pq().codebook(), other->pq().codebook()) &&
                     same(rotation().matrix(), other->rotation().matrix()) &&
-                    score_term() == other->score_term(),
+                    score_term() == other->score_term() &&
+                    trained_.by_direction == other->trained_.by_direction,
             "the indexes were trained differently");
     std::vector<float> mine(nlist * d), theirs(nlist * d);
     quantizer->reconstruct_n(0, nlist, mine.data());

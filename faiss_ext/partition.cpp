@@ -32,6 +32,9 @@ constexpr float kMargin = 4;
 /// are good enough.
 constexpr size_t kFewMore = 16;
 
+/// A list without direction gets no more than this for its rows' lengths.
+constexpr double kLargestGain = 8;
+
 void check_lambda(float lambda) {
     FAISS_THROW_IF_NOT_FMT(
             lambda >= 0 && std::isfinite(lambda),
@@ -65,13 +68,30 @@ thread_local ProbeScratch scratch;
 
 } // namespace
 
+std::vector<float> list_gains(
+        size_t nlist,
+        size_t d,
+        const float* centroids,
+        const std::vector<float>& spread) {
+    std::vector<float> gains(nlist, 1);
+    for (size_t l = 0; l < nlist; l++) {
+        const double square = precise_square(d, centroids + l * d);
+        if (square > 0) {
+            gains[l] = float(
+                    std::min(std::sqrt(1 + spread[l] / square), kLargestGain));
+        }
+    }
+    return gains;
+}
+
 Partition::Partition(
         size_t nlist,
         size_t d,
         const float* centroids,
         faiss::MetricType metric,
         const float* list_gain,
-        bool borrow_centroids)
+        bool borrow_centroids,
+        bool by_direction)
         : nlist_(nlist), d_(d), metric_(metric) {
     FAISS_THROW_IF_NOT_FMT(
             metric == faiss::METRIC_L2 || metric == faiss::METRIC_INNER_PRODUCT,
@@ -81,6 +101,17 @@ Partition::Partition(
             all_finite(nlist * d, centroids),
             "a centroid has a NaN or infinite value");
     nearest_ = NearestRows(nlist, d, centroids, borrow_centroids);
+    if (by_direction) {
+        std::vector<float> units(centroids, centroids + nlist * d);
+        for (size_t l = 0; l < nlist; l++) {
+            float* unit = units.data() + l * d;
+            const double length = std::sqrt(precise_square(d, unit));
+            for (size_t i = 0; i < d && length > 0; i++) {
+                unit[i] = float(unit[i] / length);
+            }
+        }
+        directions_ = NearestRows(nlist, d, units.data(), false);
+    }
     if (metric == faiss::METRIC_INNER_PRODUCT) {
         gain_.resize(nearest_.bytes().padded());
         for (size_t l = 0; l < nlist; l++) {
@@ -91,8 +122,8 @@ Partition::Partition(
 }
 
 size_t Partition::memory_usage() const {
-    return nearest_.memory_usage() + gain_.allocated_bytes() +
-           scales_.allocated_bytes();
+    return nearest_.memory_usage() + directions_.memory_usage() +
+           gain_.allocated_bytes() + scales_.allocated_bytes();
 }
 
 size_t
@@ -112,8 +143,9 @@ float Partition::score(const float* query, int64_t list_no) const {
 }
 
 void Partition::assign(size_t n, const float* x, int64_t* lists) const {
+    const NearestRows& rows = directions_.size() > 0 ? directions_ : nearest_;
     parallel_slices(n, kTileRows, [&](size_t begin, size_t end) {
-        nearest_.find(end - begin, x + begin * d_, lists + begin);
+        rows.find(end - begin, x + begin * d_, lists + begin);
     });
 }
 
@@ -141,6 +173,11 @@ void Partition::assign_both(
         int64_t* lists,
         int64_t* spilled) const {
     check_lambda(lambda);
+    if (directions_.size() > 0) {
+        assign(n, x, lists);
+        assign_spilled(n, x, lists, lambda, spilled);
+        return;
+    }
     parallel_slices(n, kTileRows, [&](size_t begin, size_t end) {
         nearest_.find_both(
                 end - begin,

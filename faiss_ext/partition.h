@@ -14,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include <faiss/MetricType.h>
 
@@ -26,6 +27,20 @@ namespace faiss_ext {
 /// How well probes() scores centroids.
 enum class ProbeScores { Rough, Exact };
 
+/** Inner product: gains of the lists, by which their rows reach beyond the
+ * centroid: their length (root mean square) by that of the centroid. Lists are
+ * then ranked by their direction, times what their rows' lengths are: of all
+ * ways that were tried (as <q, c>; with a share of the spread added) the best or
+ * second on unit rows (wordnet-384, glove-50), on rows of very different lengths,
+ * and with more clusters than lists.
+ * @param centroids  size nlist * d
+ * @param spread     mean squared length of each list's residuals, size nlist */
+FAISS_EXT_API std::vector<float> list_gains(
+        size_t nlist,
+        size_t d,
+        const float* centroids,
+        const std::vector<float>& spread);
+
 class FAISS_EXT_API Partition {
  public:
     Partition() = default;
@@ -35,6 +50,8 @@ class FAISS_EXT_API Partition {
      *         lives, instead of copying them
      *  @param list_gain  size nlist or nullptr, inner product only: lists are
      *         ranked by gain * <q, c>, since rows reach beyond their centroid
+     *  @param by_direction  assign() takes the centroid whose direction is
+     *         nearest to a row, as if all had length 1
      */
     Partition(
             size_t nlist,
@@ -42,7 +59,8 @@ class FAISS_EXT_API Partition {
             const float* centroids,
             faiss::MetricType metric,
             const float* list_gain = nullptr,
-            bool borrow_centroids = false);
+            bool borrow_centroids = false,
+            bool by_direction = false);
 
     size_t nlist() const {
         return nlist_;
@@ -59,7 +77,8 @@ class FAISS_EXT_API Partition {
     float score(const float* query, int64_t list_no) const;
 
     /** Nearest centroid of each row in Euclidean distance, whatever the
-     * metric: a code covers the residual, so the residual must be short.
+     * metric: a code covers the residual, so the residual must be short. Or
+     * that of the nearest direction.
      * @param x      size n * d
      * @param lists  out, size n; -1 for rows with a NaN or infinite value
      */
@@ -122,7 +141,8 @@ class FAISS_EXT_API Partition {
     size_t nlist_ = 0;
     size_t d_ = 0;
     faiss::MetricType metric_ = faiss::METRIC_L2;
-    NearestRows nearest_; ///< of the centroids
+    NearestRows nearest_;    ///< of the centroids
+    NearestRows directions_; ///< of these with length 1, or empty
     // With m = nearest_.center(), lists are ranked by gain (<q, c - m> + <q, m>)
     // for inner product, and for L2 by <q - m, c - m> with nearest_'s terms.
     AlignedBuffer<float> gain_;   ///< padded, inner product only

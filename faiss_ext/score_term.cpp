@@ -129,8 +129,7 @@ std::array<double, 4> solve(Matrix A, std::array<double, 4> b) {
 float limit_of_errors(const std::vector<float>& errors) {
     float median = quantile(errors, 0.5);
     float most = quantile(errors, 0.9);
-    float limit = std::max(16 * median, median < 1e-3f * most ? 4 * most : 0);
-    return limit > 0 ? limit : std::numeric_limits<float>::infinity();
+    return std::max(16 * median, median < 1e-3f * most ? 4 * most : 0);
 }
 
 /// The kNeighbors best of the rows for some queries, as indexes.

@@ -425,8 +425,7 @@ void IndexIVFScaNN::find_filled_probes(
     find_probes(n, x, count, lists, scores, quantizer_params, kind);
     auto is_empty = [&](idx_t list) {
         return list >= 0 && size_t(list) < nlist &&
-               this->lists().list(list).size() == 0 &&
-               (spilled_ == nullptr || spilled_->list(list).size() == 0);
+               this->lists().list(list).size() == 0;
     };
     std::vector<idx_t> found;
     std::vector<float> found_scores;

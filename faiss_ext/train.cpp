@@ -32,17 +32,16 @@ constexpr size_t kTileRows = 4096;
 
 /// Residuals longer than so many times the median are shortened to that before
 /// rotation and codebook see them, or few rows decide what all codes can say.
+/// Where codes are all that tells rows apart, and the longest are the answers
+/// (inner product), these have more to say.
 constexpr float kLongestResidual = 3;
+constexpr float kLongestAnswer = 30;
 /// Rows that the origin is the median of.
 constexpr size_t kOriginRows = 1024;
 /// Rows that tell how many lists hold the share of rows that a query visits.
 constexpr size_t kProbeRows = 256;
-/// The trial of the codes: rows, queries, neighbours of each. Below this recall
-/// searches rescore all rows of their lists; on clean data, codes of 2 and of 4
-/// dimensions have .99 and more.
-constexpr size_t kTrialRows = 4096;
-constexpr size_t kTrialQueries = 128;
-constexpr size_t kTrialNeighbors = 10;
+/// With less recall in the trial, searches rescore all rows of their lists; on
+/// clean data, codes of 2 and of 4 dimensions have .99 and more.
 constexpr float kLeastTrialRecall = 0.97f;
 
 /// Median length of some rows; for L2, from the middle of them all.
@@ -66,13 +65,13 @@ float typical_length(
     return quantile(row_lengths(sample.size(), d, rows.data()), 0.5);
 }
 
-/// Shortens rows that are far longer than the median.
-void shorten_longest(size_t n, size_t d, float* rows) {
+/// Shortens rows that are more than `most` times as long as the median.
+void shorten_longest(size_t n, size_t d, float most, float* rows) {
     const std::vector<float> lengths = row_lengths(n, d, rows);
     const float median = quantile(lengths, 0.5);
     // where most rows are equal to their centroids, those of the others
     const float typical = median > 0 ? median : quantile(lengths, 0.9);
-    const float longest = kLongestResidual * typical;
+    const float longest = most * typical;
     for (size_t i = 0; i < n && longest > 0; i++) {
         for (size_t j = 0; j < d && lengths[i] > longest; j++) {
             rows[i * d + j] *= longest / lengths[i];
@@ -114,6 +113,7 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
         const float eta = effective_eta(
                 typical_length(metric_type, n, d, x, options.seed));
         if (!had_centroids) {
+            trained_.by_direction = directions_serve_better(n, x);
             train_centroids(n, x, eta);
         }
         rebuild_partition(); // assigns the rows that train the codes
@@ -129,6 +129,7 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
         nprobe = old_nprobe;
         is_trained = false;
         trained_.list_spread.clear();
+        trained_.by_direction = false;
         if (!had_centroids) {
             quantizer->reset();
         }
@@ -148,7 +149,11 @@ void IndexIVFScaNN::train_centroids(idx_t n, const float* x, float eta) {
             progress("k-means", done, total);
         };
     }
+    kmeans_parameters.spherical = trained_.by_direction;
     std::vector<float> centroids = kmeans(n, d, x, kmeans_parameters);
+    if (trained_.by_direction) {
+        move_to_means(n, d, x, nlist, centroids.data());
+    }
     if (options.score_aware_centroids) {
         std::vector<idx_t> lists(n);
         Partition(nlist, d, centroids.data(), metric_type)
@@ -171,6 +176,9 @@ ScaNNTrained IndexIVFScaNN::train_codes(
     const std::vector<size_t> sample =
             sample_rows(n, kCodeTrainingRows, options.seed);
     const size_t count = sample.size();
+    const float longest_residual =
+            metric_type == faiss::METRIC_L2 || keeps_rows() ? kLongestResidual
+                                                            : kLongestAnswer;
     std::vector<float> rows(count * d), residuals(count * d);
     gather_rows(count, sample.data(), d, x, rows.data());
     std::vector<idx_t> assign(count);
@@ -179,15 +187,11 @@ ScaNNTrained IndexIVFScaNN::train_codes(
     for (size_t i = 0; i < count * d; i++) {
         residuals[i] = rows[i] - centroids[i];
     }
-    // Inner product: the longest rows are the answers, and codes are all that
-    // tells them apart where nothing else is kept.
-    const bool shorten = metric_type == faiss::METRIC_L2 || keeps_rows();
-    if (shorten) {
-        shorten_longest(count, d, residuals.data());
-    }
+    shorten_longest(count, d, longest_residual, residuals.data());
 
     ScaNNTrained made;
     made.list_spread = std::move(list_spread);
+    made.by_direction = trained_.by_direction;
     made.pq = ScoreAwarePQ(pq().offsets());
     made.score_term.metric = metric_type;
     if (metric_type == faiss::METRIC_L2) {
@@ -223,9 +227,7 @@ ScaNNTrained IndexIVFScaNN::train_codes(
         };
     }
     std::vector<float> shortened = residuals;
-    if (shorten) {
-        shorten_longest(count, d, shortened.data());
-    }
+    shorten_longest(count, d, longest_residual, shortened.data());
     made.pq.train(count, shortened.data(), directions.data(), training);
 
     std::vector<uint8_t> codes(count * made.pq.M());
@@ -309,51 +311,6 @@ size_t IndexIVFScaNN::probes_for_rows(
         needed.push_back(float(count));
     }
     return std::max(least, size_t(quantile(needed, 0.5)));
-}
-
-/** The share of the nearest rows that a search finds by the codes, in a trial
- * index of some of the rows: what codes cannot rank, no setting of a search
- * would find. */
-float IndexIVFScaNN::trial_recall(idx_t n, const float* x) const {
-    const std::vector<size_t> sample =
-            sample_rows(n, kTrialRows + kTrialQueries, options.seed + 1);
-    const size_t nq = std::min(kTrialQueries, sample.size() / 8);
-    const size_t rows = sample.size() - nq;
-    const size_t k = std::min(kTrialNeighbors, rows);
-    if (nq == 0) {
-        return 1;
-    }
-    std::vector<float> queries(nq * d), stored(rows * d);
-    gather_rows(nq, sample.data(), d, x, queries.data());
-    gather_rows(rows, sample.data() + nq, d, x, stored.data());
-    IndexIVFScaNN trial(quantizer, d, nlist, metric_type, options);
-    trial.set_trained(trained_);
-    trial.nprobe = nlist;
-    trial.add(idx_t(rows), stored.data());
-    std::vector<idx_t> labels(nq * k);
-    auto search = [&](bool scan_rows) {
-        trial.trained_.scan_rows = scan_rows;
-        std::vector<float> found(nq * k);
-        trial.search(
-                idx_t(nq),
-                queries.data(),
-                idx_t(k),
-                found.data(),
-                labels.data());
-        return found;
-    };
-    const std::vector<float> best = search(true);
-    const std::vector<float> by_codes = search(false);
-    size_t hits = 0; // equally near rows are as good
-    for (size_t q = 0; q < nq; q++) {
-        const float last = best[q * k + k - 1];
-        hits += std::count_if(
-                &by_codes[q * k], &by_codes[q * k] + k, [&](float distance) {
-                    return metric_type == faiss::METRIC_L2 ? distance <= last
-                                                           : distance >= last;
-                });
-    }
-    return float(hits) / float(nq * k);
 }
 
 } // namespace faiss_ext

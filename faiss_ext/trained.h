@@ -27,6 +27,9 @@ struct FAISS_EXT_API ScaNNTrained {
     /// L2: where rows and queries are counted from, amid the training rows, so
     /// that what all rows share takes no precision; size d. Empty: zeros
     std::vector<float> origin;
+    /// Inner product: rows belong to the list whose centroid's direction is
+    /// nearest, whatever its length, instead of to the nearest centroid.
+    bool by_direction = false;
     /// The codes rank rows so badly that all rows of the lists that a query
     /// visits are rescored instead, and the recall in a trial that showed it.
     bool scan_rows = false;

@@ -1,0 +1,204 @@
+/*
+ * Trials on some of the training rows, where no rule tells what serves best:
+ * which rows share a list, and whether the codes can rank them.
+ *
+ * In: training rows. Out: figures of a small search; next: train.cpp decides.
+ */
+
+#include <algorithm>
+#include <numeric>
+
+#include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/kernels/dispatch.h>
+#include <faiss_ext/kmeans.h>
+#include <faiss_ext/panels.h>
+#include <faiss_ext/row_sample.h>
+
+namespace faiss_ext {
+
+namespace {
+
+/// The trial of the codes: rows, queries, neighbours of each.
+constexpr size_t kTrialRows = 8192;
+constexpr size_t kTrialQueries = 128;
+constexpr size_t kTrialNeighbors = 10;
+/// The trial of lists by direction: lists, of which so many are visited; rows of
+/// (nearly) the same length need none, and a gain below this is noise.
+constexpr size_t kTrialLists = 64;
+constexpr size_t kTrialProbes = 4;
+constexpr float kSameLength = 1.01f;
+constexpr double kTrialGain = 0.01;
+
+/// The k rows with the largest scores, row by row. @param scores  size nq * n
+std::vector<size_t>
+best_rows(size_t nq, size_t n, size_t k, const std::vector<float>& scores) {
+    std::vector<size_t> best(nq * k), order(n);
+    for (size_t q = 0; q < nq; q++) {
+        const float* of_query = scores.data() + q * n;
+        std::iota(order.begin(), order.end(), 0);
+        std::partial_sort(
+                order.begin(),
+                order.begin() + k,
+                order.end(),
+                [&](size_t a, size_t b) {
+                    return of_query[a] != of_query[b]
+                                   ? of_query[a] > of_query[b]
+                                   : a < b;
+                });
+        std::copy_n(order.begin(), k, best.begin() + q * k);
+    }
+    return best;
+}
+
+} // namespace
+
+/** Inner product, rows of different lengths: whether lists of rows with like
+ * directions hold more of the best rows, at as few lists, than lists of near
+ * rows. Neither is better on all data (more clusters than lists, or a column
+ * with a large mean: directions; lengths from a heavy tail: near rows, by far),
+ * so both are tried on a sample. */
+bool IndexIVFScaNN::directions_serve_better(idx_t n, const float* x) const {
+    if (metric_type != faiss::METRIC_INNER_PRODUCT || options.normalize ||
+        options.score_aware_centroids || flat_quantizer() == nullptr) {
+        return false;
+    }
+    const std::vector<size_t> sample =
+            sample_rows(n, kTrialRows + kTrialQueries, options.seed + 2);
+    const size_t nq = std::min(kTrialQueries, sample.size() / 8);
+    const size_t rows = sample.size() - nq;
+    const size_t lists = std::min({nlist, kTrialLists, rows / 16});
+    const size_t k = std::min(kTrialNeighbors, rows);
+    if (nq == 0 || lists < 2 * kTrialProbes) {
+        return false;
+    }
+    std::vector<float> queries(nq * d), stored(rows * d);
+    gather_rows(nq, sample.data(), d, x, queries.data());
+    gather_rows(rows, sample.data() + nq, d, x, stored.data());
+    const std::vector<float> lengths = row_lengths(rows, d, stored.data());
+    if (quantile(lengths, 0.9) <= kSameLength * quantile(lengths, 0.1)) {
+        return false; // as for rows of unit length: both are alike
+    }
+    const size_t dim = d;
+    const AlignedBuffer<float> panels = make_panels(rows, d, stored.data());
+    const size_t padded = round_up(rows, kernels::kPanel);
+    std::vector<float> products(nq * padded), scores(nq * rows);
+    active_kernels().panel_products(
+            {queries.data(),
+             nq,
+             dim,
+             dim,
+             panels.data(),
+             rows,
+             products.data(),
+             padded});
+    for (size_t q = 0; q < nq; q++) {
+        std::copy_n(&products[q * padded], rows, &scores[q * rows]);
+    }
+    const std::vector<size_t> best = best_rows(nq, rows, k, scores);
+
+    auto hits_of = [&](bool spherical) {
+        KMeansParameters parameters;
+        parameters.k = lists;
+        parameters.rounds = options.kmeans_rounds;
+        parameters.spherical = spherical;
+        parameters.seed = options.seed;
+        std::vector<float> centroids =
+                kmeans(rows, d, stored.data(), parameters);
+        if (spherical) {
+            move_to_means(rows, d, stored.data(), lists, centroids.data());
+        }
+        auto make = [&](const float* gains) {
+            return Partition(
+                    lists,
+                    d,
+                    centroids.data(),
+                    metric_type,
+                    gains,
+                    true,
+                    spherical);
+        };
+        std::vector<int64_t> list_of(rows), probes(nq * kTrialProbes);
+        make(nullptr).assign(rows, stored.data(), list_of.data());
+        std::vector<double> squares(lists);
+        std::vector<size_t> counts(lists);
+        for (size_t i = 0; i < rows; i++) {
+            counts[list_of[i]]++;
+            const float* centroid = &centroids[list_of[i] * d];
+            for (size_t j = 0; j < dim; j++) {
+                double r = double(stored[i * d + j]) - centroid[j];
+                squares[list_of[i]] += r * r;
+            }
+        }
+        std::vector<float> spread(lists), probe_scores(nq * kTrialProbes);
+        for (size_t l = 0; l < lists; l++) {
+            spread[l] =
+                    float(squares[l] / double(std::max<size_t>(counts[l], 1)));
+        }
+        make(list_gains(lists, d, centroids.data(), spread).data())
+                .probes(nq,
+                        queries.data(),
+                        kTrialProbes,
+                        ProbeScores::Exact,
+                        probes.data(),
+                        probe_scores.data());
+        size_t hits = 0;
+        for (size_t q = 0; q < nq; q++) {
+            const int64_t* visited = &probes[q * kTrialProbes];
+            for (size_t i = 0; i < k; i++) {
+                hits += std::count(
+                        visited,
+                        visited + kTrialProbes,
+                        list_of[best[q * k + i]]);
+            }
+        }
+        return double(hits) / double(nq * k);
+    };
+    return hits_of(true) > hits_of(false) + kTrialGain;
+}
+
+/** The share of the nearest rows that a search finds by the codes, in a trial
+ * index of some of the rows: what codes cannot rank, no setting of a search
+ * would find. */
+float IndexIVFScaNN::trial_recall(idx_t n, const float* x) const {
+    const std::vector<size_t> sample =
+            sample_rows(n, kTrialRows + kTrialQueries, options.seed + 1);
+    const size_t nq = std::min(kTrialQueries, sample.size() / 8);
+    const size_t rows = sample.size() - nq;
+    const size_t k = std::min(kTrialNeighbors, rows);
+    if (nq == 0) {
+        return 1;
+    }
+    std::vector<float> queries(nq * d), stored(rows * d);
+    gather_rows(nq, sample.data(), d, x, queries.data());
+    gather_rows(rows, sample.data() + nq, d, x, stored.data());
+    IndexIVFScaNN trial(quantizer, d, nlist, metric_type, options);
+    trial.set_trained(trained_);
+    trial.nprobe = nlist;
+    trial.add(idx_t(rows), stored.data());
+    std::vector<idx_t> labels(nq * k);
+    auto search = [&](bool scan_rows) {
+        trial.trained_.scan_rows = scan_rows;
+        std::vector<float> found(nq * k);
+        trial.search(
+                idx_t(nq),
+                queries.data(),
+                idx_t(k),
+                found.data(),
+                labels.data());
+        return found;
+    };
+    const std::vector<float> best = search(true);
+    const std::vector<float> by_codes = search(false);
+    size_t hits = 0; // equally near rows are as good
+    for (size_t q = 0; q < nq; q++) {
+        const float last = best[q * k + k - 1];
+        hits += std::count_if(
+                &by_codes[q * k], &by_codes[q * k] + k, [&](float distance) {
+                    return metric_type == faiss::METRIC_L2 ? distance <= last
+                                                           : distance >= last;
+                });
+    }
+    return float(hits) / float(nq * k);
+}
+
+} // namespace faiss_ext
