@@ -184,7 +184,12 @@ void IndexIVFScaNN::rebuild_partition() {
     std::vector<float> gains;
     if (metric_type == faiss::METRIC_INNER_PRODUCT &&
         !trained_.list_spread.empty()) {
-        gains = list_gains(nlist, d, centroids, trained_.list_spread);
+        gains = list_gains(
+                nlist,
+                d,
+                centroids,
+                trained_.list_spread,
+                trained_.by_direction);
     }
     partition_ = Partition(
             nlist,

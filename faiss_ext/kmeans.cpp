@@ -67,13 +67,6 @@ struct RowsByList {
     }
 };
 
-void normalize(size_t d, float* x) {
-    double norm2 = precise_square(d, x);
-    for (size_t i = 0; i < d && norm2 > 0; i++) {
-        x[i] = float(x[i] / std::sqrt(norm2));
-    }
-}
-
 /** Each empty list takes half of the list that has the largest sum of squared
  * distances by then: the largest in number may be copies of one row, of which
  * no half can be made. */
@@ -180,9 +173,9 @@ kmeans(size_t n, size_t d, const float* x, const KMeansParameters& parameters) {
     std::vector<float> centroids(p.k * d);
     for (size_t l = 0; l < p.k; l++) {
         std::copy_n(x + sample[l] * d, d, centroids.begin() + l * d);
-        if (p.spherical) {
-            normalize(d, centroids.data() + l * d);
-        }
+    }
+    if (p.spherical) {
+        scale_to_unit(p.k, d, centroids.data());
     }
     std::vector<int64_t> lists(m);
     for (size_t round = 0; round < p.rounds; round++) {
@@ -196,6 +189,9 @@ kmeans(size_t n, size_t d, const float* x, const KMeansParameters& parameters) {
             size_t size = std::min(kTileRows, used - begin);
             std::vector<float> rows(size * d);
             gather_rows(size, &sample[begin], d, x, rows.data());
+            if (p.spherical) { // lengths do not matter, and would cost digits
+                scale_to_unit(size, d, rows.data());
+            }
             nearest.find(size, rows.data(), lists.data() + begin);
         });
 
@@ -214,9 +210,15 @@ kmeans(size_t n, size_t d, const float* x, const KMeansParameters& parameters) {
                 for (size_t r = by_list.begin[l]; r < by_list.begin[l + 1];
                      r++) {
                     const float* row = x + sample[by_list.order[r]] * d;
+                    double scale = 1;
+                    if (p.spherical) { // directions, whatever the lengths
+                        const double square = precise_square(d, row);
+                        scale = square > 0 ? 1 / std::sqrt(square) : 0;
+                    }
                     for (size_t i = 0; i < d; i++) {
-                        sum[i] += row[i];
-                        squares[i] += double(row[i]) * row[i];
+                        const double value = scale * row[i];
+                        sum[i] += value;
+                        squares[i] += value * value;
                     }
                 }
                 double size = double(by_list.size(l));
@@ -227,8 +229,8 @@ kmeans(size_t n, size_t d, const float* x, const KMeansParameters& parameters) {
             }
         });
         split_largest(d, by_list, distances, centroids);
-        for (size_t l = 0; l < p.k && p.spherical; l++) {
-            normalize(d, centroids.data() + l * d);
+        if (p.spherical) {
+            scale_to_unit(p.k, d, centroids.data());
         }
     }
     if (p.on_round) {
@@ -243,28 +245,40 @@ void move_to_means(
         const float* x,
         size_t nlist,
         float* centroids) {
+    constexpr float kLongest = 3; // times the median of the list
     std::vector<int64_t> lists(n);
     const NearestRows nearest(nlist, d, centroids, true);
     for_tiles((n + kTileRows - 1) / kTileRows, [&](size_t tile) {
         const size_t begin = tile * kTileRows;
-        nearest.find(
-                std::min(kTileRows, n - begin),
-                x + begin * d,
-                lists.data() + begin);
+        const size_t size = std::min(kTileRows, n - begin);
+        std::vector<float> units(x + begin * d, x + (begin + size) * d);
+        scale_to_unit(size, d, units.data());
+        nearest.find(size, units.data(), lists.data() + begin);
     });
-    std::vector<double> sums(nlist * d);
-    std::vector<size_t> counts(nlist);
-    for (size_t i = 0; i < n; i++) {
-        counts[lists[i]]++;
-        for (size_t j = 0; j < d; j++) {
-            sums[lists[i] * d + j] += x[i * d + j];
+    const std::vector<float> lengths = row_lengths(n, d, x);
+    const RowsByList by_list(nlist, n, lists.data());
+    for_tiles(nlist, [&](size_t l) {
+        std::vector<float> of_list;
+        for (size_t r = by_list.begin[l]; r < by_list.begin[l + 1]; r++) {
+            of_list.push_back(lengths[by_list.order[r]]);
         }
-    }
-    for (size_t i = 0; i < nlist * d; i++) {
-        const size_t count = counts[i / d];
-        centroids[i] =
-                count > 0 ? float(sums[i] / double(count)) : centroids[i];
-    }
+        const float longest = kLongest * quantile(of_list, 0.5);
+        if (of_list.empty() || longest == 0) {
+            return;
+        }
+        std::vector<double> sum(d);
+        for (size_t r = by_list.begin[l]; r < by_list.begin[l + 1]; r++) {
+            const size_t i = by_list.order[r];
+            const double weight =
+                    lengths[i] > longest ? longest / lengths[i] : 1;
+            for (size_t j = 0; j < d; j++) {
+                sum[j] += weight * x[i * d + j];
+            }
+        }
+        for (size_t j = 0; j < d; j++) {
+            centroids[l * d + j] = float(sum[j] / double(of_list.size()));
+        }
+    });
 }
 
 void make_centroids_score_aware(

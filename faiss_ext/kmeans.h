@@ -22,7 +22,7 @@ struct KMeansParameters {
     /// at most this many training rows per centroid are used (random
     /// sample); the first rounds use fewer
     size_t max_points_per_centroid = 256;
-    /// centroids are scaled to unit length after each round
+    /// directions of rows instead of rows; centroids have unit length
     bool spherical = false;
     uint64_t seed = 1234;
     /// called between rounds with (done, total); may throw to stop
@@ -43,7 +43,8 @@ std::vector<float>
 kmeans(size_t n, size_t d, const float* x, const KMeansParameters& parameters);
 
 /** Makes centroids of unit length (spherical k-means) the means of their rows:
- * residuals are shorter then, and directions stay what they were.
+ * residuals are shorter then. Rows far longer than the others of a list count
+ * as if they were shorter.
  * @param x          size n * d, finite
  * @param centroids  in/out, size nlist * d; those without rows stay */
 void move_to_means(

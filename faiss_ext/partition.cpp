@@ -72,13 +72,17 @@ std::vector<float> list_gains(
         size_t nlist,
         size_t d,
         const float* centroids,
-        const std::vector<float>& spread) {
+        const std::vector<float>& spread,
+        bool by_direction) {
     std::vector<float> gains(nlist, 1);
     for (size_t l = 0; l < nlist; l++) {
         const double square = precise_square(d, centroids + l * d);
         if (square > 0) {
             gains[l] = float(
-                    std::min(std::sqrt(1 + spread[l] / square), kLargestGain));
+                    by_direction ? 1 / std::sqrt(square)
+                                 : std::min(
+                                           std::sqrt(1 + spread[l] / square),
+                                           kLargestGain));
         }
     }
     return gains;
@@ -103,13 +107,7 @@ Partition::Partition(
     nearest_ = NearestRows(nlist, d, centroids, borrow_centroids);
     if (by_direction) {
         std::vector<float> units(centroids, centroids + nlist * d);
-        for (size_t l = 0; l < nlist; l++) {
-            float* unit = units.data() + l * d;
-            const double length = std::sqrt(precise_square(d, unit));
-            for (size_t i = 0; i < d && length > 0; i++) {
-                unit[i] = float(unit[i] / length);
-            }
-        }
+        scale_to_unit(nlist, d, units.data());
         directions_ = NearestRows(nlist, d, units.data(), false);
     }
     if (metric == faiss::METRIC_INNER_PRODUCT) {
@@ -143,9 +141,16 @@ float Partition::score(const float* query, int64_t list_no) const {
 }
 
 void Partition::assign(size_t n, const float* x, int64_t* lists) const {
-    const NearestRows& rows = directions_.size() > 0 ? directions_ : nearest_;
     parallel_slices(n, kTileRows, [&](size_t begin, size_t end) {
-        rows.find(end - begin, x + begin * d_, lists + begin);
+        const size_t size = end - begin;
+        const float* rows = x + begin * d_;
+        if (directions_.size() == 0) {
+            nearest_.find(size, rows, lists + begin);
+            return;
+        }
+        std::vector<float> units(rows, rows + size * d_);
+        scale_to_unit(size, d_, units.data());
+        directions_.find(size, units.data(), lists + begin);
     });
 }
 

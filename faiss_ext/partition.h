@@ -33,13 +33,17 @@ enum class ProbeScores { Rough, Exact };
  * ways that were tried (as <q, c>; with a share of the spread added) the best or
  * second on unit rows (wordnet-384, glove-50), on rows of very different lengths,
  * and with more clusters than lists.
+ *
+ * Lists of rows with like directions are ranked by direction alone, as rows are
+ * assigned to them.
  * @param centroids  size nlist * d
  * @param spread     mean squared length of each list's residuals, size nlist */
 FAISS_EXT_API std::vector<float> list_gains(
         size_t nlist,
         size_t d,
         const float* centroids,
-        const std::vector<float>& spread);
+        const std::vector<float>& spread,
+        bool by_direction);
 
 class FAISS_EXT_API Partition {
  public:

@@ -34,6 +34,16 @@ void gather_rows(
     }
 }
 
+void scale_to_unit(size_t n, size_t d, float* rows) {
+    for (size_t i = 0; i < n; i++) {
+        float* row = rows + i * d;
+        const double length = std::sqrt(precise_square(d, row));
+        for (size_t j = 0; j < d && length > 0; j++) {
+            row[j] = float(row[j] / length);
+        }
+    }
+}
+
 std::vector<float> row_lengths(size_t n, size_t d, const float* x) {
     std::vector<float> lengths(n);
     for (size_t i = 0; i < n; i++) {

@@ -25,6 +25,9 @@ void gather_rows(
         const float* x,
         float* gathered);
 
+/// Scales rows to unit length; rows of zeros stay.
+void scale_to_unit(size_t n, size_t d, float* rows);
+
 /// Lengths of the rows. @param x  size n * d
 std::vector<float> row_lengths(size_t n, size_t d, const float* x);
 

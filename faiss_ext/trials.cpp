@@ -26,7 +26,7 @@ constexpr size_t kTrialNeighbors = 10;
 /// (nearly) the same length need none, and a gain below this is noise.
 constexpr size_t kTrialLists = 64;
 constexpr size_t kTrialProbes = 4;
-constexpr float kSameLength = 1.01f;
+constexpr float kSameLength = 1.003f;
 constexpr double kTrialGain = 0.01;
 
 /// The k rows with the largest scores, row by row. @param scores  size nq * n
@@ -134,7 +134,7 @@ bool IndexIVFScaNN::directions_serve_better(idx_t n, const float* x) const {
             spread[l] =
                     float(squares[l] / double(std::max<size_t>(counts[l], 1)));
         }
-        make(list_gains(lists, d, centroids.data(), spread).data())
+        make(list_gains(lists, d, centroids.data(), spread, spherical).data())
                 .probes(nq,
                         queries.data(),
                         kTrialProbes,

@@ -308,7 +308,7 @@ TEST_F(IndexDamage, WrongOffsetsOfRowsApartAreRefused) {
 TEST_F(IndexDamage, WrongRangesAreRefused) {
     const float nan = NAN, infinity = HUGE_VALF;
     constexpr size_t kOrigin = 8, kLimit = kOrigin + kSmallD * 4,
-                     kScanRows = kLimit + 4, kRecall = kScanRows + 1;
+                     kScanRows = kLimit + 5, kRecall = kScanRows + 1;
     for (uint64_t n : {0, 1, 4, 6, 1 << 30}) {
         expect_refused("ranges", 0, n);
     }
