@@ -34,7 +34,8 @@ void IndexIVFScaNN::range_search(
             plan.nprobe,
             assign.data(),
             scores.data(),
-            plan.quantizer_params);
+            plan.quantizer_params,
+            plan.probe_scores); // those of search()
     range_search_lists(
             n, queries, radius, assign.data(), scores.data(), plan, result);
 }
