@@ -47,7 +47,10 @@ int main() {
     index.pq().decode(n, codes.data(), out.data());
     float factor = index.score_term().query_factor(d, x.data());
     float term = index.score_term().term(d, x.data(), x.data(), out.data());
-    index.score_term().encode(term);
+    index.score_term().decode(
+            index.score_term().encode(d, x.data(), x.data(), out.data(), true));
+    index.score_term().shift(d, x.data(), x.data(), out.data());
+    const float* query = index.trained().from_origin(1, x.data(), storage);
     size_t bytes = index.partition().memory_usage() +
                    index.rotation().memory_usage() +
                    index.lists().memory_usage() +
@@ -58,8 +61,10 @@ int main() {
     nearest.find(1, x.data(), lists.data());
     faiss_ext::BytePanels panels(n, d, x.data());
     faiss_ext::ByteQueries queries;
-    queries.set(1, d, x.data(), nullptr);
-    panels.error(queries, 0, 1);
+    queries.set(panels, 1, x.data(), nullptr);
+    panels.error(queries, 0, panels.length_near(queries, 0));
+    faiss_ext::balanced_weights({1, 2});
+    faiss_ext::list_gains(1, d, x.data(), {1}, false);
     faiss_ext::ScoreAwarePQ pq(faiss_ext::uniform_block_offsets(d, 2));
     pq.set_codebook(index.pq().codebook().data(), 1);
     faiss_ext::even_block_offsets(d, 3);
@@ -68,7 +73,8 @@ int main() {
     faiss_ext::score_aware_loss(x.data(), out.data(), d, eta);
     std::unique_ptr<faiss_ext::ScaNNLists> copy = index.lists().copy();
     faiss_ext::set_simd_level(faiss_ext::simd_levels().back());
-    bool fine = bytes > 0 && factor >= 0 && lists[0] >= 0 && eta > 1 &&
+    bool fine = bytes > 0 && factor >= 0 && term == term && query &&
+                index.notes().empty() && lists[0] >= 0 && eta > 1 &&
                 faiss_ext::simd_level() == "NONE" &&
                 index.lists().copy()->list_size(0) == copy->list_size(0);
     std::puts(fine ? "linked" : "wrong values");
