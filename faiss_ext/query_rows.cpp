@@ -94,9 +94,10 @@ const float* checked_rows(
                 "%s %zu is zero, it has no direction",
                 what,
                 i);
-        float factor = norm > 0 ? float(1 / std::sqrt(norm)) : 0;
+        // in doubles: of rows of 1e-40, 1 / norm is no float
+        double factor = norm > 0 ? 1 / std::sqrt(norm) : 0;
         for (size_t j = 0; j < d; j++) {
-            storage[i * d + j] = row[j] * factor;
+            storage[i * d + j] = float(row[j] * factor);
         }
     }
     return storage.data();
