@@ -130,7 +130,19 @@ bool all_finite(const ScoreTerm& term) {
             return false;
         }
     }
-    return term.step >= 0 && term.error_limit > 0;
+    // 0 where no row has an error: then any error is beyond the others
+    return term.step >= 0 && term.error_limit >= 0;
+}
+
+TEST(ScoreTerm, RowsWithErrorsAreApartWhereNoneHadOne) {
+    Rows exact = make_rows(300, 13);
+    exact.decoded = exact.residuals;
+    for (auto metric : {kIP, kL2}) {
+        ScoreTerm term = trained(metric, exact);
+        Rows later = make_rows(1, 14);
+        EXPECT_EQ(encoded(term, later, 0, true), ScoreTerm::kApart);
+        EXPECT_LE(encoded(term, later, 0, false), ScoreTerm::kLargest);
+    }
 }
 
 /// Range and limit within `share`, for rows so many times as long.
