@@ -217,7 +217,7 @@ void Partition::probes(
             std::fill_n(to_scores, nprobe, -kInfinity);
             return;
         }
-        size_t close = rank_lists(query, nprobe);
+        size_t close = rank_lists(query, nprobe, kind);
         bool rough = kind == ProbeScores::Rough &&
                      close <= nprobe + nprobe / 2 + kFewMore;
         rough ? rough_probes(nprobe, to, to_scores)
@@ -236,9 +236,11 @@ void Partition::probes(
 }
 
 /** Fills scratch.keys with those of the best `nprobe` lists by 8 bits, in any
- * order, and scratch.close with those that may be among the best.
+ * order, and scratch.close with those that may be among the best; not for rough
+ * scores if these are clearly few.
  * @return number of the latter, nprobe and more */
-size_t Partition::rank_lists(const float* x, size_t nprobe) const {
+size_t Partition::rank_lists(const float* x, size_t nprobe, ProbeScores kind)
+        const {
     ProbeScratch& s = scratch;
     const kernels::Kernels& kernels = active_kernels();
     const BytePanels& bytes = nearest_.bytes();
@@ -264,12 +266,18 @@ size_t Partition::rank_lists(const float* x, size_t nprobe) const {
     float worst = key_score(kernels.select_keys(
             {s.keys.data(), found, nprobe, s.below.data()}));
     float length = 0; // of the lists found, so also of those they compete with
+    uint64_t best = 0;
     for (size_t p = 0; p < nprobe; p++) {
         uint32_t list = uint32_t(~s.keys[p]);
         float gain = l2 ? 1 : gain_[list];
         length = std::max(length, gain * bytes.length(list));
+        best = std::max(best, s.keys[p]);
     }
-    float bound = worst - kMargin * bytes.error(s.query, 0, length);
+    const float margin = kMargin * bytes.error(s.query, 0, length);
+    if (kind == ProbeScores::Rough && 2 * margin < key_score(best) - worst) {
+        return nprobe; // not worth a look at all scores again
+    }
+    float bound = worst - margin;
     bound = bound > -FLT_MAX ? bound : -FLT_MAX; // NaN too
     s.close.resize(nlist_ + kernels::kScanSlack);
     return kernels.reaching({s.scores.data(), nlist_, bound, s.close.data()});

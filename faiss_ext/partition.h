@@ -133,7 +133,7 @@ class FAISS_EXT_API Partition {
 
  private:
     float similarity(const float* query, const float* row) const;
-    size_t rank_lists(const float* x, size_t nprobe) const;
+    size_t rank_lists(const float* x, size_t nprobe, ProbeScores kind) const;
     void rough_probes(size_t nprobe, int64_t* lists, float* scores) const;
     void exact_probes(
             const float* x,
