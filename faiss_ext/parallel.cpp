@@ -33,8 +33,9 @@ thread_local bool threads_gone = false; ///< before the fork at hand
 thread_local bool threads_lost = false; ///< after one
 
 void before_fork() {
+    // LLVM's OpenMP agrees to pause inside a region too
     threads_gone = !threads_lost && pause_threads != nullptr &&
-                   pause_threads(kPauseSoft) == 0;
+                   !omp_in_parallel() && pause_threads(kPauseSoft) == 0;
 }
 
 void in_child() {

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <dlfcn.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,6 +16,13 @@ constexpr bool kForkWorks = false; ///< TSan ends a child with threads
 #else
 constexpr bool kForkWorks = true;
 #endif
+
+/// Whether LLVM's OpenMP serves this process. It starts anew in a child, but
+/// (14, 16 and 19 tried) without its table of locks: the next omp_init_lock()
+/// crashes if the parent had made one, as Faiss' HNSW does.
+inline bool openmp_of_llvm() {
+    return dlsym(RTLD_DEFAULT, "__kmpc_fork_call") != nullptr;
+}
 
 /// What becomes of a child that calls work(): "" if it returns true in time.
 template <class Work>
