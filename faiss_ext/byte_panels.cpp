@@ -56,22 +56,18 @@ void ByteQueries::set(
             values[i] = std::clamp(value, -FLT_MAX, FLT_MAX);
         }
         std::fill(values + d, values + d4, 0.f);
-        constexpr size_t kLanes = 4;
-        float lanes[kLanes] = {};
-        float squares[kLanes] = {};
-        float row_squares[kLanes] = {};
-        for (size_t i = 0; i < d4; i += kLanes) {
-            for (size_t l = 0; l < kLanes; l++) {
-                const float as_row = values[i + l] * inverses[i + l];
-                const float value = values[i + l] * weights[i + l];
-                const float size = std::fabs(value);
-                values[i + l] = value;
-                lanes[l] = size > lanes[l] ? size : lanes[l];
-                squares[l] += size * size;
-                row_squares[l] += as_row * as_row;
-            }
+        // a plain loop would be one long chain of additions
+        float largest = 0, square = 0, row_square = 0;
+#pragma omp simd reduction(max : largest) reduction(+ : square, row_square)
+        for (size_t i = 0; i < d4; i++) {
+            const float as_row = values[i] * inverses[i];
+            const float value = values[i] * weights[i];
+            const float size = std::fabs(value);
+            values[i] = value;
+            largest = size > largest ? size : largest;
+            square += value * value;
+            row_square += as_row * as_row;
         }
-        float largest = *std::max_element(lanes, lanes + kLanes);
         float inverse = reciprocal(kQueryRange, largest);
         // rounds half up: unlike lrint, the compiler can vectorise it
         int32_t total = 0;
@@ -82,11 +78,8 @@ void ByteQueries::set(
         std::copy_n(integers, d4, codes_.mutable_data() + q * d4);
         excess_.mutable_data()[q] = kExcess * total;
         steps_.mutable_data()[q] = inverse > 0 ? largest / kQueryRange : 0;
-        auto length_of = [](const float* s) {
-            return std::sqrt((s[0] + s[1]) + (s[2] + s[3]));
-        };
-        norms_.mutable_data()[q] = length_of(squares);
-        row_norms_.mutable_data()[q] = length_of(row_squares);
+        norms_.mutable_data()[q] = std::sqrt(square);
+        row_norms_.mutable_data()[q] = std::sqrt(row_square);
     }
 }
 
