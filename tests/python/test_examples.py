@@ -11,7 +11,7 @@ import textwrap
 import pytest
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
-NEEDS = {"milvus_lite": "milvus_lite", "milvus": None}  # the latter runs in tests/server
+NEEDS = {"scann_in_milvus_lite": "milvus_lite", "scann_in_milvus": None}  # the latter runs in tests/server
 
 
 def printed_by(docstring):

@@ -1,10 +1,10 @@
-"""examples/milvus.py works with the server of these tests."""
+"""examples/scann_in_milvus.py works with the server of these tests."""
 
 import pathlib
 import subprocess
 import sys
 
-EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "milvus.py"
+EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "scann_in_milvus.py"
 
 
 def test_prints_what_it_says(server):
