@@ -10,46 +10,60 @@ logs=build/logs
 
 build_packages=(cmake g++ ninja-build libboost-dev libfaiss-dev libopenblas-dev
     zlib1g-dev python3-dev python3-venv)
-test_packages=(libgtest-dev)
+test_packages=(libgtest-dev ccache)
 clang_packages=(clang libomp-dev)
 cross_packages=(g++-aarch64-linux-gnu googletest qemu-user)
 
 build_requirements=("numpy>=1.24,<3" "pybind11>=2.13,<4" "scikit-build-core>=0.11,<2")
 test_requirements=("pytest>=7.4,<10" "matplotlib>=3.7,<4" "faiss-cpu>=1.8,<2"
     "milvus-lite==3.2.2; python_version>='3.10'" "pymilvus>=2.6.15,<4; python_version>='3.10'")
-# the last Milvus server on PyPI and its client, which needs old packages: apart
-# from everything else, in build/venv-milvus
-milvus_requirements=("milvus==2.3.5" "pymilvus==2.3.7" "setuptools<70" "marshmallow<4" "environs==9.5.0"
-    "numpy>=1.24,<3" "pytest>=7.4,<10")
+# the last Milvus server on PyPI, apart from everything else in build/venv-milvus.
+# Its clients of that time have no wheels for Python 3.12 and newer.
+milvus_requirements=("milvus==2.3.5" "pymilvus>=2.6.15,<4" "numpy>=1.24,<3" "pytest>=7.4,<10")
 
 # say TEXT: a step begins
 say() {
     if [ -t 1 ]; then printf '\033[1m== %s\033[0m\n' "$*"; else printf '== %s\n' "$*"; fi
 }
 
-# logged NAME COMMAND...: output into build/logs/NAME.log. A terminal sees how
-# far the compiler is; after a failure everybody sees the end of the log.
-logged() {
-    local log=$logs/$1.log start=$SECONDS status
+# timed COMMAND...: and how long it took, into $took
+timed() {
+    local TIMEFORMAT='%0R s (CPU: %0U s, system %0S s)' status=0 clock
+    clock=$(mktemp)
+    { time "$@" 2>&3; } 3>&2 2>"$clock" || status=$?
+    took=$(cat "$clock")
+    rm -f "$clock"
+    return "$status"
+}
+
+# into_log FILE COMMAND...: its output; a terminal sees how far the compiler is.
+into_log() {
+    local log=$1
     shift
-    mkdir -p "$logs"
     if [ -t 1 ]; then
         "$@" 2>&1 | tee "$log" | awk '
             match($0, /\[[0-9]+\/[0-9]+\]/) {
                 printf "\r   %s", substr($0, RSTART, RLENGTH); fflush() }
             END { printf "\r\033[K" }'
-        status=${PIPESTATUS[0]}
-    else
-        "$@" >"$log" 2>&1
-        status=$?
+        return "${PIPESTATUS[0]}"
     fi
+    "$@" >"$log" 2>&1
+}
+
+# logged NAME COMMAND...: output into build/logs/NAME.log; after a failure
+# everybody sees the end of the log.
+logged() {
+    local log=$logs/$1.log status=0 took
+    shift
+    mkdir -p "$logs"
+    timed into_log "$log" "$@" || status=$?
     if [ "$status" != 0 ]; then
         grep -nE 'error|FAILED' "$log" | head -n 20
         tail -n 40 "$log"
         echo "failed: $* (all of its output: $log)"
         return "$status"
     fi
-    echo "   done in $((SECONDS - start)) s"
+    echo "   done in $took"
 }
 
 # need_packages NAME...: installs the Debian packages that are missing.
@@ -92,6 +106,15 @@ need_python() {
     say "Python packages: ${missing[*]}"
     logged "pip-${venv##*/}" "$venv/bin/pip" install --disable-pip-version-check "${missing[@]}" &&
         printf '%s\n' "${missing[@]}" >>"$venv/requirements"
+}
+
+# use_ccache: what one part has compiled, the next one (the wheel after the
+# preset release, the same flags) and the next clone of this tree take from
+# there. A build folder keeps the way in which it was made.
+use_ccache() {
+    command -v ccache >/dev/null || return 0
+    export CMAKE_CXX_COMPILER_LAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER-ccache}
+    export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$PWD} CCACHE_NOHASHDIR=1
 }
 
 # install_package: the wheel of this tree, built and put into build/venv. The
