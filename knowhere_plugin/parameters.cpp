@@ -1,5 +1,6 @@
 #include <knowhere_plugin/parameters.h>
 
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cmath>

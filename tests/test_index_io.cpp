@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <iostream>
 
 #include <faiss/IndexFlat.h>
 #include <faiss/IndexIDMap.h>

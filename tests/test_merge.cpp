@@ -4,6 +4,7 @@
 
 #include <map>
 #include <stdexcept>
+#include <unordered_map>
 
 #include "index_fixtures.h"
 

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <stdexcept>
+#include <tuple>
 #include <unordered_map>
 
 #include "index_fixtures.h"

@@ -1,5 +1,6 @@
 /* The score-aware loss against direct numerical integration. */
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>

@@ -1,8 +1,10 @@
 /* Files, bytes, copies: write_index, read_index, pickle, clone, export. */
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <pybind11/numpy.h>

@@ -1,5 +1,6 @@
 /* Index: searching and reading back what is stored. */
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <optional>
