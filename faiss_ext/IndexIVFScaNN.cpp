@@ -199,11 +199,7 @@ Partition IndexIVFScaNN::make_partition(const ScaNNTrained& trained) const {
     if (metric_type == faiss::METRIC_INNER_PRODUCT &&
         !trained.list_spread.empty()) {
         gains = list_gains(
-                nlist,
-                d,
-                centroids,
-                trained.list_spread,
-                trained.by_direction);
+                nlist, d, centroids, trained.list_spread, trained.by_direction);
     }
     return Partition(
             nlist,

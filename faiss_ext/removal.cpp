@@ -113,8 +113,8 @@ IndexIVFScaNN::Removal IndexIVFScaNN::prepare_removal(
     Removal removal;
     removal.places = std::move(places);
     for (uint64_t place : removal.places) {
-        uint64_t copy = spilled_ == nullptr ? kNowhere
-                                            : copy_places_->get(place);
+        uint64_t copy =
+                spilled_ == nullptr ? kNowhere : copy_places_->get(place);
         if (copy != kNowhere) {
             removal.copies.push_back(copy);
         }

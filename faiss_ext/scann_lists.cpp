@@ -361,8 +361,7 @@ void ScaNNLists::read_entries(
     check_range(offset, n, list_size(list_no));
     std::vector<uint8_t> codes(layout_.M + 1);
     for (size_t i = 0; i < n; i++) {
-        read_entry(
-                list_no, offset + i, codes.data(), entries + i * code_size);
+        read_entry(list_no, offset + i, codes.data(), entries + i * code_size);
     }
 }
 

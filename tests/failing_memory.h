@@ -92,8 +92,13 @@ void* aligned_alloc(size_t alignment, size_t n) noexcept {
 extern char __executable_start;
 extern char etext;
 
-void* mmap(void* at, size_t n, int protection, int flags, int fd, off_t offset)
-        noexcept {
+void* mmap(
+        void* at,
+        size_t n,
+        int protection,
+        int flags,
+        int fd,
+        off_t offset) noexcept {
     auto caller = reinterpret_cast<uintptr_t>(__builtin_return_address(0));
     bool ours = caller >= reinterpret_cast<uintptr_t>(&__executable_start) &&
                 caller < reinterpret_cast<uintptr_t>(&etext);
