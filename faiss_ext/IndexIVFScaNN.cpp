@@ -86,8 +86,8 @@ std::vector<float> codeword_spread(const ScoreAwarePQ& pq) {
     return spread;
 }
 
-faiss::IndexFlat* new_flat(size_t d, faiss::MetricType metric) {
-    return new faiss::IndexFlat(d, metric);
+std::unique_ptr<faiss::Index> new_flat(size_t d, faiss::MetricType metric) {
+    return std::make_unique<faiss::IndexFlat>(d, metric);
 }
 
 } // namespace
@@ -106,7 +106,8 @@ IndexIVFScaNN::IndexIVFScaNN(
         nprobe = 0;
     }
     trained_.pq = ScoreAwarePQ(block_offsets(d, options));
-    replace_lists();
+    EmptyLists empty = empty_lists();
+    set_lists(std::move(empty.lists), std::move(empty.spilled));
 }
 
 IndexIVFScaNN::IndexIVFScaNN(
@@ -119,7 +120,16 @@ IndexIVFScaNN::IndexIVFScaNN(
                   d,
                   nlist,
                   metric,
-                  options) {
+                  options) {}
+
+IndexIVFScaNN::IndexIVFScaNN(
+        std::unique_ptr<faiss::Index> quantizer,
+        size_t d,
+        size_t nlist,
+        faiss::MetricType metric,
+        const ScaNNOptions& options)
+        : IndexIVFScaNN(quantizer.get(), d, nlist, metric, options) {
+    quantizer.release();
     own_fields = true;
 }
 
@@ -135,14 +145,14 @@ EntryLayout IndexIVFScaNN::entry_layout() const {
     return layout;
 }
 
-void IndexIVFScaNN::replace_lists() {
+IndexIVFScaNN::EmptyLists IndexIVFScaNN::empty_lists() const {
     EntryLayout layout = entry_layout();
-    auto lists = std::make_unique<ScaNNLists>(nlist, layout);
-    std::unique_ptr<ScaNNLists> spilled;
+    EmptyLists empty;
+    empty.lists = std::make_unique<ScaNNLists>(nlist, layout);
     if (options.soar_lambda > 0) {
-        spilled = std::make_unique<ScaNNLists>(nlist, layout.of_copies());
+        empty.spilled = std::make_unique<ScaNNLists>(nlist, layout.of_copies());
     }
-    set_lists(std::move(lists), std::move(spilled));
+    return empty;
 }
 
 void IndexIVFScaNN::set_lists(
@@ -159,10 +169,14 @@ void IndexIVFScaNN::set_lists(
 void IndexIVFScaNN::set_trained(ScaNNTrained trained) {
     FAISS_THROW_IF_NOT(trained.list_spread.size() == nlist);
     FAISS_THROW_IF_NOT(trained.pq.d() == size_t(d));
+    trained.rotation.set_importance(codeword_spread(trained.pq).data());
+    Partition partition = make_partition(trained);
+    EmptyLists empty = empty_lists();
+    // nothing fails from here on
     trained_ = std::move(trained);
-    trained_.rotation.set_importance(codeword_spread(trained_.pq).data());
-    rebuild_partition();
-    replace_lists();
+    partition_ = std::move(partition);
+    quantizer_is_flat_ = flat_quantizer() != nullptr;
+    set_lists(std::move(empty.lists), std::move(empty.spilled));
     is_trained = true;
 }
 
@@ -173,7 +187,7 @@ const faiss::IndexFlat* IndexIVFScaNN::flat_quantizer() const {
     return flat != nullptr && flat->metric_type == metric_type ? flat : nullptr;
 }
 
-void IndexIVFScaNN::rebuild_partition() {
+Partition IndexIVFScaNN::make_partition(const ScaNNTrained& trained) const {
     const faiss::IndexFlat* flat = flat_quantizer();
     std::vector<float> copied;
     if (flat == nullptr) {
@@ -183,23 +197,18 @@ void IndexIVFScaNN::rebuild_partition() {
     const float* centroids = flat != nullptr ? flat->get_xb() : copied.data();
     std::vector<float> gains;
     if (metric_type == faiss::METRIC_INNER_PRODUCT &&
-        !trained_.list_spread.empty()) {
+        !trained.list_spread.empty()) {
         gains = list_gains(
-                nlist,
-                d,
-                centroids,
-                trained_.list_spread,
-                trained_.by_direction);
+                nlist, d, centroids, trained.list_spread, trained.by_direction);
     }
-    partition_ = Partition(
+    return Partition(
             nlist,
             d,
             centroids,
             metric_type,
             gains.empty() ? nullptr : gains.data(),
             flat != nullptr,
-            trained_.by_direction);
-    quantizer_is_flat_ = flat != nullptr;
+            trained.by_direction);
 }
 
 float IndexIVFScaNN::effective_eta(float typical_norm) const {

@@ -422,6 +422,12 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             std::unique_ptr<ScaNNLists> spilled);
 
  private:
+    IndexIVFScaNN(
+            std::unique_ptr<faiss::Index> quantizer,
+            size_t d,
+            size_t nlist,
+            faiss::MetricType metric,
+            const ScaNNOptions& options);
     PreparedQueries prepare_queries(idx_t n, const float* x) const;
     /// What search_preassigned was given as find_probes() gives it.
     std::vector<float> scores_from_distances(
@@ -467,20 +473,26 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             const std::vector<size_t>& list_rows) const;
     bool directions_serve_better(idx_t n, const float* x) const;
     float trial_recall(idx_t n, const float* x) const;
-    void replace_lists();
-    void rebuild_partition();
+    struct EmptyLists {
+        std::unique_ptr<ScaNNLists> lists;
+        std::unique_ptr<ScaNNLists> spilled; ///< nullptr without copies
+    };
+    EmptyLists empty_lists() const;
+    Partition make_partition(const ScaNNTrained& trained) const;
     const faiss::IndexFlat* flat_quantizer() const;
     /// @param x     size n * d, as given; @param rows  the same, normalised if
     ///              the index does
     /// @param second  lists of the spilled copies, -1: none; nullptr: find them
-    /// @return      as store()
+    /// @param codes   what sa_encode() made of the rows, or nullptr
+    /// @return        as store()
     std::vector<uint64_t> add_assigned(
             idx_t n,
             const float* x,
             const float* rows,
             const idx_t* ids,
             const idx_t* assign,
-            const idx_t* second);
+            const idx_t* second,
+            const uint8_t* codes = nullptr);
     void search_lists(
             idx_t n,
             const float* x,
@@ -501,10 +513,14 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
                     void(std::vector<uint64_t>& places,
                          std::vector<uint64_t>& copies,
                          const idx_t* ids)>& append);
+    void copy_spilled_to(
+            IndexIVFScaNN& other,
+            const std::vector<size_t>& before) const;
     void drop_unfit_map();
     std::vector<uint64_t> places_of(size_t n, const idx_t* ids) const;
-    void prepare_removal(const std::vector<uint64_t>& places);
-    void remove_places(const std::vector<uint64_t>& places);
+    struct Removal;
+    Removal prepare_removal(std::vector<uint64_t> places);
+    void remove_places(Removal& removal);
 
 #if FAISS_EXT_FAISS_VERSION < 10800
     bool by_residual = true;

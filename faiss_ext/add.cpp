@@ -173,6 +173,21 @@ void append_entries(
     }
 }
 
+/// The entries of some of the rows that sa_encode() made codes of.
+void gather_entries(
+        const IndexIVFScaNN& index,
+        const uint8_t* codes,
+        const size_t* rows,
+        size_t n,
+        uint8_t* entries) {
+    const size_t stride = index.sa_code_size();
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t* entry =
+                codes + rows[i] * stride + index.coarse_code_size();
+        std::copy_n(entry, index.code_size, entries + i * index.code_size);
+    }
+}
+
 } // namespace
 
 void IndexIVFScaNN::add(idx_t n, const float* x) {
@@ -226,7 +241,8 @@ std::vector<uint64_t> IndexIVFScaNN::add_assigned(
         const float* rows,
         const idx_t* ids,
         const idx_t* assign,
-        const idx_t* second) {
+        const idx_t* second,
+        const uint8_t* codes) {
     ListOrder order(nlist, n, assign);
     std::vector<idx_t> found; // second lists
     if (spilled_ != nullptr && second == nullptr) {
@@ -283,6 +299,15 @@ std::vector<uint64_t> IndexIVFScaNN::add_assigned(
                         places,
                         progress,
                         [&](size_t begin, size_t end, uint8_t* entries) {
+                            if (codes != nullptr) {
+                                gather_entries(
+                                        *this,
+                                        codes,
+                                        &order.rows[begin],
+                                        end - begin,
+                                        entries);
+                                return;
+                            }
                             encode(entry_codec,
                                    order.rows,
                                    assign,
@@ -327,61 +352,19 @@ void IndexIVFScaNN::add_sa_codes(
         const uint8_t* codes,
         const idx_t* ids) {
     check_trained();
-    if (spilled_ != nullptr) {
-        // A copy needs the vector, so the decoded one goes the way of every
-        // other row; what is stored of it is then put right.
-        std::vector<float> x(n * d);
-        std::vector<idx_t> assign(n);
-        sa_decode(n, codes, x.data());
-        for (idx_t i = 0; i < n; i++) {
-            assign[i] = decode_listno(codes + i * sa_code_size());
-        }
-        std::vector<float> unit;
-        const float* rows = checked(n, x.data(), "row", unit);
-        std::vector<uint64_t> places =
-                add_assigned(n, x.data(), rows, ids, assign.data(), nullptr);
-        for (idx_t i = 0; i < n; i++) {
-            size_t at = faiss::lo_offset(places[i]);
-            idx_t id = lists().get_single_id(assign[i], at);
-            mutable_lists().update_entries(
-                    assign[i],
-                    at,
-                    1,
-                    &id,
-                    codes + i * sa_code_size() + coarse_code_size());
-        }
-        return;
-    }
-    size_t stride = sa_code_size();
     std::vector<idx_t> assign(n);
     for (idx_t i = 0; i < n; i++) {
-        assign[i] = decode_listno(codes + i * stride);
+        assign[i] = decode_listno(codes + i * sa_code_size());
     }
-    ListOrder order(nlist, n, assign.data());
-    store(n,
-          ids,
-          assign.data(),
-          nullptr,
-          [&](std::vector<uint64_t>& places,
-              std::vector<uint64_t>&,
-              const idx_t* stored_ids) {
-              append_entries(
-                      mutable_lists(),
-                      order,
-                      assign.data(),
-                      stored_ids,
-                      places,
-                      progress,
-                      [&](size_t begin, size_t end, uint8_t* entries) {
-                          for (size_t i = begin; i < end; i++) {
-                              const uint8_t* entry = codes +
-                                                     order.rows[i] * stride +
-                                                     coarse_code_size();
-                              std::copy_n(entry, code_size, entries);
-                              entries += code_size;
-                          }
-                      });
-          });
+    // A spilled copy needs the vector: it is made of the decoded one.
+    std::vector<float> x, unit;
+    const float* rows = nullptr;
+    if (spilled_ != nullptr) {
+        x.resize(n * d);
+        sa_decode(n, codes, x.data());
+        rows = checked(n, x.data(), "row", unit);
+    }
+    add_assigned(n, x.data(), rows, ids, assign.data(), nullptr, codes);
 }
 
 /** Runs `append` with the ids to store; on an exception all is as before.

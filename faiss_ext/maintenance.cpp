@@ -86,15 +86,39 @@ void IndexIVFScaNN::check_compatible_for_merge(
 
 namespace {
 
+/// The sizes of lists that only grow from then on, to put them back.
+class SizesOfAll {
+ public:
+    explicit SizesOfAll(ScaNNLists& lists)
+            : lists_(lists), sizes_(lists.nlist) {
+        for (size_t l = 0; l < lists.nlist; l++) {
+            sizes_[l] = lists.list_size(l);
+        }
+    }
+    const std::vector<size_t>& sizes() const {
+        return sizes_;
+    }
+    /// Does not fail.
+    void restore() {
+        for (size_t l = 0; l < lists_.nlist; l++) {
+            lists_.resize(l, sizes_[l]);
+        }
+        lists_.release_unused();
+    }
+
+ private:
+    ScaNNLists& lists_;
+    std::vector<size_t> sizes_;
+};
+
 /// What the lists of one index get from those of another: reserve() first, then
 /// take(), undo() if something fails.
 class ListMerge {
  public:
     ListMerge(ScaNNLists& to, const ScaNNLists& from)
-            : to_(to), from_(from), before_(to.nlist) {
+            : to_(to), from_(from), before_(to) {
         std::vector<size_t> extra(to.nlist);
         for (size_t l = 0; l < to.nlist; l++) {
-            before_[l] = to.list_size(l);
             extra[l] = from.list_size(l);
         }
         to.reserve(extra);
@@ -116,23 +140,20 @@ class ListMerge {
                 to_.add_entries(l, n, ids.data(), entries.data());
                 for (size_t i = 0; i < n && primaries != nullptr; i++) {
                     uint64_t place = list.primary[i];
-                    place += primaries->before_[lo_listno(place)];
-                    to_.set_primary(l, before_[l] + i, place);
+                    place += primaries->before_.sizes()[lo_listno(place)];
+                    to_.set_primary(l, before_.sizes()[l] + i, place);
                 }
             }
         });
     }
     void undo() {
-        for (size_t l = 0; l < to_.nlist; l++) {
-            to_.resize(l, before_[l]);
-        }
-        to_.release_unused();
+        before_.restore();
     }
 
  private:
     ScaNNLists& to_;
     const ScaNNLists& from_;
-    std::vector<size_t> before_; ///< sizes
+    SizesOfAll before_;
 };
 
 } // namespace
@@ -171,20 +192,39 @@ void IndexIVFScaNN::copy_subset_to(
     auto other = dynamic_cast<IndexIVFScaNN*>(&other_index);
     FAISS_THROW_IF_NOT_MSG(other != nullptr, "not a ScaNN index");
     check_compatible_for_merge(*other);
-    std::vector<size_t> before(nlist);
-    for (size_t l = 0; l < nlist; l++) {
-        before[l] = other->lists().list_size(l);
+    SizesOfAll before(other->mutable_lists());
+    std::optional<SizesOfAll> copies_before;
+    if (spilled_ != nullptr) {
+        copies_before.emplace(*other->spilled_);
     }
-    faiss::IndexIVF::copy_subset_to(other_index, subset_type, a1, a2);
-    if (spilled_ == nullptr) {
-        return;
+    const idx_t old_ntotal = other->ntotal;
+    other->copy_places_.reset();
+    try {
+        faiss::IndexIVF::copy_subset_to(other_index, subset_type, a1, a2);
+        if (spilled_ != nullptr) {
+            copy_spilled_to(*other, before.sizes());
+        }
+    } catch (...) {
+        before.restore();
+        if (copies_before) {
+            copies_before->restore();
+        }
+        other->ntotal = old_ntotal;
+        throw;
     }
+}
+
+/// The copies of the entries that Faiss has copied.
+/// @param before  of each list of `other`, its size before that
+void IndexIVFScaNN::copy_spilled_to(
+        IndexIVFScaNN& other,
+        const std::vector<size_t>& before) const {
     // Faiss appends what it copies in order, so the ids of each list tell
     // where an entry has gone.
     std::unordered_map<uint64_t, uint64_t> copied;
     for (size_t l = 0; l < nlist; l++) {
         const auto& from = lists().list(l).ids;
-        const auto& to = other->lists().list(l).ids;
+        const auto& to = other.lists().list(l).ids;
         size_t j = before[l];
         for (size_t i = 0; i < from.size() && j < to.size(); i++) {
             if (from[i] == to[j]) {
@@ -192,7 +232,6 @@ void IndexIVFScaNN::copy_subset_to(
             }
         }
     }
-    other->copy_places_.reset();
     std::vector<uint8_t> entry(spilled_->code_size);
     for (size_t l = 0; l < nlist; l++) {
         const ScaNNList& copies = spilled_->list(l);
@@ -202,9 +241,9 @@ void IndexIVFScaNN::copy_subset_to(
                 continue;
             }
             spilled_->read_entries(l, i, 1, entry.data());
-            size_t at = other->spilled_->add_entries(
+            size_t at = other.spilled_->add_entries(
                     l, 1, &copies.ids[i], entry.data());
-            other->spilled_->set_primary(l, at, place->second);
+            other.spilled_->set_primary(l, at, place->second);
         }
     }
 }

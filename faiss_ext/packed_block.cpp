@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <vector>
 
 #include <faiss_ext/kernels/kernels.h>
 
@@ -95,18 +94,42 @@ void reshape_tail(
         uint8_t* packed,
         size_t old_size,
         size_t new_size) {
-    // Full blocks that both sizes have stay as they are.
-    size_t begin = std::min(old_size, new_size) / kBlockSize * kBlockSize;
-    size_t kept = std::min(old_size, new_size) - begin;
-    std::vector<uint8_t> codes(kept * layout.M);
-    std::vector<uint16_t> terms(kept);
-    unpack_codes(
-            layout, packed, old_size, begin, kept, codes.data(), terms.data());
-    size_t first = layout.list_bytes(begin);
-    size_t last = layout.list_bytes(std::max(old_size, new_size));
-    std::fill(packed + first, packed + last, 0);
-    pack_codes(
-            layout, packed, new_size, begin, kept, codes.data(), terms.data());
+    // Full blocks that both sizes have stay as they are. Of the one after them
+    // the columns change their width, in place: this must not fail.
+    const size_t begin = std::min(old_size, new_size) / kBlockSize * kBlockSize;
+    const size_t kept = std::min(old_size, new_size) - begin;
+    const size_t from = std::min(kBlockSize, old_size - begin);
+    const size_t to = std::min(kBlockSize, new_size - begin);
+    const size_t end = layout.list_bytes(std::max(old_size, new_size));
+    uint8_t* block = packed + layout.list_bytes(begin);
+    if (kept == 0) {
+        std::fill(block, packed + end, 0);
+        return;
+    }
+    const size_t old_width = (from + 1) / 2, new_width = (to + 1) / 2;
+    const size_t columns = layout.columns();
+    for (size_t i = 0; i < columns; i++) {
+        // wider ones from the last, narrower ones from the first: none is
+        // written over before it was read
+        const size_t c = new_width > old_width ? columns - 1 - i : i;
+        uint8_t old[2 * kBlockSize], fresh[2 * kBlockSize] = {};
+        std::memcpy(old, block + c * 4 * old_width, 4 * old_width);
+        const bool terms = layout.has_term && c == 0;
+        for (size_t v = 0; v < kept; v++) {
+            const bool was_high = v >= old_width, high = v >= new_width;
+            const uint8_t* in = old + 4 * (v - (was_high ? old_width : 0));
+            uint8_t* out = fresh + 4 * (v - (high ? new_width : 0));
+            for (size_t s = 0; s < kGroup && !terms; s++) {
+                uint8_t code = was_high ? in[s] >> 4 : in[s] & 0x0F;
+                out[s] |= high ? code << 4 : code;
+            }
+            for (size_t s = 0; s < sizeof(uint16_t) && terms; s++) {
+                out[s + (high ? 2 : 0)] = in[s + (was_high ? 2 : 0)];
+            }
+        }
+        std::memcpy(block + c * 4 * new_width, fresh, 4 * new_width);
+    }
+    std::fill(block + columns * 4 * new_width, packed + end, 0);
 }
 
 } // namespace faiss_ext

@@ -33,9 +33,12 @@ namespace {
 constexpr size_t kListSlice = 16;
 
 /// Calls work(list, offsets) for each list of sorted places.
+/// @param offsets  scratch; with room for all of them, nothing is allocated
 template <class Work>
-void for_lists(const std::vector<uint64_t>& places, Work&& work) {
-    std::vector<size_t> offsets;
+void for_lists(
+        const std::vector<uint64_t>& places,
+        std::vector<size_t>& offsets,
+        Work&& work) {
     for (size_t i = 0; i < places.size();) {
         size_t list = lo_listno(places[i]);
         offsets.clear();
@@ -94,46 +97,58 @@ std::vector<uint64_t> look_up(
 
 } // namespace
 
-/// All that can fail in remove_places(places).
-void IndexIVFScaNN::prepare_removal(const std::vector<uint64_t>& places) {
+/// What is to go, and the memory that this takes.
+struct IndexIVFScaNN::Removal {
+    std::vector<uint64_t> places; ///< sorted, each once
+    std::vector<uint64_t> copies; ///< their spilled copies, sorted
+    std::vector<size_t> offsets;  ///< scratch with room for one list's
+};
+
+/// All of a removal that can fail. @param places  sorted, each once
+IndexIVFScaNN::Removal IndexIVFScaNN::prepare_removal(
+        std::vector<uint64_t> places) {
     if (spilled_ != nullptr && copy_places_ == nullptr) {
         copy_places_ = std::make_unique<CopyPlaces>(lists(), *spilled_);
     }
-    auto prepare_copy = [&](size_t list, size_t offset) {
-        uint64_t copy = copy_places_->get(lo_build(list, offset));
+    Removal removal;
+    removal.places = std::move(places);
+    for (uint64_t place : removal.places) {
+        uint64_t copy =
+                spilled_ == nullptr ? kNowhere : copy_places_->get(place);
         if (copy != kNowhere) {
-            spilled_->make_writable(lo_listno(copy));
+            removal.copies.push_back(copy);
         }
-    };
-    for_lists(places, [&](size_t list, const std::vector<size_t>& offsets) {
+    }
+    std::sort(removal.copies.begin(), removal.copies.end());
+    removal.offsets.reserve(removal.places.size());
+    for (uint64_t copy : removal.copies) {
+        spilled_->make_writable(lo_listno(copy));
+    }
+    auto prepare = [&](size_t list, const std::vector<size_t>& offsets) {
         mutable_lists().make_writable(list);
         size_t size = lists().list_size(list);
         for (size_t i = 0; i < offsets.size() && spilled_ != nullptr; i++) {
-            prepare_copy(list, offsets[i]);
-            prepare_copy(list, size - 1 - i); // moves into a hole
-        }
-    });
-}
-
-/// @param places  sorted, each once, as prepare_removal() had them
-void IndexIVFScaNN::remove_places(const std::vector<uint64_t>& places) {
-    if (spilled_ != nullptr) {
-        std::vector<uint64_t> copies;
-        for (uint64_t place : places) {
-            uint64_t copy = copy_places_->get(place);
+            // what moves into a hole; its copy refers to it
+            uint64_t copy = copy_places_->get(lo_build(list, size - 1 - i));
             if (copy != kNowhere) {
-                copies.push_back(copy);
+                spilled_->make_writable(lo_listno(copy));
             }
         }
-        std::sort(copies.begin(), copies.end());
-        for_lists(copies, [&](size_t list, const std::vector<size_t>& gone) {
-            const ScaNNList& left = spilled_->list(list);
-            spilled_->remove(list, gone, [&](size_t, size_t to) {
-                copy_places_->set(left.primary[to], lo_build(list, to));
-            });
+    };
+    for_lists(removal.places, removal.offsets, prepare);
+    return removal;
+}
+
+/// Does not fail.
+void IndexIVFScaNN::remove_places(Removal& removal) {
+    auto remove_copies = [&](size_t list, const std::vector<size_t>& gone) {
+        const ScaNNList& left = spilled_->list(list);
+        spilled_->remove(list, gone, [&](size_t, size_t to) {
+            copy_places_->set(left.primary[to], lo_build(list, to));
         });
-    }
-    for_lists(places, [&](size_t list, const std::vector<size_t>& gone) {
+    };
+    for_lists(removal.copies, removal.offsets, remove_copies);
+    auto remove = [&](size_t list, const std::vector<size_t>& gone) {
         const ScaNNList& left = lists().list(list);
         for (size_t offset : gone) {
             move_in(direct_map,
@@ -156,8 +171,9 @@ void IndexIVFScaNN::remove_places(const std::vector<uint64_t>& places) {
         if (spilled_ != nullptr) {
             copy_places_->truncate(list, left.size());
         }
-    });
-    ntotal -= idx_t(places.size());
+    };
+    for_lists(removal.places, removal.offsets, remove);
+    ntotal -= idx_t(removal.places.size());
     release_unused(direct_map);
     if (spilled_ != nullptr) {
         spilled_->release_unused();
@@ -187,12 +203,13 @@ size_t IndexIVFScaNN::remove_ids(const faiss::IDSelector& sel) {
         // of an id that is there twice, a map knows one
         places = ask_all(lists(), sel);
     }
-    prepare_removal(places);
+    const size_t count = places.size();
+    Removal removal = prepare_removal(std::move(places));
     if (was_array) {
         std::swap(direct_map, hashtable);
     }
-    remove_places(places);
-    return places.size();
+    remove_places(removal);
+    return count;
 }
 
 /// Throws if an id is given twice, or unknown.
@@ -234,7 +251,7 @@ void IndexIVFScaNN::update_vectors(int n, const idx_t* ids, const float* x) {
     std::vector<uint64_t> old = places_of(size_t(n), ids);
     std::vector<uint64_t> gone = old;
     std::sort(gone.begin(), gone.end());
-    prepare_removal(gone);
+    Removal removal = prepare_removal(std::move(gone));
     // The new rows are stored before the old ones go, so that a failure in
     // between loses nothing; old places stay valid, since adding appends. The
     // map is aside until then: an Array takes no ids that it knows.
@@ -251,7 +268,7 @@ void IndexIVFScaNN::update_vectors(int n, const idx_t* ids, const float* x) {
     for (int i = 0; i < n; i++) {
         move_in(direct_map, ids[i], old[i], now[i]);
     }
-    remove_places(gone);
+    remove_places(removal);
 }
 
 } // namespace faiss_ext

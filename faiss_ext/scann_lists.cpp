@@ -47,7 +47,9 @@ size_t EntryLayout::refine_value_bytes() const {
 ScaNNLists::ScaNNLists(size_t nlist, const EntryLayout& layout)
         : faiss::InvertedLists(nlist, layout.size()),
           layout_(layout),
-          lists_(nlist) {}
+          lists_(nlist),
+          move_codes_(layout.M + 1),
+          move_entry_(layout.size()) {}
 
 ScaNNLists::~ScaNNLists() = default;
 
@@ -357,46 +359,52 @@ void ScaNNLists::read_entries(
         size_t n,
         uint8_t* entries) const {
     check_range(offset, n, list_size(list_no));
+    std::vector<uint8_t> codes(layout_.M + 1);
+    for (size_t i = 0; i < n; i++) {
+        read_entry(list_no, offset + i, codes.data(), entries + i * code_size);
+    }
+}
+
+/// @param codes  scratch, size M + 1
+void ScaNNLists::read_entry(
+        size_t list_no,
+        size_t at,
+        uint8_t* codes,
+        uint8_t* entry) const {
     const ScaNNList& list = lists_[list_no];
     size_t refine_bytes = layout_.refine_row_bytes();
     size_t raw_bytes = layout_.raw_row_floats() * sizeof(float);
-    std::vector<uint8_t> codes(layout_.M + 1);
-    for (size_t i = 0; i < n; i++, entries += code_size) {
-        size_t at = offset + i;
-        uint16_t term = 0;
-        codes[layout_.M] = 0;
-        unpack_codes(
-                layout_.packed(),
-                list.packed.data(),
-                list.size(),
-                at,
-                1,
-                codes.data(),
-                &term);
-        for (size_t m = 0; m < layout_.M; m += 2) {
-            entries[m / 2] = codes[m] | (codes[m + 1] << 4);
-        }
-        if (layout_.has_term) {
-            std::memcpy(entries + layout_.term_offset(), &term, sizeof(term));
-        }
-        if (refine_bytes > 0) {
-            std::memcpy(
-                    entries + layout_.refine_offset(),
-                    list.refine.data() + at * refine_bytes,
-                    refine_bytes);
-        }
-        if (raw_bytes > 0) {
-            std::memcpy(
-                    entries + layout_.raw_offset(),
-                    raw_row(list_no, at),
-                    raw_bytes);
-        }
-        if (layout_.has_primary) {
-            std::memcpy(
-                    entries + layout_.primary_offset(),
-                    &list.primary[at],
-                    sizeof(uint64_t));
-        }
+    uint16_t term = 0;
+    codes[layout_.M] = 0;
+    unpack_codes(
+            layout_.packed(),
+            list.packed.data(),
+            list.size(),
+            at,
+            1,
+            codes,
+            &term);
+    for (size_t m = 0; m < layout_.M; m += 2) {
+        entry[m / 2] = codes[m] | (codes[m + 1] << 4);
+    }
+    if (layout_.has_term) {
+        std::memcpy(entry + layout_.term_offset(), &term, sizeof(term));
+    }
+    if (refine_bytes > 0) {
+        std::memcpy(
+                entry + layout_.refine_offset(),
+                list.refine.data() + at * refine_bytes,
+                refine_bytes);
+    }
+    if (raw_bytes > 0) {
+        std::memcpy(
+                entry + layout_.raw_offset(), raw_row(list_no, at), raw_bytes);
+    }
+    if (layout_.has_primary) {
+        std::memcpy(
+                entry + layout_.primary_offset(),
+                &list.primary[at],
+                sizeof(uint64_t));
     }
 }
 
@@ -417,59 +425,72 @@ void ScaNNLists::write_entries(
         size_t n,
         const idx_t* ids,
         const uint8_t* entries) {
-    ScaNNList& list = lists_[list_no];
-    size_t refine_bytes = layout_.refine_row_bytes();
-    size_t raw_bytes = layout_.raw_row_floats() * sizeof(float);
     std::vector<uint8_t> codes(layout_.M + 1);
-    uint8_t* packed = list.packed.mutable_data();
-    for (size_t i = 0; i < n; i++, entries += code_size) {
-        size_t at = offset + i;
-        for (size_t m = 0; m < layout_.M; m += 2) {
-            codes[m] = entries[m / 2] & 0x0F;
-            codes[m + 1] = entries[m / 2] >> 4;
-        }
-        uint16_t term = 0;
-        if (layout_.has_term) {
-            std::memcpy(&term, entries + layout_.term_offset(), sizeof(term));
-            set_apart(list, at, term == ScoreTerm::kApart);
-        }
-        pack_codes(
-                layout_.packed(),
-                packed,
-                list.size(),
-                at,
-                1,
-                codes.data(),
-                &term);
-        if (refine_bytes > 0) {
-            std::memcpy(
-                    list.refine.mutable_data() + at * refine_bytes,
-                    entries + layout_.refine_offset(),
-                    refine_bytes);
-        }
-        if (raw_bytes > 0) {
-            std::memcpy(
-                    list.raw.mutable_data() + at * layout_.raw_row_floats(),
-                    entries + layout_.raw_offset(),
-                    raw_bytes);
-        }
-        if (layout_.has_primary) {
-            std::memcpy(
-                    list.primary.mutable_data() + at,
-                    entries + layout_.primary_offset(),
-                    sizeof(uint64_t));
-        }
-        list.ids.mutable_data()[at] = ids[i];
+    for (size_t i = 0; i < n; i++) {
+        write_entry(
+                list_no,
+                offset + i,
+                ids[i],
+                entries + i * code_size,
+                codes.data());
     }
 }
 
+/// Allocates only if the list has more entries apart than ever before.
+/// @param codes  scratch, size M + 1
+void ScaNNLists::write_entry(
+        size_t list_no,
+        size_t at,
+        idx_t id,
+        const uint8_t* entry,
+        uint8_t* codes) {
+    ScaNNList& list = lists_[list_no];
+    size_t refine_bytes = layout_.refine_row_bytes();
+    size_t raw_bytes = layout_.raw_row_floats() * sizeof(float);
+    for (size_t m = 0; m < layout_.M; m += 2) {
+        codes[m] = entry[m / 2] & 0x0F;
+        codes[m + 1] = entry[m / 2] >> 4;
+    }
+    uint16_t term = 0;
+    if (layout_.has_term) {
+        std::memcpy(&term, entry + layout_.term_offset(), sizeof(term));
+        set_apart(list, at, term == ScoreTerm::kApart);
+    }
+    pack_codes(
+            layout_.packed(),
+            list.packed.mutable_data(),
+            list.size(),
+            at,
+            1,
+            codes,
+            &term);
+    if (refine_bytes > 0) {
+        std::memcpy(
+                list.refine.mutable_data() + at * refine_bytes,
+                entry + layout_.refine_offset(),
+                refine_bytes);
+    }
+    if (raw_bytes > 0) {
+        std::memcpy(
+                list.raw.mutable_data() + at * layout_.raw_row_floats(),
+                entry + layout_.raw_offset(),
+                raw_bytes);
+    }
+    if (layout_.has_primary) {
+        std::memcpy(
+                list.primary.mutable_data() + at,
+                entry + layout_.primary_offset(),
+                sizeof(uint64_t));
+    }
+    list.ids.mutable_data()[at] = id;
+}
+
 void ScaNNLists::move_entry(size_t list_no, size_t from, size_t to) {
-    std::vector<uint8_t> entry(code_size);
-    read_entries(list_no, from, 1, entry.data());
+    read_entry(list_no, from, move_codes_.data(), move_entry_.data());
     idx_t id = lists_[list_no].ids[from];
     // first, so that the offset of the new place needs no memory
     set_apart(lists_[list_no], from, false);
-    write_entries(list_no, to, 1, &id, entry.data());
+    write_entry(list_no, to, id, move_entry_.data(), move_codes_.data());
 }
 
 } // namespace faiss_ext

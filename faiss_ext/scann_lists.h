@@ -185,7 +185,8 @@ class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
         lists_[list_no].primary.mutable_data()[offset] = place;
     }
 
-    /// Removes entries; the last ones move into the holes.
+    /// Removes entries; the last ones move into the holes. Does not fail after
+    /// make_writable().
     /// @param offsets  ascending, distinct, < list_size(list_no)
     /// @param moved    called with (from, to) for each entry that moves
     template <class Moved>
@@ -251,12 +252,22 @@ class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
             size_t n,
             const idx_t* ids,
             const uint8_t* entries);
+    void read_entry(size_t list_no, size_t at, uint8_t* codes, uint8_t* entry)
+            const;
+    void write_entry(
+            size_t list_no,
+            size_t at,
+            idx_t id,
+            const uint8_t* entry,
+            uint8_t* codes);
 
     EntryLayout layout_;
     std::vector<ScaNNList> lists_;
     std::unique_ptr<ColumnArena> arena_; ///< lends columns, or nullptr
     std::atomic<size_t> vanished_ = 0;   ///< since the last look
     size_t next_look_ = 0;               ///< at so many vanished
+    /// scratch of move_entry(), which must not fail
+    std::vector<uint8_t> move_codes_, move_entry_;
     std::shared_ptr<const void> owner_;
 };
 

@@ -103,10 +103,16 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
     std::vector<float> unit;
     x = checked(n, x, "training row", unit);
 
+    // What a failure puts back, made before: that needs no memory then.
     const size_t old_nlist = nlist;
     const size_t old_nprobe = nprobe;
-    bool had_centroids =
+    ScaNNTrained old_trained = trained_;
+    EmptyLists old_lists = empty_lists();
+    Partition old_partition;
+    const bool was_flat = quantizer_is_flat_;
+    const bool had_centroids =
             quantizer->is_trained && size_t(quantizer->ntotal) == wanted;
+    std::swap(partition_, old_partition);
     try {
         nlist = wanted;
         // the same for centroids and codes
@@ -116,7 +122,9 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
             trained_.by_direction = directions_serve_better(n, x);
             train_centroids(n, x, eta);
         }
-        rebuild_partition(); // assigns the rows that train the codes
+        // assigns the rows that train the codes
+        partition_ = make_partition(trained_);
+        quantizer_is_flat_ = flat_quantizer() != nullptr;
         ListFigures figures = list_figures(n, x);
         set_trained(train_codes(n, x, eta, std::move(figures.spread)));
         nprobe = nprobe == 0 ? probes_for_rows(n, x, figures.rows) : nprobe;
@@ -128,12 +136,13 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
         nlist = old_nlist;
         nprobe = old_nprobe;
         is_trained = false;
-        trained_.list_spread.clear();
-        trained_.by_direction = false;
+        trained_ = std::move(old_trained);
+        partition_ = std::move(old_partition);
+        quantizer_is_flat_ = was_flat;
+        set_lists(std::move(old_lists.lists), std::move(old_lists.spilled));
         if (!had_centroids) {
             quantizer->reset();
         }
-        partition_ = Partition();
         throw;
     }
 }
