@@ -1,5 +1,7 @@
-/* A file of the engine: read, mapped and streamed; then every operation on
- * what loads. Errors must be faiss::FaissException. */
+/* A file of the engine: read, mapped or streamed; then every operation on
+ * what loads, by the functions of the Python module, which know wrappers as
+ * Faiss' own do not (wrapped_index.h). Errors must be faiss::FaissException.
+ */
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -18,6 +20,7 @@
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_io.h>
+#include <faiss_ext/python/wrapped_index.h>
 
 #include "sealing.h"
 
@@ -25,6 +28,7 @@ namespace fuzz {
 
 namespace {
 
+namespace python = faiss_ext::python;
 using IndexPtr = std::unique_ptr<faiss::Index>;
 
 /// what an operation may cost: d, rows and lists of what is worked on
@@ -74,46 +78,38 @@ class Operations {
         attempt([&] { scann_.memory_usage(); });
         attempt([&] { scann_.notes(); });
         attempt([&] { scann_.estimate_memory(100); });
+        attempt([&] { python::wrapper_memory(&root_, 100); });
+        python::layers(&root_);
+        faiss_ext::SearchParametersScaNN usual;
         for (int64_t k : {1, 5, 40}) {
-            search(nullptr, k);
+            search(usual, k);
         }
         faiss_ext::SearchParametersScaNN wide;
         faiss_ext::ScaNNSearchStats stats;
         wide.nprobe = scann_.nlist;
-        wide.reorder_k = 1 + random_() % 64;
+        wide.reorder_k = 7 + random_() % 64;
         wide.refine_k = wide.reorder_k + random_() % 64;
         wide.stats = &stats;
-        search(&wide, 7);
+        search(wide, 7);
         wide.max_codes = 1 + random_() % 50;
         wide.reorder_k = wide.refine_k = 0;
-        search(&wide, 2);
+        search(wide, 2);
         wide.max_codes = 0;
         faiss::IDSelectorRange some(0, 1 + random_() % 40);
         wide.sel = &some;
-        search(&wide, 3);
+        search(wide, 3);
         std::vector<int64_t> few = {0, 1, 5, 11, int64_t(random_())};
         faiss::IDSelectorBatch batch(few.size(), few.data());
         wide.sel = &batch;
-        search(&wide, 3);
-        range(nullptr);
+        search(wide, 3);
+        range(usual);
+        range(wide);
         wide.sel = nullptr;
-        range(&wide);
+        range(wide);
         for (int64_t id : ids()) {
             std::vector<float> row(size_t(root_.d));
-            attempt([&] { root_.reconstruct(id, row.data()); });
+            attempt([&] { python::reconstruct(&root_, 1, &id, row.data()); });
         }
-        attempt([&] {
-            std::vector<float> x = rows(kQueries, scann_), found(kQueries * 2),
-                               made(kQueries * 2 * size_t(scann_.d));
-            std::vector<int64_t> labels(kQueries * 2);
-            scann_.search_and_reconstruct(
-                    kQueries,
-                    x.data(),
-                    2,
-                    found.data(),
-                    labels.data(),
-                    made.data());
-        });
         attempt([&] {
             std::unique_ptr<faiss::DistanceComputer> computer(
                     scann_.get_distance_computer());
@@ -152,56 +148,55 @@ class Operations {
             return;
         }
         if (random_() % 2 == 0) { // takes the rows of `root_`
-            attempt([&] { clone->merge_from(root_, 0); });
+            attempt([&] { python::merge_from(clone.get(), &root_, 0); });
+        } else if (random_() % 2 == 0) {
+            attempt([&] {
+                python::copy_subset_to(&root_, clone.get(), 0, 0, 1 << 20);
+            });
         }
         Operations(*clone, random_()).change();
     }
 
     void change() {
-        switch (random_() % 4) {
-            case 0:
-                attempt([&] { scann_.make_direct_map(); });
-                break;
-            case 1:
-                attempt([&] {
-                    scann_.set_direct_map_type(faiss::DirectMap::Hashtable);
-                });
-                break;
-            case 2:
-                attempt([&] {
-                    scann_.set_direct_map_type(faiss::DirectMap::NoMap);
-                });
-                break;
+        using faiss::DirectMap;
+        constexpr DirectMap::Type kinds[] = {
+                DirectMap::NoMap, DirectMap::Array, DirectMap::Hashtable};
+        if (random_() % 2 == 0) {
+            attempt([&] {
+                python::set_direct_map_type(scann_, kinds[random_() % 3]);
+            });
         }
-        std::vector<float> x = rows(kNew, root_), inner = rows(kNew, scann_);
+        faiss_ext::SearchParametersScaNN usual;
+        std::vector<float> x = rows(kNew, root_);
         std::vector<int64_t> known = ids(), fresh = {1000, 1001, 7000};
         attempt([&] { root_.add(kNew, x.data()); });
         attempt([&] { root_.add_with_ids(kNew, x.data(), fresh.data()); });
-        search(nullptr, 4);
-        attempt([&] { scann_.update_vectors(1, known.data(), inner.data()); });
-        attempt([&] { scann_.update_vectors(2, fresh.data(), inner.data()); });
+        search(usual, 4);
+        update(known.data(), 1, x);
+        update(fresh.data(), 2, x);
+        remove(faiss::IDSelectorBatch(2, known.data()));
+        search(usual, 4);
+        remove(faiss::IDSelectorRange(3, 9));
+        update(known.data() + 2, 1, x);
         attempt([&] {
-            faiss::IDSelectorBatch gone(2, known.data());
-            root_.remove_ids(gone);
-        });
-        search(nullptr, 4);
-        attempt([&] {
-            faiss::IDSelectorRange gone(3, 9);
-            root_.remove_ids(gone);
-        });
-        attempt([&] {
-            scann_.update_vectors(1, known.data() + 2, inner.data());
+            const faiss::Index* codec = python::codec(&root_);
+            std::vector<uint8_t> codes(codec->sa_code_size() * kNew);
+            codec->sa_encode(kNew, x.data(), codes.data());
+            std::vector<float> decoded(size_t(kNew * root_.d));
+            codec->sa_decode(kNew, codes.data(), decoded.data());
+            python::add_sa_codes(&root_, kNew, codes.data(), nullptr);
         });
         attempt([&] { root_.add(kNew, x.data()); });
-        search(nullptr, 40);
+        search(usual, 40);
         if (scann_.ntotal < 200 && random_() % 4 == 0) {
+            std::vector<float> inner = rows(kNew, scann_);
             attempt([&] { scann_.calibrate(0, nullptr, .9f, 2); });
             attempt([&] { scann_.calibrate(kNew, inner.data(), .5f, 1); });
-            search(nullptr, 3);
+            search(usual, 3);
         }
         attempt([&] { root_.reset(); });
         attempt([&] { root_.add(kNew, x.data()); });
-        search(nullptr, 2);
+        search(usual, 2);
     }
 
  private:
@@ -222,27 +217,36 @@ class Operations {
         return {0, int64_t(random_() % n), n - 1, int64_t(random_() % 64), -1};
     }
 
-    void search(const faiss::SearchParameters* parameters, int64_t k) {
+    void update(const int64_t* ids, int64_t n, const std::vector<float>& x) {
+        attempt([&] { python::update_vectors(&root_, n, ids, x.data()); });
+    }
+
+    void remove(const faiss::IDSelector& gone) {
+        attempt([&] { python::remove_ids(&root_, gone); });
+    }
+
+    void search(const faiss_ext::SearchParametersScaNN& parameters, int64_t k) {
         attempt([&] {
-            // wrappers hand no parameters on
-            faiss::Index& index = parameters == nullptr ? root_ : scann_;
-            std::vector<float> x = rows(kQueries, index), found(kQueries * k);
+            std::vector<float> x = rows(kQueries, root_), found(kQueries * k),
+                               made(size_t(kQueries * k * root_.d));
             std::vector<int64_t> labels(kQueries * k);
-            index.search(
+            python::search(
+                    &root_,
                     kQueries,
                     x.data(),
                     k,
                     found.data(),
                     labels.data(),
+                    k < 10 ? made.data() : nullptr,
                     parameters);
         });
     }
 
-    void range(const faiss::SearchParameters* parameters) {
+    void range(const faiss_ext::SearchParametersScaNN& parameters) {
         attempt([&] {
-            std::vector<float> x = rows(1, scann_);
+            std::vector<float> x = rows(1, root_);
             faiss::RangeSearchResult result(1);
-            scann_.range_search(1, x.data(), 3.f, &result, parameters);
+            python::range_search(&root_, 1, x.data(), 3.f, &result, parameters);
         });
     }
 

@@ -20,7 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kD = 6, kRows = 40, kFar = 2;
+/// Faiss' OPQ needs 256 rows to train with
+constexpr size_t kD = 6, kRows = 40, kTrainingRows = 256, kFar = 2;
 
 void write(const fs::path& path, std::span<const uint8_t> bytes) {
     fs::create_directories(path.parent_path());
@@ -95,9 +96,10 @@ void index_files(const fs::path& folder) {
         std::unique_ptr<faiss::Index> index(faiss_ext::index_factory(
                 int(kD), kind.description, kind.metric));
         auto scann = faiss_ext::find_scann(index.get());
-        std::vector<float> x = rows(kRows, kD);
         if (kind.trained) {
-            index->train(int64_t(kRows), x.data());
+            std::vector<float> x = rows(kTrainingRows, kD);
+            index->train(int64_t(kTrainingRows), x.data());
+            x.resize(kRows * kD);
             scann->set_direct_map_type(kind.map);
             std::fill(x.end() - kFar * kD, x.end(), 300.f); // kept apart
             std::vector<int64_t> ids(kRows);
