@@ -60,14 +60,9 @@ void IndexIVFScaNN::reset() {
 
 void IndexIVFScaNN::check_compatible_for_merge(
         const faiss::Index& other_index) const {
+    faiss::IndexIVF::check_compatible_for_merge(other_index);
     auto other = dynamic_cast<const IndexIVFScaNN*>(&other_index);
     FAISS_THROW_IF_NOT_MSG(other != nullptr, "not a ScaNN index");
-    // Faiss compares the centroids, even where there are none.
-    FAISS_THROW_IF_NOT_FMT(
-            is_trained && other->is_trained,
-            "the index %s is not trained: only trained indexes can be merged",
-            is_trained ? "to take rows from" : "that takes the rows");
-    faiss::IndexIVF::check_compatible_for_merge(other_index);
     FAISS_THROW_IF_NOT_MSG(
             other->lists().layout() == lists().layout() &&
                     (other->spilled_ == nullptr) == (spilled_ == nullptr),
