@@ -6,7 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <cmath>
+#include <algorithm>
+#include <cstring>
 #include <memory>
 #include <random>
 
@@ -255,6 +256,23 @@ class Operations {
     std::minstd_rand random_;
 };
 
+/// A stream of which nobody knows how long it is.
+class Pipe : public faiss::IOReader {
+ public:
+    explicit Pipe(Bytes bytes) : bytes_(bytes) {}
+    size_t operator()(void* out, size_t size, size_t count) override {
+        size_t items = size == 0 ? 0 : std::min(count, bytes_.size() / size);
+        if (items > 0) {
+            std::memcpy(out, bytes_.data(), items * size);
+        }
+        bytes_ = bytes_.subspan(items * size);
+        return items;
+    }
+
+ private:
+    Bytes bytes_;
+};
+
 bool is_small(const faiss::Index& root) {
     const faiss_ext::IndexIVFScaNN* scann = faiss_ext::find_scann(&root);
     if (scann == nullptr) {
@@ -282,30 +300,34 @@ void index_file(Bytes input) {
     Buffer bytes = sealed(input);
     uint32_t seed = uint32_t(crc32(0, bytes.data(), uInt(bytes.size())));
     MemoryLimit limit(bytes.size());
-    switch (seed % 3) {
-        case 0:
-            attempt([&] {
+    attempt([&] {
+        switch (seed % 4) {
+            case 0: {
                 MemoryFile file(bytes);
                 use(faiss_ext::read_index(file.path()), seed, true);
-            });
-            break;
-        case 1:
-            attempt([&] {
+                break;
+            }
+            case 1: {
                 MemoryFile file(bytes);
                 use(faiss_ext::read_index(
                             file.path(), faiss_ext::ReadMode::Mmap),
                     seed,
                     false);
-            });
-            break;
-        case 2:
-            attempt([&] {
+                break;
+            }
+            case 2: {
                 faiss::VectorIOReader reader;
                 reader.data = bytes;
                 use(faiss_ext::read_index(&reader), seed, true);
-            });
-            break;
-    }
+                break;
+            }
+            case 3: {
+                Pipe reader(bytes);
+                use(faiss_ext::read_index(&reader), seed, true);
+                break;
+            }
+        }
+    });
 }
 
 } // namespace fuzz
