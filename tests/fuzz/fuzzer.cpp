@@ -15,6 +15,6 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-    fuzz::FUZZ_TARGET({data, size});
+    fuzz::FUZZ_TARGET(fuzz::Bytes(data, size));
     return 0;
 }

@@ -101,8 +101,11 @@ class Operations {
 } // namespace
 
 void node_blob(Bytes input) {
+    node_blob(input, uint32_t(crc32(0, input.data(), uInt(input.size()))));
+}
+
+void node_blob(Bytes input, uint32_t way) {
     Buffer bytes = sealed(input);
-    uint32_t seed = uint32_t(crc32(0, bytes.data(), uInt(bytes.size())));
     MemoryLimit limit(bytes.size());
     auto made = IndexFactory::Instance().Create(type_of_blob(bytes));
     if (!made.ok()) {
@@ -127,7 +130,7 @@ void node_blob(Bytes input) {
     if (copy->Count() != node.Count()) {
         throw BrokenPromise("a saved node has another number of rows");
     }
-    Operations(node, seed).all();
+    Operations(node, way).all();
 }
 
 } // namespace fuzz

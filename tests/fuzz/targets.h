@@ -20,9 +20,16 @@ struct BrokenPromise : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-/// A file of the engine: read, mapped and streamed, then all operations.
-void index_file(Bytes input);
+/** A file of the engine: read, mapped or streamed, then operations.
+ * @param way  how it is read, which operations, their arguments */
+void index_file(Bytes input, uint32_t way);
 /// The bytes of a node of the Knowhere-style factory, then all operations.
+/// @param way  their arguments
+void node_blob(Bytes input, uint32_t way);
+/// The ways from 0 on among which all reads and all operations are.
+constexpr uint32_t kWays = 40;
+/// One way, which the input itself decides.
+void index_file(Bytes input);
 void node_blob(Bytes input);
 /// Two bytes for dimension and metric, then a factory string.
 void factory_string(Bytes input);
