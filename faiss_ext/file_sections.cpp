@@ -61,9 +61,10 @@ uint32_t crc_of_header(Header header, const std::vector<TableEntry>& table) {
 
 } // namespace
 
-SectionSink::SectionSink(faiss::IOWriter* writer) : writer_(writer) {
+SectionSink::SectionSink(faiss::IOWriter* writer, uint64_t bytes)
+        : writer_(writer) {
     if (writer != nullptr) {
-        buffer_.reserve(kBufferBytes);
+        buffer_.reserve(size_t(std::min<uint64_t>(bytes, kBufferBytes)));
     }
 }
 
@@ -130,7 +131,7 @@ void write_sections(
     header.file_size = end;
     header.crc = crc_of_header(header, table);
 
-    SectionSink sink(writer);
+    SectionSink sink(writer, end);
     sink.put_value(header);
     sink.put(table.data(), table.size() * sizeof(TableEntry));
     for (size_t i = 0; i < sections.size(); i++) {

@@ -42,7 +42,8 @@ constexpr uint32_t kFormatVersion = 2;
 class SectionSink {
  public:
     /// @param writer  nullptr: only size and checksum are wanted
-    explicit SectionSink(faiss::IOWriter* writer);
+    /// @param bytes   that will be put: a buffer need not be larger
+    explicit SectionSink(faiss::IOWriter* writer, uint64_t bytes = 0);
 
     void put(const void* data, size_t n);
     template <class T>

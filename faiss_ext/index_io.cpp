@@ -103,11 +103,27 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
 // ---- read ----
 
 /// IndexIDMap looks ids up in a table: an id beyond it would be read wildly.
-void check_ids(faiss::Index* root, const ScaNNLists& lists) {
-    faiss::Index* innermost = nullptr;
+void check_ids(
+        faiss::Index* root,
+        const ScaNNLists& lists,
+        const ScaNNLists* spilled) {
+    const faiss::IndexIDMap* map = nullptr; // the innermost so far
+    auto check = [&](const char* section, const int64_t* ids, size_t n) {
+        for (size_t i = 0; i < n; i++) {
+            FAISS_THROW_IF_NOT_FMT(
+                    size_t(ids[i]) < map->id_map.size(),
+                    "cannot read the index: section '%s': id %lld is not in "
+                    "the IndexIDMap around the index",
+                    section,
+                    static_cast<long long>(ids[i]));
+        }
+    };
     for (faiss::Index* at = root;;) {
-        if (dynamic_cast<faiss::IndexIDMap*>(at) != nullptr) {
-            innermost = at;
+        if (auto inner = dynamic_cast<faiss::IndexIDMap*>(at)) {
+            if (map != nullptr) {
+                check("id_maps", inner->id_map.data(), inner->id_map.size());
+            }
+            map = inner;
         }
         faiss::Index** below = wrapped_index(at);
         if (below == nullptr) {
@@ -115,18 +131,16 @@ void check_ids(faiss::Index* root, const ScaNNLists& lists) {
         }
         at = *below;
     }
-    if (innermost == nullptr) {
+    if (map == nullptr) {
         return;
     }
-    size_t n = static_cast<faiss::IndexIDMap*>(innermost)->id_map.size();
     for (size_t l = 0; l < lists.nlist; l++) {
-        for (size_t i = 0; i < lists.list(l).size(); i++) {
-            FAISS_THROW_IF_NOT_FMT(
-                    size_t(lists.list(l).ids[i]) < n,
-                    "cannot read the index: section 'ids': id %lld is not in "
-                    "the IndexIDMap around the index",
-                    static_cast<long long>(lists.list(l).ids[i]));
-        }
+        check("ids", lists.list(l).ids.data(), lists.list(l).size());
+    }
+    for (size_t l = 0; spilled != nullptr && l < spilled->nlist; l++) {
+        check("spilled_ids",
+              spilled->list(l).ids.data(),
+              spilled->list(l).size());
     }
 }
 
@@ -225,7 +239,7 @@ faiss::Index* read_tree(
             }
         }
         // Mapped too: where there is a table of ids, that was read as well.
-        check_ids(root.get(), *lists);
+        check_ids(root.get(), *lists, spilled.get());
         if (spilled != nullptr && !reader.is_mapped()) {
             check_primary(*spilled, *lists);
         }

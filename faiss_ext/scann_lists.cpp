@@ -264,6 +264,7 @@ size_t ScaNNLists::list_size(size_t list_no) const {
 }
 
 const ScaNNLists::idx_t* ScaNNLists::get_ids(size_t list_no) const {
+    list_size(list_no); // throws if there is no such list
     return lists_[list_no].ids.data();
 }
 

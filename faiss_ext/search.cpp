@@ -182,8 +182,12 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
     bool timed = plan.stats != nullptr;
 
     const float* x = call.x + begin * d;
-    const int64_t* probes = call.assign + begin * nprobe;
-    const float* probe_scores = call.scores + begin * nprobe;
+    const int64_t* probes = nullptr;
+    const float* probe_scores = nullptr;
+    if (call.assign != nullptr) {
+        probes = call.assign + begin * nprobe;
+        probe_scores = call.scores + begin * nprobe;
+    }
     if (call.assign == nullptr && !plan.few_pass) {
         StageTimer timer(timed, stats.partition_time);
         lists.resize(n * nprobe);

@@ -271,9 +271,10 @@ class ScaNNNode : public FaissNode {
         size_t nlist = size_t(scann.nlist);
         bool all = call.reach.complete || scann.ntotal <= kFewRows;
         bool chosen = !parameters.given("nprobe") && scann.calibration.k > 0;
-        int64_t lists =
-                chosen ? int64_t(scann.nprobe) : parameters.integer("nprobe");
-        size_t nprobe = size_t(lists * call.reach.factor);
+        size_t lists =
+                chosen ? scann.nprobe : size_t(parameters.integer("nprobe"));
+        // lists first: a file may hold any number as its default
+        size_t nprobe = std::min(lists, nlist) * size_t(call.reach.factor);
         made.nprobe = all ? nlist : std::min(nprobe, nlist);
         if (all) {
             made.reorder_k = made.refine_k =

@@ -65,7 +65,7 @@ places_of(const IndexIVF& ivf, int64_t n, const int64_t* ids) {
         for (int64_t i = 0; i < n; i++) {
             found[ids[i]] = -1;
         }
-        for (size_t l = 0; l < ivf.nlist; l++) {
+        for (size_t l = 0; l < ivf.invlists->nlist; l++) {
             faiss::InvertedLists::ScopedIds list_ids(ivf.invlists, l);
             size_t size = ivf.invlists->list_size(l);
             for (size_t i = 0; i < size; i++) {
@@ -120,25 +120,43 @@ class DirectMapOff {
     faiss::DirectMap::Type type_ = faiss::DirectMap::NoMap;
 };
 
+/// The IDMap next below a layer, or nullptr.
+IndexIDMap* find_id_map(faiss::Index* index) {
+    if (auto layer = as<IndexPreTransform>(index)) {
+        return find_id_map(layer->index);
+    }
+    return as<IndexIDMap>(index);
+}
+
 /// Below an IDMap ids count from 0 without gaps; after a removal they are
 /// made so again. `kept` says which old ids are left.
-void renumber(IndexIVFScaNN& leaf, const std::vector<bool>& kept) {
+void renumber(const IndexIDMap& layer, const std::vector<bool>& kept) {
     std::vector<int64_t> now(kept.size(), -1);
     int64_t next = 0;
     for (size_t i = 0; i < kept.size(); i++) {
         now[i] = kept[i] ? next++ : -1;
     }
+    // a forged file may hold ids twice: one of them was removed
+    auto renumber_ids = [&](int64_t* ids, size_t n) {
+        std::transform(ids, ids + n, ids, [&](int64_t id) {
+            return uint64_t(id) < now.size() ? now[id] : -1;
+        });
+    };
+    if (IndexIDMap* inner = find_id_map(layer.index)) {
+        renumber_ids(inner->id_map.data(), inner->id_map.size());
+        if (auto map2 = as<IndexIDMap2>(inner)) {
+            map2->rev_map.clear();
+            map2->construct_rev_map();
+        }
+        return;
+    }
+    auto& leaf = *as<IndexIVFScaNN>(find_ivf(layer.index));
     auto renumber_lists = [&](ScaNNLists& lists) {
         for (size_t l = 0; l < lists.nlist; l++) {
             auto& ids = lists.mutable_list(l).ids;
-            if (ids.empty()) {
-                continue;
+            if (!ids.empty()) {
+                renumber_ids(ids.mutable_data(), ids.size());
             }
-            int64_t* values = ids.mutable_data();
-            std::transform(
-                    values, values + ids.size(), values, [&](int64_t id) {
-                        return now[id];
-                    });
         }
     };
     DirectMapOff off(&leaf);
@@ -222,7 +240,7 @@ size_t remove_ids(faiss::Index* index, const faiss::IDSelector& selector) {
     }
     TranslatedSelector below(layer->id_map, selector);
     size_t removed = remove_ids(layer->index, below);
-    renumber(*leaf, kept);
+    renumber(*layer, kept);
     layer->id_map.swap(ids);
     layer->ntotal = layer->index->ntotal;
     if (auto map2 = as<IndexIDMap2>(index)) {

@@ -8,6 +8,8 @@
 
 #include <faiss/IndexIDMap.h>
 #include <faiss/IndexPreTransform.h>
+#include <faiss/VectorTransform.h>
+#include <faiss/impl/FaissAssert.h>
 #include <faiss/impl/IDSelector.h>
 
 namespace faiss_ext::python {
@@ -29,13 +31,24 @@ class Transformed {
             const faiss::IndexPreTransform& layer,
             int64_t n,
             const float* x)
-            : data_(layer.apply_chain(n, x)),
+            : data_(checked(layer).apply_chain(n, x)),
               owned_(data_ == x ? nullptr : data_) {}
     const float* data() const {
         return data_;
     }
 
  private:
+    /// Faiss refuses it too, but then loses the memory of the result.
+    static const faiss::IndexPreTransform& checked(
+            const faiss::IndexPreTransform& layer) {
+        for (const faiss::VectorTransform* transform : layer.chain) {
+            FAISS_THROW_IF_NOT_MSG(
+                    transform->is_trained,
+                    "a transformation around the index is not trained");
+        }
+        return layer;
+    }
+
     const float* data_;
     std::unique_ptr<const float[]> owned_;
 };
