@@ -114,6 +114,8 @@ need_python() {
 use_ccache() {
     command -v ccache >/dev/null || return 0
     export CMAKE_CXX_COMPILER_LAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER-ccache}
+    # the compiler by one name: pip would take that of Python's own build
+    export CXX=${CXX:-c++}
     # by the compiler's list of headers: without it each file is preprocessed
     # once more, which costs as much as the wheel saves
     export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$PWD} CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1
