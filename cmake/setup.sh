@@ -19,7 +19,7 @@ test_requirements=("pytest>=7.4,<10" "matplotlib>=3.7,<4" "faiss-cpu>=1.8,<2"
     "milvus-lite==3.2.2; python_version>='3.10'" "pymilvus>=2.6.15,<4; python_version>='3.10'")
 # the last Milvus server on PyPI, apart from everything else in build/venv-milvus.
 # Its clients of that time have no wheels for Python 3.12 and newer.
-milvus_requirements=("milvus==2.3.5" "pymilvus>=2.6.15,<4" "numpy>=1.24,<3" "pytest>=7.4,<10")
+milvus_requirements=("milvus==2.3.5" "pymilvus>=2.6.15,<4" "numpy>=1.24,<3" "pyarrow>=15" "pytest>=7.4,<10")
 
 # say TEXT: a step begins
 say() {
@@ -114,6 +114,8 @@ need_python() {
 use_ccache() {
     command -v ccache >/dev/null || return 0
     export CMAKE_CXX_COMPILER_LAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER-ccache}
+    # the compiler by one name: pip would take that of Python's own build
+    export CXX=${CXX:-c++}
     # by the compiler's list of headers: without it each file is preprocessed
     # once more, which costs as much as the wheel saves
     export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$PWD} CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1

@@ -91,7 +91,7 @@ def test_range(collection, x, q, metric):
     every = client.scores(x, q[:20], metric)
     # the 5th to the 30th neighbour of the first query, as limits for all
     best = np.sort(every[0])[::-1] if client.LARGER_IS_BETTER[metric] else np.sort(every[0])
-    inner, outer = (best[4] + best[3]) / 2, (best[29] + best[30]) / 2
+    inner, outer = float(best[4] + best[3]) / 2, float(best[29] + best[30]) / 2
     inside = (every > outer) & (every <= inner) if client.LARGER_IS_BETTER[metric] else (
         (every < outer) & (every >= inner))
     found = client.ask(collection, q[:20], 1000, metric, radius=outer, range_filter=inner, nprobe=NLIST)
