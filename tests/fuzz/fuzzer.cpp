@@ -6,6 +6,11 @@
 
 #include "targets.h"
 
+/// What LLVM's OpenMP keeps for its threads is no leak of ours.
+extern "C" const char* __lsan_default_suppressions() {
+    return "leak:libomp";
+}
+
 extern "C" int LLVMFuzzerInitialize(int*, char***) {
     omp_set_num_threads(1);
     // Faiss' k-means takes 16 MB a round, which cost more than all the rest

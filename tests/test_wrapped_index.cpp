@@ -1,0 +1,81 @@
+/* Operations through Faiss' wrappers, as the Python module calls them. */
+
+#include <faiss_ext/python/wrapped_index.h>
+
+#include <faiss/IndexIDMap.h>
+#include <faiss/IndexPreTransform.h>
+#include <faiss/VectorTransform.h>
+
+#include "index_cases.h"
+
+using namespace cases;
+namespace python = faiss_ext::python;
+
+namespace {
+
+constexpr size_t kSize = 8, kCount = 200;
+
+int64_t nearest(const faiss::Index& index, const float* query) {
+    float distance;
+    int64_t label;
+    faiss_ext::SearchParametersScaNN wide;
+    wide.nprobe = 4;
+    python::search(&index, 1, query, 1, &distance, &label, nullptr, wide);
+    return label;
+}
+
+/// Each map below another counts from 0, and only the outermost knows the
+/// caller's ids: all must still lead there when rows in the middle are gone.
+TEST(WrappedIndex, RemovesThroughTwoMaps) {
+    std::vector<float> x = rows(kCount, kSize, 1);
+    for (const char* wrapped :
+         {"IVF4,ScaNN,RFlat", "IVF4,ScaNN(soar_lambda=1),RFlat"}) {
+        faiss::Index* leaf = faiss_ext::index_factory(kSize, wrapped);
+        auto inner = new faiss::IndexIDMap2(leaf);
+        inner->own_fields = true;
+        faiss::IndexIDMap2 index(inner);
+        index.own_fields = true;
+        index.train(kCount, x.data());
+        std::vector<int64_t> ids(kCount);
+        for (size_t i = 0; i < kCount; i++) {
+            ids[i] = int64_t(1000 + 3 * i);
+        }
+        index.add_with_ids(kCount, x.data(), ids.data());
+        for (int64_t first : {1030, 1200, 1330}) {
+            python::remove_ids(
+                    &index, faiss::IDSelectorRange(first, first + 30));
+        }
+        EXPECT_EQ(index.ntotal, kCount - 30);
+        for (size_t i = 0; i < kCount; i++) {
+            bool gone = (ids[i] >= 1030 && ids[i] < 1060) ||
+                        (ids[i] >= 1200 && ids[i] < 1230) ||
+                        (ids[i] >= 1330 && ids[i] < 1360);
+            EXPECT_EQ(nearest(index, &x[i * kSize]) == ids[i], !gone)
+                    << wrapped << ", row " << i;
+            if (!gone) {
+                std::vector<float> row(kSize);
+                python::reconstruct(&index, 1, &ids[i], row.data());
+                EXPECT_EQ(row[0], x[i * kSize]);
+            }
+        }
+    }
+}
+
+TEST(WrappedIndex, SaysThatItIsNotTrained) {
+    std::vector<float> x = rows(1, kSize, 1);
+    for (const char* kind :
+         {"IVF4,ScaNN", "PCA4,IVF4,ScaNN", "IDMap2,PCA4,IVF4,ScaNN"}) {
+        IndexPtr index(faiss_ext::index_factory(kSize, kind));
+        EXPECT_NE(message_of([&] { nearest(*index, x.data()); }), "") << kind;
+        int64_t id = 0;
+        std::vector<float> row(kSize);
+        EXPECT_NE(
+                message_of([&] {
+                    python::reconstruct(index.get(), 1, &id, row.data());
+                }),
+                "")
+                << kind;
+    }
+}
+
+} // namespace
