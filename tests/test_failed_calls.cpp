@@ -59,10 +59,16 @@ std::vector<float> queries() {
     return {all_rows().end() - 12 * kD, all_rows().end()};
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+constexpr double kSkipped = 2;
+#else
+constexpr double kSkipped = .5;
+#endif
+
 /// All allocations with SCANN_ALL_FAILURES, else fewer and fewer.
 size_t next_after(size_t n) {
     static const bool all = std::getenv("SCANN_ALL_FAILURES") != nullptr;
-    return n + 1 + (all ? 0 : n / 5);
+    return n + 1 + (all ? 0 : size_t(kSkipped * double(n)));
 }
 
 /// A call that may fail; what it makes besides is compared too.

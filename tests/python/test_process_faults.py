@@ -231,14 +231,14 @@ def test_memory_that_is_limited(tmp_path, warm):
             if child != 0:
                 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         index = fx.read_index(path)
-        more = rows(200000, 3)
+        more = rows(100000, 3)
         fresh = fx.index_factory(32, "IVF64,ScaNN,RFlat")
         if sys.argv[2] == "True":
             before = answers(index)
         size = os.path.getsize(path)
         ready()
         failed = 0
-        for megabytes in (0, 1, 2, 4, 8, 16, 24, 32, 48, 64):
+        for megabytes in (0, 2, 8, 16, 24, 32):
             limit(megabytes)
             failed += refused(index.add, more)
             failed += refused(fresh.train, more)
@@ -253,13 +253,13 @@ def test_memory_that_is_limited(tmp_path, warm):
             fresh = fx.index_factory(32, "IVF64,ScaNN,RFlat")
         if index.ntotal == 30000:
             index.add(more)
-        assert index.ntotal == 230000
+        assert index.ntotal == 130000
         print(failed)
         """),
         tmp_path / "index",
         warm,
     )
-    assert int(out) > 10
+    assert int(out) > 5
 
 
 # ---- out of disk ----
