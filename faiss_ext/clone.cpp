@@ -11,6 +11,7 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/faiss_training.h>
+#include <faiss_ext/id_maps.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_io.h>
 
@@ -86,8 +87,12 @@ std::unique_ptr<faiss::Index> copy_wrappers(
     if (auto map = dynamic_cast<const faiss::IndexIDMap*>(root)) {
         auto inner = copy_wrappers(map->index, std::move(leaf), with_ids);
         auto map2 = dynamic_cast<const faiss::IndexIDMap2*>(root);
-        auto copy = map2 != nullptr ? std::make_unique<faiss::IndexIDMap2>()
-                                    : std::make_unique<faiss::IndexIDMap>();
+        std::unique_ptr<faiss::IndexIDMap> copy;
+        if (map2 != nullptr) {
+            copy = std::make_unique<IdMap2>();
+        } else {
+            copy = std::make_unique<IdMap>();
+        }
         copy_index_fields(*map, *copy);
         if (!with_ids) {
             copy->ntotal = 0;

@@ -12,6 +12,7 @@
 #include <faiss/VectorTransform.h>
 #include <faiss/impl/FaissAssert.h>
 
+#include <faiss_ext/id_maps.h>
 #include <faiss_ext/query_rows.h>
 
 namespace faiss_ext {
@@ -69,16 +70,26 @@ void silence(faiss::ProductQuantizer& pq) {
     pq.cp.min_points_per_centroid = 1;
 }
 
+/// Puts one of ours in the place of a wrapper of Faiss.
+template <class Ours, class Theirs>
+void become(faiss::Index*& slot, Theirs* wrapper) {
+    auto ours = std::make_unique<Ours>();
+    static_cast<Theirs&>(*ours) = *wrapper;
+    wrapper->own_fields = false;
+    delete wrapper;
+    slot = ours.release();
+}
+
 void silence(faiss::Index*& slot) {
-    if (auto map = dynamic_cast<faiss::IndexIDMap*>(slot)) {
+    if (auto map2 = dynamic_cast<faiss::IndexIDMap2*>(slot)) {
+        silence(map2->index);
+        become<IdMap2>(slot, map2);
+    } else if (auto map = dynamic_cast<faiss::IndexIDMap*>(slot)) {
         silence(map->index);
+        become<IdMap>(slot, map);
     } else if (auto chain = dynamic_cast<faiss::IndexPreTransform*>(slot)) {
         silence(chain->index);
-        auto checked = std::make_unique<PreTransform>();
-        static_cast<faiss::IndexPreTransform&>(*checked) = *chain;
-        chain->own_fields = false;
-        delete chain;
-        slot = checked.release();
+        become<PreTransform>(slot, chain);
     } else if (auto refine = dynamic_cast<faiss::IndexRefine*>(slot)) {
         silence(refine->base_index);
         silence(refine->refine_index);

@@ -3,9 +3,13 @@
 #include <atomic>
 #include <chrono>
 #include <exception>
+#include <mutex>
+#include <new>
+#include <vector>
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sys/mman.h>
 
 #include <faiss/impl/AuxIndexStructures.h>
 
@@ -31,11 +35,15 @@ const Pause pause_threads =
 
 thread_local bool threads_gone = false; ///< before the fork at hand
 thread_local bool threads_lost = false; ///< after one
+/// Threads of the largest region that this thread has opened here: libgomp
+/// keeps them.
+thread_local int threads_had = 1;
 
 void before_fork() {
     // LLVM's OpenMP agrees to pause inside a region too
     threads_gone = !threads_lost && pause_threads != nullptr &&
                    !omp_in_parallel() && pause_threads(kPauseSoft) == 0;
+    threads_had = threads_gone ? 1 : threads_had;
 }
 
 void in_child() {
@@ -43,6 +51,58 @@ void in_child() {
         threads_lost = true;
         omp_set_num_threads(1);
     }
+}
+
+/** Whether n more threads can be had. Where a region cannot get its threads,
+ * because memory or processes are limited, libgomp ends the process; so they
+ * are started once before, with some memory for each to spare. */
+bool can_start_threads(int n) {
+    constexpr size_t kSpare = size_t(1) << 20;
+    std::vector<pthread_t> started;
+    try {
+        started.reserve(size_t(n));
+    } catch (const std::bad_alloc&) {
+        return false;
+    }
+    std::mutex gate; // they live together, until all were started
+    gate.lock();
+    auto wait = [](void* gate) -> void* {
+        std::lock_guard<std::mutex> lock(*static_cast<std::mutex*>(gate));
+        return nullptr;
+    };
+    pthread_t thread;
+    while (started.size() < size_t(n) &&
+           pthread_create(&thread, nullptr, wait, &gate) == 0) {
+        started.push_back(thread);
+    }
+    bool good = started.size() == size_t(n);
+    if (good) {
+        void* spare =
+                mmap(nullptr,
+                     size_t(n) * kSpare,
+                     PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                     -1,
+                     0);
+        good = spare != MAP_FAILED && munmap(spare, size_t(n) * kSpare) == 0;
+    }
+    gate.unlock();
+    for (pthread_t one : started) {
+        pthread_join(one, nullptr);
+    }
+    return good;
+}
+
+/// Whether a region of omp_get_max_threads() threads can be opened.
+bool threads_can_be_had() {
+    const int wanted = omp_get_max_threads();
+    if (wanted > threads_had && !omp_in_parallel()) {
+        if (!can_start_threads(wanted - threads_had)) {
+            return false;
+        }
+        threads_had = wanted;
+    }
+    return true;
 }
 
 /// Asked for when this library is loaded; forgotten when it is unloaded.
@@ -62,7 +122,8 @@ void for_tiles(size_t tiles, const std::function<void(size_t)>& work) {
     std::atomic<bool> stop{false};
     faiss::InterruptCallback::check();
     auto checked = Clock::now();
-    bool alone = tiles <= 1 || omp_get_max_threads() == 1 || !may_use_threads();
+    bool alone = tiles <= 1 || omp_get_max_threads() == 1 ||
+                 !may_use_threads() || !threads_can_be_had();
 #pragma omp parallel for schedule(dynamic) if (!alone)
     for (size_t tile = 0; tile < tiles; tile++) {
         if (stop.load(std::memory_order_relaxed)) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include <faiss_ext/index_io.h>
+
 #include <knowhere_plugin/guard.h>
 
 namespace knowhere_plugin {
@@ -163,8 +165,18 @@ Status FaissNode::Add(const DataSet& rows, const Config& config) noexcept {
         }
         check_metric(parameters);
         places_.forget();
-        add_rows(held_, rows);
-        tune(*held_.index, parameters);
+        if (!tunes(parameters)) {
+            add_rows(held_, rows);
+            return;
+        }
+        // aside: where tuning fails, the rows are not there either
+        Held more{
+                std::unique_ptr<faiss::Index>(
+                        faiss_ext::clone_index(held_.index.get())),
+                held_.metric};
+        add_rows(more, rows);
+        tune(*more.index, parameters);
+        std::swap(held_, more);
     });
 }
 

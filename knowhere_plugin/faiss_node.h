@@ -142,6 +142,10 @@ class FaissNode : public IndexNode {
             Metric metric,
             const Parameters& parameters) const = 0;
 
+    /// Whether tune() has anything to do.
+    virtual bool tunes(const Parameters&) const {
+        return false;
+    }
     /// After rows were added by a call with these parameters.
     virtual void tune(faiss::Index&, const Parameters&) const {}
 

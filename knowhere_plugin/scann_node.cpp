@@ -173,9 +173,13 @@ class ScaNNNode : public FaissNode {
         return index;
     }
 
+    bool tunes(const Parameters& parameters) const override {
+        return parameters.given("target_recall");
+    }
+
     void tune(faiss::Index& index, const Parameters& parameters)
             const override {
-        if (parameters.given("target_recall") && index.ntotal > kFewRows) {
+        if (tunes(parameters) && index.ntotal > kFewRows) {
             static_cast<IndexIVFScaNN&>(index).calibrate(
                     0, nullptr, float(parameters.real("target_recall")));
         }

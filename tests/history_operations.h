@@ -227,9 +227,6 @@ inline void History::copy_subset() {
 // ---- rows that go ----
 
 inline void History::remove() {
-    if (has_id_map()) {
-        return; // Faiss' IndexIDMap takes ids for places, as IndexFlat has them
-    }
     const AnySelector sel(random_, rows_);
     const size_t before = rows_.size();
     std::erase_if(rows_, [&](const auto& entry) {
@@ -241,9 +238,6 @@ inline void History::remove() {
 }
 
 inline void History::reset() {
-    if (has_id_map()) {
-        return; // Faiss' IndexIDMap2 forgets to forget
-    }
     index_->reset();
     forgotten_ = std::move(rows_);
     rows_.clear();

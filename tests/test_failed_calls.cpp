@@ -1,6 +1,7 @@
 /*
  * Calls that run out of memory somewhere: at each allocation of each call, the
- * index is then as before, and the call made again succeeds.
+ * index is then as before, and the call made again succeeds. SCANN_ALL_FAILURES=1
+ * tries every allocation.
  */
 
 #include <functional>
@@ -58,6 +59,18 @@ std::vector<float> queries() {
     return {all_rows().end() - 12 * kD, all_rows().end()};
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+constexpr double kSkipped = 2;
+#else
+constexpr double kSkipped = .5;
+#endif
+
+/// All allocations with SCANN_ALL_FAILURES, else fewer and fewer.
+size_t next_after(size_t n) {
+    static const bool all = std::getenv("SCANN_ALL_FAILURES") != nullptr;
+    return n + 1 + (all ? 0 : size_t(kSkipped * double(n)));
+}
+
 /// A call that may fail; what it makes besides is compared too.
 using Call = std::function<std::vector<uint8_t>(faiss::Index&)>;
 
@@ -112,13 +125,9 @@ class FailedCalls : public testing::TestWithParam<Kind> {
                 array() ? nullptr : ids.data());
     }
 
-    /** Fails at each allocation in turn, alone or with all after it.
-     * @param make  a fresh index
-     * @param every only each so many allocations, where there are thousands */
-    void sweep(
-            const std::function<IndexPtr()>& make,
-            const Call& call,
-            size_t every = 1) {
+    /// Fails at one allocation after the other, alone or with all after it.
+    /// @param make  a fresh index
+    void sweep(const std::function<IndexPtr()>& make, const Call& call) {
         using namespace failing_memory;
         const std::vector<float> x = queries();
         IndexPtr done = make();
@@ -127,7 +136,7 @@ class FailedCalls : public testing::TestWithParam<Kind> {
         const State after = state_of(*done, x);
         size_t thrown = 0;
         for (Fails fails : {Fails::One, Fails::AllFrom}) {
-            for (size_t n = 0; !HasFailure(); n += every) {
+            for (size_t n = 0; !HasFailure(); n = next_after(n)) {
                 IndexPtr index = make();
                 bool threw = false;
                 std::vector<uint8_t> result;
@@ -158,8 +167,8 @@ class FailedCalls : public testing::TestWithParam<Kind> {
         }
         EXPECT_GT(thrown, 0u) << "nothing failed";
     }
-    void sweep_full(const Call& call, size_t every = 1) {
-        sweep([this] { return full(); }, call, every);
+    void sweep_full(const Call& call) {
+        sweep([this] { return full(); }, call);
     }
 };
 
@@ -250,15 +259,13 @@ TEST_P(FailedCalls, DirectMap) {
 
 TEST_P(FailedCalls, Calibrate) {
     const std::vector<float> x = queries();
-    sweep_full(
-            [&](faiss::Index& index) {
-                IndexIVFScaNN& scann = *find_scann(&index);
-                auto chosen = scann.calibrate(
-                        int64_t(x.size() / scann.d), x.data(), .8f, 3);
-                failing_memory::armed = false;
-                return std::vector<uint8_t>{uint8_t(chosen.nprobe)};
-            },
-            7);
+    sweep_full([&](faiss::Index& index) {
+        IndexIVFScaNN& scann = *find_scann(&index);
+        auto chosen =
+                scann.calibrate(int64_t(x.size() / scann.d), x.data(), .8f, 3);
+        failing_memory::armed = false;
+        return std::vector<uint8_t>{uint8_t(chosen.nprobe)};
+    });
 }
 
 TEST_P(FailedCalls, Search) {
@@ -331,8 +338,7 @@ TEST_P(FailedCalls, Train) {
           [](faiss::Index& index) {
               index.train(kRows, all_rows().data());
               return nothing();
-          },
-          53);
+          });
 }
 
 /// Of two indexes: the other must be as before too.

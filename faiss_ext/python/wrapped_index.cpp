@@ -12,6 +12,7 @@
 
 #include <faiss_ext/direct_map.h>
 #include <faiss_ext/filter.h>
+#include <faiss_ext/id_maps.h>
 
 namespace faiss_ext::python {
 
@@ -120,52 +121,6 @@ class DirectMapOff {
     faiss::DirectMap::Type type_ = faiss::DirectMap::NoMap;
 };
 
-/// The IDMap next below a layer, or nullptr.
-IndexIDMap* find_id_map(faiss::Index* index) {
-    if (auto layer = as<IndexPreTransform>(index)) {
-        return find_id_map(layer->index);
-    }
-    return as<IndexIDMap>(index);
-}
-
-/// Below an IDMap ids count from 0 without gaps; after a removal they are
-/// made so again. `kept` says which old ids are left.
-void renumber(const IndexIDMap& layer, const std::vector<bool>& kept) {
-    std::vector<int64_t> now(kept.size(), -1);
-    int64_t next = 0;
-    for (size_t i = 0; i < kept.size(); i++) {
-        now[i] = kept[i] ? next++ : -1;
-    }
-    // a forged file may hold ids twice: one of them was removed
-    auto renumber_ids = [&](int64_t* ids, size_t n) {
-        std::transform(ids, ids + n, ids, [&](int64_t id) {
-            return uint64_t(id) < now.size() ? now[id] : -1;
-        });
-    };
-    if (IndexIDMap* inner = find_id_map(layer.index)) {
-        renumber_ids(inner->id_map.data(), inner->id_map.size());
-        if (auto map2 = as<IndexIDMap2>(inner)) {
-            map2->rev_map.clear();
-            map2->construct_rev_map();
-        }
-        return;
-    }
-    auto& leaf = *as<IndexIVFScaNN>(find_ivf(layer.index));
-    auto renumber_lists = [&](ScaNNLists& lists) {
-        for (size_t l = 0; l < lists.nlist; l++) {
-            auto& ids = lists.mutable_list(l).ids;
-            if (!ids.empty()) {
-                renumber_ids(ids.mutable_data(), ids.size());
-            }
-        }
-    };
-    DirectMapOff off(&leaf);
-    renumber_lists(leaf.mutable_lists());
-    if (leaf.spilled_lists() != nullptr) {
-        renumber_lists(const_cast<ScaNNLists&>(*leaf.spilled_lists()));
-    }
-}
-
 } // namespace
 
 faiss::IndexIVF* find_ivf(faiss::Index* index) {
@@ -227,27 +182,7 @@ size_t remove_ids(faiss::Index* index, const faiss::IDSelector& selector) {
         }
         return index->remove_ids(selector);
     }
-    std::vector<bool> kept(layer->id_map.size());
-    std::vector<int64_t> ids;
-    for (size_t i = 0; i < kept.size(); i++) {
-        kept[i] = !selector.is_member(layer->id_map[i]);
-        if (kept[i]) {
-            ids.push_back(layer->id_map[i]);
-        }
-    }
-    if (ids.size() == kept.size()) {
-        return 0;
-    }
-    TranslatedSelector below(layer->id_map, selector);
-    size_t removed = remove_ids(layer->index, below);
-    renumber(*layer, kept);
-    layer->id_map.swap(ids);
-    layer->ntotal = layer->index->ntotal;
-    if (auto map2 = as<IndexIDMap2>(index)) {
-        map2->rev_map.clear();
-        map2->construct_rev_map();
-    }
-    return removed;
+    return remove_from_map(*layer, selector);
 }
 
 void update_vectors(
@@ -342,13 +277,9 @@ void add_sa_codes(
     if (auto layer = as<IndexIDMap>(index)) {
         FAISS_THROW_IF_NOT_MSG(
                 ids != nullptr, "an IDMap index needs ids for its vectors");
-        layer->id_map.reserve(layer->id_map.size() + n);
+        MapGrowth growth(*layer, size_t(n), ids);
         add_sa_codes(layer->index, n, codes, nullptr);
-        layer->id_map.insert(layer->id_map.end(), ids, ids + n);
-        layer->ntotal = layer->index->ntotal;
-        if (auto map2 = as<IndexIDMap2>(index)) {
-            map2->construct_rev_map();
-        }
+        growth.commit();
         return;
     }
     auto leaf = as<IndexIVFScaNN>(index);
@@ -368,17 +299,17 @@ void merge_layers(faiss::Index* index, faiss::Index* other, int64_t add_id) {
     }
     if (auto layer = as<IndexIDMap>(index)) {
         auto theirs = static_cast<IndexIDMap*>(other);
-        layer->id_map.reserve(layer->id_map.size() + theirs->id_map.size());
-        merge_layers(layer->index, theirs->index, layer->id_map.size());
-        for (int64_t id : theirs->id_map) {
-            layer->id_map.push_back(id + add_id);
+        std::vector<int64_t> ids = theirs->id_map;
+        for (int64_t& id : ids) {
+            id += add_id;
         }
-        layer->ntotal = layer->index->ntotal;
+        MapGrowth growth(*layer, ids.size(), ids.data());
+        merge_layers(layer->index, theirs->index, layer->id_map.size());
+        growth.commit();
         theirs->id_map.clear();
         theirs->ntotal = 0;
-        if (auto map2 = as<IndexIDMap2>(index)) {
-            map2->construct_rev_map();
-            static_cast<IndexIDMap2*>(theirs)->rev_map.clear();
+        if (auto map2 = as<IndexIDMap2>(theirs)) {
+            map2->rev_map.clear();
         }
         return;
     }

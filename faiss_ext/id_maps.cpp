@@ -1,0 +1,238 @@
+#include <faiss_ext/id_maps.h>
+
+#include <algorithm>
+
+#include <faiss/impl/FaissAssert.h>
+#include <faiss/impl/IDSelector.h>
+
+#include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/clone.h>
+#include <faiss_ext/index_factory.h>
+
+namespace faiss_ext {
+
+namespace {
+
+using Table = std::unordered_map<int64_t, int64_t>;
+
+Table* table_of(faiss::IndexIDMap& map) {
+    auto map2 = dynamic_cast<faiss::IndexIDMap2*>(&map);
+    return map2 == nullptr ? nullptr : &map2->rev_map;
+}
+
+/// So that n entries more need no memory but their nodes; grows by half.
+void make_buckets(Table& table, size_t n) {
+    const double room = double(table.bucket_count()) * table.max_load_factor();
+    if (double(table.size() + n) > room) {
+        table.reserve(table.size() + std::max(n, table.size() / 2));
+    }
+}
+
+/// The rows that get no new number.
+struct Unnumbered : faiss::IDSelector {
+    const std::vector<int64_t>& now;
+    explicit Unnumbered(const std::vector<int64_t>& now) : now(now) {}
+    bool is_member(int64_t id) const override {
+        return id >= 0 && size_t(id) < now.size() && now[size_t(id)] < 0;
+    }
+};
+
+/// The IndexIDMap next below a layer, or nullptr.
+faiss::IndexIDMap* map_below(faiss::Index* index) {
+    while (index != nullptr) {
+        if (auto map = dynamic_cast<faiss::IndexIDMap*>(index)) {
+            return map;
+        }
+        faiss::Index** slot = wrapped_index(index);
+        index = slot == nullptr ? nullptr : *slot;
+    }
+    return nullptr;
+}
+
+/// New numbers for the rows below a map: in the ids of the next map below, or
+/// in the lists.
+class Renumbering {
+ public:
+    /// All that needs memory. @param now  by old number, -1: removed; kept
+    ///                                    alive by the caller
+    Renumbering(faiss::IndexIDMap& map, const std::vector<int64_t>& now)
+            : now_(now), inner_(map_below(map.index)) {
+        if (inner_ != nullptr) {
+            int64_t place = 0;
+            for (int64_t id : inner_->id_map) {
+                if (number(id) >= 0 && table_of(*inner_) != nullptr) {
+                    table_[number(id)] = place;
+                }
+                place += number(id) >= 0;
+            }
+            return;
+        }
+        index_ = find_scann(map.index);
+        FAISS_THROW_IF_NOT_MSG(index_ != nullptr, "not a ScaNN index");
+        for_lists([](AlignedBuffer<int64_t>& ids) {
+            ids.mutable_data(); // no longer a mapped file's
+        });
+        if (!index_->direct_map.no()) {
+            table_.reserve(size_t(index_->ntotal));
+        }
+    }
+    /// Does not fail.
+    void apply() {
+        if (inner_ != nullptr) {
+            for (int64_t& id : inner_->id_map) {
+                id = number(id);
+            }
+            if (Table* table = table_of(*inner_)) {
+                table->swap(table_);
+            }
+            return;
+        }
+        for_lists([&](AlignedBuffer<int64_t>& ids) {
+            int64_t* values = ids.mutable_data();
+            for (size_t i = 0; i < ids.size(); i++) {
+                values[i] = number(values[i]);
+            }
+        });
+        if (index_->direct_map.type == faiss::DirectMap::Array) {
+            // only if no list held what was removed
+            index_->direct_map = faiss::DirectMap();
+        }
+        Table& old = index_->direct_map.hashtable;
+        while (!old.empty()) {
+            auto node = old.extract(old.begin());
+            node.key() = number(node.key());
+            table_.insert(std::move(node));
+        }
+        old.swap(table_);
+    }
+
+ private:
+    /// A forged file may hold numbers twice: one of them was removed.
+    int64_t number(int64_t id) const {
+        return uint64_t(id) < now_.size() ? now_[size_t(id)] : -1;
+    }
+    template <class Work>
+    void for_lists(Work&& work) {
+        auto all = [&](ScaNNLists& lists) {
+            for (size_t l = 0; l < lists.nlist; l++) {
+                if (lists.list(l).size() > 0) {
+                    work(lists.mutable_list(l).ids);
+                }
+            }
+        };
+        all(index_->mutable_lists());
+        if (index_->spilled_lists() != nullptr) {
+            all(const_cast<ScaNNLists&>(*index_->spilled_lists()));
+        }
+    }
+
+    const std::vector<int64_t>& now_;
+    faiss::IndexIDMap* inner_;
+    IndexIVFScaNN* index_ = nullptr;
+    /// of the inner map, or buckets for the direct map's nodes
+    Table table_;
+};
+
+/// Faiss' own IndexIDMap, too, as ours.
+size_t remove_below(faiss::Index* index, const faiss::IDSelector& selector) {
+    if (auto map = dynamic_cast<faiss::IndexIDMap*>(index)) {
+        return remove_from_map(*map, selector);
+    }
+    faiss::Index** slot = wrapped_index(index);
+    if (slot == nullptr) {
+        return index->remove_ids(selector);
+    }
+    const size_t removed = remove_below(*slot, selector);
+    index->ntotal = (*slot)->ntotal;
+    return removed;
+}
+
+} // namespace
+
+MapGrowth::MapGrowth(faiss::IndexIDMap& map, size_t n, const int64_t* ids)
+        : map_(map), ids_(ids), n_(n) {
+    FAISS_THROW_IF_NOT_MSG(
+            ids != nullptr || n == 0,
+            "an IDMap index needs ids for its vectors");
+    const size_t size = map.id_map.size();
+    if (size + n > map.id_map.capacity()) {
+        map.id_map.reserve(std::max(size + n, size + size / 2));
+    }
+    if (Table* table = table_of(map)) {
+        for (size_t i = 0; i < n; i++) {
+            fresh_[ids[i]] = int64_t(size + i);
+        }
+        make_buckets(*table, fresh_.size());
+    }
+}
+
+void MapGrowth::commit() {
+    map_.id_map.insert(map_.id_map.end(), ids_, ids_ + n_);
+    map_.ntotal = map_.index->ntotal;
+    Table* table = table_of(map_);
+    while (!fresh_.empty()) {
+        auto node = fresh_.extract(fresh_.begin());
+        auto known = table->find(node.key());
+        if (known != table->end()) {
+            known->second = node.mapped();
+        } else {
+            table->insert(std::move(node));
+        }
+    }
+}
+
+size_t remove_from_map(
+        faiss::IndexIDMap& map,
+        const faiss::IDSelector& selector) {
+    std::vector<int64_t>& ids = map.id_map;
+    std::vector<int64_t> now(ids.size(), -1);
+    Table* table = table_of(map);
+    Table left;
+    int64_t next = 0;
+    for (size_t i = 0; i < ids.size(); i++) {
+        if (!selector.is_member(ids[i])) {
+            now[i] = next++;
+            if (table != nullptr) {
+                left[ids[i]] = now[i];
+            }
+        }
+    }
+    if (size_t(next) == ids.size()) {
+        return 0;
+    }
+    Renumbering renumbering(map, now);
+    const size_t removed = remove_below(map.index, Unnumbered(now));
+    // nothing fails from here on
+    renumbering.apply();
+    for (size_t i = 0; i < ids.size(); i++) {
+        if (now[i] >= 0) {
+            ids[size_t(now[i])] = ids[i];
+        }
+    }
+    ids.resize(size_t(next));
+    map.ntotal = map.index->ntotal;
+    if (table != nullptr) {
+        table->swap(left);
+    }
+    return removed;
+}
+
+void merge_maps(
+        faiss::IndexIDMap& map,
+        faiss::IndexIDMap& other,
+        int64_t add_id) {
+    std::vector<int64_t> ids = other.id_map;
+    for (int64_t& id : ids) {
+        id += add_id;
+    }
+    MapGrowth growth(map, ids.size(), ids.data());
+    map.index->merge_from(*other.index, int64_t(map.id_map.size()));
+    growth.commit();
+    other.id_map.clear();
+    other.ntotal = 0;
+    if (Table* table = table_of(other)) {
+        table->clear();
+    }
+}
+
+} // namespace faiss_ext

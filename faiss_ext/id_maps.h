@@ -1,0 +1,79 @@
+/*
+ * IndexIDMap and IndexIDMap2 around a ScaNN index whose calls either succeed or
+ * change nothing. Faiss' own add or remove the rows first, and may then find no
+ * memory for the ids; and they count on ids below that move up after a removal,
+ * as an IndexFlat's do.
+ *
+ * The factory, clone_index() and read_index() make these (make_silent); as
+ * Faiss sees them they are its own.
+ */
+
+#pragma once
+
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+#include <faiss/IndexIDMap.h>
+
+namespace faiss_ext {
+
+/// Ids on their way into a map.
+class MapGrowth {
+ public:
+    /// All that needs memory. @param ids  size n, kept alive by the caller
+    MapGrowth(faiss::IndexIDMap& map, size_t n, const int64_t* ids);
+    /// After the rows were added below; does not fail.
+    void commit();
+
+ private:
+    faiss::IndexIDMap& map_;
+    const int64_t* ids_;
+    size_t n_;
+    std::unordered_map<int64_t, int64_t> fresh_; ///< for an IndexIDMap2
+};
+
+/// Rows of the map that a selector takes; those left below count from 0 again.
+/// @throws faiss::FaissException if there is no ScaNN index below
+size_t remove_from_map(
+        faiss::IndexIDMap& map,
+        const faiss::IDSelector& selector);
+
+/// Rows of a map of the same kind, with `add_id` added to their ids.
+void merge_maps(
+        faiss::IndexIDMap& map,
+        faiss::IndexIDMap& other,
+        int64_t add_id);
+
+/// The calls of both kinds.
+template <class Base>
+class StrongIdMap : public Base {
+ public:
+    void add_with_ids(int64_t n, const float* x, const int64_t* ids) override {
+        MapGrowth growth(*this, size_t(n), ids);
+        this->index->add(n, x);
+        growth.commit();
+    }
+    size_t remove_ids(const faiss::IDSelector& selector) override {
+        return remove_from_map(*this, selector);
+    }
+    void merge_from(faiss::Index& other, int64_t add_id) override {
+        this->check_compatible_for_merge(other);
+        merge_maps(*this, dynamic_cast<Base&>(other), add_id);
+    }
+    void reset() override {
+        Base::reset();
+        forget(*this);
+    }
+
+ private:
+    static void forget(faiss::IndexIDMap2& map) {
+        map.rev_map.clear(); // Faiss' reset() does not
+    }
+    static void forget(faiss::IndexIDMap&) {}
+};
+
+using IdMap = StrongIdMap<faiss::IndexIDMap>;
+using IdMap2 = StrongIdMap<faiss::IndexIDMap2>;
+
+} // namespace faiss_ext

@@ -1,0 +1,89 @@
+/* Loops where no further threads can be had: on the calling thread alone,
+ * instead of the end of the process. */
+
+#include <faiss_ext/parallel.h>
+
+#include <sys/resource.h>
+
+#include <atomic>
+#include <cstdio>
+
+#include <gtest/gtest.h>
+
+#include "child.h"
+
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kLimitsWork = false; ///< the shadow takes terabytes
+#else
+constexpr bool kLimitsWork = true;
+#endif
+
+/// Threads that take part in a loop of two tiles which wait for each other.
+size_t threads_in_a_loop() {
+    std::atomic<size_t> there = 0, most = 0;
+    faiss_ext::for_tiles(2, [&](size_t) {
+        size_t now = ++there;
+        for (int i = 0; i < 500 && most < 2; i++) {
+            most = std::max<size_t>(most, std::max<size_t>(now, there));
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+        there--;
+    });
+    return most;
+}
+
+/// Sets the limit of mapped memory to what is mapped now, and `more` bytes.
+rlimit limit_memory(size_t more) {
+    size_t pages = 0;
+    FILE* file = std::fopen("/proc/self/statm", "r");
+    if (file == nullptr || std::fscanf(file, "%zu", &pages) != 1) {
+        throw std::runtime_error("no /proc/self/statm");
+    }
+    std::fclose(file);
+    rlimit before, now;
+    getrlimit(RLIMIT_AS, &before);
+    now = before;
+    now.rlim_cur = pages * size_t(sysconf(_SC_PAGESIZE)) + more;
+    setrlimit(RLIMIT_AS, &now);
+    return before;
+}
+
+TEST(ThreadLimits, ALoopGoesOnWithoutMemoryForThreads) {
+    if (!kLimitsWork) {
+        GTEST_SKIP() << "sanitizers map more than any limit";
+    }
+    omp_set_num_threads(2);
+    EXPECT_EQ(
+            in_child([] {
+                bool good = true;
+                for (size_t more : {0, 1, 4, 9}) {
+                    rlimit before = limit_memory(more << 20);
+                    size_t threads = threads_in_a_loop();
+                    setrlimit(RLIMIT_AS, &before);
+                    good = good && threads >= 1 && (more > 0 || threads == 1);
+                }
+                // what could not be had before is tried again
+                return good && threads_in_a_loop() == 2;
+            }),
+            "");
+}
+
+TEST(ThreadLimits, ThreadsThatAreThereNeedNoMemory) {
+    if (!kLimitsWork) {
+        GTEST_SKIP() << "sanitizers map more than any limit";
+    }
+    omp_set_num_threads(2);
+    EXPECT_EQ(
+            in_child([] {
+                bool good = threads_in_a_loop() == 2;
+                rlimit before = limit_memory(1 << 20);
+                good = good && threads_in_a_loop() == 2;
+                setrlimit(RLIMIT_AS, &before);
+                return good;
+            }),
+            "");
+}
+
+} // namespace
