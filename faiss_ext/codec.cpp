@@ -1,6 +1,7 @@
 #include <faiss_ext/codec.h>
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -157,7 +158,8 @@ void EntryCodec::encode(
         if (layout.refine_type != RefineType::None) {
             uint8_t* refine = entries + layout.refine_offset();
             for (size_t j = 0; j < d; j++) {
-                residual[j] = row[j] - centroids[i * d + j];
+                residual[j] = std::clamp(
+                        row[j] - centroids[i * d + j], -FLT_MAX, FLT_MAX);
             }
             float scale = encode_refine_values(
                     layout.refine_type, d, residual.data(), refine);

@@ -107,7 +107,7 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
     const size_t old_nlist = nlist;
     const size_t old_nprobe = nprobe;
     ScaNNTrained old_trained = trained_;
-    EmptyLists old_lists = empty_lists();
+    EmptyLists old_lists = empty_lists(0);
     Partition old_partition;
     const bool was_flat = quantizer_is_flat_;
     const bool had_centroids =
@@ -139,7 +139,7 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
         trained_ = std::move(old_trained);
         partition_ = std::move(old_partition);
         quantizer_is_flat_ = was_flat;
-        set_lists(std::move(old_lists.lists), std::move(old_lists.spilled));
+        take_lists(std::move(old_lists.lists), std::move(old_lists.spilled));
         if (!had_centroids) {
             quantizer->reset();
         }
