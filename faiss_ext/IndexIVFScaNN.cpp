@@ -21,6 +21,8 @@ namespace {
 /// Share of rows kept apart from which notes() mentions them.
 constexpr double kManyApart = 0.05;
 
+constexpr size_t kMostRounds = 10000;
+
 std::vector<uint32_t> block_offsets(size_t d, const ScaNNOptions& options) {
     return options.M == 0 ? uniform_block_offsets(d, options.sub_dim)
                           : even_block_offsets(d, options.M);
@@ -71,6 +73,12 @@ void check_options(
             options.max_points_per_centroid >= 1,
             "max_points_per_centroid = %zu (allowed: >= 1)",
             options.max_points_per_centroid);
+    // so that no file can ask for a training without end
+    FAISS_THROW_IF_NOT_FMT(
+            options.kmeans_rounds <= kMostRounds,
+            "kmeans_rounds = %zu (allowed: 0..%zu)",
+            options.kmeans_rounds,
+            kMostRounds);
 }
 
 /// Root mean square of the codewords' values in each dimension, size d: what a query
