@@ -35,7 +35,7 @@ const IndexIVFScaNN& scann_of(const faiss::Index* index) {
  * in a file: so that a number in it cannot ask for memory later (a direct map,
  * candidates for all rows), there are few, or no more than others. */
 void check_rows(int64_t ntotal, uint64_t stored, const char* what) {
-    constexpr uint64_t kFew = uint64_t(1) << 22;
+    constexpr uint64_t kFew = uint64_t(1) << 20;
     FAISS_THROW_IF_NOT_FMT(
             uint64_t(ntotal) - stored <= std::max(stored, kFew),
             "%s: ntotal = %lld counts rows that are in no list; only %zu are",
