@@ -21,6 +21,8 @@ namespace {
 /// Share of rows kept apart from which notes() mentions them.
 constexpr double kManyApart = 0.05;
 
+constexpr size_t kMostRounds = 10000;
+
 std::vector<uint32_t> block_offsets(size_t d, const ScaNNOptions& options) {
     return options.M == 0 ? uniform_block_offsets(d, options.sub_dim)
                           : even_block_offsets(d, options.M);
@@ -71,6 +73,12 @@ void check_options(
             options.max_points_per_centroid >= 1,
             "max_points_per_centroid = %zu (allowed: >= 1)",
             options.max_points_per_centroid);
+    // so that no file can ask for a training without end
+    FAISS_THROW_IF_NOT_FMT(
+            options.kmeans_rounds <= kMostRounds,
+            "kmeans_rounds = %zu (allowed: 0..%zu)",
+            options.kmeans_rounds,
+            kMostRounds);
 }
 
 /// Root mean square of the codewords' values in each dimension, size d: what a query
@@ -98,16 +106,19 @@ IndexIVFScaNN::IndexIVFScaNN(
         size_t nlist,
         faiss::MetricType metric,
         const ScaNNOptions& options)
-        : faiss::IndexIVF(quantizer, d, nlist, 0, metric), options(options) {
+        // Faiss' own lists would only be thrown away
+        : faiss::IndexIVF(quantizer, d, 0, 0, metric), options(options) {
     check_options(d, metric, options);
+    this->nlist = nlist;
     is_trained = false;
     by_residual = true;
     if (nlist == 0) {
         nprobe = 0;
     }
     trained_.pq = ScoreAwarePQ(block_offsets(d, options));
-    EmptyLists empty = empty_lists();
-    set_lists(std::move(empty.lists), std::move(empty.spilled));
+    // no list before training: a file of some bytes may ask for many
+    EmptyLists empty = empty_lists(0);
+    take_lists(std::move(empty.lists), std::move(empty.spilled));
 }
 
 IndexIVFScaNN::IndexIVFScaNN(
@@ -145,12 +156,12 @@ EntryLayout IndexIVFScaNN::entry_layout() const {
     return layout;
 }
 
-IndexIVFScaNN::EmptyLists IndexIVFScaNN::empty_lists() const {
+IndexIVFScaNN::EmptyLists IndexIVFScaNN::empty_lists(size_t count) const {
     EntryLayout layout = entry_layout();
     EmptyLists empty;
-    empty.lists = std::make_unique<ScaNNLists>(nlist, layout);
+    empty.lists = std::make_unique<ScaNNLists>(count, layout);
     if (options.soar_lambda > 0) {
-        empty.spilled = std::make_unique<ScaNNLists>(nlist, layout.of_copies());
+        empty.spilled = std::make_unique<ScaNNLists>(count, layout.of_copies());
     }
     return empty;
 }
@@ -158,25 +169,54 @@ IndexIVFScaNN::EmptyLists IndexIVFScaNN::empty_lists() const {
 void IndexIVFScaNN::set_lists(
         std::unique_ptr<ScaNNLists> lists,
         std::unique_ptr<ScaNNLists> spilled) {
-    FAISS_THROW_IF_NOT(lists->nlist == nlist);
+    check_lists(*lists, spilled.get());
+    take_lists(std::move(lists), std::move(spilled));
+}
+
+void IndexIVFScaNN::check_lists(
+        const ScaNNLists& lists,
+        const ScaNNLists* spilled) const {
+    FAISS_THROW_IF_NOT(lists.nlist == nlist);
     FAISS_THROW_IF_NOT((spilled != nullptr) == (options.soar_lambda > 0));
+}
+
+/// Does not fail.
+void IndexIVFScaNN::take_lists(
+        std::unique_ptr<ScaNNLists> lists,
+        std::unique_ptr<ScaNNLists> spilled) {
     code_size = lists->code_size;
-    replace_invlists(lists.release(), true);
+    // not replace_invlists(), which wants nlist of them before training too
+    if (own_invlists) {
+        delete invlists;
+    }
+    invlists = lists.release();
+    own_invlists = true;
     spilled_ = std::move(spilled);
     copy_places_.reset();
 }
 
 void IndexIVFScaNN::set_trained(ScaNNTrained trained) {
+    EmptyLists empty = empty_lists(nlist);
+    set_trained(
+            std::move(trained),
+            std::move(empty.lists),
+            std::move(empty.spilled));
+}
+
+void IndexIVFScaNN::set_trained(
+        ScaNNTrained trained,
+        std::unique_ptr<ScaNNLists> lists,
+        std::unique_ptr<ScaNNLists> spilled) {
     FAISS_THROW_IF_NOT(trained.list_spread.size() == nlist);
     FAISS_THROW_IF_NOT(trained.pq.d() == size_t(d));
+    check_lists(*lists, spilled.get());
     trained.rotation.set_importance(codeword_spread(trained.pq).data());
     Partition partition = make_partition(trained);
-    EmptyLists empty = empty_lists();
     // nothing fails from here on
     trained_ = std::move(trained);
     partition_ = std::move(partition);
     quantizer_is_flat_ = flat_quantizer() != nullptr;
-    set_lists(std::move(empty.lists), std::move(empty.spilled));
+    take_lists(std::move(lists), std::move(spilled));
     is_trained = true;
 }
 

@@ -413,9 +413,14 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     /// the default
     float effective_eta(float typical_norm) const;
 
-    /** Takes trained parts (index_io, clone); the quantizer must hold nlist
-     * centroids. Lists are replaced by empty ones. */
+    /** Takes trained parts; the quantizer must hold nlist centroids. Lists are
+     * replaced by empty ones. */
     void set_trained(ScaNNTrained trained);
+    /// The same with filled lists, as set_lists() takes them (index_io, clone).
+    void set_trained(
+            ScaNNTrained trained,
+            std::unique_ptr<ScaNNLists> lists,
+            std::unique_ptr<ScaNNLists> spilled);
     /// Takes filled lists; `spilled` is nullptr iff options.soar_lambda == 0.
     void set_lists(
             std::unique_ptr<ScaNNLists> lists,
@@ -477,7 +482,11 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
         std::unique_ptr<ScaNNLists> lists;
         std::unique_ptr<ScaNNLists> spilled; ///< nullptr without copies
     };
-    EmptyLists empty_lists() const;
+    EmptyLists empty_lists(size_t count) const;
+    void check_lists(const ScaNNLists& lists, const ScaNNLists* spilled) const;
+    void take_lists(
+            std::unique_ptr<ScaNNLists> lists,
+            std::unique_ptr<ScaNNLists> spilled);
     Partition make_partition(const ScaNNTrained& trained) const;
     const faiss::IndexFlat* flat_quantizer() const;
     /// @param x     size n * d, as given; @param rows  the same, normalised if

@@ -173,6 +173,10 @@ ScaNNCalibration IndexIVFScaNN::calibrate(
             "target_recall = %g (allowed: above 0, below 1)",
             target_recall);
     FAISS_THROW_IF_NOT_FMT(
+            ntotal >= 2,
+            "calibrating an index of %lld rows (needed: >= 2)",
+            static_cast<long long>(ntotal));
+    FAISS_THROW_IF_NOT_FMT(
             k >= 1 && k < ntotal,
             "k = %lld to calibrate for (allowed: 1..%lld, below the rows)",
             static_cast<long long>(k),

@@ -156,9 +156,9 @@ std::unique_ptr<IndexIVFScaNN> clone_scann(const IndexIVFScaNN& index) {
     quantizer.release();
     copy->own_fields = true;
     if (index.is_trained) {
-        copy->set_trained(index.trained());
         const ScaNNLists* spilled = index.spilled_lists();
-        copy->set_lists(
+        copy->set_trained(
+                index.trained(),
                 index.lists().copy(),
                 spilled == nullptr ? nullptr : spilled->copy());
     }

@@ -1,6 +1,7 @@
 #include <faiss_ext/codec.h>
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -58,6 +59,17 @@ float encode_refine_values(
     return 1;
 }
 
+/// The reciprocal of a shorter length may be no float.
+constexpr double kLeastNorm = 1e-37;
+
+/// What sums of values near the largest float have become.
+void make_finite(size_t n, float* values) {
+    for (size_t i = 0; i < n; i++) {
+        float value = values[i] == values[i] ? values[i] : 0;
+        values[i] = std::clamp(value, -FLT_MAX, FLT_MAX);
+    }
+}
+
 void put_float(uint8_t* at, float value) {
     std::memcpy(at, &value, sizeof(value));
 }
@@ -105,14 +117,20 @@ void EntryCodec::rotate(
             count,
             trained.from_origin(count, distinct.data(), shifted_centroids),
             rotated_centroids.data());
+    make_finite(n * d, rotated);
+    make_finite(rotated_centroids.size(), rotated_centroids.data());
     for (size_t i = 0; i < n; i++) {
         const float* row = rotated + i * d;
         const float* centroid = rotated_centroids.data() + runs[i] * d;
-        float norm = float(std::sqrt(precise_square(d, x + i * d)));
-        float factor = norm > 0 ? 1 / norm : 0;
+        const double norm = std::sqrt(precise_square(d, x + i * d));
+        float factor = norm > kLeastNorm ? 1 / float(norm) : 0;
         for (size_t j = 0; j < d; j++) {
-            residuals[i * d + j] = row[j] - centroid[j];
+            residuals[i * d + j] =
+                    std::clamp(row[j] - centroid[j], -FLT_MAX, FLT_MAX);
             directions[i * d + j] = row[j] * factor;
+        }
+        for (size_t j = 0; j < d && norm > 0 && norm <= kLeastNorm; j++) {
+            directions[i * d + j] = float(row[j] / norm);
         }
     }
 }
@@ -157,7 +175,8 @@ void EntryCodec::encode(
         if (layout.refine_type != RefineType::None) {
             uint8_t* refine = entries + layout.refine_offset();
             for (size_t j = 0; j < d; j++) {
-                residual[j] = row[j] - centroids[i * d + j];
+                residual[j] = std::clamp(
+                        row[j] - centroids[i * d + j], -FLT_MAX, FLT_MAX);
             }
             float scale = encode_refine_values(
                     layout.refine_type, d, residual.data(), refine);
@@ -181,7 +200,9 @@ void EntryCodec::encode(
             std::memcpy(to, kept, d * sizeof(float));
             if (layout.raw_norm) {
                 float norm = float(std::sqrt(precise_square(d, kept)));
-                put_float(to + d * sizeof(float), norm > 0 ? 1 / norm : 0);
+                put_float(
+                        to + d * sizeof(float),
+                        norm > 0 ? std::min(1 / norm, FLT_MAX) : 0);
             }
         }
         if (layout.has_primary) {

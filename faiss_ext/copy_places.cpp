@@ -14,7 +14,14 @@ CopyPlaces::CopyPlaces(const ScaNNLists& primary, const ScaNNLists& copies)
     for (size_t l = 0; l < copies.nlist; l++) {
         const ScaNNList& list = copies.list(l);
         for (size_t i = 0; i < list.size(); i++) {
-            set(list.primary[i], lo_build(l, i));
+            const uint64_t place = list.primary[i];
+            check_primary_place(place, primary);
+            FAISS_THROW_IF_NOT_FMT(
+                    get(place) == kNone,
+                    "damaged spilled copies: entry %zu of list %zu has two",
+                    size_t(lo_offset(place)),
+                    size_t(lo_listno(place)));
+            set(place, lo_build(l, i));
         }
     }
 }

@@ -13,17 +13,33 @@
 #include <cstdint>
 #include <vector>
 
+#include <faiss/impl/FaissAssert.h>
 #include <faiss/invlists/DirectMap.h>
 
 #include <faiss_ext/scann_lists.h>
 
 namespace faiss_ext {
 
+/** Of a mapped file the copies are not read when it is opened.
+ * @throws faiss::FaissException unless a copy's primary entry is there */
+inline void check_primary_place(uint64_t place, const ScaNNLists& primary) {
+    const uint64_t list = faiss::lo_listno(place);
+    const uint64_t offset = faiss::lo_offset(place);
+    FAISS_THROW_IF_NOT_FMT(
+            list < primary.nlist && offset < primary.list(list).size(),
+            "damaged spilled copies: one is of entry %zu of list %zu, which "
+            "is not there",
+            size_t(offset),
+            size_t(list));
+}
+
 /// Places are list << 32 | offset, as in Faiss.
 class CopyPlaces {
  public:
     static constexpr uint64_t kNone = ~uint64_t(0);
 
+    /// @throws faiss::FaissException if a copy is of no entry, or of one that
+    ///         has another
     CopyPlaces(const ScaNNLists& primary, const ScaNNLists& copies);
 
     /// Place of the copy of the entry at `primary`, or kNone.

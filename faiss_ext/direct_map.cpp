@@ -22,9 +22,10 @@ DirectMap make_map(
                 FAISS_THROW_IF_NOT_FMT(
                         ids[i] >= 0 && size_t(ids[i]) < ntotal,
                         "id %lld in a direct map of kind Array, for sequential "
-                        "ids (allowed: 0..%zu; a Hashtable holds any)",
+                        "ids (allowed: below ntotal = %zu; a Hashtable holds "
+                        "any)",
                         static_cast<long long>(ids[i]),
-                        ntotal - 1);
+                        ntotal);
             }
         }
     }

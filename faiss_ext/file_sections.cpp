@@ -17,6 +17,8 @@ constexpr size_t kNameBytes = 16;
 constexpr size_t kBufferBytes = 1 << 20;
 /// far above what any version needs: bounds the table of a damaged header
 constexpr uint32_t kMaxSections = 64;
+/// far above what any disk holds: sums of sizes below it do not overflow
+constexpr uint64_t kMostBytes = uint64_t(1) << 62;
 
 struct Header {
     char magic[8];
@@ -51,6 +53,17 @@ uint32_t crc_of(uint32_t crc, const void* data, size_t n) {
 
 uint64_t aligned(uint64_t n) {
     return (n + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+/// A name as messages may show it, whatever bytes it has.
+std::string shown(const char* name) {
+    std::string text(name, strnlen(name, kNameBytes));
+    std::replace_if(
+            text.begin(),
+            text.end(),
+            [](char c) { return c < ' ' || c > '~'; },
+            '?');
+    return text;
 }
 
 uint32_t crc_of_header(Header header, const std::vector<TableEntry>& table) {
@@ -168,13 +181,13 @@ void ByteReader::fail(const std::string& message) const {
             message.c_str());
 }
 
-SectionReader::SectionReader(faiss::IOReader* stream, uint64_t size)
-        : stream_(stream), size_(size) {
+SectionReader::SectionReader(faiss::IOReader* stream, uint64_t size, bool whole)
+        : stream_(stream), size_(size), whole_(whole) {
     read_header();
 }
 
-SectionReader::SectionReader(const uint8_t* data, uint64_t size)
-        : data_(data), size_(size) {
+SectionReader::SectionReader(const uint8_t* data, uint64_t size, bool verify)
+        : data_(data), size_(size), verify_borrowed_(verify) {
     read_header();
 }
 
@@ -226,15 +239,15 @@ void SectionReader::read_header() {
     }
     for (const TableEntry& entry : table) {
         table_.push_back(
-                {std::string(entry.name, strnlen(entry.name, kNameBytes)),
-                 entry.offset,
-                 entry.size,
-                 entry.crc});
+                {shown(entry.name), entry.offset, entry.size, entry.crc});
     }
     check_layout(header.file_size);
 }
 
 void SectionReader::check_layout(uint64_t file_size) const {
+    if (file_size > kMostBytes) {
+        fail("damaged: a file of " + std::to_string(file_size) + " bytes");
+    }
     uint64_t end = at_;
     for (const Entry& entry : table_) {
         if (entry.offset != aligned(end) || entry.offset > file_size ||
@@ -248,7 +261,7 @@ void SectionReader::check_layout(uint64_t file_size) const {
                  std::to_string(end));
         }
     }
-    if (end != file_size || (size_ != 0 && size_ != file_size)) {
+    if (end != file_size || (size_ != 0 && whole_ && size_ != file_size)) {
         fail("damaged: the file has " + std::to_string(size_) + " bytes, not " +
              std::to_string(file_size));
     }
@@ -265,11 +278,17 @@ void SectionReader::skip_zeros(uint64_t end) {
     }
 }
 
-uint64_t SectionReader::enter(const std::string& name) {
+uint64_t SectionReader::size_ahead(size_t ahead, const std::string& name) {
+    const size_t i = next_ + ahead;
     current_ = name;
-    if (next_ == table_.size() || table_[next_].name != name) {
-        fail("missing");
+    if (i >= table_.size() || table_[i].name != name) {
+        fail("missing, or not in its place");
     }
+    return table_[i].size;
+}
+
+uint64_t SectionReader::enter(const std::string& name) {
+    size_ahead(0, name);
     const Entry& entry = table_[next_++];
     skip_zeros(entry.offset);
     crc_ = 0;
@@ -293,7 +312,11 @@ const uint8_t* SectionReader::borrow(size_t n) {
     }
     const uint8_t* bytes = data_ + at_;
     at_ += n;
-    verify_ = false;
+    if (verify_borrowed_) {
+        crc_ = crc_of(crc_, bytes, n);
+    } else {
+        verify_ = false;
+    }
     return bytes;
 }
 

@@ -130,14 +130,21 @@ class ByteReader {
  * errors are faiss::FaissException and name the section. */
 class SectionReader {
  public:
-    /// @param size  of the stream, if known: then sizes are compared with it
-    ///              before anything is allocated; 0: unknown
-    SectionReader(faiss::IOReader* stream, uint64_t size);
-    /// @param data  aligned to 64, size bytes, borrowed
-    SectionReader(const uint8_t* data, uint64_t size);
+    /// @param size   of the stream, if known: then sizes are compared with it
+    ///               before anything is allocated; 0: unknown
+    /// @param whole  the file must be as long as the stream, not shorter
+    SectionReader(faiss::IOReader* stream, uint64_t size, bool whole);
+    /// @param data    aligned to 64, size bytes, borrowed
+    /// @param verify  borrowed bytes too are read once, and their checksums
+    ///                compared
+    SectionReader(const uint8_t* data, uint64_t size, bool verify);
 
     bool is_mapped() const {
         return data_ != nullptr;
+    }
+    /// What is borrowed is read and compared with its checksum.
+    bool verifies_borrowed() const {
+        return verify_borrowed_;
     }
     /// of the file, 1..kFormatVersion
     uint32_t version() const {
@@ -147,11 +154,16 @@ class SectionReader {
     /// All bytes of the next section, which must be `name`; verified.
     ByteReader read_all(const std::string& name);
 
+    /// Bytes, by the table, of the section that comes `ahead` sections after
+    /// the next one, which must be `name`. Messages name it from then on.
+    uint64_t size_ahead(size_t ahead, const std::string& name);
+
     /// Starts the next section, which must be `name`. @return its size
     uint64_t enter(const std::string& name);
     /// Next bytes of the section entered, n <= what is left of it.
     void read(void* out, size_t n);
-    /// The same without a copy and without a checksum (mapped only).
+    /// The same without a copy (mapped only), and without a checksum unless
+    /// verifies_borrowed().
     const uint8_t* borrow(size_t n);
     /// Passes the zeros that SectionSink::align() wrote.
     void align();
@@ -180,13 +192,15 @@ class SectionReader {
     faiss::IOReader* stream_ = nullptr;
     const uint8_t* data_ = nullptr;
     uint64_t size_ = 0; ///< 0: unknown
+    bool whole_ = true;
     uint64_t at_ = 0;
     uint32_t version_ = 0;
     std::vector<Entry> table_;
     size_t next_ = 0; ///< section after the current one
     std::string current_ = "header";
     uint32_t crc_ = 0;
-    bool verify_ = true;
+    bool verify_ = true; ///< the section's checksum
+    bool verify_borrowed_ = false;
 };
 
 } // namespace faiss_ext

@@ -1,7 +1,9 @@
 #include <faiss_ext/index_io.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <numeric>
 
 #include <faiss/IndexFlat.h>
 #include <faiss/IndexIDMap.h>
@@ -29,6 +31,27 @@ const IndexIVFScaNN& scann_of(const faiss::Index* index) {
     return *scann;
 }
 
+/** Rows that are counted but in no list (add_core() with list -1) have no byte
+ * in a file: so that a number in it cannot ask for memory later (a direct map,
+ * candidates for all rows), there are few, or no more than others. */
+void check_rows(int64_t ntotal, uint64_t stored, const char* what) {
+    constexpr uint64_t kFew = uint64_t(1) << 20;
+    FAISS_THROW_IF_NOT_FMT(
+            uint64_t(ntotal) - stored <= std::max(stored, kFew),
+            "%s: ntotal = %lld counts rows that are in no list; only %zu are",
+            what,
+            static_cast<long long>(ntotal),
+            size_t(stored));
+}
+
+/// What is left in a reader that can tell, or 0.
+uint64_t bytes_left(faiss::IOReader& reader) {
+    if (auto bytes = dynamic_cast<faiss::VectorIOReader*>(&reader)) {
+        return bytes->data.size() - bytes->rp;
+    }
+    return 0;
+}
+
 std::vector<uint8_t> faiss_bytes(const faiss::Index* index) {
     faiss::VectorIOWriter writer;
     faiss::write_index(index, &writer);
@@ -52,6 +75,11 @@ std::unique_ptr<faiss::Index> from_faiss_bytes(ByteReader& section) {
 
 void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
     const IndexIVFScaNN& index = scann_of(root);
+    uint64_t stored = 0;
+    for (size_t l = 0; l < index.lists().nlist; l++) {
+        stored += index.lists().list(l).size();
+    }
+    check_rows(index.ntotal, stored, "cannot write the index");
     // A copy: `root` is const, and others may be searching it.
     std::unique_ptr<faiss::Index> wrappers = copy_wrappers(
             root,
@@ -77,7 +105,7 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
             {"tree", put_bytes(tree)},
             {"id_maps", put(put_id_maps, *root)},
             {"quantizer", put_bytes(quantizer)},
-            {"direct_map", put(put_direct_map, index.direct_map)}};
+            {"direct_map", put(put_direct_map, index)}};
     if (index.is_trained) {
         sections.push_back({"rotation", put(put_rotation, index.rotation())});
         sections.push_back({"codebook", put(put_codebook, index.trained())});
@@ -180,6 +208,71 @@ std::unique_ptr<faiss::Index> read_wrappers(
     return tree;
 }
 
+/// Untrained. Options that no index can have are those of the section.
+std::unique_ptr<IndexIVFScaNN> new_index(
+        std::unique_ptr<faiss::Index> quantizer,
+        const IndexHeader& header) {
+    std::unique_ptr<IndexIVFScaNN> index;
+    try {
+        index = std::make_unique<IndexIVFScaNN>(
+                quantizer.get(),
+                header.d,
+                header.nlist,
+                header.metric == 0 ? faiss::METRIC_INNER_PRODUCT
+                                   : faiss::METRIC_L2,
+                header.options);
+    } catch (const faiss::FaissException& error) {
+        ByteReader("index", {}).fail(error.msg);
+    }
+    quantizer.release();
+    index->own_fields = true;
+    return index;
+}
+
+using ListsPointer = std::unique_ptr<ScaNNLists>;
+
+/// The lists and the spilled copies, or nullptr.
+std::pair<ListsPointer, ListsPointer> read_lists(
+        SectionReader& reader,
+        const IndexHeader& header,
+        const IndexIVFScaNN& index) {
+    auto read_table = [&](const char* name, const ScaNNLists& empty) {
+        return get_list_table(
+                reader.read_all(name),
+                header.nlist,
+                empty.layout(),
+                uint64_t(header.ntotal));
+    };
+    const ScaNNLists* empty = index.spilled_lists();
+    auto sizes = read_table("lists", index.lists());
+    check_rows(
+            header.ntotal,
+            std::accumulate(sizes.begin(), sizes.end(), uint64_t(0)),
+            "cannot read the index: section 'index'");
+    std::vector<uint64_t> spilled_sizes;
+    if (empty != nullptr) {
+        spilled_sizes = read_table("spilled_lists", *empty);
+    }
+    ListsPointer lists =
+            read_columns(index.lists().layout(), sizes, "", reader);
+    ListsPointer spilled;
+    if (empty != nullptr) {
+        spilled = read_columns(
+                empty->layout(), spilled_sizes, "spilled_", reader);
+    }
+    if (reader.version() >= 2) {
+        get_apart(reader.read_all("apart"), *lists);
+        if (spilled != nullptr) {
+            get_apart(reader.read_all("spilled_apart"), *spilled);
+        }
+    }
+    if (spilled != nullptr &&
+        (!reader.is_mapped() || reader.verifies_borrowed())) {
+        check_primary(*spilled, *lists);
+    }
+    return {std::move(lists), std::move(spilled)};
+}
+
 /// @param memory  keeps alive what the reader maps; nullptr with a stream
 faiss::Index* read_tree(
         SectionReader& reader,
@@ -187,14 +280,8 @@ faiss::Index* read_tree(
     IndexHeader header = get_header(reader.read_all("index"));
     std::unique_ptr<faiss::Index> root = read_wrappers(reader, header);
     std::unique_ptr<faiss::Index> quantizer = read_quantizer(reader, header);
-    auto index = std::make_unique<IndexIVFScaNN>(
-            quantizer.get(),
-            header.d,
-            header.nlist,
-            header.metric == 0 ? faiss::METRIC_INNER_PRODUCT : faiss::METRIC_L2,
-            header.options);
-    quantizer.release();
-    index->own_fields = true;
+    std::unique_ptr<IndexIVFScaNN> index =
+            new_index(std::move(quantizer), header);
     ByteReader direct_map = reader.read_all("direct_map");
     if (header.is_trained) {
         ScaNNTrained trained;
@@ -209,46 +296,21 @@ faiss::Index* read_tree(
         if (reader.version() >= 2) {
             get_ranges(reader.read_all("ranges"), header.d, trained);
         }
-        index->set_trained(std::move(trained));
-
-        auto read_table = [&](const char* name, const ScaNNLists& empty) {
-            return get_list_table(
-                    reader.read_all(name),
-                    header.nlist,
-                    empty.layout(),
-                    header.ntotal);
-        };
-        auto sizes = read_table("lists", index->lists());
-        const ScaNNLists* empty_spilled = index->spilled_lists();
-        std::vector<uint64_t> spilled_sizes;
-        if (empty_spilled != nullptr) {
-            spilled_sizes = read_table("spilled_lists", *empty_spilled);
-        }
-        auto lists = read_columns(index->lists().layout(), sizes, "", reader);
+        auto [lists, spilled] = read_lists(reader, header, *index);
         lists->keep_alive(memory);
-        std::unique_ptr<ScaNNLists> spilled;
-        if (empty_spilled != nullptr) {
-            spilled = read_columns(
-                    empty_spilled->layout(), spilled_sizes, "spilled_", reader);
+        if (spilled != nullptr) {
             spilled->keep_alive(memory);
-        }
-        if (reader.version() >= 2) {
-            get_apart(reader.read_all("apart"), *lists);
-            if (spilled != nullptr) {
-                get_apart(reader.read_all("spilled_apart"), *spilled);
-            }
         }
         // Mapped too: where there is a table of ids, that was read as well.
         check_ids(root.get(), *lists, spilled.get());
-        if (spilled != nullptr && !reader.is_mapped()) {
-            check_primary(*spilled, *lists);
-        }
-        index->set_lists(std::move(lists), std::move(spilled));
+        index->set_trained(
+                std::move(trained), std::move(lists), std::move(spilled));
     }
     reader.finish();
     get_direct_map(
             std::move(direct_map),
             faiss::DirectMap::Type(header.direct_map_type),
+            uint64_t(header.ntotal),
             index->lists(),
             index->direct_map);
     apply_header(header, *index);
@@ -256,10 +318,10 @@ faiss::Index* read_tree(
     return root.release();
 }
 
-faiss::Index* read_mapped(const std::string& path) {
+faiss::Index* read_mapped(const std::string& path, bool verify) {
     InputFile file(path);
     std::shared_ptr<const uint8_t> memory = file.map();
-    SectionReader reader(memory.get(), file.size());
+    SectionReader reader(memory.get(), file.size(), verify);
     return read_tree(reader, memory);
 }
 
@@ -267,7 +329,7 @@ faiss::Index* read_copied(const std::string& path) {
     InputFile file(path);
     faiss::FileIOReader stream(file.stream());
     stream.name = path;
-    SectionReader reader(&stream, file.size());
+    SectionReader reader(&stream, file.size(), true);
     return read_tree(reader, nullptr);
 }
 
@@ -297,13 +359,16 @@ faiss::Index* read_index(const std::string& path, ReadMode mode) {
         case ReadMode::Copy:
             return read_copied(path);
         case ReadMode::Mmap:
-            return read_mapped(path);
+            return read_mapped(path, false);
+        case ReadMode::MmapVerified:
+            return read_mapped(path, true);
     }
     FAISS_THROW_FMT("unknown ReadMode %d", int(mode));
 }
 
-faiss::Index* read_index(faiss::IOReader* reader) {
-    SectionReader sections(reader, 0);
+faiss::Index* read_index(faiss::IOReader* reader, uint64_t size) {
+    SectionReader sections(
+            reader, size != 0 ? size : bytes_left(*reader), false);
     return read_tree(sections, nullptr);
 }
 

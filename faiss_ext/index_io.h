@@ -7,6 +7,7 @@
 
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -29,13 +30,29 @@ FAISS_EXT_API void write_index(
         const faiss::Index* index,
         faiss::IOWriter* writer);
 
+/** How a file is read. Whatever bytes it holds, reading it ends in an
+ * exception, or in an index that is safe to use in every way.
+ *
+ * Damage by accident is seen, at the latest:
+ *
+ *                       opening        opening, verified    used
+ *     header, options, what training made, sizes of the lists, direct map
+ *                       Mmap, Copy
+ *     codes, ids, rows                 MmapVerified, Copy
+ *
+ * With Mmap, wrong bytes of the lists lead to wrong answers, or an exception
+ * where a spilled copy names a row that there is not. */
 enum class ReadMode {
     Copy, ///< into memory, all checksums verified
     /// mapped: opening takes milliseconds, pages are read when searched;
-    /// header sections are verified, lists only structurally (what stands in
-    /// them is trusted). Changing the index copies the lists touched; the
-    /// file is never written
+    /// header sections are verified, lists only structurally. Changing the
+    /// index copies the lists touched; the file is never written. If somebody
+    /// shortens or overwrites the file in place meanwhile, the process gets
+    /// SIGBUS or other bytes, as with any mapped file; write_index() never
+    /// does, it puts a new file in the place of the old one
     Mmap,
+    /// mapped, but everything is read once and its checksum verified
+    MmapVerified,
 };
 
 /** @param path  a regular file; from pipes and devices read by a reader
@@ -44,7 +61,11 @@ enum class ReadMode {
 FAISS_EXT_API faiss::Index* read_index(
         const std::string& path,
         ReadMode mode = ReadMode::Copy);
-FAISS_EXT_API faiss::Index* read_index(faiss::IOReader* reader);
+/// @param size  bytes that the reader has left: what an index claims beyond
+///              them is refused before memory is taken for it; 0: unknown
+FAISS_EXT_API faiss::Index* read_index(
+        faiss::IOReader* reader,
+        uint64_t size = 0);
 
 /// Deep copy, also through the wrappers. Owned by the caller.
 FAISS_EXT_API faiss::Index* clone_index(const faiss::Index* index);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <unordered_map>
 
 #include <faiss/IndexIDMap.h>
 #include <faiss/impl/FaissAssert.h>
@@ -9,6 +10,7 @@
 #include <faiss_ext/clone.h>
 #include <faiss_ext/panels.h>
 #include <faiss_ext/query_rows.h>
+#include <faiss_ext/row_products.h>
 
 namespace faiss_ext {
 
@@ -107,6 +109,12 @@ void transfer_layout(Fields& fields, Layout& layout) {
     fields(layout.has_primary);
 }
 
+constexpr const char* kNotThere = "an entry is not where it says";
+
+bool is_share(float value) {
+    return value >= 0 && value <= 1; // not NaN
+}
+
 bool is_entry(uint64_t lo, const ScaNNLists& lists) {
     return faiss::lo_listno(lo) < lists.nlist &&
            faiss::lo_offset(lo) < lists.list(faiss::lo_listno(lo)).size();
@@ -143,7 +151,9 @@ IndexHeader header_of(const IndexIVFScaNN& index) {
     h.is_trained = index.is_trained;
     h.verbose = index.verbose;
     h.quantizer_trains_alone = index.quantizer_trains_alone;
-    h.direct_map_type = index.direct_map.type;
+    // a map left half filled by an exception would be refused when read
+    h.direct_map_type = index.direct_map_fits() ? index.direct_map.type
+                                                : faiss::DirectMap::NoMap;
     h.parallel_mode = index.parallel_mode;
     h.nprobe = index.nprobe;
     h.max_codes = index.max_codes;
@@ -173,6 +183,13 @@ IndexHeader get_header(ByteReader reader) {
     reader.check(h.quantizer_trains_alone <= 2, "unknown kind of training");
     reader.check(h.direct_map_type <= 2, "unknown kind of direct map");
     reader.check(h.is_trained || h.ntotal == 0, "untrained, but with vectors");
+    const ScaNNCalibration& c = h.calibration;
+    reader.check(
+            is_share(c.target_recall) && is_share(c.recall),
+            "a recall is not between 0 and 1");
+    reader.check(
+            c.k > 0 || (c.nprobe == 0 && c.refine_k == 0 && c.reorder_k == 0),
+            "calibrated for k = 0");
     return h;
 }
 
@@ -188,8 +205,9 @@ void apply_header(const IndexHeader& header, IndexIVFScaNN& index) {
     index.calibration = header.calibration;
 }
 
-void put_direct_map(SectionSink& sink, const faiss::DirectMap& map) {
-    switch (map.type) {
+void put_direct_map(SectionSink& sink, const IndexIVFScaNN& index) {
+    const faiss::DirectMap& map = index.direct_map;
+    switch (header_of(index).direct_map_type) {
         case faiss::DirectMap::NoMap:
             sink.put_value(uint64_t(0));
             break;
@@ -207,40 +225,81 @@ void put_direct_map(SectionSink& sink, const faiss::DirectMap& map) {
     }
 }
 
+namespace {
+
+void check_array(
+        const ByteReader& reader,
+        const std::vector<int64_t>& array,
+        const ScaNNLists& lists) {
+    // In the order of the lists, whose ids may be in no cache: an entry is
+    // right if the row that it names has its id.
+    size_t right = 0;
+    for (size_t l = 0; l < lists.nlist; l++) {
+        const auto& ids = lists.list(l).ids;
+        for (size_t i = 0; i < ids.size(); i++) {
+            const uint64_t id = uint64_t(ids[i]);
+            right += id < array.size() &&
+                     array[id] == int64_t(faiss::lo_build(l, i));
+        }
+    }
+    // -1: counted, but in no list
+    const size_t none = std::count(array.begin(), array.end(), -1);
+    reader.check(right + none == array.size(), kNotThere);
+}
+
+void get_hashtable(
+        ByteReader& reader,
+        uint64_t n,
+        const ScaNNLists& lists,
+        std::unordered_map<int64_t, int64_t>& table) {
+    reader.check_left(n, 2 * sizeof(int64_t));
+    table.reserve(n);
+    // Ids chosen to fall into one bucket would take for ever to tell apart.
+    constexpr size_t kMostAlike = 1000;
+    std::vector<uint16_t> alike(table.bucket_count());
+    for (uint64_t i = 0; i < n; i++) {
+        int64_t pair[2];
+        reader.get_value(pair);
+        const auto [id, place] = pair;
+        if (place == -1) {
+            continue;
+        }
+        reader.check(
+                place >= 0 && is_entry(place, lists) &&
+                        lists.list(faiss::lo_listno(place))
+                                        .ids[faiss::lo_offset(place)] == id,
+                kNotThere);
+        reader.check(
+                ++alike[table.bucket(id)] <= kMostAlike,
+                "ids that no table tells apart");
+        reader.check(table.emplace(id, place).second, "an id is there twice");
+    }
+}
+
+} // namespace
+
 void get_direct_map(
         ByteReader reader,
         faiss::DirectMap::Type type,
+        uint64_t ntotal,
         const ScaNNLists& lists,
         faiss::DirectMap& map) {
     uint64_t n;
     reader.get_value(n);
     faiss::DirectMap fresh;
     fresh.type = type;
-    auto check_entry = [&](int64_t lo) {
-        // -1: counted, but in no list
-        reader.check(
-                lo == -1 || (lo >= 0 && is_entry(lo, lists)),
-                "an entry that is in no list");
-    };
     switch (type) {
         case faiss::DirectMap::NoMap:
             reader.check(n == 0, "entries without a map");
             break;
         case faiss::DirectMap::Array:
-            for (int64_t lo : reader.get_vector<int64_t>(n)) {
-                check_entry(lo);
-                fresh.array.push_back(lo);
-            }
+            reader.check(
+                    n == ntotal, "an Array of another size than the index");
+            fresh.array = reader.get_vector<int64_t>(n);
+            check_array(reader, fresh.array, lists);
             break;
         case faiss::DirectMap::Hashtable:
-            reader.check_left(n, 2 * sizeof(int64_t));
-            fresh.hashtable.reserve(n);
-            for (uint64_t i = 0; i < n; i++) {
-                int64_t pair[2];
-                reader.get_value(pair);
-                check_entry(pair[1]);
-                fresh.hashtable.emplace(pair[0], pair[1]);
-            }
+            get_hashtable(reader, n, lists, fresh.hashtable);
             break;
     }
     reader.finish();
@@ -302,6 +361,12 @@ Rotation get_rotation(ByteReader reader, size_t d) {
     reader.check(n == 0 || n == d * d, "not a matrix of d x d");
     std::vector<float> matrix = reader.get_vector<float>(n);
     reader.finish();
+    // Its rows have length 1: nothing that a query or a row is becomes larger.
+    for (size_t i = 0; i < n; i += d) {
+        const double square = precise_square(d, &matrix[i]);
+        reader.check(
+                square > 0.99 && square < 1.01, "an axis has not length 1");
+    }
     Rotation rotation;
     rotation.set_matrix(d, std::move(matrix));
     return rotation;
@@ -351,6 +416,9 @@ void get_codebook(
     reader.get_value(eta);
     reader.check(std::isfinite(eta) && eta >= 1, "eta out of range");
     std::vector<float> codebook = reader.get_vector<float>(d * 16);
+    reader.check(
+            all_finite(codebook.size(), codebook.data()),
+            "a codeword has a NaN or infinite value");
     ScoreTerm& term = trained.score_term;
     FieldReader fields{reader};
     transfer_term(fields, term);
@@ -365,6 +433,11 @@ void get_codebook(
             std::isfinite(term.step) && term.step >= 0,
             "a term's scale is out of range");
     trained.list_spread = reader.get_vector<float>(nlist);
+    for (float spread : trained.list_spread) {
+        reader.check(
+                std::isfinite(spread) && spread >= 0,
+                "the spread of a list is out of range");
+    }
     reader.finish();
     trained.pq = ScoreAwarePQ(std::move(offsets));
     trained.pq.set_codebook(codebook.data(), eta);
@@ -398,9 +471,10 @@ void get_ranges(ByteReader reader, size_t d, ScaNNTrained& trained) {
     transfer_ranges(fields, trained);
     reader.check(
             trained.score_term.error_limit >= 0, "a limit is out of range");
+    reader.check(is_share(trained.trial_recall), "a recall is out of range");
     reader.check(
-            trained.trial_recall >= 0 && trained.trial_recall <= 1,
-            "a recall is out of range");
+            !(l2 && trained.by_direction),
+            "lists by direction, but not for L2");
     reader.finish();
 }
 
@@ -482,16 +556,9 @@ std::unique_ptr<ScaNNLists> read_columns(
         const std::vector<uint64_t>& sizes,
         const std::string& prefix,
         SectionReader& reader) {
-    auto lists = std::make_unique<ScaNNLists>(sizes.size(), layout);
-    if (!reader.is_mapped()) {
-        try {
-            lists->reserve({sizes.begin(), sizes.end()});
-        } catch (const std::bad_alloc&) {
-            // sizes of a damaged file: what really comes will show it
-        }
-    }
-    auto read = [&](const char* name, auto column, auto elements) {
-        uint64_t section_size = reader.enter(prefix + name);
+    size_t ahead = 0;
+    auto check_size = [&](const char* name, auto column, auto elements) {
+        uint64_t section_size = reader.size_ahead(ahead++, prefix + name);
         uint64_t total = 0;
         for (uint64_t n : sizes) {
             using T = std::decay_t<decltype((ScaNNList().*column)[0])>;
@@ -504,6 +571,21 @@ std::unique_ptr<ScaNNLists> read_columns(
         if (total != section_size) {
             reader.fail("its size does not fit the sizes of the lists");
         }
+    };
+    // before memory is taken for any
+    visit_columns(layout, check_size);
+    auto lists = std::make_unique<ScaNNLists>(sizes.size(), layout);
+    if (!reader.is_mapped()) {
+        try {
+            // Of a stream of unknown length only addresses: what does not come
+            // is not touched.
+            lists->reserve({sizes.begin(), sizes.end()});
+        } catch (const std::bad_alloc&) {
+            // sizes of a damaged file: what really comes will show it
+        }
+    }
+    auto read = [&](const char* name, auto column, auto elements) {
+        reader.enter(prefix + name);
         for (size_t l = 0; l < sizes.size(); l++) {
             read_column(
                     reader, elements(sizes[l]), lists->mutable_list(l).*column);
@@ -516,15 +598,32 @@ std::unique_ptr<ScaNNLists> read_columns(
 }
 
 void check_primary(const ScaNNLists& spilled, const ScaNNLists& lists) {
+    std::vector<size_t> first(lists.nlist + 1); // entry of each list
+    for (size_t l = 0; l < lists.nlist; l++) {
+        first[l + 1] = first[l] + lists.list(l).size();
+    }
+    std::vector<bool> has_copy(first.back());
     for (size_t l = 0; l < spilled.nlist; l++) {
         const ScaNNList& list = spilled.list(l);
         for (size_t i = 0; i < list.size(); i++) {
+            const uint64_t place = list.primary[i];
             FAISS_THROW_IF_NOT_FMT(
-                    is_entry(list.primary[i], lists),
+                    is_entry(place, lists),
                     "cannot read the index: section 'spilled_primary': copy "
                     "%zu of list %zu is of an entry that is in no list",
                     i,
                     l);
+            auto has =
+                    has_copy.begin() + ptrdiff_t(
+                                               first[faiss::lo_listno(place)] +
+                                               faiss::lo_offset(place));
+            FAISS_THROW_IF_NOT_FMT(
+                    !*has,
+                    "cannot read the index: section 'spilled_primary': copy "
+                    "%zu of list %zu is the second of its entry",
+                    i,
+                    l);
+            *has = true;
         }
     }
 }

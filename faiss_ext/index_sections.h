@@ -63,11 +63,13 @@ void apply_header(const IndexHeader& header, IndexIVFScaNN& index);
 /// Checks ranges too, but of options only what their types cannot hold.
 IndexHeader get_header(ByteReader reader);
 
-void put_direct_map(SectionSink& sink, const faiss::DirectMap& map);
-/// Throws on entries that are in no list.
+/// Without entries if the map does not fit the index.
+void put_direct_map(SectionSink& sink, const IndexIVFScaNN& index);
+/// Throws on entries that are not where the map says.
 void get_direct_map(
         ByteReader reader,
         faiss::DirectMap::Type type,
+        uint64_t ntotal,
         const ScaNNLists& lists,
         faiss::DirectMap& map);
 
@@ -126,7 +128,7 @@ std::unique_ptr<ScaNNLists> read_columns(
 void put_apart(SectionSink& sink, const ScaNNLists& lists);
 void get_apart(ByteReader reader, ScaNNLists& lists);
 
-/// Throws unless each copy names an entry of the primary lists.
+/// Throws unless each copy names another entry of the primary lists.
 void check_primary(const ScaNNLists& spilled, const ScaNNLists& lists);
 
 } // namespace faiss_ext

@@ -60,9 +60,12 @@ void IndexIVFScaNN::reset() {
 
 void IndexIVFScaNN::check_compatible_for_merge(
         const faiss::Index& other_index) const {
-    faiss::IndexIVF::check_compatible_for_merge(other_index);
     auto other = dynamic_cast<const IndexIVFScaNN*>(&other_index);
     FAISS_THROW_IF_NOT_MSG(other != nullptr, "not a ScaNN index");
+    // Faiss compares centroids, there or not
+    check_trained();
+    other->check_trained();
+    faiss::IndexIVF::check_compatible_for_merge(other_index);
     FAISS_THROW_IF_NOT_MSG(
             other->lists().layout() == lists().layout() &&
                     (other->spilled_ == nullptr) == (spilled_ == nullptr),
@@ -132,14 +135,15 @@ class ListMerge {
                 const ScaNNList& list = from_.list(l);
                 size_t n = list.size();
                 ids.resize(n);
-                for (size_t i = 0; i < n; i++) {
-                    ids[i] = list.ids[i] + add_id;
+                for (size_t i = 0; i < n; i++) { // wraps around
+                    ids[i] = int64_t(uint64_t(list.ids[i]) + uint64_t(add_id));
                 }
                 entries.resize(n * from_.code_size);
                 from_.read_entries(l, 0, n, entries.data());
                 to_.add_entries(l, n, ids.data(), entries.data());
                 for (size_t i = 0; i < n && primaries != nullptr; i++) {
                     uint64_t place = list.primary[i];
+                    check_primary_place(place, primaries->from_);
                     place += primaries->before_.sizes()[lo_listno(place)];
                     to_.set_primary(l, before_.sizes()[l] + i, place);
                 }
@@ -192,6 +196,24 @@ void IndexIVFScaNN::copy_subset_to(
     auto other = dynamic_cast<IndexIVFScaNN*>(&other_index);
     FAISS_THROW_IF_NOT_MSG(other != nullptr, "not a ScaNN index");
     check_compatible_for_merge(*other);
+    size_t stored = 0;
+    for (size_t l = 0; l < nlist; l++) {
+        stored += lists().list_size(l);
+    }
+    // what Faiss divides by, and what it ends the process for
+    const bool by_share = int(subset_type) == 1 || int(subset_type) == 3;
+    FAISS_THROW_IF_NOT_FMT(
+            a1 != 0 || !by_share,
+            "a1 = 0 for a subset of type %d (allowed: others)",
+            int(subset_type));
+    FAISS_THROW_IF_NOT_FMT(
+            stored == size_t(ntotal),
+            "of %lld rows only %zu are in a list: no subset can be told",
+            static_cast<long long>(ntotal),
+            stored);
+    if (stored == 0) {
+        return;
+    }
     SizesOfAll before(other->mutable_lists());
     std::optional<SizesOfAll> copies_before;
     if (spilled_ != nullptr) {

@@ -294,7 +294,8 @@ void NearestRows::spilled_of_tile(
         const float* towards = s.along_scores.data() + l * padded;
         for (size_t j = 0; j < padded; j++) {
             float parallel = along - towards[j];
-            scores[j] -= lambda / 2 * parallel * parallel;
+            float score = scores[j] - lambda / 2 * parallel * parallel;
+            scores[j] = score > -FLT_MAX ? score : -FLT_MAX; // NaN too
         }
         float error = lambda * lengths[i] * bytes_.error(s.queries, l, near[i]);
         find_close(scores, kMargin * std::hypot(errors[i], error), s);

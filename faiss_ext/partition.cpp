@@ -35,6 +35,9 @@ constexpr size_t kFewMore = 16;
 /// A list without direction gets no more than this for its rows' lengths.
 constexpr double kLargestGain = 8;
 
+/// A centroid of 1e-40 has a direction, but its reciprocal is no float.
+constexpr double kMostGain = FLT_MAX;
+
 void check_lambda(float lambda) {
     FAISS_THROW_IF_NOT_FMT(
             lambda >= 0 && std::isfinite(lambda),
@@ -78,11 +81,12 @@ std::vector<float> list_gains(
     for (size_t l = 0; l < nlist; l++) {
         const double square = precise_square(d, centroids + l * d);
         if (square > 0) {
-            gains[l] = float(
+            const double gain =
                     by_direction ? 1 / std::sqrt(square)
                                  : std::min(
                                            std::sqrt(1 + spread[l] / square),
-                                           kLargestGain));
+                                           kLargestGain);
+            gains[l] = float(std::min(gain, kMostGain));
         }
     }
     return gains;
@@ -319,6 +323,7 @@ void Partition::exact_probes(
         score = l2 ? -score / 2 : score;
         score = score >= -kInfinity ? score : -kInfinity; // no NaN
         float rank = l2 ? score : gain_[list] * score;
+        rank = rank >= -kInfinity ? rank : -kInfinity; // no NaN
         // equal ranks: the smaller list
         s.ranked[i] = {-rank, int64_t(list) << 32 | int64_t(i)};
     }

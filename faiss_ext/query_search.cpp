@@ -8,6 +8,7 @@
 #include <faiss/impl/FaissAssert.h>
 #include <faiss/invlists/DirectMap.h>
 
+#include <faiss_ext/copy_places.h>
 #include <faiss_ext/stage_timer.h>
 
 namespace faiss_ext {
@@ -17,6 +18,9 @@ namespace {
 constexpr uint64_t kNoPlace = ~uint64_t(0);
 /// Fibonacci hashing: 2^64 / golden ratio
 constexpr uint64_t kHashFactor = 0x9E3779B97F4A7C15;
+
+/// of kernels::ScanQuery
+constexpr float kMostTermMult = 65535;
 
 size_t blocks_of(size_t rows) {
     return (rows + kernels::kBlockSize - 1) / kernels::kBlockSize;
@@ -68,7 +72,9 @@ void QuerySearch::build_table() {
     float term_step = term.step * term.query_factor(index_->d, query_);
     table_.build(
             *kernels_, index_->pq(), rotated, smallest_table_step(term_step));
-    term_mult_ = uint32_t(std::nearbyint(65536 * term_step / table_.step));
+    // NaN if both steps are infinite, where no code tells anything
+    const float mult = std::nearbyint(65536 * term_step / table_.step);
+    term_mult_ = mult > 0 ? uint32_t(std::min(mult, kMostTermMult)) : 0;
 }
 
 void QuerySearch::add_probes(
@@ -322,12 +328,7 @@ void QuerySearch::locate(const Segment& segment, uint32_t offset, float score) {
                 segment.lists->list(segment.list).primary[row.offset];
         row.list = uint32_t(faiss::lo_listno(primary));
         row.offset = uint32_t(faiss::lo_offset(primary));
-        // a mapped file is not read through when it is opened
-        FAISS_THROW_IF_NOT_FMT(
-                row.list < index_->nlist &&
-                        row.offset < index_->lists().list(row.list).size(),
-                "the spilled copies of list %u are damaged",
-                segment.list);
+        check_primary_place(primary, index_->lists());
         if (plan_->refine || !plan_->rerank) {
             row.bias = list_score(row.list);
         }

@@ -1,14 +1,16 @@
 #include <faiss_ext/regular_files.h>
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
+#include <cinttypes>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <system_error>
 
 #include <faiss/impl/FaissAssert.h>
@@ -49,6 +51,70 @@ void check_regular(
 }
 
 constexpr const char* kCannotRead = "cannot read the index file";
+
+/// Names that are looked at for what killed processes have left.
+constexpr size_t kOldNames = 16;
+
+class Descriptor {
+ public:
+    explicit Descriptor(int file) : file_(file) {}
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+    ~Descriptor() {
+        if (file_ >= 0) {
+            close(file_);
+        }
+    }
+    int get() const {
+        return file_;
+    }
+
+ private:
+    int file_;
+};
+
+/// FNV-1a, as 16 hexadecimal digits
+std::string digest(const std::string& text) {
+    uint64_t hash = 0xcbf29ce484222325;
+    for (char c : text) {
+        hash = (hash ^ uint8_t(c)) * 0x100000001b3;
+    }
+    char digits[17];
+    snprintf(digits, sizeof(digits), "%016" PRIx64, hash);
+    return digits;
+}
+
+/// The same for all processes between two starts of this machine; where that
+/// is not known, of this process alone.
+std::string boot_name() {
+    std::ifstream file("/proc/sys/kernel/random/boot_id");
+    std::string id;
+    std::getline(file, id);
+    return digest(id.empty() ? "process " + std::to_string(getpid()) : id);
+}
+
+/// Names of temporary files for this target; to be followed by a number.
+std::string temporary_prefix(const std::string& target) {
+    std::filesystem::path path(target);
+    std::string own = "faiss_ext-" + digest(path.filename().string()) + "-" +
+                      boot_name() + "-";
+    return (path.parent_path() / own).string();
+}
+
+/// Removes what a process that is no more has left by that name.
+/// @return whether it did
+bool remove_abandoned(const std::string& path) {
+    Descriptor file(
+            open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    struct stat opened, named;
+    // A lock ends with its process. Whoever has just made the file and not yet
+    // locked it notices, when it does, that it is gone.
+    return file.get() >= 0 && fstat(file.get(), &opened) == 0 &&
+           S_ISREG(opened.st_mode) && opened.st_uid == geteuid() &&
+           flock(file.get(), LOCK_EX | LOCK_NB) == 0 &&
+           stat(path.c_str(), &named) == 0 && named.st_dev == opened.st_dev &&
+           named.st_ino == opened.st_ino && unlink(path.c_str()) == 0;
+}
 
 } // namespace
 
@@ -110,15 +176,11 @@ OutputFile::OutputFile(const std::string& target) : target_(target) {
     if (exists) {
         check_regular(existing, "cannot write the index to", target_);
     }
-    static std::atomic<unsigned> counter{0};
-    do {
-        name = target_ + ".tmp" + std::to_string(getpid()) + "-" +
-               std::to_string(counter++);
-        file_ = open(
-                name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    } while (file_ < 0 && errno == EEXIST);
-    if (file_ < 0) {
-        fail("cannot write the index: creating", name);
+    const std::string prefix = temporary_prefix(target_);
+    for (size_t i = 0; i < kOldNames; i++) {
+        remove_abandoned(prefix + std::to_string(i));
+    }
+    for (size_t i = 0; !create(prefix + std::to_string(i)); i++) {
     }
     if (exists) {
         // the permissions people gave the old file; best effort
@@ -126,13 +188,36 @@ OutputFile::OutputFile(const std::string& target) : target_(target) {
     }
 }
 
+/// @return false if the name is taken
+bool OutputFile::create(const std::string& path) {
+    name = path;
+    int file =
+            open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (file < 0 && errno == EEXIST) {
+        return false;
+    }
+    if (file < 0) {
+        fail(("cannot write the index to " + target_ + ": creating").c_str(),
+             path);
+    }
+    struct stat status;
+    const bool locked = flock(file, LOCK_EX | LOCK_NB) == 0;
+    // another one's remove_abandoned(), in between
+    if ((!locked && errno == EWOULDBLOCK) ||
+        (fstat(file, &status) == 0 && status.st_nlink == 0)) {
+        close(file);
+        return false;
+    }
+    // some file systems have no locks: there nobody removes it either
+    file_ = file;
+    return true;
+}
+
 OutputFile::~OutputFile() {
-    if (file_ >= 0) {
-        close(file_);
-    }
     if (!kept_) {
-        unlink(name.c_str());
+        unlink(name.c_str()); // while it is locked
     }
+    close(file_);
 }
 
 size_t OutputFile::operator()(const void* data, size_t size, size_t n) {
@@ -155,11 +240,6 @@ size_t OutputFile::operator()(const void* data, size_t size, size_t n) {
 void OutputFile::become_target() {
     if (fsync(file_) != 0) {
         fail("cannot write the index: syncing", name);
-    }
-    int file = file_;
-    file_ = -1;
-    if (close(file) != 0) {
-        fail("cannot write the index: closing", name);
     }
     if (rename(name.c_str(), target_.c_str()) != 0) {
         fail("cannot write the index: renaming to", target_);

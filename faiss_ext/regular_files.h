@@ -52,7 +52,13 @@ class InputFile {
 };
 
 /** A new file beside the target. It becomes the target when it is whole, or
- * vanishes; the target then stays as it was. */
+ * vanishes; the target then stays as it was.
+ *
+ * Its name has a fixed length (targets may have names as long as the system
+ * allows) and is known from that of the target, so that the next one finds what
+ * a killed process has left and removes it: a file by such a name, of this
+ * user, that no living process has locked. Only files of the same boot of the
+ * same machine: locks of others are not always seen. */
 class OutputFile : public faiss::IOWriter {
  public:
     /// @throws faiss::FaissException if `target` is there and is no regular
@@ -68,6 +74,8 @@ class OutputFile : public faiss::IOWriter {
     void become_target();
 
  private:
+    bool create(const std::string& path);
+
     std::string target_;
     int file_ = -1;
     bool kept_ = false;

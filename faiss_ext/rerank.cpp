@@ -17,6 +17,12 @@ bool better(const Row& a, const Row& b) {
     return a.list != b.list ? a.list < b.list : a.offset < b.offset;
 }
 
+/// Scores have an order: of values that overflow, or that a damaged file holds,
+/// NaN is the worst.
+float ordered(float score) {
+    return std::isnan(score) ? -HUGE_VALF : score;
+}
+
 float get_float(const uint8_t* at) {
     float value;
     std::memcpy(&value, at, sizeof(value));
@@ -59,10 +65,11 @@ void Rescorer::rescore_codes(const LookupTable& table, std::vector<Row>& rows) {
                 1,
                 codes_.data(),
                 &term);
-        row.score = row.bias + table.score(codes_.data(), layout.M);
+        float score = row.bias + table.score(codes_.data(), layout.M);
         if (layout.has_term) {
-            row.score -= term_factor_ * score_term_->decode(term);
+            score -= term_factor_ * score_term_->decode(term);
         }
+        row.score = ordered(score);
     }
 }
 
@@ -128,8 +135,8 @@ void Rescorer::refine(const kernels::Kernels& kernels, std::vector<Row>& rows) {
                             layout.refine_value_bytes();
         float scale = get_float(at);
         float shift = get_float(at + sizeof(float));
-        rows[i].score =
-                rows[i].bias + scale * products_[i] - term_factor_ * shift;
+        rows[i].score = ordered(
+                rows[i].bias + scale * products_[i] - term_factor_ * shift);
     }
 }
 
@@ -146,16 +153,17 @@ void Rescorer::rerank(const kernels::Kernels& kernels, std::vector<Row>& rows) {
     if (score_term_->metric == faiss::METRIC_L2) {
         kernels.float_rows_l2(args);
         for (size_t i = 0; i < n; i++) {
-            rows[i].score = -products_[i] / 2;
+            rows[i].score = ordered(-products_[i] / 2);
         }
         return;
     }
     kernels.float_rows_dot(args);
     for (size_t i = 0; i < n; i++) {
-        rows[i].score = products_[i];
+        float score = products_[i];
         if (layout.raw_norm) {
-            rows[i].score *= static_cast<const float*>(pointers_[i])[layout.d];
+            score *= static_cast<const float*>(pointers_[i])[layout.d];
         }
+        rows[i].score = ordered(score);
     }
 }
 

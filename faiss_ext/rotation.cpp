@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <numeric>
 #include <random>
 #include <utility>
@@ -143,7 +144,31 @@ struct PrincipalAxes {
     std::vector<float> axes;
 };
 
+/** Rows whose squares could leave the range of floats, scaled by a power of
+ * two, which changes no axis; others as they are.
+ * @return x itself, or a copy in `storage` */
+const float*
+moderate_rows(size_t n, size_t d, const float* x, std::vector<float>& storage) {
+    constexpr int kMostExponent = 40; // 1e-12 to 1e12
+    float largest = 0;
+    for (size_t i = 0; i < n * d; i++) {
+        largest = std::max(largest, std::fabs(x[i]));
+    }
+    int exponent = 0;
+    std::frexp(largest, &exponent);
+    if (largest == 0 || std::abs(exponent) <= kMostExponent) {
+        return x;
+    }
+    storage.resize(n * d);
+    for (size_t i = 0; i < n * d; i++) {
+        storage[i] = std::ldexp(x[i], -exponent);
+    }
+    return storage.data();
+}
+
 PrincipalAxes principal_axes(size_t n, size_t d, const float* x) {
+    std::vector<float> moderate;
+    x = moderate_rows(n, d, x, moderate);
     std::vector<double> matrix = second_moments(n, d, x);
     std::vector<double> values(d);
     int size = int(d), info = 0, lwork = -1, liwork = -1, liwork_best = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cfloat>
 #include <cmath>
 #include <vector>
 
@@ -23,6 +24,9 @@ constexpr size_t kQueriesPerSlice = 8;
 constexpr size_t kRowsPerSlice = 1024;
 /// Rows at either end of the terms that do not count for their range.
 constexpr double kTailShare = 0.001;
+/// Of rows of 1e19 and more, squares leave the range of floats; a range around
+/// terms up to this one does not.
+constexpr double kMostTerm = FLT_MAX / 16;
 
 } // namespace
 
@@ -296,11 +300,14 @@ float ScoreTerm::term_of(const ErrorProducts& products, double centroid_weight)
     const double prediction = centroid_weight * (products.xe - products.re) +
                               residual_weight * products.re +
                               error_weight * products.ee;
+    double term = 0;
     if (metric == faiss::METRIC_L2) {
         // <c, r> + ||r||^2 / 2 with c = x - r
-        return float(products.xr - products.rr / 2 - prediction);
+        term = products.xr - products.rr / 2 - prediction;
+    } else if (products.xx > 0) {
+        term = -prediction / std::sqrt(products.xx);
     }
-    return products.xx > 0 ? float(-prediction / std::sqrt(products.xx)) : 0;
+    return float(std::clamp(term, -kMostTerm, kMostTerm));
 }
 
 float ScoreTerm::term(

@@ -15,6 +15,12 @@ size_t pick(size_t from_params, size_t from_index, size_t fallback) {
                              : fallback;
 }
 
+/// A number of candidates; of more there is no talk.
+size_t count_of(double number) {
+    constexpr double kMost = 1ull << 62;
+    return size_t(std::clamp(number, 0.0, kMost));
+}
+
 size_t check_at_least_k(const char* name, size_t value, size_t k) {
     FAISS_THROW_IF_NOT_FMT(
             value >= k,
@@ -61,12 +67,12 @@ SearchPlan make_search_plan(
     bool rerank = layout.with_raw_data;
     // for another k than was calibrated: as many more as the defaults have
     auto candidates = [&](size_t chosen, size_t fallback) {
-        if (chosen == 0) {
+        if (chosen == 0 || calibrated.k == 0) {
             return fallback;
         }
         double growth = std::sqrt(double(k_size) / double(calibrated.k));
         size_t spare = chosen - std::min(chosen, calibrated.k);
-        return k_size + size_t(std::ceil(double(spare) * growth));
+        return k_size + count_of(std::ceil(double(spare) * growth));
     };
     size_t refine_k = check_at_least_k(
             "refine_k",
@@ -85,14 +91,16 @@ SearchPlan make_search_plan(
     }
     // Codes alone are rescored by the float table, which moves a result by
     // some ranks at most.
+    size_t total = std::max<size_t>(index.ntotal, 1);
     size_t scan_keep = refine   ? refine_k
                        : rerank ? reorder_k
                                 : k_size + k_size / 2 + 8;
-    size_t total = std::max<size_t>(index.ntotal, 1);
+    scan_keep = std::min(scan_keep, 2 * total); // no sum overflows
     if (index.spilled_lists() != nullptr) {
         // A vector may take two places until duplicates are dropped; most do
         // not, but k of them must be left.
-        scan_keep = std::max(scan_keep + scan_keep / 2, 2 * k_size);
+        scan_keep = std::max(
+                scan_keep + scan_keep / 2, 2 * std::min(k_size, total));
         total *= 2;
     }
 
@@ -133,7 +141,7 @@ void find_few(const IndexIVFScaNN& index, SearchPlan& plan) {
     // n = keep * entries / n / kIdsPerRow
     double until_enough =
             std::sqrt(double(plan.scan_keep) * entries / kIdsPerRow);
-    size_t most = size_t(std::max(in_probes / kIdsPerRow, until_enough));
+    size_t most = count_of(std::max(in_probes / kIdsPerRow, until_enough));
     std::vector<int64_t> ids;
     if (!plan.filter.list_ids(most, ids)) {
         return;

@@ -6,6 +6,7 @@
 #include <faiss_ext/IndexIVFScaNN.h>
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <numeric>
 
@@ -107,7 +108,7 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
     const size_t old_nlist = nlist;
     const size_t old_nprobe = nprobe;
     ScaNNTrained old_trained = trained_;
-    EmptyLists old_lists = empty_lists();
+    EmptyLists old_lists = empty_lists(0);
     Partition old_partition;
     const bool was_flat = quantizer_is_flat_;
     const bool had_centroids =
@@ -139,7 +140,7 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
         trained_ = std::move(old_trained);
         partition_ = std::move(old_partition);
         quantizer_is_flat_ = was_flat;
-        set_lists(std::move(old_lists.lists), std::move(old_lists.spilled));
+        take_lists(std::move(old_lists.lists), std::move(old_lists.spilled));
         if (!had_centroids) {
             quantizer->reset();
         }
@@ -194,7 +195,7 @@ ScaNNTrained IndexIVFScaNN::train_codes(
     assign_lists(count, rows.data(), assign.data());
     const std::vector<float> centroids = centroids_of(count, assign.data());
     for (size_t i = 0; i < count * d; i++) {
-        residuals[i] = rows[i] - centroids[i];
+        residuals[i] = std::clamp(rows[i] - centroids[i], -FLT_MAX, FLT_MAX);
     }
     shorten_longest(count, d, longest_residual, residuals.data());
 
@@ -271,7 +272,7 @@ IndexIVFScaNN::ListFigures IndexIVFScaNN::list_figures(idx_t n, const float* x)
         assign_lists(size, rows.data(), lists.data());
         std::vector<float> centroids = centroids_of(size, lists.data());
         for (size_t i = 0; i < size * d; i++) {
-            rows[i] -= centroids[i];
+            rows[i] = std::clamp(rows[i] - centroids[i], -FLT_MAX, FLT_MAX);
         }
         for (size_t i = 0; i < size; i++) {
             if (lists[i] < 0) {
@@ -288,7 +289,8 @@ IndexIVFScaNN::ListFigures IndexIVFScaNN::list_figures(idx_t n, const float* x)
     const double mean = total / double(std::max<size_t>(found, 1));
     for (size_t l = 0; l < nlist; l++) {
         const size_t count = figures.rows[l];
-        figures.spread[l] = float(count > 0 ? sums[l] / double(count) : mean);
+        const double spread = count > 0 ? sums[l] / double(count) : mean;
+        figures.spread[l] = float(std::min(spread, double(FLT_MAX)));
     }
     return figures;
 }

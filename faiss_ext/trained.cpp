@@ -1,5 +1,8 @@
 #include <faiss_ext/trained.h>
 
+#include <algorithm>
+#include <cfloat>
+
 namespace faiss_ext {
 
 const float* ScaNNTrained::from_origin(
@@ -13,7 +16,9 @@ const float* ScaNNTrained::from_origin(
     storage.resize(n * d);
     for (size_t i = 0; i < n; i++) {
         for (size_t j = 0; j < d; j++) {
-            storage[i * d + j] = x[i * d + j] - origin[j];
+            // of finite values far apart, too, a finite one
+            storage[i * d + j] =
+                    std::clamp(x[i * d + j] - origin[j], -FLT_MAX, FLT_MAX);
         }
     }
     return storage.data();

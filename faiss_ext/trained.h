@@ -35,8 +35,8 @@ struct FAISS_EXT_API ScaNNTrained {
     bool scan_rows = false;
     float trial_recall = 1;
 
-    /** x less the origin: in `storage`, or x itself without one.
-     * @param x  size n * d */
+    /** x less the origin, finite: in `storage`, or x itself without one.
+     * @param x  size n * d, finite */
     const float*
     from_origin(size_t n, const float* x, std::vector<float>& storage) const;
 };

@@ -254,7 +254,8 @@ class ScaNNNode : public FaissNode {
 
     Held read(std::span<const uint8_t> blob) const override {
         SpanReader reader(blob);
-        return checked([&] { return faiss_ext::read_index(&reader); });
+        return checked(
+                [&] { return faiss_ext::read_index(&reader, blob.size()); });
     }
 
     Held read_file(const std::string& path, bool mmap) const override {

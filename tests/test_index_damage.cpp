@@ -1,67 +1,14 @@
 /* Files that are wrong: every byte of the header flipped, random bytes
- * elsewhere, cut at every place, changed behind a right checksum, newer. And
- * golden files, which must open for ever. */
+ * elsewhere, cut at every place, changed behind a right checksum, newer.
+ * test_hostile_files goes through all that may stand in them. */
 
-#include <cstring>
-#include <map>
-
-#include <zlib.h>
-
-#include <faiss_ext/file_sections.h>
-
-#include "index_cases.h"
+#include "damaged_files.h"
 
 using namespace cases;
+using namespace damaged;
 using faiss_ext::ReadMode;
 
 namespace {
-
-constexpr size_t kHeaderBytes = 32, kEntryBytes = 40;
-
-struct Place {
-    size_t entry; ///< of the table
-    uint64_t offset, size;
-};
-
-template <class T>
-T value_at(const std::string& bytes, size_t at) {
-    T value;
-    std::memcpy(&value, bytes.data() + at, sizeof(T));
-    return value;
-}
-
-template <class T>
-void set_at(std::string& bytes, size_t at, T value) {
-    std::memcpy(bytes.data() + at, &value, sizeof(T));
-}
-
-std::map<std::string, Place> sections_of(const std::string& bytes) {
-    std::map<std::string, Place> places;
-    auto n = value_at<uint32_t>(bytes, 12);
-    for (size_t i = 0; i < n; i++) {
-        size_t entry = kHeaderBytes + i * kEntryBytes;
-        places[std::string(bytes.data() + entry)] = {
-                entry,
-                value_at<uint64_t>(bytes, entry + 16),
-                value_at<uint64_t>(bytes, entry + 24)};
-    }
-    return places;
-}
-
-/// Makes all checksums right again.
-void seal(std::string& bytes) {
-    for (const auto& [name, place] : sections_of(bytes)) {
-        auto data = reinterpret_cast<const Bytef*>(bytes.data());
-        set_at<uint32_t>(
-                bytes,
-                place.entry + 32,
-                crc32_z(0, data + place.offset, place.size));
-    }
-    size_t n = kHeaderBytes + value_at<uint32_t>(bytes, 12) * kEntryBytes;
-    set_at<uint32_t>(bytes, 24, 0);
-    auto data = reinterpret_cast<const Bytef*>(bytes.data());
-    set_at<uint32_t>(bytes, 24, crc32_z(0, data, n));
-}
 
 /// Opens the bytes as a file; searches, if that succeeds.
 std::string
@@ -226,18 +173,11 @@ TEST_F(IndexDamage, HugeSizesAreRefused) {
             for (const auto& [name, place] : places) {
                 std::string changed = bytes;
                 set_at(changed, place.entry + field, huge);
-                std::string sealed = changed;
                 // only the header: the section cannot be summed up
-                uint32_t n = value_at<uint32_t>(bytes, 12);
-                set_at<uint32_t>(sealed, 24, 0);
-                auto data = reinterpret_cast<const Bytef*>(sealed.data());
-                set_at<uint32_t>(
-                        sealed,
-                        24,
-                        crc32_z(0, data, kHeaderBytes + n * kEntryBytes));
-                EXPECT_NE(open(directory, sealed, ReadMode::Copy), "");
-                EXPECT_NE(open(directory, sealed, ReadMode::Mmap), "");
-                EXPECT_NE(open_stream(sealed), "");
+                seal_header(changed);
+                EXPECT_NE(open(directory, changed, ReadMode::Copy), "");
+                EXPECT_NE(open(directory, changed, ReadMode::Mmap), "");
+                EXPECT_NE(open_stream(changed), "");
             }
         }
         for (ReadMode mode : {ReadMode::Copy, ReadMode::Mmap}) {
@@ -331,31 +271,6 @@ TEST_F(IndexDamage, WrongRangesAreRefused) {
     EXPECT_EQ(open_with("ranges", kRecall, .5f), "");
 }
 
-// Whatever stands there behind a right checksum: an exception, or an index
-// that can be searched. (tree and quantizer are read by Faiss, which is not
-// made for that.)
-TEST_F(IndexDamage, NoValueCrashes) {
-    std::mt19937 random(2);
-    const char values[] = {0, 1, 127, char(128), char(255)};
-    for (const auto& [name, place] : places) {
-        if (name == "tree" || name == "quantizer") {
-            continue;
-        }
-        for (size_t i = 0; i < place.size; i++) {
-            std::string changed = bytes;
-            changed[place.offset + i] =
-                    i % 2 ? values[random() % 5] : char(random());
-            seal(changed);
-            open(directory, changed, ReadMode::Copy);
-            // A mapped file's columns are trusted, except for their sizes.
-            if (place.offset < places.at("codes").offset ||
-                name.ends_with("apart")) {
-                open(directory, changed, ReadMode::Mmap);
-            }
-        }
-    }
-}
-
 TEST(IndexDamageUntrained, EveryFlippedByteIsNoticed) {
     Directory directory(true);
     Case c{"IVF4,ScaNN"};
@@ -368,94 +283,6 @@ TEST(IndexDamageUntrained, EveryFlippedByteIsNoticed) {
         changed[i] ^= 1;
         ASSERT_NE(open(directory, changed, ReadMode::Copy), "") << i;
         ASSERT_NE(open(directory, changed, ReadMode::Mmap), "") << i;
-    }
-}
-
-// ---- golden files ----
-
-/* One file per format version, written by the first library with it:
- *
- *     FAISS_EXT_WRITE_GOLDEN=1 test_index_damage --gtest_filter=Golden.*
- *
- * writes the file of the current version, which is then committed and never
- * written again. Only what no later version may change is asked of it. */
-std::string golden_path(unsigned version) {
-    return FAISS_EXT_TEST_DATA "/index-v" + std::to_string(version) + ".scann";
-}
-
-constexpr size_t kGoldenD = 7, kGoldenTrainingRows = 50;
-
-/// From version 2 on, one row that training did not see lies far out.
-size_t golden_count(unsigned version) {
-    return kGoldenTrainingRows + (version >= 2 ? 1 : 0);
-}
-
-/// The same numbers on every machine.
-std::vector<float> golden_rows(unsigned version) {
-    std::vector<float> x(kGoldenTrainingRows * kGoldenD);
-    uint32_t state = 1;
-    for (float& value : x) {
-        state = state * 1664525 + 1013904223;
-        value = float(int(state >> 24) - 128) / 16;
-    }
-    x.resize(golden_count(version) * kGoldenD, 250);
-    return x;
-}
-
-int64_t golden_id(size_t row) {
-    return 1000 + 7 * row;
-}
-
-TEST(Golden, WriteIfAsked) {
-    if (std::getenv("FAISS_EXT_WRITE_GOLDEN") == nullptr) {
-        GTEST_SKIP() << "FAISS_EXT_WRITE_GOLDEN is not set";
-    }
-    IndexPtr index(faiss_ext::index_factory(
-            kGoldenD, "IDMap2,PCA7,IVF4,ScaNN(soar_lambda=1),SQ8,RFlat"));
-    const unsigned version = faiss_ext::kFormatVersion;
-    const size_t n = golden_count(version);
-    std::vector<float> x = golden_rows(version);
-    std::vector<int64_t> ids(n);
-    for (size_t i = 0; i < n; i++) {
-        ids[i] = golden_id(i);
-    }
-    index->train(kGoldenTrainingRows, x.data());
-    auto scann = faiss_ext::find_scann(index.get());
-    scann->set_direct_map_type(faiss::DirectMap::Hashtable);
-    index->add_with_ids(n, x.data(), ids.data());
-    scann->nprobe = 4;
-    faiss_ext::write_index(index.get(), golden_path(version));
-}
-
-TEST(Golden, EveryVersionOpens) {
-    for (unsigned version = 1; version <= faiss_ext::kFormatVersion;
-         version++) {
-        const size_t n = golden_count(version);
-        const std::string path = golden_path(version);
-        EXPECT_EQ(value_at<uint32_t>(read_bytes(path), 8), version);
-        for (ReadMode mode : {ReadMode::Copy, ReadMode::Mmap}) {
-            IndexPtr index(faiss_ext::read_index(path, mode));
-            ASSERT_EQ(index->ntotal, n);
-            auto scann = faiss_ext::find_scann(index.get());
-            EXPECT_EQ(scann->nprobe, 4);
-            size_t apart = 0;
-            for (size_t l = 0; l < scann->nlist; l++) {
-                apart += scann->lists().list(l).apart.size();
-            }
-            EXPECT_EQ(apart, n - kGoldenTrainingRows);
-            std::vector<float> x = golden_rows(version);
-            std::vector<float> distances(n), row(kGoldenD);
-            std::vector<int64_t> labels(n);
-            index->search(n, x.data(), 1, distances.data(), labels.data());
-            for (size_t i = 0; i < n; i++) {
-                EXPECT_EQ(labels[i], golden_id(i));
-                EXPECT_NEAR(distances[i], 0, 1e-3);
-                index->reconstruct(golden_id(i), row.data());
-                for (size_t j = 0; j < kGoldenD; j++) {
-                    EXPECT_NEAR(row[j], x[i * kGoldenD + j], 1e-3);
-                }
-            }
-        }
     }
 }
 

@@ -1,9 +1,11 @@
 /* Paths that are no regular file, read and written; a file that is replaced
  * while it is read. test_index_io has the files themselves. */
 
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 #include <atomic>
 #include <thread>
@@ -14,6 +16,7 @@
 
 using namespace cases;
 using faiss_ext::InputFile;
+using faiss_ext::OutputFile;
 using faiss_ext::ReadMode;
 namespace fs = std::filesystem;
 
@@ -150,4 +153,149 @@ TEST(InputFile, IsWholeWhileAnotherThreadSaves) {
     }
     done = true;
     writer.join();
+}
+
+// ---- what is written beside the target ----
+
+namespace {
+
+/// A process that has begun to save to a path.
+class Saver {
+ public:
+    explicit Saver(const std::string& path) {
+        int begun[2], go_on[2];
+        EXPECT_EQ(pipe(begun) | pipe(go_on), 0);
+        process_ = fork();
+        if (process_ == 0) {
+            try {
+                OutputFile file(path);
+                file("half a file", 1, 11);
+                (void)!::write(begun[1], "", 1);
+                char byte;
+                (void)!::read(go_on[0], &byte, 1);
+                file.become_target();
+                _exit(0);
+            } catch (...) {
+                _exit(1);
+            }
+        }
+        char byte;
+        EXPECT_EQ(::read(begun[0], &byte, 1), 1);
+        go_on_ = go_on[1];
+        close(begun[0]);
+        close(begun[1]);
+        close(go_on[0]);
+    }
+    ~Saver() {
+        if (process_ > 0) {
+            kill_it();
+        }
+        close(go_on_);
+    }
+    void kill_it() {
+        kill(process_, SIGKILL);
+        waitpid(process_, nullptr, 0);
+        process_ = 0;
+    }
+    /// @return whether it ended well
+    bool finish() {
+        (void)!::write(go_on_, "", 1);
+        int status = 1;
+        waitpid(process_, &status, 0);
+        process_ = 0;
+        return status == 0;
+    }
+
+ private:
+    pid_t process_ = 0;
+    int go_on_ = -1;
+};
+
+} // namespace
+
+TEST(OutputFile, TakesTheLongestNames) {
+    Directory directory;
+    IndexPtr index = build({"IVF16,ScaNN"}, 100);
+    for (size_t length : {240, 250, 255}) {
+        std::string path = directory.file(std::string(length, 'n'));
+        faiss_ext::write_index(index.get(), path);
+        IndexPtr(faiss_ext::read_index(path));
+    }
+    std::string path = directory.file(std::string(256, 'n'));
+    std::string message =
+            message_of([&] { faiss_ext::write_index(index.get(), path); });
+    EXPECT_NE(message.find("name too long"), std::string::npos) << message;
+    EXPECT_EQ(directory.files(), 3u);
+}
+
+TEST(OutputFile, WhatKilledProcessesLeftIsRemoved) {
+    Directory directory;
+    std::string path = directory.file("a.scann");
+    {
+        Saver first(path), second(path), third(directory.file("other"));
+        EXPECT_EQ(directory.files(), 3u);
+        second.kill_it();
+        third.kill_it();
+        first.kill_it();
+    }
+    EXPECT_EQ(directory.files(), 3u);
+    IndexPtr index = build({"IVF16,ScaNN"}, 100);
+    faiss_ext::write_index(index.get(), path);
+    EXPECT_EQ(directory.files(), 2u); // and what was to be "other"
+    IndexPtr(faiss_ext::read_index(path));
+}
+
+TEST(OutputFile, WhatLivingProcessesWriteStays) {
+    Directory directory;
+    std::string path = directory.file("a.scann");
+    Saver other(path);
+    write_bytes(directory.file("a.scann.tmp17-0"), "somebody's");
+    IndexPtr index = build({"IVF16,ScaNN"}, 100);
+    faiss_ext::write_index(index.get(), path);
+    EXPECT_EQ(directory.files(), 3u);
+    EXPECT_TRUE(other.finish());
+    EXPECT_EQ(read_bytes(path), "half a file");
+    EXPECT_EQ(directory.files(), 2u);
+}
+
+TEST(OutputFile, LinksByItsNameAreNotFollowed) {
+    Directory directory;
+    std::string path = directory.file("a.scann");
+    std::string name;
+    {
+        OutputFile file(path);
+        name = file.name;
+    }
+    std::string victim = directory.file("victim");
+    write_bytes(victim, "kept");
+    fs::create_symlink(victim, name);
+    IndexPtr index = build({"IVF16,ScaNN"}, 100);
+    faiss_ext::write_index(index.get(), path);
+    EXPECT_EQ(read_bytes(victim), "kept");
+    EXPECT_TRUE(fs::is_symlink(name));
+    IndexPtr(faiss_ext::read_index(path));
+}
+
+TEST(OutputFile, ManyThreadsSaveToOnePath) {
+    Directory directory;
+    std::string path = directory.file("a.scann");
+    std::vector<std::thread> threads;
+    std::atomic<size_t> failed = 0;
+    for (int t = 0; t < 4; t++) {
+        threads.emplace_back([&] {
+            for (int i = 0; i < 100; i++) {
+                failed += message_of([&] {
+                              OutputFile file(path);
+                              file("whole", 1, 5);
+                              file.become_target();
+                          }) != "";
+            }
+        });
+    }
+    for (std::thread& thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(failed, 0u);
+    EXPECT_EQ(directory.files(), 1u);
+    EXPECT_EQ(read_bytes(path), "whole");
 }

@@ -352,9 +352,12 @@ FAISS_EXT_INLINE uint32_t bits_of(__m256 low, __m256 high) {
 
 FAISS_EXT_INLINE size_t argmin(const Floats& values) {
     __m256 low = smallest(values);
-    return static_cast<size_t>(__builtin_ctz(
+    uint32_t equal =
             bits_of(_mm256_cmp_ps(values.half[0], low, _CMP_EQ_OQ),
-                    _mm256_cmp_ps(values.half[1], low, _CMP_EQ_OQ))));
+                    _mm256_cmp_ps(values.half[1], low, _CMP_EQ_OQ));
+    // none where a value is NaN: the first then
+    return static_cast<size_t>(__builtin_ctz(equal | 1u << kCodewords)) %
+           kCodewords;
 }
 
 /// Nearest codewords, and (kAware) the tables of the coordinate descent.

@@ -269,8 +269,10 @@ append_reaching(const float* scores, size_t n, float bound, uint64_t* keys) {
 
 FAISS_EXT_INLINE size_t argmin(__m512 values) {
     __m512 smallest = _mm512_set1_ps(_mm512_reduce_min_ps(values));
-    return static_cast<size_t>(
-            __builtin_ctz(_mm512_cmpeq_ps_mask(values, smallest)));
+    uint32_t equal = _mm512_cmpeq_ps_mask(values, smallest);
+    // none where a value is NaN: the first then
+    return static_cast<size_t>(__builtin_ctz(equal | 1u << kCodewords)) %
+           kCodewords;
 }
 
 /// Nearest codewords, and (kAware) the tables of the coordinate descent.

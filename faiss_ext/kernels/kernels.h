@@ -8,7 +8,8 @@
  * scalar.cpp is the specification. Integer kernels of every other level
  * return the same integers. The float kernels marked "exact order" do every
  * sum with fused multiply-adds in the stated order, so that they too return
- * the same bits at every level; the others agree to rounding.
+ * the same bits at every level; the others agree to rounding. Where sums
+ * overflow to infinity or NaN, levels may differ, but indices stay in range.
  *
  * Each level is one .cpp file that exports one table (dispatch.cpp lists them).
  * This header is all that those files share, hence no inline function and no

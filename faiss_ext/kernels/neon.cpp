@@ -201,7 +201,7 @@ FAISS_EXT_INLINE size_t argmin(const float32x4x4_t& values) {
     for (size_t h = 0; h < 4; h++) {
         equal[h] = vceqq_f32(values.val[h], low);
     }
-    return first_set(equal);
+    return first_set(equal) % kCodewords; // the first if a value is NaN
 }
 
 /// Nearest codewords, and (kAware) the tables of the coordinate descent.

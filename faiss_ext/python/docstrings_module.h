@@ -68,7 +68,7 @@ Examples
 1000
 )";
 
-constexpr const char* read_index = R"(read_index(path, mmap=False)
+constexpr const char* read_index = R"(read_index(path, mmap=False, verify=False)
 --
 
 Open a file of `write_index`.
@@ -79,7 +79,13 @@ path : str or path-like
 mmap : bool
     False: read into memory, all checksums verified. True: map the file, which
     takes milliseconds whatever its size; pages are read when searched. The file
-    is never written; it must stay as it is while the index lives.
+    is never written; it must stay as it is while the index lives: whoever
+    shortens it in place ends the process (SIGBUS). `write_index` never does, it
+    puts a new file in the place of the old one.
+verify : bool
+    With mmap=True: read everything once and verify all checksums, as without
+    mmap. Otherwise only what is not in the lists is verified; damage in them is
+    seen in wrong answers, or in an exception of a search, never in a crash.
 
 Returns
 -------

@@ -39,8 +39,10 @@ void write(const IndexHandle& self, const Path& path) {
     });
 }
 
-IndexPointer read(const Path& path, bool mmap) {
-    ReadMode mode = mmap ? ReadMode::Mmap : ReadMode::Copy;
+IndexPointer read(const Path& path, bool mmap, bool verify) {
+    ReadMode mode = !mmap    ? ReadMode::Copy
+                    : verify ? ReadMode::MmapVerified
+                             : ReadMode::Mmap;
     return without_gil(Blame::File, [&] {
         return handle_of(faiss_ext::read_index(path.string(), mode));
     });
@@ -85,7 +87,7 @@ struct BytesReader : faiss::IOReader {
 IndexPointer deserialized(const void* data, size_t n) {
     return without_gil(Blame::File, [&] {
         BytesReader reader(data, n);
-        return handle_of(faiss_ext::read_index(&reader));
+        return handle_of(faiss_ext::read_index(&reader, n));
     });
 }
 
@@ -133,6 +135,7 @@ void bind_files(py::module_& module, IndexClass& index) {
             read,
             arg("path"),
             arg("mmap") = false,
+            arg("verify") = false,
             doc::read_index);
     module.def("clone_index", clone, arg("index"), doc::clone_index);
     module.def(

@@ -85,6 +85,19 @@ def test_mmap_leaves_the_file_alone(index, x, q, tmp_path):
     assert mapped.search(q, 3)[1].shape == (len(q), 3)
 
 
+def test_a_mapped_file_can_be_verified(index, q, tmp_path):
+    path = tmp_path / "a.scann"
+    fx.write_index(index, path)
+    same_answers(index, fx.read_index(path, mmap=True, verify=True), q)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) * 9 // 10] ^= 1  # in the lists, which fill most of it
+    path.write_bytes(damaged)
+    fx.read_index(path, mmap=True)
+    for arguments in ({"mmap": True, "verify": True}, {"verify": True}, {}):
+        with pytest.raises(RuntimeError, match="wrong checksum"):
+            fx.read_index(path, **arguments)
+
+
 def test_opening_is_fast(x, tmp_path):
     big = made("IVF64,ScaNN,RFlat", x)
     for _ in range(4):
