@@ -95,7 +95,6 @@ Held read_blob(const char* type, std::span<const uint8_t> blob) {
         refuse(type, std::to_string(blob.size()) + " bytes");
     }
     std::memcpy(&header, blob.data(), sizeof(header));
-    header.type[sizeof(header.type) - 1] = 0;
     if (std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0) {
         refuse(type, "magic bytes are wrong");
     }
@@ -103,8 +102,12 @@ Held read_blob(const char* type, std::span<const uint8_t> blob) {
         refuse(type,
                "version " + std::to_string(header.version) + " (known: 1)");
     }
-    if (std::strcmp(header.type, type) != 0) {
-        refuse(type, "it holds \"" + std::string(header.type) + "\"");
+    // all of it, also behind the end of the word
+    char wanted[sizeof(header.type)] = {};
+    std::strncpy(wanted, type, sizeof(wanted) - 1);
+    if (std::memcmp(header.type, wanted, sizeof(wanted)) != 0) {
+        size_t length = strnlen(header.type, sizeof(header.type));
+        refuse(type, "it holds \"" + std::string(header.type, length) + "\"");
     }
     auto bytes = blob.subspan(sizeof(header));
     if (header.size != bytes.size()) {

@@ -40,6 +40,9 @@ constexpr auto L2 = faiss::METRIC_L2;
 constexpr auto IP = faiss::METRIC_INNER_PRODUCT;
 constexpr size_t kD = 4, kRows = 24;
 
+/// Each of many short searches would wake the others.
+[[maybe_unused]] const bool one_thread = (omp_set_num_threads(1), true);
+
 const std::vector<FaissKind> kAllKinds = {
         FaissKind::Flat,
         FaissKind::ScalarQuantizer,
@@ -85,7 +88,7 @@ const std::vector<Case> kCases = {
         {"IVF2,PQ2x4np", FaissKind::IVFPQ, IP},
         {"IDMap,Flat", FaissKind::IDMap},
         {"IDMap2,Flat", FaissKind::IDMap2},
-        {"IDMap2,IDMap,Flat", FaissKind::IDMap2, IP},
+        {"IDMap2,Flat", FaissKind::IDMap2, IP},
         {"PCA3,Flat", FaissKind::PreTransform},
         {"PCAR3,Flat", FaissKind::PreTransform},
         {"PCAW2,Flat", FaissKind::PreTransform},
@@ -121,7 +124,6 @@ void add_rows(faiss::Index& index) {
 }
 
 IndexPtr build(const Case& c, bool train = true, bool add = true) {
-    omp_set_num_threads(1); // each search would wake the others
     IndexPtr index(faiss_ext::index_factory(kD, c.description, c.metric));
     if (train) {
         index->train(300, rows().data());
@@ -297,6 +299,8 @@ TEST_P(FaissBytes, NoChangeCrashes) {
     const FaissExpected expected = any_of(kAllKinds);
     const std::string description = GetParam().description;
     const bool own_ids = description.find("IDMap") == std::string::npos;
+    // of some, Faiss makes a large table each time
+    const size_t step = bytes.size() > 4000 ? 13 : bytes.size() > 1500 ? 3 : 1;
     size_t refused = 0, read = 0;
     hostile::for_each_change(
             bytes,
@@ -320,7 +324,7 @@ TEST_P(FaissBytes, NoChangeCrashes) {
                     use(*index, own_ids);
                 }
             },
-            bytes.size() > 1500 ? 3 : 1);
+            step);
     EXPECT_GT(refused, bytes.size());
     EXPECT_GT(read, 10u); // of floats, ids and codes
 }
