@@ -15,6 +15,7 @@
 #include <faiss_ext/file_sections.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_sections.h>
+#include <faiss_ext/query_rows.h>
 #include <faiss_ext/regular_files.h>
 
 namespace faiss_ext {
@@ -192,11 +193,32 @@ void check_ids(
     }
 }
 
+void check_centroids(const ByteReader& section, const faiss::Index& quantizer) {
+    if (dynamic_cast<const faiss::IndexFlat*>(&quantizer) != nullptr) {
+        return; // its floats are checked
+    }
+    std::vector<float> centroids(quantizer.ntotal * quantizer.d);
+    try {
+        quantizer.reconstruct_n(0, quantizer.ntotal, centroids.data());
+    } catch (const faiss::FaissException& error) {
+        section.fail(error.what());
+    }
+    section.check(
+            all_finite(centroids.size(), centroids.data()),
+            "a centroid has a NaN or infinite value");
+}
+
 std::unique_ptr<faiss::Index> read_quantizer(
         SectionReader& reader,
         const IndexHeader& header) {
     ByteReader section = reader.read_all("quantizer");
-    return from_faiss_bytes(section, expected_quantizer(header));
+    std::unique_ptr<faiss::Index> quantizer =
+            from_faiss_bytes(section, expected_quantizer(header));
+    if (header.is_trained) {
+        // finite codebooks may decode to centroids that are not
+        check_centroids(section, *quantizer);
+    }
+    return quantizer;
 }
 
 std::unique_ptr<faiss::Index> read_wrappers(
