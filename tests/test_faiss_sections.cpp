@@ -185,8 +185,8 @@ TEST_P(FaissSections, NoChangeCrashes) {
                         use(*opened);
                     }
                 },
-                section.size() > 1000 ? 29 : 7);
-        EXPECT_GT(refused, section.size() / 29) << name;
+                section.size() > 1000 ? 40 : 8);
+        EXPECT_GT(refused, section.size() / 40) << name;
     }
 }
 
@@ -283,8 +283,7 @@ TEST(FaissSectionsFound, AreRefusedOrSafeToUse) {
          {std::pair("alloc16GB", false),
           std::pair("idmap2_segv", false),
           // ids of an IDMap may be any numbers
-          std::pair("idmap", true),
-          std::pair("avx512cpp273", true)}) {
+          std::pair("idmap", true)}) {
         std::string bytes = read_bytes(
                 std::string(FAISS_EXT_TEST_DATA "/damaged/file_") + name +
                 ".scann");
