@@ -213,7 +213,7 @@ void IndexChecker::hnsw(const FaissContents& whole, FaissKind storage) {
     check_part("storage", rows, whole);
     if (storage == FaissKind::PQ) {
         // Faiss makes a table of the distances of all pairs of centroids
-        constexpr uint64_t kMostPairs = uint64_t(1) << 26;
+        constexpr uint64_t kMostPairs = uint64_t(1) << 25;
         cursor_.check_in(
                 "M * 2^(2 * nbits) of the storage",
                 last_pq_.M << 2 * last_pq_.nbits,
