@@ -12,10 +12,12 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/clone.h>
+#include <faiss_ext/faiss_bytes.h>
 #include <faiss_ext/faiss_training.h>
 #include <faiss_ext/file_sections.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_sections.h>
+#include <faiss_ext/query_rows.h>
 #include <faiss_ext/regular_files.h>
 
 namespace faiss_ext {
@@ -58,17 +60,62 @@ std::vector<uint8_t> faiss_bytes(const faiss::Index* index) {
     return std::move(writer.data);
 }
 
-std::unique_ptr<faiss::Index> from_faiss_bytes(ByteReader& section) {
-    faiss::VectorIOReader reader;
-    reader.data = section.take();
-    std::unique_ptr<faiss::Index> index;
+std::unique_ptr<faiss::Index> from_faiss_bytes(
+        ByteReader& section,
+        const FaissExpected& expected) {
+    std::vector<uint8_t> bytes = section.take();
     try {
-        index.reset(faiss::read_index(&reader));
+        return read_faiss_bytes(bytes, expected);
     } catch (const faiss::FaissException& error) {
         section.fail(error.what());
     }
-    section.check(reader.rp == reader.data.size(), "longer than its contents");
-    return index;
+}
+
+faiss::MetricType metric_of(const IndexHeader& header) {
+    return header.metric == 0 ? faiss::METRIC_INNER_PRODUCT : faiss::METRIC_L2;
+}
+
+FaissExpected expected_quantizer(const IndexHeader& header) {
+    FaissExpected expected;
+    expected.kinds = {
+            FaissKind::Flat,
+            FaissKind::ScalarQuantizer,
+            FaissKind::PQ,
+            FaissKind::HNSWFlat,
+            FaissKind::HNSWSQ,
+            FaissKind::HNSWPQ,
+            FaissKind::PreTransform};
+    expected.d = int64_t(header.d);
+    if (header.is_trained) {
+        expected.ntotal = int64_t(header.nlist);
+        expected.is_trained = true;
+    }
+    return expected;
+}
+
+/// Wrappers around an empty IndexFlat.
+FaissExpected expected_tree(const IndexHeader& header) {
+    FaissExpected expected;
+    expected.kinds = {
+            FaissKind::Flat,
+            FaissKind::IDMap,
+            FaissKind::IDMap2,
+            FaissKind::PreTransform};
+    expected.metric = metric_of(header);
+    expected.ntotal = 0;
+    return expected;
+}
+
+/// Nothing is written that could not be read again.
+void check_readable(
+        const std::vector<uint8_t>& bytes,
+        const FaissExpected& expected,
+        const char* what) {
+    try {
+        check_faiss_bytes(bytes, expected);
+    } catch (const faiss::FaissException& error) {
+        FAISS_THROW_FMT("cannot write the index: %s: %s", what, error.what());
+    }
 }
 
 // ---- write ----
@@ -88,6 +135,9 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
     std::vector<uint8_t> tree = faiss_bytes(wrappers.get());
     wrappers.reset();
     std::vector<uint8_t> quantizer = faiss_bytes(index.quantizer);
+    IndexHeader header = header_of(index);
+    check_readable(tree, expected_tree(header), "its wrappers");
+    check_readable(quantizer, expected_quantizer(header), "its quantizer");
 
     auto put_bytes = [](const std::vector<uint8_t>& bytes) {
         return [&bytes](SectionSink& sink) {
@@ -99,7 +149,6 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
             function(sink, argument);
         };
     };
-    IndexHeader header = header_of(index);
     std::vector<Section> sections = {
             {"index", put(put_header, header)},
             {"tree", put_bytes(tree)},
@@ -172,18 +221,31 @@ void check_ids(
     }
 }
 
+void check_centroids(const ByteReader& section, const faiss::Index& quantizer) {
+    if (dynamic_cast<const faiss::IndexFlat*>(&quantizer) != nullptr) {
+        return; // its floats are checked
+    }
+    std::vector<float> centroids(quantizer.ntotal * quantizer.d);
+    try {
+        quantizer.reconstruct_n(0, quantizer.ntotal, centroids.data());
+    } catch (const faiss::FaissException& error) {
+        section.fail(error.what());
+    }
+    section.check(
+            all_finite(centroids.size(), centroids.data()),
+            "a centroid has a NaN or infinite value");
+}
+
 std::unique_ptr<faiss::Index> read_quantizer(
         SectionReader& reader,
         const IndexHeader& header) {
     ByteReader section = reader.read_all("quantizer");
-    std::unique_ptr<faiss::Index> quantizer = from_faiss_bytes(section);
-    section.check(
-            size_t(quantizer->d) == header.d,
-            "its dimension does not fit the index");
-    section.check(
-            !header.is_trained || (quantizer->is_trained &&
-                                   size_t(quantizer->ntotal) == header.nlist),
-            "its number of centroids does not fit the index");
+    std::unique_ptr<faiss::Index> quantizer =
+            from_faiss_bytes(section, expected_quantizer(header));
+    if (header.is_trained) {
+        // finite codebooks may decode to centroids that are not
+        check_centroids(section, *quantizer);
+    }
     return quantizer;
 }
 
@@ -191,7 +253,8 @@ std::unique_ptr<faiss::Index> read_wrappers(
         SectionReader& reader,
         const IndexHeader& header) {
     ByteReader section = reader.read_all("tree");
-    std::unique_ptr<faiss::Index> tree = from_faiss_bytes(section);
+    std::unique_ptr<faiss::Index> tree =
+            from_faiss_bytes(section, expected_tree(header));
     make_silent(tree); // as the factory made it
     get_id_maps(reader.read_all("id_maps"), header.ntotal, *tree);
     faiss::Index* leaf = tree.get();
@@ -202,9 +265,8 @@ std::unique_ptr<faiss::Index> read_wrappers(
         leaf = *below;
     }
     section.check(
-            dynamic_cast<faiss::IndexFlat*>(leaf) != nullptr &&
-                    leaf->ntotal == 0 && size_t(leaf->d) == header.d,
-            "no place for the ScaNN index");
+            size_t(leaf->d) == header.d,
+            "the place of the ScaNN index has another dimension");
     return tree;
 }
 
@@ -280,8 +342,19 @@ faiss::Index* read_tree(
     IndexHeader header = get_header(reader.read_all("index"));
     std::unique_ptr<faiss::Index> root = read_wrappers(reader, header);
     std::unique_ptr<faiss::Index> quantizer = read_quantizer(reader, header);
+<<<<<<< HEAD
     std::unique_ptr<IndexIVFScaNN> index =
             new_index(std::move(quantizer), header);
+=======
+    auto index = std::make_unique<IndexIVFScaNN>(
+            quantizer.get(),
+            header.d,
+            header.nlist,
+            metric_of(header),
+            header.options);
+    quantizer.release();
+    index->own_fields = true;
+>>>>>>> faissbytes
     ByteReader direct_map = reader.read_all("direct_map");
     if (header.is_trained) {
         ScaNNTrained trained;

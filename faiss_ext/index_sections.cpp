@@ -331,7 +331,7 @@ void put_id_maps(SectionSink& sink, const faiss::Index& root) {
     }
 }
 
-void get_id_maps(ByteReader reader, uint64_t least, faiss::Index& root) {
+void get_id_maps(ByteReader reader, uint64_t ntotal, faiss::Index& root) {
     auto maps = id_maps_of(root);
     uint64_t count;
     reader.get_value(count);
@@ -339,8 +339,8 @@ void get_id_maps(ByteReader reader, uint64_t least, faiss::Index& root) {
     for (faiss::IndexIDMap* map : maps) {
         uint64_t n;
         reader.get_value(n);
+        reader.check(n == ntotal, "not one id for each vector");
         map->id_map = reader.get_vector<int64_t>(n);
-        reader.check(n >= least, "IndexIDMap has fewer ids than the index");
         map->ntotal = int64_t(n);
         if (auto map2 = dynamic_cast<faiss::IndexIDMap2*>(map)) {
             map2->construct_rev_map();

@@ -96,8 +96,8 @@ void get_ranges(ByteReader reader, size_t d, ScaNNTrained& trained);
 /// format does without: since 1.15 it refuses a map around a placeholder.
 void put_id_maps(SectionSink& sink, const faiss::Index& root);
 
-/// Fills the maps of `root`. @param least  ids that each must have
-void get_id_maps(ByteReader reader, uint64_t least, faiss::Index& root);
+/// Fills the maps of `root`. @param ntotal  ids that each must have
+void get_id_maps(ByteReader reader, uint64_t ntotal, faiss::Index& root);
 
 /// "lists" or "spilled_lists"
 void put_list_table(SectionSink& sink, const ScaNNLists& lists);

@@ -3,11 +3,15 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <map>
 
 #include <faiss/impl/FaissException.h>
 #include <faiss/index_io.h>
 
+#include <faiss_ext/faiss_bytes.h>
+
 #include <knowhere_plugin/guard.h>
+#include <knowhere_plugin/nodes.h>
 
 namespace knowhere_plugin {
 
@@ -42,6 +46,22 @@ uint64_t checksum(Header header, std::span<const uint8_t> bytes) {
     return mix(hash, bytes.data(), bytes.size());
 }
 
+[[noreturn]] void refuse(const char* type, const std::string& why) {
+    throw Fault(
+            StatusCode::invalid_binary_set,
+            "not a blob of " + std::string(type) + ": " + why);
+}
+
+faiss_ext::FaissKind kind_of(const std::string& type) {
+    using faiss_ext::FaissKind;
+    static const std::map<std::string, FaissKind> kinds = {
+            {"FLAT", FaissKind::Flat},
+            {"IVF_FLAT", FaissKind::IVFFlat},
+            {"IVF_PQ", FaissKind::IVFPQ},
+            {"HNSW", FaissKind::HNSWFlat}};
+    return kinds.at(type);
+}
+
 struct CountingWriter : faiss::IOWriter {
     size_t bytes = 0;
 
@@ -52,15 +72,6 @@ struct CountingWriter : faiss::IOWriter {
 };
 
 } // namespace
-
-size_t SpanReader::operator()(void* out, size_t size, size_t count) {
-    size_t items = size == 0 ? 0 : std::min(count, bytes_.size() / size);
-    if (items != 0) {
-        std::memcpy(out, bytes_.data(), items * size);
-    }
-    bytes_ = bytes_.subspan(items * size);
-    return items;
-}
 
 Blob write_blob(const char* type, const Held& held) {
     faiss::VectorIOWriter writer;
@@ -79,37 +90,48 @@ Blob write_blob(const char* type, const Held& held) {
 }
 
 Held read_blob(const char* type, std::span<const uint8_t> blob) {
-    auto refuse = [&](const std::string& why) {
-        throw Fault(
-                StatusCode::invalid_binary_set,
-                "not a blob of " + std::string(type) + ": " + why);
-    };
     Header header{};
     if (blob.size() < sizeof(header)) {
-        refuse(std::to_string(blob.size()) + " bytes");
+        refuse(type, std::to_string(blob.size()) + " bytes");
     }
     std::memcpy(&header, blob.data(), sizeof(header));
-    header.type[sizeof(header.type) - 1] = 0;
     if (std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0) {
-        refuse("magic bytes are wrong");
+        refuse(type, "magic bytes are wrong");
     }
     if (header.version != kBlobVersion) {
-        refuse("version " + std::to_string(header.version) + " (known: 1)");
+        refuse(type,
+               "version " + std::to_string(header.version) + " (known: 1)");
     }
-    if (std::strcmp(header.type, type) != 0) {
-        refuse("it holds \"" + std::string(header.type) + "\"");
+    // all of it, also behind the end of the word
+    char wanted[sizeof(header.type)] = {};
+    std::strncpy(wanted, type, sizeof(wanted) - 1);
+    if (std::memcmp(header.type, wanted, sizeof(wanted)) != 0) {
+        size_t length = strnlen(header.type, sizeof(header.type));
+        refuse(type, "it holds \"" + std::string(header.type, length) + "\"");
     }
     auto bytes = blob.subspan(sizeof(header));
     if (header.size != bytes.size()) {
-        refuse(std::to_string(bytes.size()) + " bytes after the header, " +
-               std::to_string(header.size) + " expected");
+        refuse(type,
+               std::to_string(bytes.size()) + " bytes after the header, " +
+                       std::to_string(header.size) + " expected");
     }
-    if (header.checksum != checksum(header, bytes) || header.metric > 2) {
-        refuse("the checksum is wrong");
+    if (header.checksum != checksum(header, bytes)) {
+        refuse(type, "the checksum is wrong");
     }
-    SpanReader reader(bytes);
-    return {std::unique_ptr<faiss::Index>(faiss::read_index(&reader)),
-            Metric(header.metric)};
+    if (header.metric > uint32_t(Metric::COSINE)) {
+        refuse(type,
+               "metric " + std::to_string(header.metric) + " (allowed: 0..2)");
+    }
+    const Metric metric{header.metric};
+    faiss_ext::FaissExpected expected;
+    expected.kinds = {kind_of(type)};
+    expected.metric = faiss_metric(metric);
+    expected.is_trained = true;
+    try {
+        return {faiss_ext::read_faiss_bytes(bytes, expected), metric};
+    } catch (const faiss::FaissException& error) {
+        refuse(type, text_of(error));
+    }
 }
 
 faiss_ext::InputFile open_file(const std::string& path) {

@@ -1,13 +1,13 @@
 /*
- * Blobs of the plain Faiss nodes: a checked header before Faiss' own bytes.
+ * Blobs of the plain Faiss nodes: a checked header before Faiss' own bytes,
+ * which are checked too (faiss_ext/faiss_bytes.h): they hold the class and the
+ * metric of the node, and nothing in them leads out of them.
  * (SCANN's blob is faiss_ext's own file, which is checked already.)
  */
 
 #pragma once
 
 #include <span>
-
-#include <faiss/impl/io.h>
 
 #include <faiss_ext/regular_files.h>
 #include <knowhere_plugin/faiss_node.h>
@@ -23,16 +23,5 @@ faiss_ext::InputFile open_file(const std::string& path);
 Blob read_bytes(const std::string& path);
 /// Bytes that Faiss would write.
 int64_t written_size(const faiss::Index& index);
-
-/// Reads borrowed bytes, without a copy.
-class SpanReader : public faiss::IOReader {
- public:
-    explicit SpanReader(std::span<const uint8_t> bytes) : bytes_(bytes) {}
-
-    size_t operator()(void* out, size_t size, size_t count) override;
-
- private:
-    std::span<const uint8_t> bytes_;
-};
 
 } // namespace knowhere_plugin

@@ -6,6 +6,7 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/automatic.h>
+#include <faiss_ext/faiss_bytes.h>
 #include <faiss_ext/index_io.h>
 
 #include <knowhere_plugin/faiss_node.h>
@@ -253,9 +254,14 @@ class ScaNNNode : public FaissNode {
     }
 
     Held read(std::span<const uint8_t> blob) const override {
+<<<<<<< HEAD
         SpanReader reader(blob);
         return checked(
                 [&] { return faiss_ext::read_index(&reader, blob.size()); });
+=======
+        faiss_ext::SpanReader reader(blob);
+        return checked([&] { return faiss_ext::read_index(&reader); });
+>>>>>>> faissbytes
     }
 
     Held read_file(const std::string& path, bool mmap) const override {

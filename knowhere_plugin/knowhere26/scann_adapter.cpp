@@ -255,7 +255,7 @@ class ScannPluginNode : public IndexNode {
     Status Deserialize(const BinarySet& set, std::shared_ptr<Config> cfg)
             override {
         auto blob = set.GetByName(Type());
-        if (blob == nullptr) {
+        if (blob == nullptr || blob->data == nullptr || blob->size < 0) {
             LOG_KNOWHERE_ERROR_ << "SCANN: no blob of that name";
             return Status::invalid_binary_set;
         }

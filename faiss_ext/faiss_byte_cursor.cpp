@@ -1,0 +1,106 @@
+#include <faiss_ext/faiss_byte_cursor.h>
+
+#include <cmath>
+#include <cstdio>
+
+#include <faiss/impl/FaissException.h>
+
+namespace faiss_ext {
+
+namespace {
+
+/// Of unaligned floats, on their bits: the compiler makes vector code of it.
+bool all_finite(const uint8_t* bytes, uint64_t n) {
+    constexpr uint32_t kExponent = 0x7F800000;
+    uint32_t bad = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        std::memcpy(&bits, bytes + i * sizeof(bits), sizeof(bits));
+        bad |= (bits & kExponent) == kExponent ? 1 : 0;
+    }
+    return bad == 0;
+}
+
+} // namespace
+
+void FaissByteCursor::check_left(const char* field, uint64_t n, size_t size)
+        const {
+    if (n > bytes_.size() / size) {
+        fail(std::string(field) + ": the bytes end early (" +
+             std::to_string(bytes_.size()) + " left, " + std::to_string(n) +
+             " items of " + std::to_string(size) + " wanted)");
+    }
+}
+
+const uint8_t*
+FaissByteCursor::take(const char* field, uint64_t n, size_t size) {
+    check_left(field, n, size);
+    const uint8_t* taken = bytes_.data();
+    bytes_ = bytes_.subspan(n * size);
+    return taken;
+}
+
+float FaissByteCursor::get_finite(const char* field) {
+    float value = get<float>(field);
+    if (!std::isfinite(value)) {
+        fail(std::string(field) + " is not finite");
+    }
+    return value;
+}
+
+std::string FaissByteCursor::get_code() {
+    Column<char> letters = column<char>("four-letter code", 4);
+    std::string code;
+    for (uint64_t i = 0; i < letters.size(); i++) {
+        char c = letters[i];
+        if (c >= ' ' && c <= '~') {
+            code += c;
+            continue;
+        }
+        char text[8];
+        std::snprintf(text, sizeof(text), "\\x%02X", unsigned(uint8_t(c)));
+        code += text;
+    }
+    return code;
+}
+
+void FaissByteCursor::skip_floats(const char* field, uint64_t n) {
+    const uint8_t* bytes = take(field, n, sizeof(float));
+    if (!all_finite(bytes, n)) {
+        fail(std::string(field) + " has a NaN or infinite value");
+    }
+}
+
+uint64_t FaissByteCursor::skip_float_vector(
+        const char* field,
+        uint64_t low,
+        uint64_t high) {
+    uint64_t n = get_in<uint64_t>(field, low, high);
+    skip_floats(field, n);
+    return n;
+}
+
+void FaissByteCursor::fail(const std::string& message) const {
+    std::string where;
+    for (const char* part : parts_) {
+        where += std::string(part) + ": ";
+    }
+    throw faiss::FaissException(where + message);
+}
+
+void FaissByteCursor::fail_value(
+        const char* field,
+        const std::string& value,
+        const std::string& low,
+        const std::string& high) const {
+    fail(std::string(field) + " = " + value + " (allowed: " + low +
+         (low == high ? "" : ".." + high) + ")");
+}
+
+void FaissByteCursor::finish() const {
+    if (!bytes_.empty()) {
+        fail(std::to_string(bytes_.size()) + " bytes too many");
+    }
+}
+
+} // namespace faiss_ext

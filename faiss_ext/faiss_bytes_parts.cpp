@@ -1,0 +1,425 @@
+#include <faiss_ext/faiss_bytes_parts.h>
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include <faiss/impl/ScalarQuantizer.h>
+
+#include <faiss_ext/faiss_compat.h>
+
+namespace faiss_ext {
+
+namespace {
+
+constexpr int kMaxInt = std::numeric_limits<int>::max();
+
+// ---- transforms ----
+
+struct MatrixShape {
+    bool has_bias = false;
+    uint64_t values = 0;
+    uint64_t biases = 0;
+};
+
+MatrixShape check_matrix(FaissByteCursor& cursor) {
+    constexpr uint64_t kMost = kMostDimensions * kMostDimensions;
+    MatrixShape shape;
+    shape.has_bias = cursor.get_flag("have_bias");
+    shape.values = cursor.skip_float_vector("A", 0, kMost);
+    shape.biases = cursor.skip_float_vector("b", 0, kMostDimensions);
+    return shape;
+}
+
+/// Dimensions end the bytes of a transform, after what depends on them.
+TransformShape check_dimensions(FaissByteCursor& cursor) {
+    TransformShape shape;
+    shape.d_in = cursor.get_in<int32_t>("d_in", 1, kMostDimensions);
+    shape.d_out = cursor.get_in<int32_t>("d_out", 1, kMostDimensions);
+    shape.is_trained = cursor.get_flag("is_trained");
+    return shape;
+}
+
+/// Before training there may be none of the n.
+void check_trained_size(
+        const FaissByteCursor& cursor,
+        const char* field,
+        uint64_t size,
+        int64_t n,
+        bool is_trained) {
+    if (is_trained || size != 0) {
+        cursor.check_is(field, size, uint64_t(n));
+    }
+}
+
+TransformShape finish_matrix(
+        FaissByteCursor& cursor,
+        const MatrixShape& matrix) {
+    TransformShape shape = check_dimensions(cursor);
+    check_trained_size(
+            cursor,
+            "size of A",
+            matrix.values,
+            shape.d_in * shape.d_out,
+            shape.is_trained);
+    check_trained_size(
+            cursor,
+            "size of b",
+            matrix.biases,
+            shape.d_out,
+            shape.is_trained && matrix.has_bias);
+    return shape;
+}
+
+TransformShape check_pca(FaissByteCursor& cursor) {
+    constexpr uint64_t kMost = kMostDimensions * kMostDimensions;
+    cursor.get_finite("eigen_power");
+    cursor.get_finite("epsilon");
+    cursor.get_flag("random_rotation");
+    cursor.get_in<int32_t>("balanced_bins", 0, kMostDimensions);
+    uint64_t mean = cursor.skip_float_vector("mean", 0, kMostDimensions);
+    // what A and b were made of, which nobody reads again: of few training
+    // rows there are fewer of these than dimensions
+    cursor.skip_float_vector("eigenvalues", 0, kMostDimensions);
+    cursor.skip_float_vector("PCAMat", 0, kMost);
+    TransformShape shape = finish_matrix(cursor, check_matrix(cursor));
+    check_trained_size(
+            cursor, "size of mean", mean, shape.d_in, shape.is_trained);
+    return shape;
+}
+
+TransformShape check_linear(FaissByteCursor& cursor, const char* code) {
+    std::string found = cursor.get_code();
+    if (found != code) {
+        cursor.fail("\"" + found + "\" (wanted: " + code + ")");
+    }
+    if (found == "Viqm") {
+        cursor.get<int32_t>("max_iter");
+        cursor.get<int32_t>("seed");
+    }
+    return finish_matrix(cursor, check_matrix(cursor));
+}
+
+TransformShape check_itq(FaissByteCursor& cursor) {
+    uint64_t mean = cursor.skip_float_vector("mean", 0, kMostDimensions);
+    cursor.get_flag("do_pca");
+    TransformShape rotation, all;
+    {
+        FaissByteCursor::Part part(cursor, "itq");
+        rotation = check_linear(cursor, "Viqm");
+    }
+    {
+        FaissByteCursor::Part part(cursor, "pca_then_itq");
+        all = check_linear(cursor, "LTra");
+    }
+    TransformShape shape = check_dimensions(cursor);
+    check_trained_size(
+            cursor, "size of mean", mean, shape.d_in, shape.is_trained);
+    cursor.check_is("d_in of itq", rotation.d_in, shape.d_out);
+    cursor.check_is("d_out of itq", rotation.d_out, shape.d_out);
+    cursor.check_is("d_in of pca_then_itq", all.d_in, shape.d_in);
+    cursor.check_is("d_out of pca_then_itq", all.d_out, shape.d_out);
+    if (shape.is_trained && !all.is_trained) {
+        cursor.fail("pca_then_itq is not trained, but the transform is");
+    }
+    return shape;
+}
+
+TransformShape check_remap(FaissByteCursor& cursor) {
+    auto map = cursor.vector<int32_t>("map", 0, kMostDimensions);
+    TransformShape shape = check_dimensions(cursor);
+    cursor.check_is("size of map", map.size(), uint64_t(shape.d_out));
+    for (uint64_t i = 0; i < map.size(); i++) {
+        // -1: a zero
+        cursor.check_in<int64_t>("map", map[i], -1, shape.d_in - 1);
+    }
+    return shape;
+}
+
+TransformShape check_normalization(FaissByteCursor& cursor) {
+    cursor.check_in("norm", cursor.get<float>("norm"), 2.f, 2.f);
+    TransformShape shape = check_dimensions(cursor);
+    cursor.check_is("d_out", shape.d_out, shape.d_in);
+    return shape;
+}
+
+TransformShape check_centering(FaissByteCursor& cursor) {
+    uint64_t mean = cursor.skip_float_vector("mean", 0, kMostDimensions);
+    TransformShape shape = check_dimensions(cursor);
+    cursor.check_is("d_out", shape.d_out, shape.d_in);
+    check_trained_size(
+            cursor, "size of mean", mean, shape.d_in, shape.is_trained);
+    return shape;
+}
+
+TransformShape check_hadamard(FaissByteCursor& cursor) {
+    cursor.get<uint32_t>("seed");
+    TransformShape shape = check_dimensions(cursor);
+    int64_t least = 1;
+    while (least < shape.d_in) {
+        least *= 2;
+    }
+    cursor.check_is("d_out", shape.d_out, least);
+    return shape;
+}
+
+} // namespace
+
+TransformShape check_transform(FaissByteCursor& cursor) {
+    std::string code = cursor.get_code();
+    auto in = [&](const char* name, auto&& check) {
+        FaissByteCursor::Part part(cursor, name);
+        return check(cursor);
+    };
+    auto check_plain = [](FaissByteCursor& at) {
+        return finish_matrix(at, check_matrix(at));
+    };
+    if (code == "LTra") {
+        return in("LinearTransform", check_plain);
+    }
+    if (code == "rrot") {
+        return in("RandomRotationMatrix", check_plain);
+    }
+    if (code == "Pcam") {
+        return in("PCAMatrix", check_pca);
+    }
+    if (code == "Viqt") {
+        return in("ITQTransform", check_itq);
+    }
+    if (code == "RmDT") {
+        return in("RemapDimensionsTransform", check_remap);
+    }
+    if (code == "VNrm") {
+        return in("NormalizationTransform", check_normalization);
+    }
+    if (code == "VCnt") {
+        return in("CenteringTransform", check_centering);
+    }
+    if (code == "HRot") {
+        return in("HadamardRotation", check_hadamard);
+    }
+    cursor.fail(
+            "\"" + code +
+            "\" is no transform that is read here (known: LTra, rrot, Pcam, "
+            "Viqt, RmDT, VNrm, VCnt, HRot)");
+}
+
+// ---- quantizers ----
+
+uint64_t
+check_scalar_quantizer(FaissByteCursor& cursor, int64_t d, bool is_trained) {
+    using SQ = faiss::ScalarQuantizer;
+#if FAISS_EXT_FAISS_VERSION >= 11000
+    constexpr int kMostType = SQ::QT_8bit_direct_signed;
+#else
+    constexpr int kMostType = SQ::QT_6bit;
+#endif
+    FaissByteCursor::Part part(cursor, "ScalarQuantizer");
+    int type = cursor.get_in<int32_t>("qtype", 0, kMostType);
+    cursor.get_in<int32_t>("rangestat", 0, SQ::RS_optim);
+    cursor.get_finite("rangestat_arg");
+    cursor.check_is("d", cursor.get<uint64_t>("d"), uint64_t(d));
+    uint64_t bits = 0, trained = 0;
+    switch (type) {
+        case SQ::QT_8bit:
+            bits = 8, trained = 2 * d;
+            break;
+        case SQ::QT_6bit:
+            bits = 6, trained = 2 * d;
+            break;
+        case SQ::QT_4bit:
+            bits = 4, trained = 2 * d;
+            break;
+        case SQ::QT_8bit_uniform:
+            bits = 8, trained = 2;
+            break;
+        case SQ::QT_4bit_uniform:
+            bits = 4, trained = 2;
+            break;
+        case SQ::QT_fp16:
+            bits = 16;
+            break;
+        case SQ::QT_8bit_direct:
+            bits = 8;
+            break;
+#if FAISS_EXT_FAISS_VERSION >= 11000
+        case SQ::QT_bf16:
+            bits = 16;
+            break;
+        case SQ::QT_8bit_direct_signed:
+            bits = 8;
+            break;
+#endif
+    }
+    uint64_t code_size = (d * bits + 7) / 8;
+    cursor.check_is("code_size", cursor.get<uint64_t>("code_size"), code_size);
+    uint64_t found = cursor.skip_float_vector("trained", 0, trained);
+    check_trained_size(
+            cursor, "size of trained", found, int64_t(trained), is_trained);
+    return code_size;
+}
+
+PQShape check_product_quantizer(FaissByteCursor& cursor, int64_t d) {
+    constexpr uint64_t kMostBits = 16;
+    FaissByteCursor::Part part(cursor, "ProductQuantizer");
+    PQShape shape;
+    cursor.check_is("d", cursor.get<uint64_t>("d"), uint64_t(d));
+    shape.M = cursor.get_in<uint64_t>("M", 1, d);
+    cursor.check_is("d modulo M", uint64_t(d) % shape.M, uint64_t(0));
+    shape.nbits = cursor.get_in<uint64_t>("nbits", 1, kMostBits);
+    uint64_t values = uint64_t(d) << shape.nbits;
+    cursor.skip_float_vector("centroids", values, values);
+    return shape;
+}
+
+// ---- graph ----
+
+namespace {
+
+/// Links end at the first -1; Faiss adds behind the last one that is none.
+/// @return the largest link; kMaxInt if one is below -1 or behind an end
+int largest_link(const Column<int32_t>& links, uint64_t begin, uint64_t end) {
+    int largest = -1;
+    int before = 0;
+    bool bad = false;
+    for (uint64_t i = begin; i < end; i++) {
+        int link = links[i];
+        largest = std::max(largest, link);
+        bad |= (link < -1) | ((link >= 0) & (before < 0));
+        before = link;
+    }
+    return bad ? kMaxInt : largest;
+}
+
+} // namespace
+
+void check_graph(FaissByteCursor& cursor, int64_t rows) {
+    // Faiss makes 30 levels of 2 links a row; a node has at most 2 * 2048
+    constexpr uint64_t kMostLevels = 64;
+    constexpr int kMostLinks = 1 << 17;
+    // a search keeps so many in an array
+    constexpr int kMostEf = 1 << 22;
+    FaissByteCursor::Part part(cursor, "HNSW");
+    auto chances = cursor.vector<double>("assign_probas", 1, kMostLevels);
+    for (uint64_t i = 0; i < chances.size(); i++) {
+        cursor.check_in("assign_probas", chances[i], 0., 1.);
+    }
+    const uint64_t most_levels = chances.size();
+    auto ends =
+            cursor.vector<int32_t>("cum_nneighbor_per_level", most_levels + 1);
+    cursor.check_is("cum_nneighbor_per_level", ends[0], 0);
+    for (uint64_t i = 0; i < most_levels; i++) {
+        cursor.check_in(
+                "cum_nneighbor_per_level",
+                ends[i + 1],
+                ends[i] + 1,
+                ends[i] + kMostLinks);
+    }
+    auto levels = cursor.vector<int32_t>("levels", rows);
+    auto offsets = cursor.vector<uint64_t>("offsets", rows + 1);
+    cursor.check_is("offsets", offsets[0], uint64_t(0));
+    int highest = 0;
+    for (int64_t row = 0; row < rows; row++) {
+        int level = levels[row];
+        cursor.check_in("levels", level, 1, int(most_levels));
+        highest = std::max(highest, level);
+        // as long as each is above the one before, none can overflow
+        cursor.check_is(
+                "offsets", offsets[row + 1], offsets[row] + ends[level]);
+    }
+    auto links = cursor.vector<int32_t>("neighbors", offsets[rows]);
+    for (int64_t row = 0; row < rows; row++) {
+        for (int l = 0; l < levels[row]; l++) {
+            uint64_t begin = offsets[row] + ends[l];
+            uint64_t end = offsets[row] + ends[l + 1];
+            int largest = largest_link(links, begin, end);
+            if (largest >= rows) {
+                cursor.fail(
+                        "neighbors: row " + std::to_string(row) +
+                        " has a link that is none of " + std::to_string(rows) +
+                        " rows, or one behind the end of its links");
+            }
+            for (uint64_t i = begin; l > 0 && i < end && links[i] >= 0; i++) {
+                if (levels[links[i]] <= l) {
+                    cursor.fail(
+                            "neighbors: on level " + std::to_string(l) +
+                            ", row " + std::to_string(row) +
+                            " has a link to row " + std::to_string(links[i]) +
+                            ", which is not there");
+                }
+            }
+        }
+    }
+    int entry = cursor.get_in<int32_t>(
+            "entry_point", rows > 0 ? 0 : -1, int(rows) - 1);
+    cursor.check_is("max_level", cursor.get<int32_t>("max_level"), highest - 1);
+    if (rows > 0) {
+        cursor.check_is("levels of entry_point", levels[entry], highest);
+    }
+    cursor.get_in<int32_t>("efConstruction", 1, kMaxInt);
+    cursor.get_in<int32_t>("efSearch", 1, kMostEf);
+    // another number is for experiments, and newer releases write always 1
+    cursor.check_is("upper_beam", cursor.get<int32_t>("upper_beam"), 1);
+}
+
+// ---- lists ----
+
+void check_inverted_lists(
+        FaissByteCursor& cursor,
+        uint64_t nlist,
+        uint64_t code_size,
+        int64_t rows,
+        bool floats) {
+    FaissByteCursor::Part part(cursor, "inverted lists");
+    std::string code = cursor.get_code();
+    if (code != "ilar") {
+        cursor.fail("\"" + code + "\" (wanted: ilar, lists in memory)");
+    }
+    cursor.check_is("nlist", cursor.get<uint64_t>("nlist"), nlist);
+    cursor.check_is("code_size", cursor.get<uint64_t>("code_size"), code_size);
+    std::string form = cursor.get_code();
+    Column<uint64_t> sizes;
+    if (form == "full") {
+        sizes = cursor.vector<uint64_t>("sizes", nlist);
+    } else if (form == "sprs") { // list and size, in turn
+        sizes = cursor.vector<uint64_t>("sizes", 0, 2 * nlist);
+        cursor.check_is(
+                "size of sizes modulo 2", sizes.size() % 2, uint64_t(0));
+        for (uint64_t i = 0; i < sizes.size(); i += 2) {
+            cursor.check_in(
+                    "list number",
+                    sizes[i],
+                    i == 0 ? 0 : sizes[i - 2] + 1,
+                    nlist - 1);
+        }
+    } else {
+        cursor.fail("\"" + form + "\" (wanted: full or sprs)");
+    }
+    const uint64_t step = form == "full" ? 1 : 2;
+    int64_t left = rows;
+    cursor.check_left("codes and ids", rows, code_size + sizeof(int64_t));
+    std::vector<bool> seen(rows);
+    for (uint64_t i = step - 1; i < sizes.size(); i += step) {
+        const uint64_t size = sizes[i];
+        cursor.check_in("size of a list", size, uint64_t(0), uint64_t(left));
+        left -= int64_t(size);
+        if (floats) {
+            cursor.skip_floats("vectors", size * code_size / sizeof(float));
+        } else {
+            cursor.column<uint8_t>("codes", size * code_size);
+        }
+        auto ids = cursor.column<int64_t>("ids", size);
+        for (uint64_t j = 0; j < size; j++) {
+            cursor.check_in<int64_t>("id", ids[j], 0, rows - 1);
+            if (seen[ids[j]]) {
+                cursor.fail(
+                        "id " + std::to_string(ids[j]) + " is in lists twice");
+            }
+            seen[ids[j]] = true;
+        }
+    }
+    cursor.check_is("rows that are in no list", left, int64_t(0));
+}
+
+} // namespace faiss_ext

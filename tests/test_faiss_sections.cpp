@@ -1,0 +1,303 @@
+/* Files whose sections that Faiss reads (wrappers, quantizer), and the ids of
+ * IndexIDMaps, are as others may have made them, behind right checksums. */
+
+#include <omp.h>
+
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <zlib.h>
+
+#include <faiss/IndexHNSW.h>
+#include <faiss/IndexIDMap.h>
+#include <faiss/IndexLSH.h>
+#include <faiss/IndexNSG.h>
+#include <faiss/IndexPreTransform.h>
+#include <faiss/VectorTransform.h>
+#include <faiss/impl/AuxIndexStructures.h>
+#include <faiss/impl/IDSelector.h>
+#include <faiss/index_io.h>
+
+#include "hostile_bytes.h"
+#include "index_cases.h"
+
+using namespace cases;
+using faiss_ext::find_scann;
+using hostile::Bytes;
+
+namespace {
+
+[[maybe_unused]] const bool one_thread = (omp_set_num_threads(1), true);
+
+/// Of a PQ, Faiss' factory makes 2^8 entries in a graph.
+constexpr size_t kSmallD = 6, kSmallRows = 60, kManyRows = 300;
+
+// ---- files as their sections ----
+
+using Sections = std::vector<std::pair<std::string, Bytes>>;
+
+constexpr size_t kHead = 32, kEntry = 40;
+
+template <class T>
+void set_at(Bytes& bytes, size_t at, T value) {
+    std::memcpy(bytes.data() + at, &value, sizeof(T));
+}
+
+Sections take_apart(const Bytes& file) {
+    Sections sections;
+    auto n = hostile::value_at<uint32_t>(file, 12);
+    for (size_t i = 0; i < n; i++) {
+        const size_t entry = kHead + i * kEntry;
+        auto offset = hostile::value_at<uint64_t>(file, entry + 16);
+        auto size = hostile::value_at<uint64_t>(file, entry + 24);
+        sections.emplace_back(
+                reinterpret_cast<const char*>(file.data() + entry),
+                Bytes(file.begin() + offset, file.begin() + offset + size));
+    }
+    return sections;
+}
+
+Bytes put_together(const Bytes& like, const Sections& sections) {
+    Bytes file(like.begin(), like.begin() + kHead + sections.size() * kEntry);
+    for (size_t i = 0; i < sections.size(); i++) {
+        const Bytes& section = sections[i].second;
+        file.resize((file.size() + 63) / 64 * 64);
+        const size_t entry = kHead + i * kEntry;
+        set_at<uint64_t>(file, entry + 16, file.size());
+        set_at<uint64_t>(file, entry + 24, section.size());
+        set_at<uint32_t>(
+                file,
+                entry + 32,
+                uint32_t(crc32_z(0, section.data(), section.size())));
+        file.insert(file.end(), section.begin(), section.end());
+    }
+    set_at<uint64_t>(file, 16, file.size());
+    set_at<uint32_t>(file, 24, 0);
+    const size_t head = kHead + sections.size() * kEntry;
+    set_at<uint32_t>(file, 24, uint32_t(crc32_z(0, file.data(), head)));
+    return file;
+}
+
+Bytes written(const faiss::Index& index) {
+    faiss::VectorIOWriter writer;
+    faiss_ext::write_index(&index, &writer);
+    return writer.data;
+}
+
+IndexPtr read(const Bytes& file) {
+    faiss::VectorIOReader reader;
+    reader.data = file;
+    return IndexPtr(faiss_ext::read_index(&reader));
+}
+
+Bytes faiss_bytes(const faiss::Index& index) {
+    faiss::VectorIOWriter writer;
+    faiss::write_index(&index, &writer);
+    return writer.data;
+}
+
+/// The file with another section in the place of the one of that name.
+Bytes with(const Bytes& file, const std::string& name, const Bytes& section) {
+    Sections sections = take_apart(file);
+    for (auto& [found, bytes] : sections) {
+        if (found == name) {
+            bytes = section;
+        }
+    }
+    return put_together(file, sections);
+}
+
+Bytes section_of(const Bytes& file, const std::string& name) {
+    for (const auto& [found, bytes] : take_apart(file)) {
+        if (found == name) {
+            return bytes;
+        }
+    }
+    ADD_FAILURE() << name;
+    return {};
+}
+
+void use(faiss::Index& index) {
+    const size_t d = index.d;
+    std::vector<float> x = rows(5, d, 4), row(d);
+    std::vector<float> distances(5 * 8);
+    std::vector<int64_t> labels(5 * 8);
+    auto search = [&] {
+        index.search(5, x.data(), 8, distances.data(), labels.data());
+    };
+    message_of(search);
+    message_of([&] {
+        faiss::RangeSearchResult found(5);
+        index.range_search(5, x.data(), 4, &found);
+    });
+    for (int64_t id : {0, 5, 38, 1000}) {
+        message_of([&] { index.reconstruct(id, row.data()); });
+    }
+    message_of([&] { written(index); });
+    message_of([&] { IndexPtr(faiss_ext::clone_index(&index)); });
+    message_of([&] { IndexPtr(faiss_ext::export_to_faiss(&index)); });
+    message_of([&] { index.add(5, x.data()); });
+    message_of([&] {
+        const int64_t ids[] = {5, 7, -3, 1 << 20, 8};
+        index.add_with_ids(5, x.data(), ids);
+    });
+    message_of(search);
+    message_of([&] { index.remove_ids(faiss::IDSelectorRange(3, 20)); });
+    message_of(search);
+}
+
+class FaissSections : public testing::TestWithParam<const char*> {
+ protected:
+    IndexPtr index = build(
+            {GetParam()},
+            std::string(GetParam()).find("OPQ") == 0 ? kManyRows : kSmallRows,
+            kSmallD);
+    Bytes file = written(*index);
+};
+
+TEST_P(FaissSections, NoChangeCrashes) {
+    ASSERT_EQ(put_together(file, take_apart(file)), file);
+    for (const char* name : {"tree", "quantizer", "id_maps"}) {
+        const Bytes section = section_of(file, name);
+        size_t refused = 0;
+        hostile::for_each_change(
+                section,
+                [&](const Bytes& changed) {
+                    hostile::largest_allocation = 0;
+                    IndexPtr opened;
+                    try {
+                        opened = read(with(file, name, changed));
+                    } catch (const faiss::FaissException& error) {
+                        refused++;
+                        ASSERT_NE(
+                                std::string(error.what())
+                                        .find("'" + std::string(name) + "'"),
+                                std::string::npos)
+                                << error.what();
+                    }
+                    // Faiss' table of pairs of an HNSW over PQ is largest
+                    ASSERT_LE(
+                            hostile::largest_allocation,
+                            (4 << 20) + 64 * file.size());
+                    if (opened != nullptr) {
+                        use(*opened);
+                    }
+                },
+                section.size() > 1000 ? 40 : 8);
+        EXPECT_GT(refused, section.size() / 40) << name;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+        Some,
+        FaissSections,
+        testing::Values(
+                "IVF4,ScaNN,RFlat",
+                "IDMap2,PCA5,IVF4,ScaNN,RFlat",
+                "IDMap,L2norm,IVF4_HNSW2,ScaNN",
+                "OPQ2,IVF16(PQ2x4np),ScaNN,SQ8",
+                "ITQ5,IVF4(SQ8),ScaNN",
+                "Pad8,RR,IVF4(L2norm,HNSW2,SQ8),ScaNN(soar_lambda=1)"),
+        [](const auto& info) { return std::to_string(info.index); });
+
+// ---- what cannot be read is not written ----
+
+TEST(FaissSectionsWrite, AQuantizerThatIsNotReadIsRefused) {
+    IndexPtr index = build({"IVF16,ScaNN"}, 300, kSmallD);
+    auto scann = find_scann(index.get());
+    std::vector<float> centroids(16 * kSmallD);
+    scann->quantizer->reconstruct_n(0, 16, centroids.data());
+    faiss::IndexLSH other(kSmallD, 32);
+    other.train(16, centroids.data());
+    other.add(16, centroids.data());
+    faiss::Index* old = std::exchange(scann->quantizer, &other);
+    std::string message = message_of([&] { written(*index); });
+    scann->quantizer = old;
+    EXPECT_NE(message.find("its quantizer: \"IxHe\""), std::string::npos)
+            << message;
+    EXPECT_EQ(message_of([&] { written(*index); }), "");
+}
+
+// ---- wrappers ----
+
+TEST(FaissSectionsTree, AnotherTreeIsRefused) {
+    IndexPtr index = build({"IDMap2,IVF4,ScaNN"}, kSmallRows, kSmallD);
+    const Bytes file = written(*index);
+    auto message_with = [&](const faiss::Index& tree) {
+        return message_of([&] { read(with(file, "tree", faiss_bytes(tree))); });
+    };
+    faiss::IndexFlat flat(kSmallD), filled(kSmallD);
+    EXPECT_EQ(message_with(faiss::IndexIDMap2(&flat)), "");
+    EXPECT_EQ(message_with(faiss::IndexIDMap(&flat)), "");
+    faiss::IndexFlat wider(kSmallD + 1);
+    EXPECT_NE(message_with(faiss::IndexIDMap2(&wider)), "");
+    faiss::IndexFlat other(kSmallD, faiss::METRIC_INNER_PRODUCT);
+    EXPECT_NE(message_with(faiss::IndexIDMap2(&other)), "");
+    // no wrapper for which there is a table of ids
+    EXPECT_NE(message_with(flat), "");
+    faiss::IndexHNSWFlat graph(kSmallD, 4);
+    EXPECT_NE(message_with(faiss::IndexIDMap2(&graph)), "");
+    std::vector<float> x(kSmallD);
+    faiss::IndexIDMap map(&filled);
+    const int64_t id = 0;
+    map.add_with_ids(1, x.data(), &id);
+    EXPECT_NE(message_with(map), "");
+}
+
+// ---- ids ----
+
+TEST(FaissSectionsIds, AreAsManyAsRows) {
+    for (const char* description : {"IDMap,IVF4,ScaNN", "IDMap2,IVF4,ScaNN"}) {
+        IndexPtr index = build({description}, kSmallRows, kSmallD);
+        const Bytes file = written(*index);
+        for (int64_t n :
+             {int64_t(0),
+              int64_t(1),
+              int64_t(kSmallRows) - 1,
+              int64_t(kSmallRows) + 1,
+              int64_t(100000)}) {
+            Bytes section(16 + size_t(n) * 8);
+            set_at<uint64_t>(section, 0, 1);
+            set_at<uint64_t>(section, 8, uint64_t(n));
+            std::string message =
+                    message_of([&] { read(with(file, "id_maps", section)); });
+            EXPECT_NE(message.find("'id_maps'"), std::string::npos)
+                    << n << message;
+        }
+        // an id twice is allowed, as in Faiss: the last one counts
+        Bytes section(16 + kSmallRows * 8);
+        set_at<uint64_t>(section, 0, 1);
+        set_at<uint64_t>(section, 8, kSmallRows);
+        IndexPtr opened = read(with(file, "id_maps", section));
+        EXPECT_EQ(opened->ntotal, int64_t(kSmallRows));
+        use(*opened);
+    }
+}
+
+// ---- found by a fuzzer ----
+
+TEST(FaissSectionsFound, AreRefusedOrSafeToUse) {
+    for (auto [name, safe] :
+         {std::pair("alloc16GB", false),
+          std::pair("idmap2_segv", false),
+          // ids of an IDMap may be any numbers
+          std::pair("idmap", true)}) {
+        std::string bytes = read_bytes(
+                std::string(FAISS_EXT_TEST_DATA "/damaged/file_") + name +
+                ".scann");
+        ASSERT_GT(bytes.size(), 500u);
+        hostile::largest_allocation = 0;
+        std::string message = message_of([&] {
+            IndexPtr opened = read({bytes.begin(), bytes.end()});
+            EXPECT_LT(hostile::largest_allocation, 1 << 20) << name;
+            use(*opened);
+        });
+        EXPECT_EQ(message == "", safe) << name << ": " << message;
+        EXPECT_EQ(message.find("'tree'") != std::string::npos, !safe)
+                << name << ": " << message;
+    }
+}
+
+} // namespace
