@@ -280,8 +280,7 @@ std::unique_ptr<IndexIVFScaNN> new_index(
                 quantizer.get(),
                 header.d,
                 header.nlist,
-                header.metric == 0 ? faiss::METRIC_INNER_PRODUCT
-                                   : faiss::METRIC_L2,
+                metric_of(header),
                 header.options);
     } catch (const faiss::FaissException& error) {
         ByteReader("index", {}).fail(error.msg);
@@ -342,19 +341,8 @@ faiss::Index* read_tree(
     IndexHeader header = get_header(reader.read_all("index"));
     std::unique_ptr<faiss::Index> root = read_wrappers(reader, header);
     std::unique_ptr<faiss::Index> quantizer = read_quantizer(reader, header);
-<<<<<<< HEAD
     std::unique_ptr<IndexIVFScaNN> index =
             new_index(std::move(quantizer), header);
-=======
-    auto index = std::make_unique<IndexIVFScaNN>(
-            quantizer.get(),
-            header.d,
-            header.nlist,
-            metric_of(header),
-            header.options);
-    quantizer.release();
-    index->own_fields = true;
->>>>>>> faissbytes
     ByteReader direct_map = reader.read_all("direct_map");
     if (header.is_trained) {
         ScaNNTrained trained;

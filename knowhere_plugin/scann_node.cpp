@@ -254,14 +254,9 @@ class ScaNNNode : public FaissNode {
     }
 
     Held read(std::span<const uint8_t> blob) const override {
-<<<<<<< HEAD
-        SpanReader reader(blob);
+        faiss_ext::SpanReader reader(blob);
         return checked(
                 [&] { return faiss_ext::read_index(&reader, blob.size()); });
-=======
-        faiss_ext::SpanReader reader(blob);
-        return checked([&] { return faiss_ext::read_index(&reader); });
->>>>>>> faissbytes
     }
 
     Held read_file(const std::string& path, bool mmap) const override {
