@@ -22,10 +22,9 @@ DirectMap make_map(
                 FAISS_THROW_IF_NOT_FMT(
                         ids[i] >= 0 && size_t(ids[i]) < ntotal,
                         "id %lld in a direct map of kind Array, for sequential "
-                        "ids (allowed: below ntotal = %zu; a Hashtable holds "
-                        "any)",
+                        "ids (allowed: 0..%zu; a Hashtable holds any)",
                         static_cast<long long>(ids[i]),
-                        ntotal);
+                        ntotal - 1);
             }
         }
     }
@@ -60,6 +59,15 @@ uint64_t place_in(const DirectMap& map, int64_t id) {
     auto entry = map.hashtable.find(id);
     bool known = entry != map.hashtable.end() && entry->second >= 0;
     return known ? uint64_t(entry->second) : kNowhere;
+}
+
+uint64_t row_of_id(const DirectMap& map, const ScaNNLists& lists, int64_t id) {
+    const uint64_t place = place_in(map, id);
+    const bool its =
+            is_place(place, lists) &&
+            lists.list(faiss::lo_listno(place)).ids[faiss::lo_offset(place)] ==
+                    id;
+    return its ? place : kNowhere;
 }
 
 void move_in(DirectMap& map, int64_t id, uint64_t from, uint64_t to) {

@@ -38,6 +38,18 @@ bool map_fits(
 /// Place of an id, or kNowhere.
 uint64_t place_in(const faiss::DirectMap& map, int64_t id);
 
+/// Whether there is a row at a place.
+inline bool is_place(uint64_t place, const ScaNNLists& lists) {
+    const size_t list = faiss::lo_listno(place);
+    return list < lists.nlist &&
+           faiss::lo_offset(place) < lists.list(list).size();
+}
+
+/// Place of an id, or kNowhere, also if another id is there: a table from a
+/// file is not compared with all rows when it is read.
+uint64_t
+row_of_id(const faiss::DirectMap& map, const ScaNNLists& lists, int64_t id);
+
 /// Puts an id that the map knows somewhere else, or kNowhere, if it is where
 /// `from` says. Allocates nothing.
 void move_in(faiss::DirectMap& map, int64_t id, uint64_t from, uint64_t to);

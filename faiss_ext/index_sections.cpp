@@ -8,6 +8,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/clone.h>
+#include <faiss_ext/direct_map.h>
 #include <faiss_ext/panels.h>
 #include <faiss_ext/query_rows.h>
 #include <faiss_ext/row_products.h>
@@ -113,11 +114,6 @@ constexpr const char* kNotThere = "an entry is not where it says";
 
 bool is_share(float value) {
     return value >= 0 && value <= 1; // not NaN
-}
-
-bool is_entry(uint64_t lo, const ScaNNLists& lists) {
-    return faiss::lo_listno(lo) < lists.nlist &&
-           faiss::lo_offset(lo) < lists.list(faiss::lo_listno(lo)).size();
 }
 
 template <class T>
@@ -252,26 +248,25 @@ void get_hashtable(
         uint64_t n,
         const ScaNNLists& lists,
         std::unordered_map<int64_t, int64_t>& table) {
-    reader.check_left(n, 2 * sizeof(int64_t));
+    struct Entry {
+        int64_t id;
+        int64_t place;
+    };
+    const std::vector<Entry> entries = reader.get_vector<Entry>(n);
     table.reserve(n);
     // Ids chosen to fall into one bucket would take for ever to tell apart.
     constexpr size_t kMostAlike = 1000;
     std::vector<uint16_t> alike(table.bucket_count());
-    for (uint64_t i = 0; i < n; i++) {
-        int64_t pair[2];
-        reader.get_value(pair);
-        const auto [id, place] = pair;
+    for (const Entry& entry : entries) {
+        uint16_t& count = alike[table.bucket(entry.id)];
+        reader.check(++count <= kMostAlike, "ids that no table tells apart");
+    }
+    for (const auto& [id, place] : entries) {
         if (place == -1) {
             continue;
         }
-        reader.check(
-                place >= 0 && is_entry(place, lists) &&
-                        lists.list(faiss::lo_listno(place))
-                                        .ids[faiss::lo_offset(place)] == id,
-                kNotThere);
-        reader.check(
-                ++alike[table.bucket(id)] <= kMostAlike,
-                "ids that no table tells apart");
+        // whose row that is, is asked where it is used (row_of_id())
+        reader.check(place >= 0 && is_place(place, lists), kNotThere);
         reader.check(table.emplace(id, place).second, "an id is there twice");
     }
 }
@@ -608,7 +603,7 @@ void check_primary(const ScaNNLists& spilled, const ScaNNLists& lists) {
         for (size_t i = 0; i < list.size(); i++) {
             const uint64_t place = list.primary[i];
             FAISS_THROW_IF_NOT_FMT(
-                    is_entry(place, lists),
+                    is_place(place, lists),
                     "cannot read the index: section 'spilled_primary': copy "
                     "%zu of list %zu is of an entry that is in no list",
                     i,

@@ -65,7 +65,7 @@ IndexHeader get_header(ByteReader reader);
 
 /// Without entries if the map does not fit the index.
 void put_direct_map(SectionSink& sink, const IndexIVFScaNN& index);
-/// Throws on entries that are not where the map says.
+/// Throws on entries that are not where an Array says, or in no list.
 void get_direct_map(
         ByteReader reader,
         faiss::DirectMap::Type type,

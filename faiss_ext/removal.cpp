@@ -83,10 +83,11 @@ std::vector<uint64_t> ask_all(
 /// Places of the ids that the map knows, sorted.
 std::vector<uint64_t> look_up(
         const faiss::DirectMap& map,
+        const ScaNNLists& lists,
         const std::vector<int64_t>& ids) {
     std::vector<uint64_t> places;
     for (int64_t id : ids) {
-        uint64_t place = place_in(map, id);
+        uint64_t place = row_of_id(map, lists, id);
         if (place != kNowhere) {
             places.push_back(place);
         }
@@ -189,7 +190,7 @@ size_t IndexIVFScaNN::remove_ids(const faiss::IDSelector& sel) {
     bool listed =
             !direct_map.no() && Filter(&sel).list_ids(size_t(ntotal), ids);
     std::vector<uint64_t> places =
-            listed ? look_up(direct_map, ids) : ask_all(lists(), sel);
+            listed ? look_up(direct_map, lists(), ids) : ask_all(lists(), sel);
     if (places.empty()) {
         return 0;
     }
@@ -231,8 +232,8 @@ std::vector<uint64_t> IndexIVFScaNN::places_of(size_t n, const idx_t* ids)
     }
     std::vector<uint64_t> places(n);
     for (size_t i = 0; i < n; i++) {
-        places[i] =
-                direct_map.no() ? wanted[ids[i]] : place_in(direct_map, ids[i]);
+        places[i] = direct_map.no() ? wanted[ids[i]]
+                                    : row_of_id(direct_map, lists(), ids[i]);
         FAISS_THROW_IF_NOT_FMT(
                 places[i] != kNowhere,
                 "id %lld is not in the index",

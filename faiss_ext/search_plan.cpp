@@ -5,6 +5,8 @@
 
 #include <faiss/impl/FaissAssert.h>
 
+#include <faiss_ext/direct_map.h>
+
 namespace faiss_ext {
 
 namespace {
@@ -147,15 +149,9 @@ void find_few(const IndexIVFScaNN& index, SearchPlan& plan) {
         return;
     }
     for (int64_t id : ids) {
-        int64_t place = -1;
-        if (map.type == faiss::DirectMap::Hashtable) {
-            auto entry = map.hashtable.find(id);
-            place = entry == map.hashtable.end() ? -1 : entry->second;
-        } else if (id >= 0 && size_t(id) < map.array.size()) {
-            place = map.array[id];
-        }
-        if (place >= 0) {
-            plan.places.push_back(uint64_t(place));
+        const uint64_t place = place_in(map, id);
+        if (is_place(place, index.lists())) {
+            plan.places.push_back(place);
         }
     }
     plan.few_pass = true;
