@@ -114,6 +114,23 @@ class SizesOfAll {
     std::vector<size_t> sizes_;
 };
 
+/// Ids stay ids: 64 bits, and not the -1 of a missing result.
+void check_moved_ids(const ScaNNLists& lists, int64_t add_id) {
+    for (size_t l = 0; l < lists.nlist && add_id != 0; l++) {
+        const auto& ids = lists.list(l).ids;
+        for (size_t i = 0; i < ids.size(); i++) {
+            int64_t moved = 0;
+            FAISS_THROW_IF_NOT_FMT(
+                    !__builtin_add_overflow(ids[i], add_id, &moved) &&
+                            moved != -1,
+                    "add_id = %lld for a row of id %lld (allowed: their sum "
+                    "is another 64-bit integer than -1)",
+                    static_cast<long long>(add_id),
+                    static_cast<long long>(ids[i]));
+        }
+    }
+}
+
 /// What the lists of one index get from those of another: reserve() first, then
 /// take(), undo() if something fails.
 class ListMerge {
@@ -166,6 +183,7 @@ void IndexIVFScaNN::merge_from(faiss::Index& other_index, idx_t add_id) {
     check_compatible_for_merge(other_index);
     auto& other = dynamic_cast<IndexIVFScaNN&>(other_index);
     FAISS_THROW_IF_NOT_MSG(&other != this, "an index merged with itself");
+    check_moved_ids(other.lists(), add_id);
     ListMerge rows(mutable_lists(), other.lists());
     std::optional<ListMerge> copies;
     if (spilled_ != nullptr) {
