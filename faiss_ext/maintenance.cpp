@@ -14,6 +14,7 @@
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/copy_places.h>
 #include <faiss_ext/direct_map.h>
+#include <faiss_ext/id_maps.h>
 #include <faiss_ext/parallel.h>
 
 namespace faiss_ext {
@@ -119,14 +120,7 @@ void check_moved_ids(const ScaNNLists& lists, int64_t add_id) {
     for (size_t l = 0; l < lists.nlist && add_id != 0; l++) {
         const auto& ids = lists.list(l).ids;
         for (size_t i = 0; i < ids.size(); i++) {
-            int64_t moved = 0;
-            FAISS_THROW_IF_NOT_FMT(
-                    !__builtin_add_overflow(ids[i], add_id, &moved) &&
-                            moved != -1,
-                    "add_id = %lld for a row of id %lld (allowed: their sum "
-                    "is another 64-bit integer than -1)",
-                    static_cast<long long>(add_id),
-                    static_cast<long long>(ids[i]));
+            (void)moved_id(ids[i], add_id);
         }
     }
 }

@@ -301,14 +301,7 @@ void merge_layers(faiss::Index* index, faiss::Index* other, int64_t add_id) {
         auto theirs = static_cast<IndexIDMap*>(other);
         std::vector<int64_t> ids = theirs->id_map;
         for (int64_t& id : ids) {
-            int64_t moved = 0;
-            FAISS_THROW_IF_NOT_FMT(
-                    !__builtin_add_overflow(id, add_id, &moved) && moved != -1,
-                    "add_id = %lld for a row of id %lld (allowed: their sum "
-                    "is another 64-bit integer than -1)",
-                    static_cast<long long>(add_id),
-                    static_cast<long long>(id));
-            id = moved;
+            id = moved_id(id, add_id);
         }
         MapGrowth growth(*layer, ids.size(), ids.data());
         merge_layers(layer->index, theirs->index, layer->id_map.size());
