@@ -391,6 +391,8 @@ std::vector<std::string> IndexIVFScaNN::notes() const {
 // ---- memory ----
 
 size_t IndexIVFScaNN::estimate_memory(size_t n) const {
+    FAISS_THROW_IF_NOT_FMT(
+            n <= size_t(1) << 40, "n = %zu (allowed: 0..2^40)", n);
     const size_t lists_wanted = lists_for(n);
     size_t total =
             ScaNNLists::estimate_memory(lists().layout(), lists_wanted, n);

@@ -354,7 +354,8 @@ void IndexIVFScaNN::add_sa_codes(
     check_trained();
     std::vector<idx_t> assign(n);
     for (idx_t i = 0; i < n; i++) {
-        assign[i] = decode_listno(codes + i * sa_code_size());
+        assign[i] = list_of_code(
+                codes, size_t(i), sa_code_size(), coarse_code_size(), nlist);
     }
     // A spilled copy needs the vector: it is made of the decoded one.
     std::vector<float> x, unit;

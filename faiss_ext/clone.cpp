@@ -163,7 +163,9 @@ std::unique_ptr<IndexIVFScaNN> clone_scann(const IndexIVFScaNN& index) {
                 spilled == nullptr ? nullptr : spilled->copy());
     }
     copy_settings(index, *copy);
-    copy->direct_map = index.direct_map;
+    if (index.direct_map_fits()) {
+        copy->direct_map = index.direct_map;
+    }
     return copy;
 }
 

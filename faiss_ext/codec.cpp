@@ -4,8 +4,10 @@
 #include <cfloat>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <memory>
 
+#include <faiss/impl/FaissAssert.h>
 #include <faiss/utils/fp16.h>
 
 #include <faiss_ext/row_products.h>
@@ -30,17 +32,30 @@ float decode_bf16(uint16_t code) {
 /// A row without larger values counts as 0: 127 / largest must be finite.
 constexpr float kLeastRange = 1e-30f;
 
+/// The power of two that brings values up to `largest` below 2. Halves end at
+/// 65504 and lose digits below 6e-5, and bf16 rounds the largest float to
+/// infinity; within their range this changes no digit of a value that is more
+/// than 2^-14 of the largest. @param inverse  out: a normal float
+double to_unit_range(float largest, float& inverse) {
+    int exponent = 0;
+    (void)std::frexp(largest, &exponent);
+    constexpr int kLeast = std::numeric_limits<float>::min_exponent - 1;
+    exponent = std::max(exponent - 1, kLeast);
+    inverse = std::ldexp(1.0f, exponent);
+    return std::ldexp(1.0, -exponent);
+}
+
 /// Writes the d values of a refine row; returns the factor between them and r.
 float encode_refine_values(
         RefineType type,
         size_t d,
         const float* r,
         uint8_t* row) {
+    float largest = 0;
+    for (size_t i = 0; i < d; i++) {
+        largest = std::max(largest, std::fabs(r[i]));
+    }
     if (type == RefineType::Int8) {
-        float largest = 0;
-        for (size_t i = 0; i < d; i++) {
-            largest = std::max(largest, std::fabs(r[i]));
-        }
         if (!(largest > kLeastRange)) {
             std::memset(row, 0, d);
             return 0;
@@ -51,12 +66,15 @@ float encode_refine_values(
         }
         return largest / 127;
     }
+    float scale = 1;
+    double factor = to_unit_range(largest, scale);
     for (size_t i = 0; i < d; i++) {
-        uint16_t code = type == RefineType::FP16 ? faiss::encode_fp16(r[i])
-                                                 : encode_bf16(r[i]);
+        float value = float(r[i] * factor);
+        uint16_t code = type == RefineType::FP16 ? faiss::encode_fp16(value)
+                                                 : encode_bf16(value);
         std::memcpy(row + 2 * i, &code, sizeof(code));
     }
-    return 1;
+    return scale;
 }
 
 /// The reciprocal of a shorter length may be no float.
@@ -75,6 +93,25 @@ void put_float(uint8_t* at, float value) {
 }
 
 } // namespace
+
+int64_t list_of_code(
+        const uint8_t* codes,
+        size_t i,
+        size_t stride,
+        size_t prefix,
+        size_t nlist) {
+    uint64_t list = 0;
+    for (size_t b = 0; b < prefix; b++) {
+        list |= uint64_t(codes[i * stride + b]) << (8 * b);
+    }
+    FAISS_THROW_IF_NOT_FMT(
+            list < nlist,
+            "code %zu names list %llu (allowed: 0..%zu)",
+            i,
+            static_cast<unsigned long long>(list),
+            nlist - 1);
+    return int64_t(list);
+}
 
 void refine_values(RefineType type, size_t d, const uint8_t* row, float* out) {
     for (size_t i = 0; i < d; i++) {

@@ -62,6 +62,16 @@ struct EntryCodec {
             float* directions) const;
 };
 
+/** The list in front of row i of the codes of sa_encode().
+ * @param stride  bytes a row, @param prefix  of them for the list
+ * @throws faiss::FaissException if there is no such list */
+int64_t list_of_code(
+        const uint8_t* codes,
+        size_t i,
+        size_t stride,
+        size_t prefix,
+        size_t nlist);
+
 /// Values of a refine row as floats, without scale. out: size d
 void refine_values(RefineType type, size_t d, const uint8_t* row, float* out);
 

@@ -94,13 +94,7 @@ void IndexIVFScaNN::sa_decode(idx_t n, const uint8_t* codes, float* x) const {
     std::vector<idx_t> lists_of(n);
     for (idx_t i = 0; i < n; i++) {
         const uint8_t* code = codes + i * stride;
-        lists_of[i] = decode_listno(code);
-        FAISS_THROW_IF_NOT_FMT(
-                lists_of[i] >= 0 && size_t(lists_of[i]) < nlist,
-                "code %zu names list %lld (allowed: 0..%zu)",
-                size_t(i),
-                static_cast<long long>(lists_of[i]),
-                size_t(nlist) - 1);
+        lists_of[i] = list_of_code(codes, size_t(i), stride, prefix, nlist);
         std::copy_n(code + prefix, code_size, entries.data() + i * code_size);
     }
     decode_vectors(n, entries.data(), lists_of.data(), x);

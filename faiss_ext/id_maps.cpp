@@ -217,13 +217,24 @@ size_t remove_from_map(
     return removed;
 }
 
+int64_t moved_id(int64_t id, int64_t add_id) {
+    int64_t moved = 0;
+    FAISS_THROW_IF_NOT_FMT(
+            !__builtin_add_overflow(id, add_id, &moved) && moved != -1,
+            "add_id = %lld for a row of id %lld (allowed: their sum is a "
+            "64-bit integer other than -1)",
+            static_cast<long long>(add_id),
+            static_cast<long long>(id));
+    return moved;
+}
+
 void merge_maps(
         faiss::IndexIDMap& map,
         faiss::IndexIDMap& other,
         int64_t add_id) {
     std::vector<int64_t> ids = other.id_map;
     for (int64_t& id : ids) {
-        id += add_id;
+        id = moved_id(id, add_id);
     }
     MapGrowth growth(map, ids.size(), ids.data());
     map.index->merge_from(*other.index, int64_t(map.id_map.size()));

@@ -13,6 +13,8 @@
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/automatic.h>
 #include <faiss_ext/clone.h>
+#include <faiss_ext/factory_parts.h>
+#include <faiss_ext/faiss_parts.h>
 #include <faiss_ext/faiss_training.h>
 
 namespace faiss_ext {
@@ -20,31 +22,6 @@ namespace faiss_ext {
 namespace {
 
 constexpr char kTrailing[] = "SQ8, SQfp16, SQbf16, RFlat, IDMap, IDMap2";
-
-/// A piece of the description and where it begins.
-struct Token {
-    std::string text;
-    size_t position = 0;
-
-    Token part(size_t begin, size_t n = std::string::npos) const {
-        return {text.substr(begin, n), position + begin};
-    }
-};
-
-[[noreturn]] void fail(
-        const std::string& description,
-        size_t position,
-        const std::string& message) {
-    FAISS_THROW_FMT(
-            "factory string \"%s\", position %zu: %s",
-            description.c_str(),
-            position,
-            message.c_str());
-}
-
-std::string quoted(const std::string& text) {
-    return "\"" + text + "\"";
-}
 
 std::string lower(std::string text) {
     for (char& c : text) {
@@ -57,40 +34,8 @@ bool starts_with(const std::string& text, const std::string& prefix) {
     return text.compare(0, prefix.size(), prefix) == 0;
 }
 
-bool names_scann(const Token& token) {
+bool names_scann(const FactoryPart& token) {
     return starts_with(lower(token.text), "scann");
-}
-
-/// Splits at commas that are in no parentheses.
-std::vector<Token> split(const std::string& description, const Token& whole) {
-    std::vector<Token> tokens = {{"", whole.position}};
-    std::vector<size_t> open;
-    for (size_t i = 0; i < whole.text.size(); i++) {
-        char c = whole.text[i];
-        size_t position = whole.position + i;
-        if (c == ',' && open.empty()) {
-            tokens.push_back({"", position + 1});
-            continue;
-        }
-        if (c == '(') {
-            open.push_back(position);
-        } else if (c == ')') {
-            if (open.empty()) {
-                fail(description, position, "\")\" without \"(\"");
-            }
-            open.pop_back();
-        }
-        tokens.back().text += c;
-    }
-    if (!open.empty()) {
-        fail(description, open.back(), "\"(\" without \")\"");
-    }
-    for (const Token& token : tokens) {
-        if (token.text.empty()) {
-            fail(description, token.position, "nothing between two commas");
-        }
-    }
-    return tokens;
 }
 
 class Parser {
@@ -102,15 +47,15 @@ class Parser {
 
  private:
     [[noreturn]] void fail(size_t position, const std::string& message) const {
-        faiss_ext::fail(description_, position, message);
+        fail_factory(description_, position, message);
     }
 
-    void parse_scann(const Token& token);
-    void parse_option(const Token& option);
-    void parse_trailing(const Token& token);
+    void parse_scann(const FactoryPart& token);
+    void parse_option(const FactoryPart& option);
+    void parse_trailing(const FactoryPart& token);
     void choose_storage(size_t d);
     void set_codes(size_t d);
-    std::unique_ptr<faiss::Index> build_around(int d) const;
+    std::unique_ptr<faiss::Index> build_around(int d);
 
     /// whether the option was given
     bool seen(const char* option) const {
@@ -118,7 +63,8 @@ class Parser {
                0;
     }
     template <class T>
-    T number(const Token& value, T low, T high, const char* allowed) const {
+    T number(const FactoryPart& value, T low, T high, const char* allowed)
+            const {
         T number{};
         const char* end = value.text.data() + value.text.size();
         auto [stop, error] = std::from_chars(value.text.data(), end, number);
@@ -129,36 +75,37 @@ class Parser {
         }
         return number;
     }
-    float real(const Token& value, float low, const char* allowed) const {
+    float real(const FactoryPart& value, float low, const char* allowed) const {
         constexpr float kMax = std::numeric_limits<float>::max();
         return number<float>(value, low, kMax, allowed);
     }
-    bool flag(const Token& value) const {
+    bool flag(const FactoryPart& value) const {
         return number<unsigned>(value, 0, 1, "0, 1") != 0;
     }
 
     const std::string& description_;
     faiss::MetricType metric_;
-    std::vector<Token> before_; ///< what Faiss builds
-    std::vector<Token> after_;  ///< IDMap as a suffix
+    std::vector<FactoryPart> before_; ///< what Faiss builds
+    std::vector<FactoryPart> after_;  ///< IDMap as a suffix
     bool lists_given_ = true;
     bool automatic_nlist_ = false;
+    size_t nlist_ = 0; ///< 0: chosen in training
     std::vector<std::string> options_seen_;
-    Token scann_;
+    FactoryPart scann_;
     ScaNNOptions options_wanted_;
     size_t M_ = 0; ///< number of codes if it was given, and where
     size_t M_position_ = 0;
     size_t most_bytes_ = 0; ///< bytes_per_vector
 };
 
-void Parser::parse_option(const Token& option) {
+void Parser::parse_option(const FactoryPart& option) {
     size_t equals = option.text.find('=');
     if (equals == std::string::npos) {
         fail(option.position,
              quoted(option.text) + " (wanted: <option>=<value>)");
     }
     std::string name = option.text.substr(0, equals);
-    Token value = option.part(equals + 1);
+    FactoryPart value = option.part(equals + 1);
     ScaNNOptions& o = options_wanted_;
     if (seen(name.c_str())) {
         fail(option.position, quoted(name) + " is given twice");
@@ -225,7 +172,7 @@ void Parser::parse_option(const Token& option) {
     options_seen_.push_back(name);
 }
 
-void Parser::parse_scann(const Token& token) {
+void Parser::parse_scann(const FactoryPart& token) {
     constexpr size_t kLength = 5;
     std::string spelling = token.text.substr(0, kLength);
     if (spelling != "ScaNN" && spelling != "SCANN") {
@@ -258,13 +205,13 @@ void Parser::parse_scann(const Token& token) {
     if (closing != last) {
         fail(token.position + closing + 1, "wanted: \",\"");
     }
-    Token inside = token.part(at + 1, last - at - 1);
-    for (const Token& option : split(description_, inside)) {
+    FactoryPart inside = token.part(at + 1, last - at - 1);
+    for (const FactoryPart& option : split_factory(description_, inside)) {
         parse_option(option);
     }
 }
 
-void Parser::parse_trailing(const Token& token) {
+void Parser::parse_trailing(const FactoryPart& token) {
     const std::string& text = token.text;
     ScaNNOptions& o = options_wanted_;
     if (text == "IDMap" || text == "IDMap2") {
@@ -334,45 +281,32 @@ void Parser::set_codes(size_t d) {
     options_wanted_.sub_dim = sub_dim;
 }
 
-/// Faiss builds everything around a placeholder.
-std::unique_ptr<faiss::Index> Parser::build_around(int d) const {
-    std::string prefix;
-    auto make = [&](const std::string& description) {
-        return std::unique_ptr<faiss::Index>(
-                faiss::index_factory(d, description.c_str(), metric_));
-    };
-    for (const Token& token : before_) {
-        prefix += token.text + ",";
+/// Faiss builds everything around a placeholder, of one list.
+std::unique_ptr<faiss::Index> Parser::build_around(int d) {
+    FactoryLists lists = check_parts_before(description_, before_, d, metric_);
+    nlist_ = automatic_nlist_ ? 0 : lists.nlist;
+    std::string placeholder;
+    for (size_t i = 0; i + 1 < before_.size(); i++) {
+        placeholder += before_[i].text + ",";
     }
-    std::string suffix;
-    for (const Token& token : after_) {
-        suffix += "," + token.text;
+    placeholder += lists.with_one + ",Flat";
+    for (const FactoryPart& part : after_) {
+        placeholder += "," + part.text;
     }
     try {
-        return make(prefix + "Flat" + suffix);
-    } catch (const std::exception&) {
-        // Which token was it? The first that fails together with all before.
-        prefix.clear();
-        for (const Token& token : before_) {
-            prefix += token.text + ",";
-            try {
-                make(prefix + "Flat");
-            } catch (const std::exception& error) {
-                fail(token.position, quoted(token.text) + ": " + error.what());
-            }
-        }
-        fail(after_.empty() ? scann_.position : after_[0].position,
-             "Faiss cannot build " + quoted(prefix + "Flat" + suffix));
+        return std::unique_ptr<faiss::Index>(
+                faiss::index_factory(d, placeholder.c_str(), metric_));
+    } catch (const std::bad_alloc&) {
+        throw;
+    } catch (const std::exception& error) {
+        fail(scann_.position,
+             "Faiss cannot build " + quoted(placeholder) + ": " + error.what());
     }
 }
 
 std::unique_ptr<faiss::Index> Parser::build(int d) {
-    if (metric_ != faiss::METRIC_L2 && metric_ != faiss::METRIC_INNER_PRODUCT) {
-        fail(0,
-             "metric " + std::to_string(int(metric_)) +
-                     " (allowed: METRIC_L2, METRIC_INNER_PRODUCT)");
-    }
-    std::vector<Token> tokens = split(description_, {description_, 0});
+    std::vector<FactoryPart> tokens =
+            split_factory(description_, {description_, 0});
     auto found = std::find_if(tokens.begin(), tokens.end(), names_scann);
     if (found == tokens.end()) {
         fail(lower(description_).find("scann"),
@@ -392,14 +326,7 @@ std::unique_ptr<faiss::Index> Parser::build(int d) {
     } else if (before_.back().text == "IVF") {
         automatic_nlist_ = true;
         before_.back().text = "IVF1";
-    } else if (starts_with(before_.back().text, "IVF0")) {
-        fail(before_.back().position + 3,
-             "0 lists (\"IVF\" alone chooses their number)");
     }
-    if (d < 1 || d > 65536) {
-        fail(0, "d = " + std::to_string(d) + " (allowed: 1..65536)");
-    }
-
     std::unique_ptr<faiss::Index> root = build_around(d);
     faiss::Index* below = root.get();
     while (faiss::Index** slot = wrapped_index(below)) {
@@ -412,11 +339,7 @@ std::unique_ptr<faiss::Index> Parser::build(int d) {
     choose_storage(leaf->d);
     set_codes(leaf->d);
     auto index = std::make_unique<IndexIVFScaNN>(
-            leaf->quantizer,
-            leaf->d,
-            automatic_nlist_ ? 0 : leaf->nlist,
-            metric_,
-            options_wanted_);
+            leaf->quantizer, leaf->d, nlist_, metric_, options_wanted_);
     index->own_fields = leaf->own_fields;
     leaf->own_fields = false;
     index->quantizer_trains_alone = leaf->quantizer_trains_alone;
@@ -429,8 +352,23 @@ std::unique_ptr<faiss::Index> Parser::build(int d) {
 
 faiss::Index*
 index_factory(int d, const std::string& description, faiss::MetricType metric) {
+    check_factory_string(description);
+    if (metric != faiss::METRIC_L2 && metric != faiss::METRIC_INNER_PRODUCT) {
+        fail_factory(
+                description,
+                0,
+                "metric " + std::to_string(int(metric)) +
+                        " (allowed: METRIC_L2, METRIC_INNER_PRODUCT)");
+    }
+    if (d < 1 || d > 65536) {
+        fail_factory(
+                description,
+                0,
+                "d = " + std::to_string(d) + " (allowed: 1..65536)");
+    }
     std::unique_ptr<faiss::Index> made;
     if (lower(description).find("scann") == std::string::npos) {
+        check_faiss_description(description, d, metric);
         made.reset(faiss::index_factory(d, description.c_str(), metric));
     } else {
         made = Parser(description, metric).build(d);

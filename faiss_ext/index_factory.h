@@ -14,7 +14,9 @@
  * Options: sub_dim, eta, threshold, eta_formula (exact, limit), soar_lambda,
  * rotation (none, pca, balanced, random), normalize (0, 1), allow_zero (0, 1),
  * score_aware_centroids (0, 1), seed, bytes_per_vector (see above).
- * "SCANN" and "ScaNN" are the same; everything else is Faiss' own parser's.
+ * "SCANN" and "ScaNN" are the same. Parts of Faiss' own are a closed list with
+ * ranges (faiss_parts.h, docs/parameters.md), checked before Faiss sees them;
+ * at most 1000 characters, 32 parts and 3 levels of parentheses.
  */
 
 #pragma once
@@ -30,7 +32,9 @@ namespace faiss_ext {
 
 class IndexIVFScaNN;
 
-/** @return a new index, owned by the caller; strings without ScaNN give what
+/** @param d       1..65536
+ *  @param metric  METRIC_L2, METRIC_INNER_PRODUCT
+ *  @return a new index, owned by the caller; strings without ScaNN give what
  *          faiss::index_factory gives
  *  @throws faiss::FaissException with the position of the fault */
 FAISS_EXT_API faiss::Index* index_factory(

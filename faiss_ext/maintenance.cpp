@@ -14,6 +14,7 @@
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/copy_places.h>
 #include <faiss_ext/direct_map.h>
+#include <faiss_ext/id_maps.h>
 #include <faiss_ext/parallel.h>
 
 namespace faiss_ext {
@@ -114,6 +115,16 @@ class SizesOfAll {
     std::vector<size_t> sizes_;
 };
 
+/// Ids stay ids: 64 bits, and not the -1 of a missing result.
+void check_moved_ids(const ScaNNLists& lists, int64_t add_id) {
+    for (size_t l = 0; l < lists.nlist && add_id != 0; l++) {
+        const auto& ids = lists.list(l).ids;
+        for (size_t i = 0; i < ids.size(); i++) {
+            (void)moved_id(ids[i], add_id);
+        }
+    }
+}
+
 /// What the lists of one index get from those of another: reserve() first, then
 /// take(), undo() if something fails.
 class ListMerge {
@@ -166,6 +177,7 @@ void IndexIVFScaNN::merge_from(faiss::Index& other_index, idx_t add_id) {
     check_compatible_for_merge(other_index);
     auto& other = dynamic_cast<IndexIVFScaNN&>(other_index);
     FAISS_THROW_IF_NOT_MSG(&other != this, "an index merged with itself");
+    check_moved_ids(other.lists(), add_id);
     ListMerge rows(mutable_lists(), other.lists());
     std::optional<ListMerge> copies;
     if (spilled_ != nullptr) {

@@ -130,9 +130,10 @@ void Rescorer::refine(const kernels::Kernels& kernels, std::vector<Row>& rows) {
                  from_origin_,
                  products_.data()});
     }
+    const size_t value_bytes = layout.refine_value_bytes();
     for (size_t i = 0; i < n; i++) {
-        const uint8_t* at = static_cast<const uint8_t*>(pointers_[i]) +
-                            layout.refine_value_bytes();
+        const uint8_t* at =
+                static_cast<const uint8_t*>(pointers_[i]) + value_bytes;
         float scale = get_float(at);
         float shift = get_float(at + sizeof(float));
         rows[i].score = ordered(

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <sstream>
 
+#include <faiss_ext/factory_parts.h>
+
 #include <knowhere_plugin/guard.h>
 
 namespace knowhere_plugin {
@@ -66,8 +68,8 @@ std::string allowed(const Parameter& p) {
 refuse(StatusCode code, const Parameter& p, const std::string& text) {
     throw Fault(
             code,
-            std::string(p.name) + " = \"" + text +
-                    "\" (allowed: " + allowed(p) + ")");
+            std::string(p.name) + " = " + faiss_ext::quoted(text) +
+                    " (allowed: " + allowed(p) + ")");
 }
 
 bool is_one_of(const std::string& word, const char* words) {
@@ -160,8 +162,9 @@ Parameters::Parameters(std::span<const Parameter> schema, const Config& config)
             }
             throw Fault(
                     StatusCode::invalid_param_in_json,
-                    "unknown parameter " + key + " = \"" + text +
-                            "\" (known: " + names + ")");
+                    "unknown parameter " + faiss_ext::printable(key) + " = " +
+                            faiss_ext::quoted(text) + " (known: " + names +
+                            ")");
         }
         values_.emplace(key, parse(*found, text));
     }

@@ -483,4 +483,62 @@ TEST_F(BadInputTest, UnknownIds) {
     EXPECT_EQ(index->ntotal, int64_t(kN));
 }
 
+// ---- words ----
+
+TEST_F(BadInputTest, RowsTooLongForFloatsAreCalledSo) {
+    for (auto metric : {kIP, kL2}) {
+        for (float scale : {1e21f, 1e30f}) {
+            std::vector<float> x = rows_;
+            for (float& value : x) {
+                value *= scale;
+            }
+            ScaNNOptions options;
+            options.rotation = faiss_ext::RotationKind::Balanced;
+            IndexIVFScaNN index(kD, kLists, metric, options);
+            expect_error({"exceed a float", "1e18"}, [&] {
+                index.train(kN, x.data());
+            });
+            EXPECT_FALSE(index.is_trained);
+            index.train(kN, rows_.data());
+        }
+    }
+}
+
+TEST_F(BadInputTest, EmptyIndexesHaveNoRangeBelowZero) {
+    auto index = trained({kL2, Tier::Raw}, rows_, kD, kLists);
+    for (int64_t rows : {0, 1}) {
+        EXPECT_EQ(index->ntotal, rows);
+        for (int64_t wanted : {-1, 0, 1, 5}) {
+            expect_error({std::to_string(rows) + " rows", ">= 2"}, [&] {
+                index->calibrate(0, nullptr, 0.9f, wanted);
+            });
+        }
+        index->add(1, rows_.data());
+    }
+    expect_error(
+            {"k = 2", "1..1,"}, [&] { index->calibrate(0, nullptr, 0.9f, 2); });
+}
+
+TEST_F(BadInputTest, CodesOfNoListAreCalledSo) {
+    auto index = index_of(Tier::Raw);
+    std::vector<uint8_t> codes(2 * index->sa_code_size());
+    index->sa_encode(2, rows_.data(), codes.data());
+    codes[index->sa_code_size()] = 200;
+    std::vector<float> row(2 * kD);
+    std::vector<std::string> words = {"code 1", "list 200", "0..9"};
+    expect_error(words, [&] { index->sa_decode(2, codes.data(), row.data()); });
+    expect_error(words, [&] { index->add_sa_codes(2, codes.data(), nullptr); });
+    EXPECT_EQ(index->ntotal, int64_t(kN));
+}
+
+TEST_F(BadInputTest, MemoryOfMoreRowsThanThereCanBe) {
+    auto index = index_of(Tier::Raw);
+    EXPECT_GT(index->estimate_memory(size_t(1) << 40), size_t(1) << 45);
+    for (size_t n : {(size_t(1) << 40) + 1, SIZE_MAX / 2, SIZE_MAX}) {
+        expect_error({std::to_string(n), "2^40"}, [&] {
+            index->estimate_memory(n);
+        });
+    }
+}
+
 } // namespace

@@ -3,6 +3,12 @@
 
 #include <faiss_ext/direct_map.h>
 
+#include <faiss/impl/AuxIndexStructures.h>
+#include <faiss/impl/io.h>
+
+#include <faiss_ext/clone.h>
+#include <faiss_ext/index_io.h>
+
 #include "index_fixtures.h"
 
 namespace {
@@ -127,6 +133,105 @@ TEST(DirectMap, NoChangeTrustsAHalfFilledOne) {
         index->set_direct_map_type(DirectMap::Hashtable);
         EXPECT_TRUE(index->direct_map_fits());
     }
+}
+
+/// Every operation answers as without the map, or throws.
+TEST(DirectMap, NoAnswerTrustsAHalfFilledOne) {
+    std::vector<float> x = whole_rows(kN, kD, 1);
+    for (int64_t odd : {int64_t(-1), int64_t(kN), int64_t(1) << 40}) {
+        auto index = with_odd_id(odd);
+        break_map(*index);
+        SearchParametersScaNN params = exhaustive(*index);
+        auto expect_found = [&](const faiss::Index& searched) {
+            for (int64_t id = 0; id < int64_t(kN); id++) {
+                if (id == 300) {
+                    continue;
+                }
+                faiss::IDSelectorArray own(1, &id);
+                params.sel = &own;
+                std::vector<float> query(&x[id * kD], &x[id * kD] + kD);
+                EXPECT_EQ(search(searched, query, 1, &params).labels[0], id);
+                faiss::RangeSearchResult found(1);
+                searched.range_search(1, query.data(), 1, &found, &params);
+                ASSERT_EQ(found.lims[1], 1u);
+                EXPECT_EQ(found.labels[0], id);
+            }
+        };
+        expect_found(*index);
+        std::unique_ptr<faiss::DistanceComputer> distances(
+                index->get_distance_computer());
+        for (int64_t id = 0; id < int64_t(kN); id++) {
+            if (id == 300) {
+                continue;
+            }
+            std::vector<float> row(kD, -1);
+            try {
+                index->reconstruct(id, row.data());
+                EXPECT_TRUE(std::equal(row.begin(), row.end(), &x[id * kD]));
+                distances->set_query(row.data());
+                EXPECT_EQ((*distances)(id), 0);
+            } catch (const faiss::FaissException&) {
+                // not in the map
+            }
+        }
+        std::unique_ptr<faiss::Index> copy(faiss_ext::clone_index(index.get()));
+        EXPECT_TRUE(dynamic_cast<IndexIVFScaNN&>(*copy).direct_map_fits());
+        expect_found(*copy);
+        faiss::VectorIOWriter writer;
+        faiss_ext::write_index(index.get(), &writer);
+        faiss::VectorIOReader reader;
+        reader.data = writer.data;
+        std::unique_ptr<faiss::Index> read(faiss_ext::read_index(&reader));
+        EXPECT_TRUE(dynamic_cast<IndexIVFScaNN&>(*read).direct_map_fits());
+        expect_found(*read);
+        expect_found(*index);
+        auto empty = trained_like(*index);
+        // Faiss merges without maps only
+        EXPECT_NE(message_of([&] { empty->merge_from(*index, 0); }), "");
+        EXPECT_EQ(empty->ntotal, 0);
+        EXPECT_EQ(index->ntotal, int64_t(kN));
+        index->set_direct_map_type(DirectMap::NoMap);
+        empty->merge_from(*index, 0);
+        EXPECT_EQ(empty->ntotal, int64_t(kN));
+        EXPECT_EQ(index->ntotal, 0);
+        EXPECT_TRUE(index->direct_map_fits());
+        expect_found(*empty);
+    }
+}
+
+/// With ids of an Array, too: what was made for fewer rows does not fit.
+TEST(DirectMap, OneOfAnotherNumberOfRowsDoesNotFit) {
+    std::vector<float> x = whole_rows(kN, kD, 1);
+    auto index = trained({kL2, Tier::Raw}, x, kD, kLists);
+    index->add(kN, x.data());
+    index->make_direct_map();
+    EXPECT_TRUE(index->direct_map_fits());
+    index->direct_map.array.pop_back();
+    EXPECT_FALSE(index->direct_map_fits());
+    index->direct_map.array.resize(kN + 3, -1);
+    EXPECT_FALSE(index->direct_map_fits());
+    EXPECT_EQ(index->remove_ids(faiss::IDSelectorRange(0, 10)), 10u);
+    EXPECT_TRUE(index->direct_map_fits());
+    index->add(kN, x.data());
+    EXPECT_TRUE(index->direct_map_fits());
+}
+
+TEST(DirectMap, MovedIdsStayIds) {
+    std::vector<float> x = whole_rows(kN, kD, 1);
+    auto index = trained({kL2, Tier::Raw}, x, kD, kLists);
+    index->add(kN, x.data());
+    auto other = trained_like(*index);
+    other->add(kN, x.data());
+    for (int64_t add_id :
+         {INT64_MAX, INT64_MAX - int64_t(kN) + 2, int64_t(-1), int64_t(-kN)}) {
+        std::string message =
+                message_of([&] { index->merge_from(*other, add_id); });
+        EXPECT_NE(message.find(std::to_string(add_id)), std::string::npos);
+        EXPECT_EQ(index->ntotal, int64_t(kN));
+        EXPECT_EQ(other->ntotal, int64_t(kN));
+    }
+    index->merge_from(*other, INT64_MAX - int64_t(kN) + 1);
+    EXPECT_EQ(index->ntotal, 2 * int64_t(kN));
 }
 
 TEST(DirectMap, EveryWholeOneFits) {

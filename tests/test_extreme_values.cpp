@@ -4,6 +4,7 @@
 
 #include <cfloat>
 #include <cmath>
+#include <map>
 
 #include <faiss_ext/index_factory.h>
 
@@ -73,9 +74,17 @@ INSTANTIATE_TEST_SUITE_P(
         testing::Values(
                 Stored{"L2_Codes", faiss::METRIC_L2, "ScaNN"},
                 Stored{"L2_SQ8", faiss::METRIC_L2, "ScaNN,SQ8"},
+                Stored{"L2_SQfp16", faiss::METRIC_L2, "ScaNN,SQfp16"},
+                Stored{"L2_SQbf16", faiss::METRIC_L2, "ScaNN,SQbf16"},
                 Stored{"L2_RFlat", faiss::METRIC_L2, "ScaNN,RFlat"},
                 Stored{"IP_Codes", faiss::METRIC_INNER_PRODUCT, "ScaNN"},
                 Stored{"IP_SQ8", faiss::METRIC_INNER_PRODUCT, "ScaNN,SQ8"},
+                Stored{"IP_SQfp16",
+                       faiss::METRIC_INNER_PRODUCT,
+                       "ScaNN,SQfp16"},
+                Stored{"IP_SQbf16",
+                       faiss::METRIC_INNER_PRODUCT,
+                       "ScaNN,SQbf16"},
                 Stored{"IP_RFlat", faiss::METRIC_INNER_PRODUCT, "ScaNN,RFlat"},
                 Stored{"IP_Spilled",
                        faiss::METRIC_INNER_PRODUCT,
@@ -84,6 +93,64 @@ INSTANTIATE_TEST_SUITE_P(
                        faiss::METRIC_INNER_PRODUCT,
                        "ScaNN(normalize=1),RFlat"}),
         [](const auto& info) { return std::string(info.param.name); });
+
+/// Refine codes of 16 bits find what those of 8 bits find, whatever the size
+/// of the rows: halves alone would end at 65504 and fade below 1e-7.
+class ScaledRows : public testing::TestWithParam<double> {};
+
+TEST_P(ScaledRows, AreRefinedByHalves) {
+    const auto plain = clustered_rows(kN, kD, 5);
+    const std::vector<float> first(plain.begin(), plain.begin() + 100 * kD);
+    std::vector<float> rows(plain);
+    for (float& value : rows) {
+        value = float(value * GetParam());
+    }
+    const std::vector<float> queries(rows.begin(), rows.begin() + 100 * kD);
+    for (auto metric : {faiss::METRIC_L2, faiss::METRIC_INNER_PRODUCT}) {
+        const Hits best = exact_search(metric, kD, plain, first, k);
+        for (const char* kept : {"", ",RFlat"}) {
+            std::map<std::string, double> recalls;
+            for (const char* type : {"", ",SQ8", ",SQfp16", ",SQbf16"}) {
+                std::string text = std::string("IVF8,ScaNN") + type + kept;
+                SCOPED_TRACE(text);
+                std::unique_ptr<faiss::Index> owner(
+                        faiss_ext::index_factory(kD, text, metric));
+                auto& index = dynamic_cast<IndexIVFScaNN&>(*owner);
+                index.train(kN, rows.data());
+                index.add(kN, rows.data());
+                SearchParametersScaNN params;
+                params.nprobe = 8;
+                Hits hits = search(index, queries, k, &params);
+                recalls[type] = recall(hits, best, k);
+                for (float distance : hits.distances) {
+                    EXPECT_TRUE(std::isfinite(distance));
+                }
+                std::vector<float> row(kD);
+                index.set_direct_map_type(faiss::DirectMap::Hashtable);
+                index.reconstruct(7, row.data());
+                double most = *type == 0 && *kept == 0 ? 1e30 : GetParam() / 50;
+                for (size_t j = 0; j < kD; j++) {
+                    EXPECT_NEAR(row[j], rows[7 * kD + j], most);
+                }
+            }
+            EXPECT_GE(recalls[",SQfp16"], recalls[",SQ8"] - .01);
+            EXPECT_GE(recalls[",SQbf16"], recalls[",SQ8"] - .02);
+            if (*kept != 0) {
+                EXPECT_GE(recalls[",SQfp16"], recalls[""] - .01);
+                EXPECT_GE(recalls[",SQfp16"], .97);
+            }
+        }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+        Factors,
+        ScaledRows,
+        testing::Values(1e-8, 1, 1e6, 1e15),
+        [](const auto& info) {
+            return std::string("E").append(
+                    std::to_string(int(std::log10(info.param)) + 12));
+        });
 
 /// Score-aware centroids with the eta of the codes hold as many neighbours as
 /// plain ones; with eta of rows of length 1, as once, they held .08 less.

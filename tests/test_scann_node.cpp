@@ -187,6 +187,54 @@ TEST(Schema, EveryRowIsSound) {
     }
 }
 
+/// Whatever the text is: a short message of printable characters.
+TEST(Schema, HostileTextsAreRefusedInWords) {
+    const std::vector<std::string> texts = {
+            "1e999",
+            "-1e999",
+            "1e-999x",
+            "nan",
+            "-nan(0x1)",
+            "inf",
+            "0x10",
+            "1_000",
+            "+",
+            "--1",
+            "1;2",
+            "\xff\xfe",
+            "\"",
+            "\"\"\"",
+            std::string("5\0", 2),
+            std::string(1 << 20, '9'),
+            std::string(1 << 20, '{'),
+            "{\"nlist\": {\"a\": [1, 2]}}",
+            "[64]",
+            "null",
+            "\n64\n64",
+            "6 4",
+            "\xe2\x82\xac"};
+    for (const char* type : {"SCANN", "FLAT", "IVF_FLAT", "IVF_PQ", "HNSW"}) {
+        NodePtr node = create(type);
+        auto expect_words = [&](const Status& status) {
+            ASSERT_NE(status.code, StatusCode::success);
+            EXPECT_LT(status.message.size(), 2000u);
+            for (unsigned char c : status.message) {
+                ASSERT_TRUE(c >= 0x20 && c < 0x7f) << int(c);
+            }
+        };
+        for (const std::string& text : texts) {
+            SCOPED_TRACE(text.substr(0, 40));
+            for (const Parameter& p : node->Schema()) {
+                if (p.type != ParameterType::Word || p.words[0] != 0) {
+                    expect_words(node->Build(rows(40), {{p.name, text}}));
+                }
+            }
+            expect_words(node->Build(rows(40), {{text, "1"}}));
+            expect_words(node->Build(rows(40), {{"nlist" + text, text}}));
+        }
+    }
+}
+
 /// Every numeric row of every schema refuses what is beside its range.
 TEST(Schema, RangesAreKept) {
     for (const char* type : {"SCANN", "FLAT", "IVF_FLAT", "IVF_PQ", "HNSW"}) {

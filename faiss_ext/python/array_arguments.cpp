@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 
 #include "call_guard.h"
@@ -109,6 +110,33 @@ void check_finite(const char* name, const float* x, int64_t n, int64_t d) {
     }
 }
 
+void check_moderate(const char* name, const float* x, int64_t n, int64_t d) {
+    int64_t bad = -1;
+    double squares = 0;
+    without_gil(Blame::Caller, [&] {
+        for (int64_t i = 0; i < n && bad < 0; i++) {
+            squares = 0;
+            for (int64_t j = 0; j < d; j++) {
+                squares += double(x[i * d + j]) * x[i * d + j];
+            }
+            bad = squares > kMostSquares ? i : -1;
+        }
+    });
+    if (bad >= 0) {
+        char text[160];
+        snprintf(
+                text,
+                sizeof(text),
+                "%s[%lld]: its squares sum to %.3g; allowed without ScaNN: at "
+                "most %g",
+                name,
+                static_cast<long long>(bad),
+                squares,
+                kMostSquares);
+        throw py::value_error(text);
+    }
+}
+
 py::array integers(const char* name, py::handle value) {
     py::array array = as_array(name, value);
     char kind = kind_of(array);
@@ -135,7 +163,11 @@ py::array integers(const char* name, py::handle value) {
 
 } // namespace
 
-Rows rows_argument(const char* name, py::handle value, int64_t d) {
+Rows rows_argument(
+        const char* name,
+        py::handle value,
+        int64_t d,
+        RowSize size) {
     py::array array = as_array(name, value);
     char kind = kind_of(array);
     if (kind != 'f' && kind != 'i' && kind != 'u') {
@@ -170,6 +202,9 @@ Rows rows_argument(const char* name, py::handle value, int64_t d) {
     const float* data = static_cast<const float*>(rows.data());
     int64_t n = rows.shape(0);
     check_finite(name, data, n, d);
+    if (size == RowSize::Moderate) {
+        check_moderate(name, data, n, d);
+    }
     return {std::move(rows), data, n};
 }
 
@@ -318,10 +353,13 @@ std::shared_ptr<const Filter> filter_argument(
     if (value.is_none()) {
         return nullptr;
     }
-    std::shared_ptr<const Filter> filter =
-            py::isinstance<Filter>(value)
-                    ? value.cast<std::shared_ptr<Filter>>()
-                    : std::make_shared<Filter>(value);
+    std::shared_ptr<const Filter> filter;
+    if (py::isinstance<Filter>(value)) {
+        (void)value.cast<Filter&>(); // a TypeError if nobody has made it
+        filter = value.cast<std::shared_ptr<Filter>>();
+    } else {
+        filter = std::make_shared<Filter>(value);
+    }
     filter->check_covers(ntotal);
     return filter;
 }

@@ -20,6 +20,8 @@
 #include <faiss/impl/IDSelector.h>
 #include <pybind11/numpy.h>
 
+#include "constructed.h"
+
 namespace faiss_ext::python {
 
 namespace py = pybind11;
@@ -31,9 +33,21 @@ struct Rows {
     int64_t n;         ///< >= 1
 };
 
+/// Which rows an index takes.
+enum class RowSize {
+    Any,      ///< finite
+    Moderate, ///< squares sum up to kMostSquares: where distances are infinite,
+              ///< Faiss' own indexes read memory that is not theirs
+};
+constexpr double kMostSquares = 1e37;
+
 /// @param name  of the argument, for messages
 /// @param d     columns wanted
-Rows rows_argument(const char* name, py::handle value, int64_t d);
+Rows rows_argument(
+        const char* name,
+        py::handle value,
+        int64_t d,
+        RowSize size = RowSize::Any);
 
 struct Ids {
     py::array owner;

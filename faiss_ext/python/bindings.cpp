@@ -35,9 +35,18 @@ make_index(int64_t d, const std::string& description, int64_t metric) {
     });
 }
 
+/// See Index.__reduce__: protocols below 2 would end the process.
+py::object refuse_pickle(const py::object& self) {
+    throw py::type_error(
+            "cannot pickle or copy " +
+            py::str(py::type::of(self).attr("__name__")).cast<std::string>() +
+            " objects");
+}
+
 void bind_filter(py::module_& module) {
     py::class_<Filter, std::shared_ptr<Filter>>(module, "Filter", doc::filter)
             .def(py::init<py::handle>(), py::arg("allowed"), doc::filter_init)
+            .def("__reduce__", refuse_pickle)
             .def("__len__", &Filter::count)
             .def("__bool__", [](const Filter&) { return true; })
             .def("__repr__", [](const Filter& self) {
@@ -111,6 +120,7 @@ void bind_stats(py::module_& module) {
                     "reset",
                     [](Stats& self) { self = Stats(); },
                     doc::search_stats_reset)
+            .def("__reduce__", refuse_pickle)
             .def("__repr__", stats_repr);
 }
 
@@ -174,7 +184,11 @@ void bind_constants(py::module_& module) {
     py::enum_<faiss::DirectMap::Type>(module, "DirectMap", doc::direct_map)
             .value("NoMap", faiss::DirectMap::NoMap)
             .value("Array", faiss::DirectMap::Array)
-            .value("Hashtable", faiss::DirectMap::Hashtable);
+            .value("Hashtable", faiss::DirectMap::Hashtable)
+            .def("__reduce__", [](const py::object& self) {
+                return py::make_tuple(
+                        py::type::of(self), py::make_tuple(py::int_(self)));
+            });
 }
 
 } // namespace

@@ -6,6 +6,8 @@
 
 #include <pybind11/pybind11.h>
 
+#include "array_arguments.h"
+#include "constructed.h"
 #include "index_handle.h"
 
 namespace faiss_ext::python {
@@ -26,6 +28,16 @@ double as_written(float value);
 
 /// What calibrate() returns and `calibration` shows.
 py::dict calibration_dict(const ScaNNCalibration& chosen);
+
+/// Rows for this index.
+inline Rows
+rows_for(const IndexHandle& handle, const char* name, py::handle value) {
+    return rows_argument(
+            name,
+            value,
+            handle.index()->d,
+            handle.scann() == nullptr ? RowSize::Moderate : RowSize::Any);
+}
 
 /// @throws AttributeError if there is no ScaNN index inside
 IndexIVFScaNN& need_scann(const IndexHandle& handle, const char* what);

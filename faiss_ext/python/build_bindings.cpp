@@ -65,7 +65,7 @@ void check_trained(const IndexHandle& self) {
 
 void train(IndexHandle& self, py::handle x, const py::object& progress) {
     check_callable(progress);
-    Rows rows = rows_argument("x", x, self.index()->d);
+    Rows rows = rows_for(self, "x", x);
     self.change(Blame::Caller, [&] {
         ProgressScope scope(self.scann(), progress);
         self.index()->train(rows.n, rows.data);
@@ -74,7 +74,7 @@ void train(IndexHandle& self, py::handle x, const py::object& progress) {
 
 void add(IndexHandle& self, py::handle x, const py::object& progress) {
     check_callable(progress);
-    Rows rows = rows_argument("x", x, self.index()->d);
+    Rows rows = rows_for(self, "x", x);
     check_trained(self);
     self.change(Blame::Caller, [&] {
         ProgressScope scope(self.scann(), progress);
@@ -88,7 +88,7 @@ void add_with_ids(
         py::handle ids,
         const py::object& progress) {
     check_callable(progress);
-    Rows rows = rows_argument("x", x, self.index()->d);
+    Rows rows = rows_for(self, "x", x);
     Ids new_ids = new_ids_argument("ids", ids, rows.n);
     check_trained(self);
     self.change(Blame::Caller, [&] {
@@ -134,7 +134,7 @@ py::dict calibrate(
     }
     Rows rows{{}, nullptr, 0};
     if (!queries.is_none()) {
-        rows = rows_argument("queries", queries, self.index()->d);
+        rows = rows_for(self, "queries", queries);
     }
     ScaNNCalibration chosen = self.change(Blame::Caller, [&] {
         ProgressScope scope(self.scann(), progress);
@@ -153,7 +153,7 @@ size_t remove(IndexHandle& self, py::handle ids) {
 }
 
 void update(IndexHandle& self, py::handle ids, py::handle x) {
-    Rows rows = rows_argument("x", x, self.index()->d);
+    Rows rows = rows_for(self, "x", x);
     Ids wanted = ids_argument("ids", ids, rows.n);
     check_trained(self);
     self.change(Blame::Caller, [&] {
@@ -167,7 +167,7 @@ size_t code_size(const IndexHandle& self) {
 }
 
 py::array_t<uint8_t> encode(const IndexHandle& self, py::handle x) {
-    Rows rows = rows_argument("x", x, self.index()->d);
+    Rows rows = rows_for(self, "x", x);
     check_trained(self);
     py::array_t<uint8_t> codes({rows.n, int64_t(code_size(self))});
     uint8_t* out = codes.mutable_data();

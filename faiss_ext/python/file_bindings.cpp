@@ -154,6 +154,16 @@ void bind_files(py::module_& module, IndexClass& index) {
     index.def("__deepcopy__", [](const IndexHandle& self, py::handle) {
         return clone(self);
     });
+    // object.__reduce__ ends the process below protocol 2: it calls the base
+    // class of all that pybind11 makes
+    index.def("__reduce__", [](const py::object& self) {
+        (void)self.cast<const IndexHandle&>();
+        py::object make = py::module_::import("copyreg").attr("__newobj__");
+        return py::make_tuple(
+                make,
+                py::make_tuple(py::type::of(self)),
+                self.attr("__getstate__")());
+    });
     index.def(py::pickle(
             [](const IndexHandle& self) {
                 std::vector<uint8_t> bytes = serialized(self);

@@ -87,7 +87,10 @@ const char* name_of(EtaFormula formula) {
 
 double eta(const IndexHandle& self) {
     const IndexIVFScaNN& scann = need_scann(self, "eta");
-    return as_written(scann.is_trained ? scann.pq().eta() : scann.options.eta);
+    return self.read(Blame::Caller, [&] {
+        return as_written(
+                scann.is_trained ? scann.pq().eta() : scann.options.eta);
+    });
 }
 
 /// A field of ScaNNOptions as Python has it.
@@ -251,7 +254,11 @@ void bind_properties(IndexClass& index) {
             .def_property_readonly("eta", eta, doc::eta)
             .def_property_readonly(
                     "notes",
-                    [](Self s) { return need_scann(s, "notes").notes(); },
+                    [](Self s) {
+                        const IndexIVFScaNN& scann = need_scann(s, "notes");
+                        return s.read(
+                                Blame::Caller, [&] { return scann.notes(); });
+                    },
                     doc::notes)
             .def_property_readonly(
                     "eta_formula",

@@ -22,6 +22,9 @@ namespace {
 
 using Option = std::optional<int64_t>;
 
+/// k that any index takes, however few rows it has
+constexpr int64_t kMostMissing = 1 << 20;
+
 /// What the searches take besides queries; all of it read under the GIL.
 struct SearchArguments {
     Rows queries;
@@ -40,7 +43,7 @@ SearchArguments search_arguments(
         py::handle filter) {
     const faiss::Index& index = *self.index();
     SearchArguments arguments{
-            rows_argument("q", q, index.d),
+            rows_for(self, "q", q),
             filter_argument(filter, index.ntotal),
             {},
             {}};
@@ -110,7 +113,9 @@ py::tuple search_any(
         int64_t k,
         bool with_rows,
         ScaNNSearchStats* stats) {
-    checked_integer("k", k, 1);
+    // far more than there are rows would fill memory with "no result"
+    checked_integer(
+            "k", k, 1, std::max<int64_t>(kMostMissing, self.index()->ntotal));
     int64_t n = arguments.queries.n;
     int64_t d = self.index()->d;
     py::array_t<float> distances({n, k});

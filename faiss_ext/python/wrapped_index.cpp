@@ -301,7 +301,7 @@ void merge_layers(faiss::Index* index, faiss::Index* other, int64_t add_id) {
         auto theirs = static_cast<IndexIDMap*>(other);
         std::vector<int64_t> ids = theirs->id_map;
         for (int64_t& id : ids) {
-            id += add_id;
+            id = moved_id(id, add_id);
         }
         MapGrowth growth(*layer, ids.size(), ids.data());
         merge_layers(layer->index, theirs->index, layer->id_map.size());

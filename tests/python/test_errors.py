@@ -132,7 +132,7 @@ def test_not_trained(x):
 @pytest.mark.parametrize(
     "k, options, message",
     [
-        (0, {}, "k = 0; allowed: at least 1"),
+        (0, {}, r"k = 0; allowed: 1\.\.1048576"),
         (-3, {}, "k = -3"),
         (5, {"nprobe": 0}, r"nprobe = 0; allowed: 1\.\.32"),
         (5, {"nprobe": 33}, r"nprobe = 33; allowed: 1\.\.32"),
