@@ -192,8 +192,8 @@ class Operations {
         });
         attempt([&] { root_.add(kNew, x.data()); });
         search(usual, 40);
-        // a hundred searches
-        if (scann_.ntotal < 200 && random_() % 64 == 0) {
+        // hundreds of searches
+        if (scann_.ntotal < 200 && random_() % 1024 == 0) {
             std::vector<float> inner = rows(kNew, scann_);
             attempt([&] { scann_.calibrate(0, nullptr, .9f, 2); });
             attempt([&] { scann_.calibrate(kNew, inner.data(), .5f, 1); });
