@@ -184,22 +184,15 @@ void check_ids(
         faiss::Index* root,
         const ScaNNLists& lists,
         const ScaNNLists* spilled) {
-    const faiss::IndexIDMap* map = nullptr; // the innermost so far
-    auto check = [&](const char* section, const int64_t* ids, size_t n) {
-        for (size_t i = 0; i < n; i++) {
-            FAISS_THROW_IF_NOT_FMT(
-                    size_t(ids[i]) < map->id_map.size(),
-                    "cannot read the index: section '%s': id %lld is not in "
-                    "the IndexIDMap around the index",
-                    section,
-                    static_cast<long long>(ids[i]));
-        }
-    };
+    const faiss::IndexIDMap* map = nullptr;
     for (faiss::Index* at = root;;) {
         if (auto inner = dynamic_cast<faiss::IndexIDMap*>(at)) {
-            if (map != nullptr) {
-                check("id_maps", inner->id_map.data(), inner->id_map.size());
-            }
+            // Faiss adds no rows to a map in a map
+            FAISS_THROW_IF_NOT_MSG(
+                    map == nullptr ||
+                            (map->id_map.empty() && inner->id_map.empty()),
+                    "cannot read the index: section 'id_maps': an IndexIDMap "
+                    "around another has rows");
             map = inner;
         }
         faiss::Index** below = wrapped_index(at);
@@ -211,13 +204,21 @@ void check_ids(
     if (map == nullptr) {
         return;
     }
+    auto check = [&](const char* section, const ScaNNList& list) {
+        for (size_t i = 0; i < list.size(); i++) {
+            FAISS_THROW_IF_NOT_FMT(
+                    size_t(list.ids[i]) < map->id_map.size(),
+                    "cannot read the index: section '%s': id %lld is not in "
+                    "the IndexIDMap around the index",
+                    section,
+                    static_cast<long long>(list.ids[i]));
+        }
+    };
     for (size_t l = 0; l < lists.nlist; l++) {
-        check("ids", lists.list(l).ids.data(), lists.list(l).size());
+        check("ids", lists.list(l));
     }
     for (size_t l = 0; spilled != nullptr && l < spilled->nlist; l++) {
-        check("spilled_ids",
-              spilled->list(l).ids.data(),
-              spilled->list(l).size());
+        check("spilled_ids", spilled->list(l));
     }
 }
 

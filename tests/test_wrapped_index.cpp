@@ -3,8 +3,6 @@
 #include <faiss_ext/python/wrapped_index.h>
 
 #include <faiss/IndexIDMap.h>
-#include <faiss/IndexPreTransform.h>
-#include <faiss/VectorTransform.h>
 
 #include "index_cases.h"
 
@@ -24,16 +22,13 @@ int64_t nearest(const faiss::Index& index, const float* query) {
     return label;
 }
 
-/// Each map below another counts from 0, and only the outermost knows the
-/// caller's ids: all must still lead there when rows in the middle are gone.
-TEST(WrappedIndex, RemovesThroughTwoMaps) {
+/// Below a map ids count from 0, in the lists of copies too: they must do so
+/// again when rows in the middle are gone.
+TEST(WrappedIndex, RemovesThroughAMap) {
     std::vector<float> x = rows(kCount, kSize, 1);
     for (const char* wrapped :
          {"IVF4,ScaNN,RFlat", "IVF4,ScaNN(soar_lambda=1),RFlat"}) {
-        faiss::Index* leaf = faiss_ext::index_factory(kSize, wrapped);
-        auto inner = new faiss::IndexIDMap2(leaf);
-        inner->own_fields = true;
-        faiss::IndexIDMap2 index(inner);
+        faiss::IndexIDMap2 index(faiss_ext::index_factory(kSize, wrapped));
         index.own_fields = true;
         index.train(kCount, x.data());
         std::vector<int64_t> ids(kCount);

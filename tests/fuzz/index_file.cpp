@@ -192,8 +192,8 @@ class Operations {
         });
         attempt([&] { root_.add(kNew, x.data()); });
         search(usual, 40);
-        // a hundred searches
-        if (scann_.ntotal < 200 && random_() % 64 == 0) {
+        // hundreds of searches
+        if (scann_.ntotal < 200 && random_() % 1024 == 0) {
             std::vector<float> inner = rows(kNew, scann_);
             attempt([&] { scann_.calibrate(0, nullptr, .9f, 2); });
             attempt([&] { scann_.calibrate(kNew, inner.data(), .5f, 1); });
@@ -294,7 +294,7 @@ void use(faiss::Index* loaded, uint32_t way, bool checked) {
     }
     Operations operations(*index, way);
     // not all of it each time
-    switch (way / 4 % 4) {
+    switch (way / 5 % 4) {
         case 0:
             operations.look();
             operations.change();
@@ -321,7 +321,7 @@ void index_file(Bytes input, uint32_t way) {
     Buffer bytes = sealed(input);
     MemoryLimit limit(bytes.size());
     attempt([&] {
-        switch (way % 4) {
+        switch (way % 5) {
             case 0: {
                 MemoryFile file(bytes);
                 use(faiss_ext::read_index(file.path()), way, true);
@@ -342,6 +342,14 @@ void index_file(Bytes input, uint32_t way) {
                 break;
             }
             case 3: {
+                MemoryFile file(bytes);
+                use(faiss_ext::read_index(
+                            file.path(), faiss_ext::ReadMode::MmapVerified),
+                    way,
+                    true);
+                break;
+            }
+            case 4: {
                 Pipe reader(bytes);
                 use(faiss_ext::read_index(&reader), way, true);
                 break;
