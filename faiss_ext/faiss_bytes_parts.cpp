@@ -196,7 +196,8 @@ TransformShape check_transform(FaissByteCursor& cursor) {
     if (code == "VCnt") {
         return in("CenteringTransform", check_centering);
     }
-    if (code == "HRot") {
+    // others would throw in their reader, and lose what they had read
+    if (code == "HRot" && FAISS_EXT_FAISS_VERSION >= 11401) {
         return in("HadamardRotation", check_hadamard);
     }
     cursor.fail(
