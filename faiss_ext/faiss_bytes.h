@@ -11,8 +11,8 @@
  * no direct map), IndexIDMap, IndexIDMap2, IndexPreTransform with
  * LinearTransform (OPQ too), PCAMatrix, RandomRotationMatrix, ITQTransform,
  * CenteringTransform, NormalizationTransform, RemapDimensionsTransform and
- * HadamardRotation. All other four-letter codes are refused by name, as are
- * metrics besides inner product and L2.
+ * (since Faiss 1.14.1) HadamardRotation. All other four-letter codes are
+ * refused by name, as are metrics besides inner product and L2.
  *
  * Checked are all sizes (equal to what the other fields say, and present), flags
  * and enumerations, dimensions and rows of all parts against each other; that

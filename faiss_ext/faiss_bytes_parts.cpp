@@ -196,7 +196,8 @@ TransformShape check_transform(FaissByteCursor& cursor) {
     if (code == "VCnt") {
         return in("CenteringTransform", check_centering);
     }
-    if (code == "HRot") {
+    // others would throw in their reader, and lose what they had read
+    if (code == "HRot" && FAISS_EXT_FAISS_VERSION >= 11401) {
         return in("HadamardRotation", check_hadamard);
     }
     cursor.fail(
@@ -277,19 +278,19 @@ PQShape check_product_quantizer(FaissByteCursor& cursor, int64_t d) {
 
 namespace {
 
-/// Links end at the first -1; Faiss adds behind the last one that is none.
-/// @return the largest link; kMaxInt if one is below -1 or behind an end
-int largest_link(const Column<int32_t>& links, uint64_t begin, uint64_t end) {
-    int largest = -1;
-    int before = 0;
-    bool bad = false;
-    for (uint64_t i = begin; i < end; i++) {
-        int link = links[i];
-        largest = std::max(largest, link);
-        bad |= (link < -1) | ((link >= 0) & (before < 0));
-        before = link;
+/// Links end at the first -1, since Faiss adds behind the last one that is
+/// none. 32-bit numbers without branches: the compiler makes vector code of it.
+bool are_links(
+        const Column<int32_t>& links,
+        uint64_t begin,
+        uint64_t end,
+        int32_t rows) {
+    int32_t bad = links[begin] < -1 || links[begin] >= rows;
+    for (uint64_t i = begin + 1; i < end; i++) {
+        const int32_t before = links[i - 1], link = links[i];
+        bad |= (link < -1) | (link >= rows) | ((link >= 0) & (before < 0));
     }
-    return bad ? kMaxInt : largest;
+    return bad == 0;
 }
 
 } // namespace
@@ -333,8 +334,7 @@ void check_graph(FaissByteCursor& cursor, int64_t rows) {
         for (int l = 0; l < levels[row]; l++) {
             uint64_t begin = offsets[row] + ends[l];
             uint64_t end = offsets[row] + ends[l + 1];
-            int largest = largest_link(links, begin, end);
-            if (largest >= rows) {
+            if (!are_links(links, begin, end, int32_t(rows))) {
                 cursor.fail(
                         "neighbors: row " + std::to_string(row) +
                         " has a link that is none of " + std::to_string(rows) +
