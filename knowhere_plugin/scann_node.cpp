@@ -3,11 +3,17 @@
  */
 
 #include <algorithm>
+#include <cmath>
+#include <memory>
+#include <mutex>
+
+#include <faiss/impl/AuxIndexStructures.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/automatic.h>
 #include <faiss_ext/faiss_bytes.h>
 #include <faiss_ext/index_io.h>
+#include <faiss_ext/list_bounds.h>
 
 #include <knowhere_plugin/faiss_node.h>
 #include <knowhere_plugin/guard.h>
@@ -23,6 +29,8 @@ using faiss_ext::IndexIVFScaNN;
 /// Up to so many rows every search scans all of them and, as raw rows are
 /// kept then whatever was asked, is exact.
 constexpr int64_t kFewRows = 2048;
+/// Knowhere's own, what a search of many rows visits.
+constexpr int64_t kUsualProbes = 8;
 
 const std::vector<Parameter>& scann_schema() {
     static const std::vector<Parameter> schema = with_common({
@@ -84,12 +92,13 @@ const std::vector<Parameter>& scann_schema() {
                     "a search gives none; needs with_raw_data"),
             integer_parameter(
                     "nprobe",
-                    "8",
+                    "",
                     1,
                     65536,
                     kSearch | kRange,
-                    "lists visited, all if there are fewer; with "
-                    "target_recall: as chosen for it"),
+                    "lists visited, all if there are fewer; default: as "
+                    "chosen for target_recall, else 8 or more, up to all of "
+                    "few rows; of a range search: all that may hold hits"),
             integer_parameter(
                     "reorder_k",
                     "",
@@ -170,6 +179,7 @@ class ScaNNNode : public FaissNode {
                 size_t(lists_for(parameters.integer("nlist"), n)),
                 faiss_metric(metric),
                 options);
+        index->nprobe = 0; // to be found in training, see usual_probes()
         index->train(n, x);
         return index;
     }
@@ -227,11 +237,25 @@ class ScaNNNode : public FaissNode {
             const float* query,
             float radius) const override {
         auto made = search_parameters(index, call, 1);
+        if (call.parameters.given("nprobe")) {
+            return search_faiss_range(index, made, call.filter, query, radius);
+        }
+        const auto& scann = static_cast<const IndexIVFScaNN&>(index);
+        if (faiss_ext::ListBounds::possible(scann)) {
+            return search_within_bounds(scann, call, query, radius);
+        }
+        made.nprobe = scann.nlist;
         return search_faiss_range(index, made, call.filter, query, radius);
     }
 
     bool fills_up(const Parameters& parameters) const override {
-        return parameters.flag("ensure_topk_full");
+        return parameters.flag("ensure_topk_full") ||
+               !parameters.given("nprobe");
+    }
+
+    void forget() const override {
+        std::lock_guard lock(bounds_mutex_);
+        bounds_.reset();
     }
 
     bool normalizes_here() const override {
@@ -276,9 +300,13 @@ class ScaNNNode : public FaissNode {
         faiss_ext::SearchParametersScaNN made;
         size_t nlist = size_t(scann.nlist);
         bool all = call.reach.complete || scann.ntotal <= kFewRows;
-        bool chosen = !parameters.given("nprobe") && scann.calibration.k > 0;
-        size_t lists =
-                chosen ? scann.nprobe : size_t(parameters.integer("nprobe"));
+        bool calibrated = scann.calibration.k > 0;
+        auto reach = faiss_ext::segment_reach(
+                size_t(scann.ntotal), nlist, size_t(k), usual_probes(scann));
+        size_t lists = parameters.given("nprobe")
+                               ? size_t(parameters.integer("nprobe"))
+                       : calibrated ? size_t(scann.nprobe)
+                                    : reach.nprobe;
         // lists first: a file may hold any number as its default
         size_t nprobe = std::min(lists, nlist) * size_t(call.reach.factor);
         made.nprobe = all ? nlist : std::min(nprobe, nlist);
@@ -294,8 +322,57 @@ class ScaNNNode : public FaissNode {
             } else {
                 made.refine_k = wanted;
             }
+        } else if (scann.options.with_raw_data && !calibrated) {
+            made.reorder_k = reach.reorder_k;
         }
         return made;
+    }
+
+    /** kUsualProbes, or more where the lists that come first are small (inner
+     * product, rows of very different lengths): training found how many hold as
+     * many rows as 1/32 of all lists on average. */
+    static size_t usual_probes(const IndexIVFScaNN& index) {
+        double average = double(faiss_ext::automatic_nprobe(index.nlist));
+        double more = std::max(1.0, double(index.nprobe) / average);
+        return size_t(std::ceil(kUsualProbes * more));
+    }
+
+    Hits search_within_bounds(
+            const IndexIVFScaNN& index,
+            const SearchCall& call,
+            const float* query,
+            float radius) const {
+        std::vector<int64_t> lists =
+                bounds_of(index)->within(index, query, radius);
+        if (lists.empty()) {
+            return {};
+        }
+        faiss_ext::SearchParametersScaNN made;
+        made.nprobe = lists.size();
+        made.sel = call.filter.selector();
+        // raw rows decide, not the centroids' scores
+        std::vector<float> scores(lists.size());
+        faiss::RangeSearchResult found(1);
+        index.range_search_preassigned(
+                1,
+                query,
+                radius,
+                lists.data(),
+                scores.data(),
+                &found,
+                false,
+                &made);
+        return hits_in(found);
+    }
+
+    /// Found by the first range search that asks for them.
+    std::shared_ptr<const faiss_ext::ListBounds> bounds_of(
+            const IndexIVFScaNN& index) const {
+        std::lock_guard lock(bounds_mutex_);
+        if (bounds_ == nullptr) {
+            bounds_ = std::make_shared<faiss_ext::ListBounds>(index);
+        }
+        return bounds_;
     }
 
     template <class Read>
@@ -321,6 +398,9 @@ class ScaNNNode : public FaissNode {
                                                                  : Metric::IP;
         return {std::move(index), metric};
     }
+
+    mutable std::mutex bounds_mutex_;
+    mutable std::shared_ptr<const faiss_ext::ListBounds> bounds_;
 };
 
 } // namespace
