@@ -15,6 +15,7 @@
 #include <faiss_ext/index_io.h>
 #include <faiss_ext/list_bounds.h>
 
+#include <knowhere_plugin/exact_search.h>
 #include <knowhere_plugin/faiss_node.h>
 #include <knowhere_plugin/guard.h>
 #include <knowhere_plugin/node_blob.h>
@@ -218,6 +219,18 @@ class ScaNNNode : public FaissNode {
             int64_t k,
             float* distances,
             int64_t* labels) const override {
+        const auto& scann = static_cast<const IndexIVFScaNN&>(index);
+        if (scann.ntotal <= kFewRows && scann.options.with_raw_data &&
+            kept(rows_, scann)
+                    ->search(
+                            call.filter.selector(),
+                            n,
+                            x,
+                            k,
+                            distances,
+                            labels)) {
+            return;
+        }
         auto made = search_parameters(index, call, k);
         search_faiss(
                 index,
@@ -254,8 +267,9 @@ class ScaNNNode : public FaissNode {
     }
 
     void forget() const override {
-        std::lock_guard lock(bounds_mutex_);
+        std::lock_guard lock(kept_mutex_);
         bounds_.reset();
+        rows_.reset();
     }
 
     bool normalizes_here() const override {
@@ -343,7 +357,7 @@ class ScaNNNode : public FaissNode {
             const float* query,
             float radius) const {
         std::vector<int64_t> lists =
-                bounds_of(index)->within(index, query, radius);
+                kept(bounds_, index)->within(index, query, radius);
         if (lists.empty()) {
             return {};
         }
@@ -365,14 +379,16 @@ class ScaNNNode : public FaissNode {
         return hits_in(found);
     }
 
-    /// Found by the first range search that asks for them.
-    std::shared_ptr<const faiss_ext::ListBounds> bounds_of(
+    /// What the first call that needs it makes of the index.
+    template <class Made>
+    std::shared_ptr<const Made> kept(
+            std::shared_ptr<const Made>& made,
             const IndexIVFScaNN& index) const {
-        std::lock_guard lock(bounds_mutex_);
-        if (bounds_ == nullptr) {
-            bounds_ = std::make_shared<faiss_ext::ListBounds>(index);
+        std::lock_guard lock(kept_mutex_);
+        if (made == nullptr) {
+            made = std::make_shared<Made>(index);
         }
-        return bounds_;
+        return made;
     }
 
     template <class Read>
@@ -399,8 +415,9 @@ class ScaNNNode : public FaissNode {
         return {std::move(index), metric};
     }
 
-    mutable std::mutex bounds_mutex_;
+    mutable std::mutex kept_mutex_; ///< of what follows
     mutable std::shared_ptr<const faiss_ext::ListBounds> bounds_;
+    mutable std::shared_ptr<const ListRows> rows_;
 };
 
 } // namespace
