@@ -58,7 +58,6 @@ Answer HostNode::hits(
     // as Milvus 2.3.2 and 2.3.3 read them, at the places of their own
     auto k = config->k;
     auto radius = config->radius;
-    auto metric = config->metric_type;
     abi::BitsetView bitset{bits.data(), size_t(node().Count())};
     auto data = data_of(queries);
     auto found = range ? node().RangeSearch(*data, *config, bitset)
@@ -74,7 +73,6 @@ Answer HostNode::hits(
     }
     answer.k_read = k.value();
     answer.radius_read = radius;
-    answer.metric_read = metric;
     const abi::DataSet& result = **found.value;
     answer.rows = result.get<int64_t>(abi::kRows);
     answer.k = result.get<int64_t>(abi::kDim);

@@ -28,7 +28,6 @@ struct Answer {
     /// members of the config, as the host finds them
     int32_t k_read = 0;
     std::optional<float> radius_read;
-    std::optional<std::string> metric_read;
 
     bool ok() const {
         return status == abi::Status::success;

@@ -145,7 +145,6 @@ TEST(Parameters, StandInTheMembersOfTheConfig) {
     Answer got = node.search(queries(1), {{"k", 7}, {"metric_type", "L2"}});
     ASSERT_TRUE(got.ok()) << got.message;
     EXPECT_EQ(got.k_read, 7);
-    EXPECT_EQ(got.metric_read, "L2");
     got = node.search(queries(1), {});
     ASSERT_TRUE(got.ok()) << got.message;
     EXPECT_EQ(got.k_read, got.k);
