@@ -336,7 +336,9 @@ class ScaNNNode : public FaissNode {
             } else {
                 made.refine_k = wanted;
             }
-        } else if (scann.options.with_raw_data && !calibrated) {
+        } else if (
+                scann.options.with_raw_data && !calibrated &&
+                !parameters.given("nprobe")) {
             made.reorder_k = reach.reorder_k;
         }
         return made;

@@ -199,8 +199,9 @@ class SearchParameters(_Parameters):
         if rows <= FEW_ROWS:
             return {"nprobe": nlist, "reorder_k": max(rows, k), "refine_k": max(rows, k)}
         nprobe, candidates = _segment_reach(rows, nlist, k, DEFAULT_NPROBE)
-        found = {"nprobe": min(self.nprobe or calibrated or nprobe, nlist)}
-        if candidates and with_raw_data and not calibrated:
+        chosen = self.nprobe or calibrated
+        found = {"nprobe": min(chosen or nprobe, nlist)}
+        if not chosen and candidates and with_raw_data:
             found["reorder_k"] = candidates
         if self.reorder_k is not None:
             # The last step that rescores is the one that is meant.
