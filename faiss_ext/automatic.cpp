@@ -53,7 +53,7 @@ size_t automatic_nprobe(size_t nlist) {
 SegmentReach segment_reach(size_t rows, size_t nlist, size_t k, size_t usual) {
     constexpr size_t kSmall = 20000;
     constexpr size_t kSurplus = 2048;
-    constexpr size_t kRowsPerResult = 4;
+    constexpr size_t kRowsPerResult = 16;
     const bool small = rows <= kSmall;
     const double seen =
             small ? double(rows / 2 + kSurplus)

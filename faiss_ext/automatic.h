@@ -48,7 +48,7 @@ struct SegmentReach {
  * with the usual 8 of 128 lists, recall@10 of uniform random rows is .37 to .65,
  * with this .95 to 1 (tests/test_node_reach.cpp); scanning them takes some 10
  * microseconds. Then fewer, down to the usual lists at some 80,000 rows. Lists
- * hold four times k rows at least.
+ * hold 16 k rows at least: clients page through all rows by k = 1,000 and more.
  * @param usual  lists visited in a large segment */
 SegmentReach segment_reach(size_t rows, size_t nlist, size_t k, size_t usual);
 
