@@ -42,7 +42,8 @@ def test_small_segments_are_searched_further():
     assert probes == sorted(probes, reverse=True) and probes[0] == 128 and probes[3] >= 64 and probes[-1] == 8
     assert nprobe(30000, k=16384) == 128  # as many rows as are wanted, and more
     assert nprobe(5000, calibrated=3) == 3
-    assert SearchParameters.parse({"nprobe": 2}).arguments(k=10, rows=5000, nlist=128, with_raw_data=True)["nprobe"] == 2
+    given = SearchParameters.parse({"nprobe": 2})
+    assert given.arguments(k=10, rows=5000, nlist=128, with_raw_data=True) == {"nprobe": 2}
     assert search.arguments(k=10, rows=5000, nlist=128, with_raw_data=True)["reorder_k"] > 10
     assert "reorder_k" not in search.arguments(k=10, rows=5000, nlist=128, with_raw_data=False)
 
