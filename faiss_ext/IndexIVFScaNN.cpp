@@ -283,11 +283,13 @@ const float* IndexIVFScaNN::checked(
 
 PreparedQueries IndexIVFScaNN::prepare_queries(idx_t n, const float* x) const {
     PreparedQueries queries;
-    queries.x = checked(n, x, "query", queries.unit);
     if (metric_type == faiss::METRIC_INNER_PRODUCT && !options.normalize) {
-        queries.x = moderate_queries(
-                n, d, queries.x, queries.moderate, queries.scales);
+        check_finite(n, d, x, "query");
+        queries.x = moderate_queries(n, d, x, queries.moderate, queries.scales);
+    } else {
+        queries.x = checked(n, x, "query", queries.unit);
     }
+    queries.exact = metric_type == faiss::METRIC_L2 ? x : queries.x;
     return queries;
 }
 

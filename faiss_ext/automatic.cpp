@@ -50,6 +50,23 @@ size_t automatic_nprobe(size_t nlist) {
     return std::max<size_t>(1, nlist / 32);
 }
 
+SegmentReach segment_reach(size_t rows, size_t nlist, size_t k, size_t usual) {
+    constexpr size_t kSmall = 20000;
+    constexpr size_t kSurplus = 2048;
+    constexpr size_t kRowsPerResult = 16;
+    const bool small = rows <= kSmall;
+    const double seen =
+            small ? double(rows / 2 + kSurplus)
+                  : double(kSmall / 2 + kSurplus) * kSmall / double(rows);
+    const double wanted = std::max(seen, double(kRowsPerResult) * double(k));
+    const double share =
+            std::min(1.0, wanted / double(std::max<size_t>(rows, 1)));
+    const size_t lists = size_t(std::ceil(double(nlist) * share));
+    // twice what search_plan.cpp adds to k
+    const size_t candidates = k + size_t(60 * std::sqrt(double(k)));
+    return {std::min(nlist, std::max(usual, lists)), small ? candidates : 0};
+}
+
 bool rotation_pays(RotationKind kind, size_t n, size_t d) {
     constexpr size_t kRowsPerDimension = 8;
     constexpr size_t kMostDimensions = 8192;

@@ -88,6 +88,17 @@ void make_finite(size_t n, float* values) {
     }
 }
 
+/// 1 / ||x||, 0 for a row of zeros; kPreciseCosine where products of floats
+/// would leave their range.
+float inverse_length(size_t d, const float* x) {
+    constexpr double kLeast = 1e-15, kMost = 1e30;
+    const double norm = std::sqrt(precise_square(d, x));
+    if (norm == 0) {
+        return 0;
+    }
+    return norm < kLeast || norm > kMost ? kPreciseCosine : float(1 / norm);
+}
+
 void put_float(uint8_t* at, float value) {
     std::memcpy(at, &value, sizeof(value));
 }
@@ -236,10 +247,7 @@ void EntryCodec::encode(
             uint8_t* to = entries + layout.raw_offset();
             std::memcpy(to, kept, d * sizeof(float));
             if (layout.raw_norm) {
-                float norm = float(std::sqrt(precise_square(d, kept)));
-                put_float(
-                        to + d * sizeof(float),
-                        norm > 0 ? std::min(1 / norm, FLT_MAX) : 0);
+                put_float(to + d * sizeof(float), inverse_length(d, kept));
             }
         }
         if (layout.has_primary) {

@@ -1,6 +1,7 @@
 #include <faiss_ext/query_rows.h>
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <cstdlib>
 #include <cstdint>
@@ -30,6 +31,40 @@ void check_finite(size_t n, size_t d, const float* x, const char* what) {
                 what,
                 i);
     }
+}
+
+float largest_value(size_t d) {
+    constexpr float kReserve = 64;
+    return std::sqrt(FLT_MAX / (kReserve * float(std::max<size_t>(d, 1))));
+}
+
+const float*
+moderate_rows(size_t n, size_t d, const float* x, std::vector<float>& storage) {
+    constexpr float kLeast = 1e-30f;
+    const float most = largest_value(d);
+    // on the bits, as in all_finite(); they order positive floats as integers
+    auto bits_of = [](float value) {
+        uint32_t bits;
+        std::memcpy(&bits, &value, sizeof(bits));
+        return bits & 0x7FFFFFFF;
+    };
+    const uint32_t least_bits = bits_of(kLeast);
+    const uint32_t most_bits = bits_of(most);
+    uint32_t beyond = 0;
+    for (size_t i = 0; i < n * d; i++) {
+        const uint32_t bits = bits_of(x[i]);
+        const uint32_t tiny = bits < least_bits ? 1 : 0;
+        const uint32_t some = bits != 0 ? 1 : 0;
+        beyond |= (bits > most_bits ? 1 : 0) | (tiny & some);
+    }
+    if (beyond == 0) {
+        return x;
+    }
+    storage.assign(x, x + n * d);
+    for (float& value : storage) {
+        value = std::fabs(value) < kLeast ? 0 : std::clamp(value, -most, most);
+    }
+    return storage.data();
 }
 
 const float* moderate_queries(
@@ -80,7 +115,7 @@ const float* checked_rows(
         std::vector<float>& storage) {
     check_finite(n, d, x, what);
     if (scale == RowScale::AsGiven) {
-        return x;
+        return moderate_rows(n, d, x, storage);
     }
     storage.resize(n * d);
     for (size_t i = 0; i < n; i++) {

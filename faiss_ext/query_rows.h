@@ -16,7 +16,10 @@ void check_finite(size_t n, size_t d, const float* x, const char* what);
 
 /// Queries ready to be searched for.
 struct PreparedQueries {
-    const float* x = nullptr; ///< the caller's, or in one of the stores
+    /// the caller's, or in one of the stores: for centroids and codes
+    const float* x = nullptr;
+    /// for raw rows: L2 with all values as they were given, else x
+    const float* exact = nullptr;
     /// what each was scaled by, and so its scores; empty: none was
     std::vector<float> scales;
     std::vector<float> unit, moderate; ///< stores
@@ -37,8 +40,19 @@ const float* moderate_queries(
         std::vector<float>& storage,
         std::vector<float>& scales);
 
+/** Largest value that centroids and codes know in rows of d dimensions: squared
+ * distances, summed up, stay floats. */
+float largest_value(size_t d);
+
+/** Rows for centroids and codes: values beyond largest_value() count as that,
+ * those below 1e-30, whose inverse may be no float, as 0. Raw rows keep theirs.
+ * @param x  finite
+ * @return x itself, or a copy in `storage` */
+const float*
+moderate_rows(size_t n, size_t d, const float* x, std::vector<float>& storage);
+
 enum class RowScale {
-    AsGiven,
+    AsGiven,    ///< but for moderate_rows()
     Unit,       ///< unit length; a row of zeros is refused
     UnitOrZero, ///< unit length; zeros stay
 };

@@ -33,11 +33,13 @@ void QuerySearch::begin(
         const SearchPlan& plan,
         const kernels::Kernels& kernels,
         const float* query,
+        const float* exact,
         ScaNNSearchStats& stats) {
     index_ = &index;
     plan_ = &plan;
     kernels_ = &kernels;
     query_ = query;
+    exact_ = exact;
     from_origin_ = index.trained().from_origin(1, query, shifted_);
     stats_ = &stats;
     positions_ = 0;
@@ -284,8 +286,14 @@ bool QuerySearch::filter_later() {
            !rescoring_all_pays();
 }
 
+/// Whether all rows of the lists are rescored, whatever their codes say.
+bool QuerySearch::keeps_all() const {
+    return (plan_->refine || plan_->rerank) && plan_->filter.passes_all() &&
+           positions_ <= plan_->scan_keep;
+}
+
 void QuerySearch::scan_all() {
-    if (plan_->scan_rows || rescoring_all_pays()) {
+    if (plan_->scan_rows || keeps_all() || rescoring_all_pays()) {
         rescore_all_ = true;
         return;
     }
@@ -420,7 +428,11 @@ void QuerySearch::write_results(float* distances, int64_t* labels) {
         locate_candidates();
     }
     rescorer_.begin(
-            index_->lists(), index_->score_term(), query_, from_origin_);
+            index_->lists(),
+            index_->score_term(),
+            query_,
+            exact_,
+            from_origin_);
     if (plan_->refine) {
         StageTimer timer(plan_->stats != nullptr, stats_->refine_time);
         stats_->refined += rows_.size();

@@ -30,12 +30,14 @@ struct Segment {
 class QuerySearch {
  public:
     /** @param query  size d, normalised if the index does; borrowed until
-     *         write_results() */
+     *         write_results(), as is exact
+     *  @param exact  size d, the same for raw rows (PreparedQueries::exact) */
     void begin(
             const IndexIVFScaNN& index,
             const SearchPlan& plan,
             const kernels::Kernels& kernels,
             const float* query,
+            const float* exact,
             ScaNNSearchStats& stats);
 
     /** Appends lists to visit, best first. Lists of -1 are skipped.
@@ -83,6 +85,7 @@ class QuerySearch {
     void begin_visits();
     void scan_visits(size_t begin, size_t end);
     size_t drop_filtered(uint64_t* keys, size_t n, size_t& segment);
+    bool keeps_all() const;
     bool rescoring_all_pays() const;
     void locate_candidates();
     void locate_passing();
@@ -102,6 +105,7 @@ class QuerySearch {
     const kernels::Kernels* kernels_ = nullptr;
     ScaNNSearchStats* stats_ = nullptr;
     const float* query_ = nullptr;
+    const float* exact_ = nullptr;       ///< for raw rows
     const float* from_origin_ = nullptr; ///< query_ less the codes' origin
     float reference_bias_ = 0;           ///< integer biases count from it
     uint32_t term_mult_ = 0;

@@ -100,7 +100,12 @@ void IndexIVFScaNN::range_search_lists(
                     kernels, pq(), rotation().rotated(from_origin, rotated), 0);
         }
         Rescorer rescorer;
-        rescorer.begin(lists(), score_term(), query, from_origin);
+        rescorer.begin(
+                lists(),
+                score_term(),
+                query,
+                queries.exact + q * d,
+                from_origin);
         std::vector<Row> rows;
         for (size_t p = 0; p < plan.nprobe; p++) {
             idx_t list_no = assign[q * plan.nprobe + p];

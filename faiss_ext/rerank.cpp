@@ -1,10 +1,12 @@
 #include <faiss_ext/rerank.h>
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 
 #include <faiss_ext/packed_block.h>
+#include <faiss_ext/row_products.h>
 
 namespace faiss_ext {
 
@@ -21,6 +23,13 @@ bool better(const Row& a, const Row& b) {
 /// NaN is the worst.
 float ordered(float score) {
     return std::isnan(score) ? -HUGE_VALF : score;
+}
+
+/// On the bits, as in all_finite().
+bool finite(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof(bits));
+    return (bits & 0x7F800000) != 0x7F800000;
 }
 
 float get_float(const uint8_t* at) {
@@ -42,10 +51,11 @@ void Rescorer::begin(
         const ScaNNLists& lists,
         const ScoreTerm& score_term,
         const float* query,
+        const float* exact,
         const float* from_origin) {
     lists_ = &lists;
     score_term_ = &score_term;
-    query_ = query;
+    exact_ = exact;
     from_origin_ = from_origin;
     term_factor_ = score_term_->query_factor(lists_->layout().d, query);
     quantized_ = false;
@@ -150,22 +160,54 @@ void Rescorer::rerank(const kernels::Kernels& kernels, std::vector<Row>& rows) {
         pointers_[i] = lists_->raw_row(rows[i].list, rows[i].offset);
     }
     kernels::FloatRowsArgs args{
-            pointers_.data(), n, layout.d, query_, products_.data()};
+            pointers_.data(), n, layout.d, exact_, products_.data()};
+    auto raw = [&](size_t i) {
+        return static_cast<const float*>(pointers_[i]);
+    };
+    uint32_t precise = 0; // rows whose scores floats cannot tell
     if (score_term_->metric == faiss::METRIC_L2) {
         kernels.float_rows_l2(args);
         for (size_t i = 0; i < n; i++) {
-            rows[i].score = ordered(-products_[i] / 2);
+            rows[i].score = -products_[i] / 2;
+            precise |= finite(rows[i].score) ? 0 : 1;
         }
-        return;
-    }
-    kernels.float_rows_dot(args);
-    for (size_t i = 0; i < n; i++) {
-        float score = products_[i];
-        if (layout.raw_norm) {
-            score *= static_cast<const float*>(pointers_[i])[layout.d];
+    } else {
+        kernels.float_rows_dot(args);
+        for (size_t i = 0; i < n; i++) {
+            rows[i].score = products_[i];
+            if (layout.raw_norm) {
+                rows[i].score *= raw(i)[layout.d];
+                precise |= raw(i)[layout.d] < 0 ? 1 : 0;
+            }
+            precise |= finite(rows[i].score) ? 0 : 1;
         }
-        rows[i].score = ordered(score);
     }
+    for (size_t i = 0; i < n && precise != 0; i++) {
+        if (!finite(rows[i].score) ||
+            (layout.raw_norm && raw(i)[layout.d] < 0)) {
+            rows[i].score = ordered(precise_score(raw(i)));
+        }
+    }
+}
+
+/// In doubles; what no float holds counts as the largest one.
+float Rescorer::precise_score(const float* row) const {
+    const EntryLayout& layout = lists_->layout();
+    double score = 0;
+    double most = FLT_MAX;
+    if (score_term_->metric == faiss::METRIC_L2) {
+        most /= 2; // a distance is twice a score
+        for (size_t j = 0; j < layout.d; j++) {
+            const double apart = double(exact_[j]) - row[j];
+            score -= apart * apart / 2;
+        }
+    } else {
+        score = precise_dot(layout.d, exact_, row);
+        if (layout.raw_norm && score != 0) {
+            score /= std::sqrt(precise_square(layout.d, row));
+        }
+    }
+    return float(std::clamp(score, -most, most));
 }
 
 void Rescorer::rescore_best(

@@ -35,12 +35,14 @@ class Rescorer {
  public:
     /** Starts a query. All arguments are borrowed until the next call.
      * @param query   size d, unit length if the index normalises
+     * @param exact   size d, the same for raw rows (PreparedQueries::exact)
      * @param from_origin  size d, the query from the origin of the codes
      *        (ScaNNTrained::from_origin) */
     void begin(
             const ScaNNLists& lists,
             const ScoreTerm& score_term,
             const float* query,
+            const float* exact,
             const float* from_origin);
 
     /// Rescores from the codes, by the float table.
@@ -58,10 +60,11 @@ class Rescorer {
 
  private:
     void quantize_query();
+    float precise_score(const float* row) const;
 
     const ScaNNLists* lists_ = nullptr;
     const ScoreTerm* score_term_ = nullptr;
-    const float* query_ = nullptr;
+    const float* exact_ = nullptr;
     const float* from_origin_ = nullptr;
     float term_factor_ = 1;
     // query ~ query_step_ * (128 * high + low)

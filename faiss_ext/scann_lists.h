@@ -25,6 +25,9 @@ class ColumnArena;
 /// Codes kept beside the 4-bit codes to rescore candidates.
 enum class RefineType : uint8_t { None = 0, Int8 = 1, FP16 = 2, BF16 = 3 };
 
+/// Beside a raw row in place of 1 / ||x||: its cosine is computed in doubles.
+constexpr float kPreciseCosine = -1;
+
 /** What the lists keep of a vector, and where an entry has it:
  *
  *     [codes, two per byte, low nibble first] [uint16 term]
@@ -38,7 +41,8 @@ struct FAISS_EXT_API EntryLayout {
     bool has_term = true; ///< score_term.h
     RefineType refine_type = RefineType::None;
     bool with_raw_data = false;
-    bool raw_norm = false;    ///< raw rows end with 1 / ||x|| (normalize)
+    /// raw rows end with 1 / ||x|| (normalize), or kPreciseCosine
+    bool raw_norm = false;
     bool has_primary = false; ///< entry is a spilled copy
 
     PackedLayout packed() const {

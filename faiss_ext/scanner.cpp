@@ -45,7 +45,12 @@ class Scanner : public faiss::InvertedListScanner {
         query_ = index_.checked(1, query, "query", unit_);
         const float* from_origin =
                 index_.trained().from_origin(1, query_, shifted_);
-        rescorer_.begin(entry_, index_.score_term(), query_, from_origin);
+        rescorer_.begin(
+                entry_,
+                index_.score_term(),
+                query_,
+                index_.options.normalize ? query_ : query,
+                from_origin);
         std::vector<float> rotated;
         table_.build(
                 kernels_,

@@ -38,6 +38,7 @@ struct SearchCall {
     const SearchPlan& plan;
     const kernels::Kernels& kernels;
     const float* x;
+    const float* exact; ///< PreparedQueries::exact
     /// probes of each query, or nullptr: found by each slice for itself
     const int64_t* assign;
     const float* scores;
@@ -182,6 +183,7 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
     bool timed = plan.stats != nullptr;
 
     const float* x = call.x + begin * d;
+    const float* exact = call.exact + begin * d;
     const int64_t* probes = nullptr;
     const float* probe_scores = nullptr;
     if (call.assign != nullptr) {
@@ -210,7 +212,13 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
         states.resize(together ? n : 1);
     }
     auto start_query = [&](QuerySearch& search, size_t i) {
-        search.begin(call.index, plan, call.kernels, x + i * d, stats);
+        search.begin(
+                call.index,
+                plan,
+                call.kernels,
+                x + i * d,
+                exact + i * d,
+                stats);
         search.add_probes(
                 nprobe, probes + i * nprobe, probe_scores + i * nprobe);
     };
@@ -221,7 +229,13 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
     };
     if (plan.few_pass) {
         for (size_t i = 0; i < n; i++) {
-            states[0].begin(call.index, plan, call.kernels, x + i * d, stats);
+            states[0].begin(
+                    call.index,
+                    plan,
+                    call.kernels,
+                    x + i * d,
+                    exact + i * d,
+                    stats);
             finish_query(states[0], i);
         }
     } else if (together) {
@@ -283,7 +297,9 @@ void unscale(
     constexpr float kNone = std::numeric_limits<float>::max();
     for (int64_t i = 0; i < n * k && !queries.scales.empty(); i++) {
         if (std::fabs(distances[i]) < kNone) {
-            distances[i] /= queries.scale(i / k);
+            // what no float holds counts as the largest one
+            distances[i] = std::clamp(
+                    distances[i] / queries.scale(i / k), -kNone, kNone);
         }
     }
 }
@@ -317,6 +333,7 @@ void IndexIVFScaNN::search_lists(
             plan,
             active_kernels(),
             queries.x,
+            queries.exact,
             nullptr,
             nullptr,
             distances,
@@ -378,6 +395,7 @@ void IndexIVFScaNN::search_preassigned(
             plan,
             active_kernels(),
             queries.x,
+            queries.exact,
             assign,
             scores.data(),
             distances,

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include <faiss_ext/kernels/dispatch.h>
+#include <faiss_ext/query_rows.h>
+#include <faiss_ext/row_sample.h>
 
 #include <knowhere_plugin/nearest.h>
 
@@ -12,6 +14,28 @@ namespace {
 
 /// rows that a batch of queries visits together: half of a 1 MB L2 cache
 constexpr int64_t kTileBytes = 512 * 1024;
+
+size_t tile_rows(int64_t d) {
+    return size_t(std::clamp<int64_t>(
+            kTileBytes / (d * int64_t(sizeof(float))), 16, 4096));
+}
+
+/// Nearest first. @param sign  -1: inner products were offered negated
+void write_nearest(
+        std::vector<Nearest>& nearest,
+        float sign,
+        int64_t k,
+        float* distances,
+        int64_t* labels) {
+    std::fill_n(labels, int64_t(nearest.size()) * k, -1);
+    for (size_t q = 0; q < nearest.size(); q++) {
+        int64_t at = int64_t(q) * k;
+        for (auto [distance, id] : nearest[q].sorted()) {
+            distances[at] = sign * distance;
+            labels[at++] = id;
+        }
+    }
+}
 
 /// take(query number, row ids, scores, how many) for each query and tile.
 /// Scores: squared distances, or inner products.
@@ -27,8 +51,7 @@ void score_tiles(
                                                        : kernels.float_rows_dot;
     const float* all = rows.get_xb();
     int64_t d = rows.d;
-    int64_t tile = std::clamp<int64_t>(
-            kTileBytes / (d * int64_t(sizeof(float))), 16, 4096);
+    const int64_t tile = int64_t(tile_rows(d));
     std::vector<const void*> pointers;
     std::vector<int64_t> ids;
     std::vector<float> scores(tile);
@@ -80,14 +103,90 @@ void exact_search(
                     }
                 }
             });
-    std::fill_n(labels, n * k, -1);
-    for (int64_t q = 0; q < n; q++) {
-        int64_t at = q * k;
-        for (auto [distance, id] : nearest[q].sorted()) {
-            distances[at] = sign * distance;
-            labels[at++] = id;
+    write_nearest(nearest, sign, k, distances, labels);
+}
+
+ListRows::ListRows(const faiss_ext::IndexIVFScaNN& index)
+        : d_(index.d), l2_(index.metric_type == faiss::METRIC_L2) {
+    const faiss_ext::ScaNNLists& lists = index.lists();
+    unit_ = index.options.normalize;
+    const float sign = l2_ ? 1.f : -1.f;
+    for (size_t l = 0; l < index.nlist; l++) {
+        const faiss_ext::ScaNNList& list = lists.list(l);
+        for (size_t i = 0; i < list.size(); i++) {
+            const float* row = lists.raw_row(l, i);
+            all_.pointers.push_back(row);
+            all_.ids.push_back(list.ids[i]);
+            all_.factors.push_back(unit_ ? sign * row[d_] : sign);
+            ordinary_ = ordinary_ && (!unit_ || row[d_] >= 0);
         }
     }
+}
+
+ListRows::Rows ListRows::passing(const faiss::IDSelector& sel) const {
+    Rows some;
+    for (size_t i = 0; i < all_.ids.size(); i++) {
+        if (sel.is_member(all_.ids[i])) {
+            some.pointers.push_back(all_.pointers[i]);
+            some.ids.push_back(all_.ids[i]);
+            some.factors.push_back(all_.factors[i]);
+        }
+    }
+    return some;
+}
+
+bool ListRows::search(
+        const faiss::IDSelector* sel,
+        int64_t n,
+        const float* x,
+        int64_t k,
+        float* distances,
+        int64_t* labels) const {
+    if (!ordinary_) {
+        return false;
+    }
+    std::vector<float> moved, scales;
+    if (unit_) {
+        moved.assign(x, x + n * d_);
+        faiss_ext::scale_to_unit(size_t(n), size_t(d_), moved.data());
+        x = moved.data();
+    } else if (
+            !l2_ && faiss_ext::moderate_queries(
+                            size_t(n), size_t(d_), x, moved, scales) != x) {
+        return false;
+    }
+    const Rows some = sel == nullptr ? Rows() : passing(*sel);
+    const Rows& rows = sel == nullptr ? all_ : some;
+    const auto& kernels = faiss_ext::active_kernels();
+    auto kernel = l2_ ? kernels.float_rows_l2 : kernels.float_rows_dot;
+    const size_t tile = tile_rows(d_);
+    std::vector<float> scores(tile);
+    std::vector<Nearest> nearest(n, Nearest(size_t(k)));
+    for (size_t first = 0; first < rows.ids.size(); first += tile) {
+        const size_t count = std::min(tile, rows.ids.size() - first);
+        const float* factors = rows.factors.data() + first;
+        const int64_t* ids = rows.ids.data() + first;
+        for (int64_t q = 0; q < n; q++) {
+            kernel({rows.pointers.data() + first,
+                    count,
+                    size_t(d_),
+                    x + q * d_,
+                    scores.data()});
+            if (!faiss_ext::all_finite(count, scores.data())) {
+                return false;
+            }
+            float worst = nearest[q].worst();
+            for (size_t i = 0; i < count; i++) {
+                const float distance = factors[i] * scores[i];
+                if (distance <= worst) { // of equal ones the smaller id
+                    nearest[q].offer(distance, ids[i]);
+                    worst = nearest[q].worst();
+                }
+            }
+        }
+    }
+    write_nearest(nearest, l2_ ? 1.f : -1.f, k, distances, labels);
+    return true;
 }
 
 Hits exact_range(

@@ -9,6 +9,8 @@
 
 #include <faiss/IndexFlat.h>
 
+#include <faiss_ext/IndexIVFScaNN.h>
+
 #include <knowhere_plugin/faiss_node.h>
 
 namespace knowhere_plugin {
@@ -30,5 +32,40 @@ Hits exact_range(
         const faiss::IDSelector* sel,
         const float* query,
         float radius);
+
+/** All raw rows of an index of lists, found once: few rows are scored in less
+ * time than a search takes to choose among them. Valid until the index
+ * changes. */
+class ListRows {
+ public:
+    /// @param index  with raw rows; borrowed
+    explicit ListRows(const faiss_ext::IndexIVFScaNN& index);
+
+    /** As exact_search(); similarities of an index that normalises are those of
+     * unit vectors.
+     * @return  false: nothing was written, since floats cannot tell the scores
+     *          of such rows or queries */
+    bool search(
+            const faiss::IDSelector* sel,
+            int64_t n,
+            const float* x,
+            int64_t k,
+            float* distances,
+            int64_t* labels) const;
+
+ private:
+    struct Rows {
+        std::vector<const void*> pointers;
+        std::vector<int64_t> ids;
+        std::vector<float> factors; ///< from scores to distances
+    };
+    Rows passing(const faiss::IDSelector& sel) const;
+
+    int64_t d_;
+    bool l2_;
+    bool unit_;
+    Rows all_;
+    bool ordinary_ = true; ///< all factors are right
+};
 
 } // namespace knowhere_plugin

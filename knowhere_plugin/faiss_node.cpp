@@ -130,6 +130,7 @@ void FaissNode::add_rows(Held& held, const DataSet& rows) const {
 void FaissNode::replace(Held held) {
     WriteLock lock(mutex_);
     places_.forget();
+    forget();
     std::swap(held_, held);
     lock.unlock(); // what was there before is freed without it
 }
@@ -165,6 +166,7 @@ Status FaissNode::Add(const DataSet& rows, const Config& config) noexcept {
         }
         check_metric(parameters);
         places_.forget();
+        forget();
         if (!tunes(parameters)) {
             add_rows(held_, rows);
             return;

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include <faiss/IndexIVF.h>
+#include <faiss/impl/AuxIndexStructures.h>
 #include <faiss/impl/IDSelector.h>
 
 #include <knowhere_plugin/index_factory.h>
@@ -171,6 +172,9 @@ class FaissNode : public IndexNode {
             const float* query,
             float radius) const = 0;
 
+    /// What was kept of the index is no longer valid: it has changed.
+    virtual void forget() const {}
+
     /// A second, complete search for queries that got less than k.
     virtual bool fills_up(const Parameters&) const {
         return false;
@@ -236,6 +240,9 @@ Hits search_faiss_range(
         const RowFilter& filter,
         const float* query,
         float radius);
+
+/// The hits of one query.
+Hits hits_in(const faiss::RangeSearchResult& found);
 
 /// OpenMP threads of the calling thread, put back at the end.
 class ThreadScope {

@@ -40,6 +40,7 @@ struct RangeLimits {
     float radius;
     float range_filter; ///< infinite if not given
     bool l2;
+    float index_radius; ///< for values before they are clamped
 
     bool holds(float value) const {
         return l2 ? value >= range_filter && value < radius
@@ -57,7 +58,11 @@ RangeLimits range_limits(const Parameters& parameters, Metric metric) {
     RangeLimits limits{
             float(parameters.real("radius")),
             std::numeric_limits<float>::infinity() * (l2 ? -1.f : 1.f),
-            l2};
+            l2,
+            0};
+    bool all = metric == Metric::COSINE && limits.radius < -1;
+    limits.index_radius =
+            all ? std::numeric_limits<float>::lowest() : limits.radius;
     if (parameters.given("range_filter")) {
         limits.range_filter = float(parameters.real("range_filter"));
         if (l2 ? limits.range_filter >= limits.radius
@@ -71,6 +76,12 @@ RangeLimits range_limits(const Parameters& parameters, Metric metric) {
         }
     }
     return limits;
+}
+
+/// Rounding leaves a cosine of unit vectors up to 1e-6 outside of [-1, 1], and
+/// so outside of the ranges that users give.
+float clamped(Metric metric, float value) {
+    return metric == Metric::COSINE ? std::clamp(value, -1.f, 1.f) : value;
 }
 
 void sort_nearest_first(Hits& hits, bool l2) {
@@ -101,14 +112,20 @@ void FaissNode::search_rows(
     }
     if (few == k) {
         search_index(*held_.index, call, n, x, k, distances, labels);
-        return;
     }
-    std::vector<float> found(n * few);
-    std::vector<int64_t> ids(n * few);
-    search_index(*held_.index, call, n, x, few, found.data(), ids.data());
-    for (int64_t q = 0; q < n; q++) {
-        std::copy_n(&found[q * few], few, distances + q * k);
-        std::copy_n(&ids[q * few], few, labels + q * k);
+    if (few < k) {
+        std::vector<float> found(n * few);
+        std::vector<int64_t> ids(n * few);
+        search_index(*held_.index, call, n, x, few, found.data(), ids.data());
+        for (int64_t q = 0; q < n; q++) {
+            std::copy_n(&found[q * few], few, distances + q * k);
+            std::copy_n(&ids[q * few], few, labels + q * k);
+        }
+    }
+    for (int64_t i = 0; i < n * k; i++) {
+        if (labels[i] >= 0) {
+            distances[i] = clamped(held_.metric, distances[i]);
+        }
     }
 }
 
@@ -182,7 +199,10 @@ Expected<DataSet> FaissNode::RangeSearch(
                     *held_.index,
                     {parameters, filter, kUsual},
                     x + q * queries.dim,
-                    limits.radius);
+                    limits.index_radius);
+            for (auto& [id, value] : hits) {
+                value = clamped(held_.metric, value);
+            }
             sort_nearest_first(hits, limits.l2);
             for (auto [id, value] : hits) {
                 if (limits.holds(value)) {

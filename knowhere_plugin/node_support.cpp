@@ -140,6 +140,10 @@ Hits search_faiss_range(
     parameters.sel = filter.selector();
     faiss::RangeSearchResult found(1);
     index.range_search(1, query, radius, &found, &parameters);
+    return hits_in(found);
+}
+
+Hits hits_in(const faiss::RangeSearchResult& found) {
     Hits hits;
     for (size_t i = 0; i < found.lims[1]; i++) {
         hits.emplace_back(found.labels[i], found.distances[i]);

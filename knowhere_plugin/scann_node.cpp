@@ -3,12 +3,19 @@
  */
 
 #include <algorithm>
+#include <cmath>
+#include <memory>
+#include <mutex>
+
+#include <faiss/impl/AuxIndexStructures.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/automatic.h>
 #include <faiss_ext/faiss_bytes.h>
 #include <faiss_ext/index_io.h>
+#include <faiss_ext/list_bounds.h>
 
+#include <knowhere_plugin/exact_search.h>
 #include <knowhere_plugin/faiss_node.h>
 #include <knowhere_plugin/guard.h>
 #include <knowhere_plugin/node_blob.h>
@@ -23,6 +30,8 @@ using faiss_ext::IndexIVFScaNN;
 /// Up to so many rows every search scans all of them and, as raw rows are
 /// kept then whatever was asked, is exact.
 constexpr int64_t kFewRows = 2048;
+/// Knowhere's own, what a search of many rows visits.
+constexpr int64_t kUsualProbes = 8;
 
 const std::vector<Parameter>& scann_schema() {
     static const std::vector<Parameter> schema = with_common({
@@ -84,12 +93,13 @@ const std::vector<Parameter>& scann_schema() {
                     "a search gives none; needs with_raw_data"),
             integer_parameter(
                     "nprobe",
-                    "8",
+                    "",
                     1,
                     65536,
                     kSearch | kRange,
-                    "lists visited, all if there are fewer; with "
-                    "target_recall: as chosen for it"),
+                    "lists visited, all if there are fewer; default: as "
+                    "chosen for target_recall, else 8 or more, up to all of "
+                    "few rows; of a range search: all that may hold hits"),
             integer_parameter(
                     "reorder_k",
                     "",
@@ -170,6 +180,7 @@ class ScaNNNode : public FaissNode {
                 size_t(lists_for(parameters.integer("nlist"), n)),
                 faiss_metric(metric),
                 options);
+        index->nprobe = 0; // to be found in training, see usual_probes()
         index->train(n, x);
         return index;
     }
@@ -208,6 +219,18 @@ class ScaNNNode : public FaissNode {
             int64_t k,
             float* distances,
             int64_t* labels) const override {
+        const auto& scann = static_cast<const IndexIVFScaNN&>(index);
+        if (scann.ntotal <= kFewRows && scann.options.with_raw_data &&
+            kept(rows_, scann)
+                    ->search(
+                            call.filter.selector(),
+                            n,
+                            x,
+                            k,
+                            distances,
+                            labels)) {
+            return;
+        }
         auto made = search_parameters(index, call, k);
         search_faiss(
                 index,
@@ -227,11 +250,26 @@ class ScaNNNode : public FaissNode {
             const float* query,
             float radius) const override {
         auto made = search_parameters(index, call, 1);
+        if (call.parameters.given("nprobe")) {
+            return search_faiss_range(index, made, call.filter, query, radius);
+        }
+        const auto& scann = static_cast<const IndexIVFScaNN&>(index);
+        if (faiss_ext::ListBounds::possible(scann)) {
+            return search_within_bounds(scann, call, query, radius);
+        }
+        made.nprobe = scann.nlist;
         return search_faiss_range(index, made, call.filter, query, radius);
     }
 
     bool fills_up(const Parameters& parameters) const override {
-        return parameters.flag("ensure_topk_full");
+        return parameters.flag("ensure_topk_full") ||
+               !parameters.given("nprobe");
+    }
+
+    void forget() const override {
+        std::lock_guard lock(kept_mutex_);
+        bounds_.reset();
+        rows_.reset();
     }
 
     bool normalizes_here() const override {
@@ -276,9 +314,13 @@ class ScaNNNode : public FaissNode {
         faiss_ext::SearchParametersScaNN made;
         size_t nlist = size_t(scann.nlist);
         bool all = call.reach.complete || scann.ntotal <= kFewRows;
-        bool chosen = !parameters.given("nprobe") && scann.calibration.k > 0;
-        size_t lists =
-                chosen ? scann.nprobe : size_t(parameters.integer("nprobe"));
+        bool calibrated = scann.calibration.k > 0;
+        auto reach = faiss_ext::segment_reach(
+                size_t(scann.ntotal), nlist, size_t(k), usual_probes(scann));
+        size_t lists = parameters.given("nprobe")
+                               ? size_t(parameters.integer("nprobe"))
+                       : calibrated ? size_t(scann.nprobe)
+                                    : reach.nprobe;
         // lists first: a file may hold any number as its default
         size_t nprobe = std::min(lists, nlist) * size_t(call.reach.factor);
         made.nprobe = all ? nlist : std::min(nprobe, nlist);
@@ -294,6 +336,59 @@ class ScaNNNode : public FaissNode {
             } else {
                 made.refine_k = wanted;
             }
+        } else if (
+                scann.options.with_raw_data && !calibrated &&
+                !parameters.given("nprobe")) {
+            made.reorder_k = reach.reorder_k;
+        }
+        return made;
+    }
+
+    /** kUsualProbes, or more where the lists that come first are small (inner
+     * product, rows of very different lengths): training found how many hold as
+     * many rows as 1/32 of all lists on average. */
+    static size_t usual_probes(const IndexIVFScaNN& index) {
+        double average = double(faiss_ext::automatic_nprobe(index.nlist));
+        double more = std::max(1.0, double(index.nprobe) / average);
+        return size_t(std::ceil(kUsualProbes * more));
+    }
+
+    Hits search_within_bounds(
+            const IndexIVFScaNN& index,
+            const SearchCall& call,
+            const float* query,
+            float radius) const {
+        std::vector<int64_t> lists =
+                kept(bounds_, index)->within(index, query, radius);
+        if (lists.empty()) {
+            return {};
+        }
+        faiss_ext::SearchParametersScaNN made;
+        made.nprobe = lists.size();
+        made.sel = call.filter.selector();
+        // raw rows decide, not the centroids' scores
+        std::vector<float> scores(lists.size());
+        faiss::RangeSearchResult found(1);
+        index.range_search_preassigned(
+                1,
+                query,
+                radius,
+                lists.data(),
+                scores.data(),
+                &found,
+                false,
+                &made);
+        return hits_in(found);
+    }
+
+    /// What the first call that needs it makes of the index.
+    template <class Made>
+    std::shared_ptr<const Made> kept(
+            std::shared_ptr<const Made>& made,
+            const IndexIVFScaNN& index) const {
+        std::lock_guard lock(kept_mutex_);
+        if (made == nullptr) {
+            made = std::make_shared<Made>(index);
         }
         return made;
     }
@@ -321,6 +416,10 @@ class ScaNNNode : public FaissNode {
                                                                  : Metric::IP;
         return {std::move(index), metric};
     }
+
+    mutable std::mutex kept_mutex_; ///< of what follows
+    mutable std::shared_ptr<const faiss_ext::ListBounds> bounds_;
+    mutable std::shared_ptr<const ListRows> rows_;
 };
 
 } // namespace

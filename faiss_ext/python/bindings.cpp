@@ -136,6 +136,22 @@ void bind_choices(py::module_& module) {
             py::arg("d"),
             py::arg("sub_dim"),
             doc::codes_in_fours);
+    module.def(
+            "_segment_reach",
+            [](int64_t rows, int64_t nlist, int64_t k, int64_t usual) {
+                constexpr int64_t kMost = int64_t(1) << 40;
+                SegmentReach reach = segment_reach(
+                        size_t(checked_integer("rows", rows, 0, kMost)),
+                        size_t(checked_integer("nlist", nlist, 1, kMost)),
+                        size_t(checked_integer("k", k, 1, kMost)),
+                        size_t(checked_integer("usual", usual, 1, kMost)));
+                return py::make_tuple(reach.nprobe, reach.reorder_k);
+            },
+            py::arg("rows"),
+            py::arg("nlist"),
+            py::arg("k"),
+            py::arg("usual"),
+            doc::segment_reach);
 }
 
 void bind_threads(py::module_& module) {

@@ -181,8 +181,7 @@ class Config {
     std::unordered_map<std::string, Entry> entries;
 };
 
-/// The host knows the entries only; the members keep their places in case
-/// that it looks.
+/// Milvus 2.3.5 knows the entries only, 2.3.2 and 2.3.3 also read k.
 class BaseConfig : public Config {
  public:
     virtual Status CheckAndAdjustForSearch(std::string*) {

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <limits>
+#include <string_view>
 
 namespace knowhere_plugin::milvus23 {
 
@@ -100,6 +101,23 @@ NodeConfig::NodeConfig(bool empty_node) {
     for (const char* name : kForeignKeys) {
         if (entries.count(name) == 0) {
             declare(name, ValueKind::Integer, abi::kSearch | abi::kRangeSearch);
+        }
+    }
+}
+
+void NodeConfig::fill_members() {
+    constexpr int32_t kUsual = 10; // the host's default
+    k = kUsual;
+    for (const Slot& slot : slots_) {
+        const std::string_view name = slot.name;
+        if (name == "k" && slot.integer) {
+            k = slot.integer;
+        } else if (name == "metric_type") {
+            metric_type = slot.text;
+        } else if (name == "radius") {
+            radius = slot.real;
+        } else if (name == "range_filter") {
+            range_filter = slot.real;
         }
     }
 }

@@ -22,8 +22,19 @@ class NodeConfig : public abi::BaseConfig {
      *                     them */
     explicit NodeConfig(bool empty_node);
 
+    abi::Status CheckAndAdjustForSearch(std::string*) override {
+        fill_members();
+        return abi::Status::success;
+    }
+    abi::Status CheckAndAdjustForRangeSearch(std::string*) override {
+        fill_members();
+        return abi::Status::success;
+    }
+
  private:
     friend class NodeSettings;
+    /// Milvus 2.3.2 and 2.3.3 read k after a search, not through its entry.
+    void fill_members();
     struct Slot {
         const char* name;
         std::optional<std::string> text;

@@ -55,6 +55,9 @@ Answer HostNode::hits(
     if (status != abi::Status::success) {
         return refused(error);
     }
+    // as Milvus 2.3.2 and 2.3.3 read them, at the places of their own
+    auto k = config->k;
+    auto radius = config->radius;
     abi::BitsetView bitset{bits.data(), size_t(node().Count())};
     auto data = data_of(queries);
     auto found = range ? node().RangeSearch(*data, *config, bitset)
@@ -68,6 +71,8 @@ Answer HostNode::hits(
         }
         return answer;
     }
+    answer.k_read = k.value();
+    answer.radius_read = radius;
     const abi::DataSet& result = **found.value;
     answer.rows = result.get<int64_t>(abi::kRows);
     answer.k = result.get<int64_t>(abi::kDim);

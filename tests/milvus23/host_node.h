@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,9 @@ struct Answer {
     std::vector<float> distance;
     std::vector<size_t> lims;
     std::vector<float> rows_found;
+    /// members of the config, as the host finds them
+    int32_t k_read = 0;
+    std::optional<float> radius_read;
 
     bool ok() const {
         return status == abi::Status::success;

@@ -139,6 +139,20 @@ TEST(Parameters, BadBuildValuesAreReplacedAndLogged) {
     EXPECT_EQ(log_of([&] { built({{"eta", "2"}, {"sub_dim", "4"}}); }), "");
 }
 
+/// Milvus 2.3.2 and 2.3.3 read k of the config themselves after a search.
+TEST(Parameters, StandInTheMembersOfTheConfig) {
+    HostNode node = built();
+    Answer got = node.search(queries(1), {{"k", 7}, {"metric_type", "L2"}});
+    ASSERT_TRUE(got.ok()) << got.message;
+    EXPECT_EQ(got.k_read, 7);
+    got = node.search(queries(1), {});
+    ASSERT_TRUE(got.ok()) << got.message;
+    EXPECT_EQ(got.k_read, got.k);
+    got = node.range(queries(1), {{"radius", 3.5}});
+    ASSERT_TRUE(got.ok()) << got.message;
+    EXPECT_EQ(got.radius_read, 3.5f);
+}
+
 /// What cannot be repaired is a status and a line in the log.
 TEST(Parameters, BadRowsAreStatuses) {
     std::vector<float> x(data().begin(), data().begin() + 100 * kDim);

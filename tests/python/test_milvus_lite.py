@@ -224,6 +224,55 @@ def test_range_search_and_iterator(client, x, q):
     assert len(seen) == len(set(seen)) == 200 and done_since(before)["queries"] > 0
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_ranges_without_nprobe_find_all(client, x, q, metric):
+    """Ranges with many rows nearer than they begin, too: Milvus Lite alone would fetch only those."""
+    create(client, x)
+    index(client, metric)
+    load(client)
+    allowed = np.arange(len(x))
+    rows, one = (x, q[:1]) if metric != "COSINE" else (r / np.linalg.norm(r, axis=1, keepdims=True) for r in (x, q[:1]))
+    exact = ((rows - one) ** 2).sum(axis=1) if metric == "L2" else rows @ one[0]
+    order = np.argsort(exact if metric == "L2" else -exact)
+    between = [float(exact[order[i - 1]] + exact[order[i]]) / 2 for i in (0, 5, 900, 1400)]
+    for near, far, ranks in ((None, between[1], order[:5]), (between[2], between[3], order[900:1400])):
+        limits = {"radius": far} if near is None else {"radius": far, "range_filter": near}
+        found, _ = search(client, q[:1], k=1000, params=limits)
+        wanted = set(allowed[ranks].tolist())
+        assert len(wanted ^ set(found[0].tolist())) <= 2  # where rounding decides
+
+    few, _ = search(client, q[:1], k=1000, params={"radius": between[3], "nprobe": 1})
+    assert 0 < few.shape[1] < 1000  # what nprobe says holds
+
+
+def test_an_iterator_comes_to_the_end(client, x, q):
+    create(client, x)
+    index(client, "L2")
+    load(client)
+    pages = client.search_iterator(NAME, data=q[:1].tolist(), batch_size=500, limit=len(x), timeout=TIMEOUT)
+    seen = []
+    while page := pages.next():
+        seen += [hit["id"] for hit in page]
+    pages.close()
+    assert len(seen) == len(set(seen)) == len(x)
+
+
+def test_cosines_of_one_are_within_ranges_up_to_one(client, x):
+    create(client, x)
+    index(client, "COSINE")
+    load(client)
+    _, distances = search(client, x[:300], k=3)
+    assert distances.max() <= 1
+    hits = client.search(
+        NAME,
+        data=x[:300].tolist(),
+        limit=3,
+        search_params={"params": {"radius": 0.6, "range_filter": 1.0}},
+        timeout=TIMEOUT,
+    )
+    assert all(i in [hit["id"] for hit in row] for i, row in enumerate(hits))
+
+
 def test_several_segments(client, x, q):
     create(client, x[:2500])
     index(client, nlist=32)

@@ -143,7 +143,7 @@ def test_search_parameters_reach_the_engine(built, x, q):
         built.search(q, K, params={"nprobe": 4})  # what the call says goes first
         assert activity().last_search == {"nprobe": 4}
     built.search(q, K)
-    assert activity().last_search == {"nprobe": 8}
+    assert activity().last_search == {"nprobe": 32, "reorder_k": 199}  # of few rows all lists
 
 
 def test_search_defaults(built, q):

@@ -31,6 +31,23 @@ def test_defaults_are_those_of_knowhere():
     assert search.arguments(k=10, rows=100000, nlist=64, with_raw_data=True) == {"nprobe": 8}
 
 
+def test_small_segments_are_searched_further():
+    """As the node searches them (tests/test_node_reach.cpp)."""
+    search = SearchParameters.parse(None)
+
+    def nprobe(rows, k=10, **more):
+        return search.arguments(k=k, rows=rows, nlist=128, with_raw_data=True, **more)["nprobe"]
+
+    probes = [nprobe(rows) for rows in (2049, 5000, 10000, 20000, 40000, 80000, 1000000)]
+    assert probes == sorted(probes, reverse=True) and probes[0] == 128 and probes[3] >= 64 and probes[-1] == 8
+    assert nprobe(30000, k=16384) == 128  # as many rows as are wanted, and more
+    assert nprobe(5000, calibrated=3) == 3
+    given = SearchParameters.parse({"nprobe": 2})
+    assert given.arguments(k=10, rows=5000, nlist=128, with_raw_data=True) == {"nprobe": 2}
+    assert search.arguments(k=10, rows=5000, nlist=128, with_raw_data=True)["reorder_k"] > 10
+    assert "reorder_k" not in search.arguments(k=10, rows=5000, nlist=128, with_raw_data=False)
+
+
 def test_many_dimensions_get_copies_and_coarser_codes():
     rows = 10 * FEW_ROWS
     assert BuildParameters.parse({}).factory(rows, 128) == "IVF128,ScaNN(sub_dim=4,soar_lambda=1.0),RFlat"

@@ -141,6 +141,18 @@ def test_rows_and_queries_of_zeros(server, x, q):
     client.drop(collection)
 
 
+@pytest.mark.parametrize("metric", ["L2", "IP", "COSINE"])
+def test_any_finite_row_is_built_and_found(server, x, q, metric):
+    """A build that fails would be repeated for ever."""
+    extreme = x.copy()
+    extreme[3], extreme[4], extreme[5] = 1e-42, 3e38, 0
+    collection = client.made(extreme, metric, nlist=NLIST)
+    if metric != "IP":
+        for row in (3, 4, 7):
+            assert row in client.ask(collection, extreme[row : row + 1], 5, metric, nprobe=NLIST)[0].ids
+    client.drop(collection)
+
+
 @pytest.mark.served("builds", "repairs", "searches")
 def test_build_values_are_repaired_and_said(server, x, q):
     bad = {"sub_dim": 51, "eta": -3, "soar_lambda": "much", "refine_type": "int7", "with_raw_data": "perhaps"}

@@ -102,6 +102,37 @@ def test_range(collection, x, q, metric):
         assert list(hits.distances) == ordered
 
 
+@pytest.mark.served("ranges")
+def test_range_without_nprobe(collection, x, q, metric):
+    every = np.sort(client.scores(x, q[:1], metric)[0])
+    ranks = every[::-1] if client.LARGER_IS_BETTER[metric] else every
+    for hits in (5, 300, 3000):
+        radius = float(ranks[hits - 1] + ranks[hits]) / 2
+        found = client.ask(collection, q[:1], ROWS, metric, radius=radius)[0]
+        assert abs(len(found.ids) - hits) <= 1  # where rounding decides
+
+
+@pytest.mark.served("searches", "ranges")
+def test_iterator_without_nprobe_comes_to_the_end(collection, x, q, metric):
+    iterator = collection.search_iterator(
+        q[:1].tolist(), "vector", {"metric_type": metric, "params": {}}, batch_size=500, limit=ROWS,
+        timeout=client.TIMEOUT)
+    ids = []
+    while len(page := iterator.next()):
+        ids += page.ids()
+    iterator.close()
+    assert len(ids) == len(set(ids)) and len(ids) >= ROWS - 8  # the first page is a search by codes
+
+
+@pytest.mark.served("ranges")
+def test_cosines_of_one_are_within_ranges_up_to_one(collection, x, q, metric):
+    if metric == "COSINE":
+        found = client.ask(collection, x[:300], 5, metric, radius=0.6, range_filter=1.0)
+        assert all(i in hits.ids and max(hits.distances) <= 1 for i, hits in enumerate(found))
+    else:
+        client.ask(collection, q[:1], 5, metric, radius=-1e30 if metric == "IP" else 1e30)
+
+
 @pytest.mark.served("searches", "ranges")
 def test_iterator(collection, x, q, metric):
     params = {"metric_type": metric, "params": {"nprobe": NLIST, "reorder_k": ROWS}}

@@ -27,7 +27,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .milvus_lite_index import METRICS, REQUEST_KEYS, Activity, ScannIndex, activity, searching_with
+from .milvus_lite_index import METRICS, REQUEST_KEYS, Activity, ScannIndex, activity, searching_with, searching_within
 from .scann_parameters import BuildParameters, SearchParameters
 
 __all__ = ["SUPPORTED_VERSIONS", "Activity", "ScannIndex", "activity", "install", "installed", "uninstall"]
@@ -190,10 +190,11 @@ def _searching(original: Callable[..., Any]) -> Callable[..., Any]:
         k = parsed.get("top_k", given.get("top_k", 10)) + parsed.get("offset", given.get("offset", 0))
         with _Refusing():
             _check_search(spec, asked, k, given)
-        if passes_on:
-            return original(self, *args, **kwargs)
-        with searching_with(asked):
-            return original(self, *args, **kwargs)
+        with searching_within(given.get("radius"), given.get("range_filter")):
+            if passes_on:
+                return original(self, *args, **kwargs)
+            with searching_with(asked):
+                return original(self, *args, **kwargs)
 
     return search
 

@@ -35,6 +35,7 @@ REQUEST_KEYS = frozenset(
 
 _Rows = NDArray[np.float32]
 _carried: ContextVar[Mapping[str, Any] | None] = ContextVar("search parameters", default=None)
+_limits: ContextVar[tuple[float | None, float | None]] = ContextVar("limits of a range", default=(None, None))
 
 
 @contextlib.contextmanager
@@ -45,6 +46,20 @@ def searching_with(params: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         _carried.reset(token)
+
+
+@contextlib.contextmanager
+def searching_within(radius: float | None, range_filter: float | None) -> Iterator[None]:
+    """Searches of this thread are range searches; both None: they are not.
+
+    Milvus Lite itself takes the five times as many nearest rows and leaves out
+    those beyond the limits, so it finds no page of an iterator but the first few.
+    """
+    token = _limits.set((radius, range_filter))
+    try:
+        yield
+    finally:
+        _limits.reset(token)
 
 
 @dataclass
@@ -188,9 +203,15 @@ class ScannIndex:
             with_raw_data=self._index.with_raw_data,
             calibrated=self._index.nprobe if self._index.calibration else None,
         )
+        if _limits.get() != (None, None):
+            ids[:, :k], distances[:, :k], arguments = self._search_range(q, k, mask, wanted)
+            _count(searches=1, queries=len(q))
+            with _activity_lock:
+                _activity.last_search = arguments
+            return ids, distances
         scores, labels = self._index.search(q, k, filter=mask, **arguments)
         short = labels[:, -1] < 0
-        if wanted.ensure_topk_full and short.any():
+        if (wanted.ensure_topk_full or wanted.nprobe is None) and short.any():
             arguments["nprobe"] = self._index.nlist
             scores[short], labels[short] = self._index.search(q[short], k, filter=mask, **arguments)
         ids[:, :k] = labels
@@ -205,7 +226,42 @@ class ScannIndex:
         if self.metric == "L2":
             # Without raw rows the square is an estimate, which can be below 0.
             return np.sqrt(np.maximum(scores, 0))
-        return -scores if self.metric == "IP" else 1 - scores
+        if self.metric == "IP":
+            return -scores
+        # Rounding leaves the cosine of unit vectors just outside of [-1, 1].
+        return 1 - np.clip(scores, -1, 1)
+
+    def _search_range(
+        self, q: _Rows, k: int, mask: NDArray[np.bool_] | None, wanted: SearchParameters
+    ) -> tuple[NDArray[np.int64], _Rows, dict[str, int]]:
+        """The k nearest rows within the limits of the range; without nprobe, of all lists."""
+        radius, range_filter = _limits.get()
+        nlist = self._index.nlist
+        nprobe = nlist if wanted.nprobe is None or self.num_vectors <= FEW_ROWS else min(wanted.nprobe, nlist)
+        # Milvus Lite compares in its own units and in doubles: here the limits
+        # only save work, so they are a little wider.
+        near_is_less = self.metric == "L2"
+        widest = np.float32(np.finfo(np.float32).max) * (1 if near_is_less else -1)
+        far = widest if radius is None else self._score_limit(radius, outwards=1 if near_is_less else -1)
+        limits, scores, labels = self._index.range_search(q, far, nprobe=nprobe, filter=mask)
+        ids = np.full((len(q), k), -1, dtype=np.int64)
+        distances = np.full(ids.shape, np.inf, dtype=np.float32)
+        for i in range(len(q)):
+            found, at = labels[limits[i] : limits[i + 1]], scores[limits[i] : limits[i + 1]]
+            if range_filter is not None:
+                near = self._score_limit(range_filter, outwards=-1 if near_is_less else 1)
+                within = at >= near if near_is_less else at <= near
+                found, at = found[within], at[within]
+            nearness = self._nearness(at)
+            order = np.lexsort((found, nearness))[:k]
+            ids[i, : len(order)], distances[i, : len(order)] = found[order], nearness[order]
+        return ids, distances, {"nprobe": nprobe}
+
+    def _score_limit(self, limit: float, outwards: int) -> np.float32:
+        """A limit of a range as a score of the engine, further out by more than Milvus Lite rounds."""
+        slack = 1e-5 * abs(limit) + (1e-6 if self.metric == "COSINE" else 0)
+        largest = float(np.finfo(np.float32).max)
+        return np.float32(min(max(limit + outwards * slack, -largest), largest))
 
     def save(self, path: str) -> None:
         """Writes the index; a failure leaves an older file as it was."""

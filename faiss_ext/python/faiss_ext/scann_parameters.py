@@ -15,11 +15,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
-from ._faiss_ext import _codes_in_fours
+from ._faiss_ext import _codes_in_fours, _segment_reach
 
 MAX_LISTS = 65536
 MAX_FLOAT = 3.4028234663852886e38  # of float32, which the engine computes with
-DEFAULT_NPROBE = 8
+DEFAULT_NPROBE = 8  # of many rows; of few, _segment_reach says more
 ROWS_PER_LIST = 39  # Knowhere lowers nlist until every list has so many
 # Up to so many rows a search scans all and rescores all from raw rows: exact,
 # and codes trained on so few would not be worth much.
@@ -194,12 +194,15 @@ class SearchParameters(_Parameters):
     ) -> dict[str, Any]:
         """Keywords of Index.search for an index of so many rows and lists.
 
-        `calibrated` is the nprobe that target_recall chose, DEFAULT_NPROBE counts
-        without.
+        `calibrated` is the nprobe that target_recall chose.
         """
         if rows <= FEW_ROWS:
             return {"nprobe": nlist, "reorder_k": max(rows, k), "refine_k": max(rows, k)}
-        found = {"nprobe": min(self.nprobe or calibrated or DEFAULT_NPROBE, nlist)}
+        nprobe, candidates = _segment_reach(rows, nlist, k, DEFAULT_NPROBE)
+        chosen = self.nprobe or calibrated
+        found = {"nprobe": min(chosen or nprobe, nlist)}
+        if not chosen and candidates and with_raw_data:
+            found["reorder_k"] = candidates
         if self.reorder_k is not None:
             # The last step that rescores is the one that is meant.
             found["reorder_k" if with_raw_data else "refine_k"] = max(self.reorder_k, k)

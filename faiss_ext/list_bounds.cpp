@@ -1,0 +1,94 @@
+#include <faiss_ext/list_bounds.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include <faiss/IndexFlat.h>
+
+#include <faiss_ext/parallel.h>
+#include <faiss_ext/row_products.h>
+
+namespace faiss_ext {
+
+namespace {
+
+/// Scores of rows are sums of floats, bounds are not: what may differ.
+constexpr double kRounding = 1e-5;
+
+} // namespace
+
+bool ListBounds::possible(const IndexIVFScaNN& index) {
+    return index.options.with_raw_data &&
+           dynamic_cast<const faiss::IndexFlat*>(index.quantizer) != nullptr;
+}
+
+ListBounds::ListBounds(const IndexIVFScaNN& index) : reaches_(index.nlist, -1) {
+    const size_t d = size_t(index.d);
+    const bool unit = index.options.normalize;
+    const float* centroids =
+            static_cast<const faiss::IndexFlat*>(index.quantizer)->get_xb();
+    parallel_slices(index.nlist, 1, [&](size_t begin, size_t end) {
+        for (size_t l = begin; l < end; l++) {
+            const float* centroid = centroids + l * d;
+            for (size_t i = 0; i < index.lists().list(l).size(); i++) {
+                const float* row = index.lists().raw_row(l, i);
+                const double length =
+                        unit ? std::sqrt(precise_square(d, row)) : 1;
+                const double factor = length > 0 ? 1 / length : 0;
+                double square = 0;
+                for (size_t j = 0; j < d; j++) {
+                    const double apart = row[j] * factor - centroid[j];
+                    square += apart * apart;
+                }
+                reaches_[l] = std::max(reaches_[l], std::sqrt(square));
+            }
+        }
+    });
+}
+
+std::vector<int64_t> ListBounds::within(
+        const IndexIVFScaNN& index,
+        const float* query,
+        float radius) const {
+    const size_t d = size_t(index.d);
+    const float* centroids =
+            static_cast<const faiss::IndexFlat*>(index.quantizer)->get_xb();
+    const double length = std::sqrt(precise_square(d, query));
+    const double factor =
+            !index.options.normalize ? 1 : (length > 0 ? 1 / length : 0);
+    const bool l2 = index.metric_type == faiss::METRIC_L2;
+    std::vector<int64_t> lists;
+    for (size_t l = 0; l < reaches_.size(); l++) {
+        if (reaches_[l] < 0) {
+            continue;
+        }
+        const float* centroid = centroids + l * d;
+        double product = 0, square = 0, norm = 0;
+        for (size_t j = 0; j < d; j++) {
+            const double value = query[j] * factor;
+            const double apart = value - centroid[j];
+            product += value * centroid[j];
+            square += apart * apart;
+            norm += double(centroid[j]) * centroid[j];
+        }
+        bool may_hold = false;
+        if (l2) {
+            const double away = std::sqrt(square);
+            const double least = std::max(0.0, away - reaches_[l]);
+            const double slack = kRounding * (away + reaches_[l]);
+            may_hold = std::max(0.0, least - slack) * std::max(0.0, least - slack) <
+                       radius;
+        } else {
+            const double most = product + length * factor * reaches_[l];
+            const double slack = kRounding * length * factor *
+                                 (std::sqrt(norm) + reaches_[l]);
+            may_hold = most + slack > radius;
+        }
+        if (may_hold) {
+            lists.push_back(int64_t(l));
+        }
+    }
+    return lists;
+}
+
+} // namespace faiss_ext

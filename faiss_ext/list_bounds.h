@@ -1,0 +1,42 @@
+/*
+ * How far the rows of each list lie from its centroid, so that a range search
+ * can leave out lists that hold nothing within the radius.
+ *
+ * In: an index with raw rows. Out: for a query and a radius, the lists that may
+ * hold hits; next: range_search_preassigned().
+ */
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include <faiss_ext/IndexIVFScaNN.h>
+
+namespace faiss_ext {
+
+/** Valid until rows are added, removed or updated. Only raw rows have bounds:
+ * scores from codes are estimates, which may lie beyond. */
+class ListBounds {
+ public:
+    /// Reads all raw rows once. @param index  with raw rows and a flat quantizer
+    explicit ListBounds(const IndexIVFScaNN& index);
+
+    static bool possible(const IndexIVFScaNN& index);
+
+    /** The lists that may hold rows within the radius (distance below it, or
+     * inner product above), by the triangle inequality. Lists without rows are
+     * left out.
+     * @param query  size d, as given */
+    std::vector<int64_t> within(
+            const IndexIVFScaNN& index,
+            const float* query,
+            float radius) const;
+
+ private:
+    /// largest distance of a row from the centroid, -1 if there is none
+    std::vector<double> reaches_;
+};
+
+} // namespace faiss_ext

@@ -1,0 +1,295 @@
+/* How far searches of SCANN look where nothing says so: range searches as far
+ * as there are hits, iterators to the end, searches of small segments nearly
+ * everywhere. With nprobe: as far as it says. */
+
+#include <fstream>
+#include <numeric>
+
+#include <faiss/utils/fp16.h>
+
+#include "node_fixtures.h"
+
+using namespace node_tests;
+
+namespace {
+
+constexpr int64_t kFound = 10;
+
+struct Data {
+    std::string name;
+    int64_t d;
+    std::vector<float> rows, queries;
+};
+
+Data split(std::string name, std::vector<float> x, int64_t n, int64_t d) {
+    std::vector<float> queries(x.begin() + n * d, x.end());
+    x.resize(size_t(n * d));
+    return {std::move(name), d, std::move(x), std::move(queries)};
+}
+
+Data clustered(int64_t n, int64_t queries) {
+    constexpr int64_t d = 64;
+    return split(
+            "clustered",
+            reference::random_clustered(size_t(n + queries), d, 300, 5),
+            n,
+            d);
+}
+
+Data uniform(int64_t n, int64_t queries) {
+    constexpr int64_t d = 48;
+    std::mt19937_64 random(6);
+    std::vector<float> x(size_t((n + queries) * d));
+    for (float& value : x) {
+        value = float(random() >> 40) * 0x1p-24f;
+    }
+    return split("uniform", std::move(x), n, d);
+}
+
+/// The most frequent words of GloVe; queries are words behind them.
+Data words(int64_t n, int64_t queries) {
+    std::ifstream in(
+            FAISS_EXT_TEST_DATA "/glove-50-frequent.hbin", std::ios::binary);
+    uint32_t shape[2];
+    in.read(reinterpret_cast<char*>(shape), sizeof(shape));
+    const int64_t d = shape[1];
+    std::vector<uint16_t> halves(size_t((n + queries) * d));
+    in.read(reinterpret_cast<char*>(halves.data()),
+            std::streamsize(halves.size() * sizeof(uint16_t)));
+    EXPECT_TRUE(in.good());
+    std::vector<float> x(halves.size());
+    std::transform(halves.begin(), halves.end(), x.begin(), [](uint16_t half) {
+        return faiss::decode_fp16(half);
+    });
+    return split("words", std::move(x), n, d);
+}
+
+faiss::MetricType metric_of(const std::string& metric) {
+    return metric == "L2" ? faiss::METRIC_L2 : faiss::METRIC_INNER_PRODUCT;
+}
+
+reference::Neighbors
+truth(const Data& data, const std::string& metric, size_t k) {
+    bool unit = metric == "COSINE";
+    auto prepared = [&](const std::vector<float>& x) {
+        return unit ? reference::normalized(x, size_t(data.d)) : x;
+    };
+    return reference::knn(
+            metric_of(metric),
+            size_t(data.d),
+            prepared(data.rows),
+            prepared(data.queries),
+            k);
+}
+
+int64_t count_of(const std::vector<float>& x, const Data& data) {
+    return int64_t(x.size()) / data.d;
+}
+
+NodePtr built(const Data& data, Config config) {
+    NodePtr node = create("SCANN");
+    Status status = node->Build(
+            {count_of(data.rows, data), data.d, data.rows.data()}, config);
+    EXPECT_TRUE(status.ok()) << status.message;
+    return node;
+}
+
+DataSet queries_of(const Data& data, int64_t n = -1) {
+    return {n < 0 ? count_of(data.queries, data) : n,
+            data.d,
+            data.queries.data()};
+}
+
+std::string text(double value) {
+    char out[40];
+    snprintf(out, sizeof(out), "%.9g", value);
+    return out;
+}
+
+class Reach : public testing::TestWithParam<const char*> {
+ protected:
+    std::string metric() const {
+        return GetParam();
+    }
+    bool l2() const {
+        return metric() == "L2";
+    }
+};
+
+TEST_P(Reach, RangeSearchesFindAllWithinTheRadius) {
+    constexpr int64_t n = 12000, kWide = 3000;
+    for (const Data& data : {clustered(n, 5), words(n, 5)}) {
+        auto want = truth(data, metric(), kWide);
+        NodePtr node = built(data, {{"metric_type", metric()}});
+        for (int64_t hits : {3, 100, 2000}) {
+            for (int64_t q = 0; q < 5; q++) {
+                // between two distances, so that rounding does not matter
+                const float* of_query = &want.distances[q * kWide];
+                double radius = (of_query[hits - 1] + of_query[hits]) / 2.0;
+                auto found = node->RangeSearch(
+                        {1, data.d, &data.queries[q * data.d]},
+                        {{"radius", text(radius)}});
+                ASSERT_TRUE(found.ok()) << found.status().message;
+                std::set<int64_t> got(
+                        found.value().ids,
+                        found.value().ids + found.value().lims[1]);
+                EXPECT_NEAR(double(got.size()), double(hits), 2)
+                        << data.name << " " << q;
+                int64_t lost = 0;
+                for (int64_t i = 0; i < hits; i++) {
+                    lost += !got.count(want.labels[q * kWide + i]);
+                }
+                EXPECT_LE(lost, 1) << data.name << " " << hits;
+            }
+        }
+    }
+}
+
+/// From codes alone there are no bounds: all lists.
+TEST_P(Reach, RangeSearchesOfCodesVisitAllLists) {
+    const Data data = words(6000, 1);
+    Config config = {
+            {"metric_type", metric()},
+            {"with_raw_data", "false"},
+            {"refine_type", "int8"}};
+    NodePtr node = built(data, config);
+    auto all = node->RangeSearch(
+            queries_of(data), {{"radius", l2() ? "1e30" : "-1e30"}});
+    ASSERT_TRUE(all.ok()) << all.status().message;
+    EXPECT_EQ(all.value().lims[1], 6000u);
+}
+
+TEST_P(Reach, RangeSearchesWithNprobeVisitThatMany) {
+    const Data data = clustered(6000, 1);
+    NodePtr node = built(data, {{"metric_type", metric()}, {"nlist", "100"}});
+    size_t before = 0;
+    for (const char* nprobe : {"1", "8", "100"}) {
+        auto found = node->RangeSearch(
+                queries_of(data),
+                {{"radius", l2() ? "1e30" : "-1e30"}, {"nprobe", nprobe}});
+        ASSERT_TRUE(found.ok()) << found.status().message;
+        EXPECT_GT(found.value().lims[1], before);
+        before = found.value().lims[1];
+    }
+    EXPECT_EQ(before, 6000u);
+}
+
+/// What is kept for range searches does not outlive a change.
+TEST_P(Reach, RangeSearchesFindRowsAddedSince) {
+    const Data data = clustered(6000, 1);
+    NodePtr node = built(data, {{"metric_type", metric()}});
+    Config config = {{"radius", l2() ? "1000" : metric() == "IP" ? "1" : ".1"}};
+    auto before = node->RangeSearch(queries_of(data), config);
+    ASSERT_TRUE(before.ok());
+    std::vector<float> far(data.queries); // in no list's bounds so far
+    for (float& value : far) {
+        value *= 3;
+    }
+    ASSERT_TRUE(node->Add({1, data.d, far.data()}, {}).ok());
+    auto after = node->RangeSearch({1, data.d, far.data()}, config);
+    ASSERT_TRUE(after.ok());
+    std::set<int64_t> ids(
+            after.value().ids, after.value().ids + after.value().lims[1]);
+    EXPECT_EQ(ids.count(6000), 1u);
+}
+
+TEST_P(Reach, FilteredRangeSearchesFindWhatPasses) {
+    const Data data = clustered(6000, 1);
+    NodePtr node = built(data, {{"metric_type", metric()}});
+    std::vector<uint8_t> bits(750, 0xF0);
+    auto found = node->RangeSearch(
+            queries_of(data),
+            {{"radius", l2() ? "1e30" : "-1e30"}},
+            BitsetView(bits.data(), 6000));
+    ASSERT_TRUE(found.ok());
+    EXPECT_EQ(found.value().lims[1], 3000u);
+}
+
+TEST_P(Reach, SearchesForManyFindAsMany) {
+    const Data data = words(20000, 1);
+    NodePtr node = built(data, {{"metric_type", metric()}});
+    for (int64_t k : {1000, 5000, 16384}) {
+        auto want = truth(data, metric(), size_t(k));
+        auto found = node->Search(queries_of(data), {{"k", std::to_string(k)}});
+        ASSERT_TRUE(found.ok()) << found.status().message;
+        std::set<int64_t> got(found.value().ids, found.value().ids + k);
+        ASSERT_EQ(got.count(-1), 0u) << k;
+        int64_t hits = 0;
+        for (int64_t label : want.labels) {
+            hits += int64_t(got.count(label));
+        }
+        EXPECT_GT(hits, .95 * double(k)) << k;
+    }
+    // what nprobe says holds
+    auto few =
+            node->Search(queries_of(data), {{"k", "16384"}, {"nprobe", "8"}});
+    ASSERT_TRUE(few.ok());
+    EXPECT_EQ(few.value().ids[16383], -1);
+}
+
+TEST_P(Reach, IteratorsComeToTheEnd) {
+    constexpr int64_t n = 9000;
+    const Data data = words(n, 1);
+    NodePtr node = built(data, {{"metric_type", metric()}});
+    auto made = node->AnnIterator(queries_of(data), {});
+    ASSERT_TRUE(made.ok()) << made.status().message;
+    std::set<int64_t> seen;
+    while (made.value()[0]->HasNext().value()) {
+        seen.insert(made.value()[0]->Next().value().first);
+    }
+    EXPECT_EQ(seen.size(), size_t(n));
+}
+
+/// Pages as Milvus makes them: a search, then range searches that begin where
+/// the page before ended.
+TEST_P(Reach, PagesOfRangesComeToTheEnd) {
+    constexpr int64_t n = 9000, kPage = 500;
+    const Data data = words(n, 1);
+    NodePtr node = built(data, {{"metric_type", metric()}});
+    auto page = node->Search(queries_of(data), {{"k", std::to_string(kPage)}});
+    ASSERT_TRUE(page.ok());
+    std::set<int64_t> seen(page.value().ids, page.value().ids + kPage);
+    double last = page.value().distance[kPage - 1];
+    double first = page.value().distance[0];
+    double width = last - first;
+    for (int64_t pages = 0; pages < 200 && seen.size() < size_t(n); pages++) {
+        auto next = node->RangeSearch(
+                queries_of(data),
+                {{"range_filter", text(last)}, {"radius", text(last + width)}});
+        ASSERT_TRUE(next.ok()) << next.status().message;
+        seen.insert(next.value().ids, next.value().ids + next.value().lims[1]);
+        last += width;
+    }
+    // but for what the first page, a search by codes, may have passed over
+    EXPECT_GE(seen.size(), size_t(n - 2));
+}
+
+TEST_P(Reach, DefaultsFindNearlyAllInSmallSegments) {
+    for (int64_t n : {2049, 5000, 20000}) {
+        for (const Data& data :
+             {clustered(n, 100), uniform(n, 100), words(n, 100)}) {
+            auto want = truth(data, metric(), kFound);
+            NodePtr node = built(data, {{"metric_type", metric()}});
+            auto found = node->Search(queries_of(data), {});
+            ASSERT_TRUE(found.ok()) << found.status().message;
+            int64_t hits = 0;
+            for (int64_t q = 0; q < 100; q++) {
+                const int64_t* ids = found.value().ids + q * kFound;
+                std::set<int64_t> got(ids, ids + kFound);
+                for (int64_t i = 0; i < kFound; i++) {
+                    hits += int64_t(got.count(want.labels[q * kFound + i]));
+                }
+            }
+            EXPECT_GE(double(hits) / (100 * kFound), .95)
+                    << data.name << " " << n;
+        }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+        Metrics,
+        Reach,
+        testing::Values("L2", "IP", "COSINE"),
+        [](const auto& info) { return std::string(info.param); });
+
+} // namespace
