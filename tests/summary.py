@@ -95,7 +95,7 @@ def main(folder: str, names: list[str]) -> int:
     tests = sorted(((seconds, part.name, name) for part in parts for seconds, name in part.tests), reverse=True)
     print(f"== slowest tests, seconds, {sum(seconds for seconds, _, _ in tests):.0f} of {len(tests)} tests in all")
     for seconds, part, name in tests[:SLOWEST]:
-        print(f"{seconds:8.1f}  {part:7} {name}")
+        print(f"{seconds:8.1f}  {part:7} {name[:100]}")
     print("== parts")
     for part in parts:
         print(f"   {part.name:7} {part.says()}")

@@ -9,6 +9,8 @@ In:  the task as runs.py writes it. Out: VectorDBBench's own result file in
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import sys
 
 from vectordb_bench.backend import cases
@@ -110,8 +112,14 @@ def main() -> None:
     benchmark_runner.run([made(task)], task["label"])
     if benchmark_runner.latest_error:
         sys.exit(benchmark_runner.latest_error)
-    # Unlike its command line this also returns when the task's process has died.
+    workers = multiprocessing.active_children()
+    # Unlike its command line this also returns when the task's process has died;
+    # then Python 3.13 would wait at its end for the children of that process.
     benchmark_runner._sync_running_task()
+    if any(worker.exitcode for worker in workers):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ SETTINGS = {"queryCoord.checkInterval": 200, "queryCoord.checkHandoffInterval": 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "served(*counters): counters of our node that the test must raise")
+    config.addinivalue_line("filterwarnings", "ignore:.*ORM-style PyMilvus API")
 
 
 @pytest.fixture(scope="session")
