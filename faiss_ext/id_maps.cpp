@@ -147,6 +147,15 @@ size_t remove_below(faiss::Index* index, const faiss::IDSelector& selector) {
     return removed;
 }
 
+/// ntotal of an index and all that it wraps.
+void set_count(faiss::Index* index, int64_t count) {
+    index->ntotal = count;
+    while (faiss::Index** slot = wrapped_index(index)) {
+        index = *slot;
+        index->ntotal = count;
+    }
+}
+
 } // namespace
 
 MapGrowth::MapGrowth(faiss::IndexIDMap& map, size_t n, const int64_t* ids)
@@ -204,17 +213,23 @@ size_t remove_from_map(
     const size_t removed = remove_below(map.index, Unnumbered(now));
     // nothing fails from here on
     renumbering.apply();
+    const size_t gone = ids.size() - size_t(next);
     for (size_t i = 0; i < ids.size(); i++) {
         if (now[i] >= 0) {
             ids[size_t(now[i])] = ids[i];
         }
     }
     ids.resize(size_t(next));
-    map.ntotal = map.index->ntotal;
+    // One number for each id, as a row added next gets the number ntotal. Rows
+    // that are counted but in no list, or (forged) in two, would break that.
+    if (removed != gone) {
+        set_count(map.index, next);
+    }
+    map.ntotal = next;
     if (table != nullptr) {
         table->swap(left);
     }
-    return removed;
+    return gone;
 }
 
 int64_t moved_id(int64_t id, int64_t add_id) {

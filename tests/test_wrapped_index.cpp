@@ -56,6 +56,32 @@ TEST(WrappedIndex, RemovesThroughAMap) {
     }
 }
 
+/// A row in no list is counted, and has an id, but none is removed with it.
+TEST(WrappedIndex, NumbersRowsAfterOneInNoListIsRemoved) {
+    std::vector<float> x = rows(kCount, kSize, 1);
+    IndexPtr index(faiss_ext::index_factory(kSize, "IDMap,IVF4,ScaNN,RFlat"));
+    auto& map = dynamic_cast<faiss::IndexIDMap&>(*index);
+    index->train(kCount, x.data());
+    std::vector<int64_t> ids(kCount);
+    for (size_t i = 0; i < kCount; i++) {
+        ids[i] = int64_t(1000 + i);
+    }
+    const int64_t n = kCount - 1, nowhere = -1;
+    index->add_with_ids(n, x.data(), ids.data());
+    faiss_ext::IndexIVFScaNN* scann = faiss_ext::find_scann(index.get());
+    scann->add_core(1, x.data(), nullptr, &nowhere);
+    map.id_map.push_back(5000);
+    map.ntotal = scann->ntotal;
+
+    python::remove_ids(index.get(), faiss::IDSelectorRange(5000, 5001));
+    EXPECT_EQ(index->ntotal, n);
+    EXPECT_EQ(scann->ntotal, n);
+    index->add_with_ids(1, &x[n * kSize], &ids[n]);
+    for (size_t i = 0; i < kCount; i++) {
+        EXPECT_EQ(nearest(*index, &x[i * kSize]), ids[i]);
+    }
+}
+
 TEST(WrappedIndex, SaysThatItIsNotTrained) {
     std::vector<float> x = rows(1, kSize, 1);
     for (const char* kind :
