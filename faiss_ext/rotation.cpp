@@ -147,8 +147,11 @@ struct PrincipalAxes {
 /** Rows whose squares could leave the range of floats, scaled by a power of
  * two, which changes no axis; others as they are.
  * @return x itself, or a copy in `storage` */
-const float*
-moderate_rows(size_t n, size_t d, const float* x, std::vector<float>& storage) {
+const float* within_exponents(
+        size_t n,
+        size_t d,
+        const float* x,
+        std::vector<float>& storage) {
     constexpr int kMostExponent = 40; // 1e-12 to 1e12
     float largest = 0;
     for (size_t i = 0; i < n * d; i++) {
@@ -167,22 +170,9 @@ moderate_rows(size_t n, size_t d, const float* x, std::vector<float>& storage) {
 }
 
 PrincipalAxes principal_axes(size_t n, size_t d, const float* x) {
-    std::vector<float> moderate;
-    x = moderate_rows(n, d, x, moderate);
+    std::vector<float> scaled;
+    x = within_exponents(n, d, x, scaled);
     std::vector<double> matrix = second_moments(n, d, x);
-    for (double moment : matrix) {
-        if (std::isfinite(moment)) {
-            continue;
-        }
-        float largest = 0;
-        for (size_t i = 0; i < n * d; i++) {
-            largest = std::max(largest, std::fabs(x[i]));
-        }
-        FAISS_THROW_FMT(
-                "training rows lie up to %g from their centroids, so that "
-                "squares of distances exceed a float (allowed: about 1e18)",
-                double(largest));
-    }
     std::vector<double> values(d);
     int size = int(d), info = 0, lwork = -1, liwork = -1, liwork_best = 0;
     double lwork_best = 0;

@@ -485,25 +485,6 @@ TEST_F(BadInputTest, UnknownIds) {
 
 // ---- words ----
 
-TEST_F(BadInputTest, RowsTooLongForFloatsAreCalledSo) {
-    for (auto metric : {kIP, kL2}) {
-        for (float scale : {1e21f, 1e30f}) {
-            std::vector<float> x = rows_;
-            for (float& value : x) {
-                value *= scale;
-            }
-            ScaNNOptions options;
-            options.rotation = faiss_ext::RotationKind::Balanced;
-            IndexIVFScaNN index(kD, kLists, metric, options);
-            expect_error({"exceed a float", "1e18"}, [&] {
-                index.train(kN, x.data());
-            });
-            EXPECT_FALSE(index.is_trained);
-            index.train(kN, rows_.data());
-        }
-    }
-}
-
 TEST_F(BadInputTest, EmptyIndexesHaveNoRangeBelowZero) {
     auto index = trained({kL2, Tier::Raw}, rows_, kD, kLists);
     for (int64_t rows : {0, 1}) {

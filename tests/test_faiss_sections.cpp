@@ -199,7 +199,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "IDMap,L2norm,IVF4_HNSW2,ScaNN",
                 "OPQ2,IVF16(PQ2x4np),ScaNN,SQ8",
                 "ITQ5,IVF4(SQ8),ScaNN",
-                "Pad8,RR,IVF4(L2norm,HNSW2,SQ8),ScaNN(soar_lambda=1)"),
+                "Pad8,RR,IVF4(HNSW2),ScaNN(soar_lambda=1)"),
         [](const auto& info) { return std::to_string(info.index); });
 
 // ---- what cannot be read is not written ----
@@ -278,24 +278,21 @@ TEST(FaissSectionsIds, AreAsManyAsRows) {
 
 // ---- found by a fuzzer ----
 
-TEST(FaissSectionsFound, AreRefusedOrSafeToUse) {
-    for (auto [name, safe] :
-         {std::pair("alloc16GB", false),
-          std::pair("idmap2_segv", false),
-          // ids of an IDMap may be any numbers
-          std::pair("idmap", true)}) {
+TEST(FaissSectionsFound, AreRefused) {
+    for (auto [name, section] :
+         {std::pair("alloc16GB", "'tree'"),
+          std::pair("idmap2_segv", "'tree'"),
+          std::pair("idmap", "'rotation'")}) {
         std::string bytes = read_bytes(
                 std::string(FAISS_EXT_TEST_DATA "/damaged/file_") + name +
                 ".scann");
         ASSERT_GT(bytes.size(), 500u);
         hostile::largest_allocation = 0;
         std::string message = message_of([&] {
-            IndexPtr opened = read({bytes.begin(), bytes.end()});
-            EXPECT_LT(hostile::largest_allocation, 1 << 20) << name;
-            use(*opened);
+            read({bytes.begin(), bytes.end()});
         });
-        EXPECT_EQ(message == "", safe) << name << ": " << message;
-        EXPECT_EQ(message.find("'tree'") != std::string::npos, !safe)
+        EXPECT_LT(hostile::largest_allocation, 1 << 20) << name;
+        EXPECT_NE(message.find(section), std::string::npos)
                 << name << ": " << message;
     }
 }
