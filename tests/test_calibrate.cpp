@@ -175,7 +175,7 @@ TEST(Calibrate, BadInput) {
     };
     expect_error("trained", [&] { index.calibrate(0, nullptr); });
     index.train(n, rows.data());
-    expect_error("k = 0", [&] { index.calibrate(0, nullptr, 0.9f, 0); });
+    expect_error("0 rows", [&] { index.calibrate(0, nullptr, 0.9f, 5); });
     index.add(n, rows.data());
     for (float target : {0.f, 1.f, -1.f, 2.f, NAN}) {
         expect_error("target_recall", [&] {
