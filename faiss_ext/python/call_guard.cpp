@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <new>
+#include <cstring>
 #include <string>
 #include <thread>
 
@@ -73,6 +74,16 @@ std::string readable(const std::string& message) {
     return message.substr(start);
 }
 
+/// Messages hold what the caller gave: names of files may be no UTF-8.
+void set_error(PyObject* type, const char* message) {
+    PyObject* text = PyUnicode_DecodeUTF8(
+            message, Py_ssize_t(std::strlen(message)), "backslashreplace");
+    if (text != nullptr) {
+        PyErr_SetObject(type, text);
+        Py_DECREF(text);
+    }
+}
+
 } // namespace
 
 void install_interrupt_callback() {
@@ -101,14 +112,13 @@ void rethrow_as_python(Blame blame) {
     } catch (const py::builtin_exception&) {
         throw;
     } catch (const faiss::FaissException& e) {
-        std::string message = readable(e.msg);
-        PyErr_SetString(
+        set_error(
                 blame == Blame::Caller ? PyExc_ValueError : PyExc_RuntimeError,
-                message.c_str());
+                readable(e.msg).c_str());
     } catch (const std::bad_alloc&) {
         PyErr_SetString(PyExc_MemoryError, "out of memory");
     } catch (const std::exception& e) {
-        PyErr_SetString(PyExc_RuntimeError, e.what());
+        set_error(PyExc_RuntimeError, e.what());
     } catch (...) {
         PyErr_SetString(PyExc_RuntimeError, "unknown C++ exception");
     }

@@ -54,7 +54,7 @@ INDEX_CALLS = {
 MODULE_CALLS = {
     "index_factory": ("d", "description", "metric"),
     "deserialize_index": ("data",),
-    "read_index": ("path", "mmap"),
+    "read_index": ("path", "mmap", "verify"),
     "write_index": ("index", "path"),
     "serialize_index": ("index",),
     "clone_index": ("index",),

@@ -245,3 +245,8 @@ def test_beside_faiss_cpu(shared_l2, x, q):
     plain.add(x)
     _, I = shared_l2.search(q, 10, nprobe=32, reorder_k=len(x))
     assert recall(I, plain.search(q, 10)[1]) > 0.995
+
+
+def test_a_name_that_is_no_utf8_is_shown(tmp_path):
+    with pytest.raises(RuntimeError, match=r"index file .*\\xff: No such file or directory$"):
+        fx.read_index(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
