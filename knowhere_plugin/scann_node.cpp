@@ -321,7 +321,6 @@ class ScaNNNode : public FaissNode {
                                ? size_t(parameters.integer("nprobe"))
                        : calibrated ? size_t(scann.nprobe)
                                     : reach.nprobe;
-        // lists first: a file may hold any number as its default
         size_t nprobe = std::min(lists, nlist) * size_t(call.reach.factor);
         made.nprobe = all ? nlist : std::min(nprobe, nlist);
         if (all) {
@@ -349,7 +348,9 @@ class ScaNNNode : public FaissNode {
      * many rows as 1/32 of all lists on average. */
     static size_t usual_probes(const IndexIVFScaNN& index) {
         double average = double(faiss_ext::automatic_nprobe(index.nlist));
-        double more = std::max(1.0, double(index.nprobe) / average);
+        // a file may hold any number as its default
+        double probes = double(std::min(index.nprobe, index.nlist));
+        double more = std::max(1.0, probes / average);
         return size_t(std::ceil(kUsualProbes * more));
     }
 
