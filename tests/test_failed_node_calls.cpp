@@ -7,7 +7,8 @@
 #include "node_fixtures.h"
 
 /// Faiss' reader loses what it has made when memory runs out.
-extern "C" const char* __lsan_default_suppressions() {
+extern "C" __attribute__((visibility("default"))) const char*
+__lsan_default_suppressions() {
     return "leak:faiss::read_index\n";
 }
 
