@@ -185,7 +185,8 @@ std::vector<int64_t> answers(const IndexNode& node) {
 }
 
 TEST_P(NodeBlobs, NoChangeCrashesOrTouchesTheOldState) {
-    const auto& [type, metric] = GetParam();
+    const std::string type = GetParam().type;
+    const std::string metric = GetParam().metric;
     const Bytes blob = build(type, metric, 40)->Serialize().value();
     const Bytes body(blob.begin() + kHeader, blob.end());
     uint32_t number;
