@@ -33,6 +33,10 @@ constexpr int kPauseSoft = 1; // omp_pause_soft
 const Pause pause_threads =
         reinterpret_cast<Pause>(dlsym(RTLD_DEFAULT, "omp_pause_resource_all"));
 
+/// LLVM's OpenMP holds its locks while handlers run: no call of it there.
+const bool llvm = dlsym(RTLD_DEFAULT, "__kmpc_fork_call") != nullptr;
+
+thread_local bool in_loop = false;      ///< inside for_tiles()
 thread_local bool threads_gone = false; ///< before the fork at hand
 thread_local bool threads_lost = false; ///< after one
 /// Threads of the largest region that this thread has opened here: libgomp
@@ -40,16 +44,21 @@ thread_local bool threads_lost = false; ///< after one
 thread_local int threads_had = 1;
 
 void before_fork() {
-    // LLVM's OpenMP agrees to pause inside a region too
-    threads_gone = !threads_lost && pause_threads != nullptr &&
-                   !omp_in_parallel() && pause_threads(kPauseSoft) == 0;
+    if (llvm) {
+        threads_gone = !threads_lost && !in_loop;
+    } else {
+        threads_gone = !threads_lost && pause_threads != nullptr &&
+                       pause_threads(kPauseSoft) == 0;
+    }
     threads_had = threads_gone ? 1 : threads_had;
 }
 
 void in_child() {
     if (!threads_gone) {
         threads_lost = true;
-        omp_set_num_threads(1);
+        if (!llvm) {
+            omp_set_num_threads(1);
+        }
     }
 }
 
@@ -129,6 +138,8 @@ void for_tiles(size_t tiles, const std::function<void(size_t)>& work) {
         if (stop.load(std::memory_order_relaxed)) {
             continue;
         }
+        const bool nested = in_loop;
+        in_loop = true;
         try {
             work(tile);
             // the calling thread, the only one that Python's handlers run on
@@ -141,6 +152,7 @@ void for_tiles(size_t tiles, const std::function<void(size_t)>& work) {
             failure = std::current_exception();
             stop = true;
         }
+        in_loop = nested;
     }
     if (failure) {
         std::rethrow_exception(failure);
