@@ -36,8 +36,8 @@ T value_at(const std::string& bytes, size_t at) {
     return value;
 }
 
-template <class T>
-void set_at(std::string& bytes, size_t at, T value) {
+template <class T, class Bytes>
+void set_at(Bytes& bytes, size_t at, T value) {
     std::memcpy(bytes.data() + at, &value, sizeof(T));
 }
 

@@ -8,8 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include <zlib.h>
-
 #include <faiss/IndexHNSW.h>
 #include <faiss/IndexIDMap.h>
 #include <faiss/IndexLSH.h>
@@ -20,10 +18,12 @@
 #include <faiss/impl/IDSelector.h>
 #include <faiss/index_io.h>
 
+#include "damaged_files.h"
 #include "hostile_bytes.h"
 #include "index_cases.h"
 
 using namespace cases;
+using damaged::set_at;
 using faiss_ext::find_scann;
 using hostile::Bytes;
 
@@ -34,61 +34,15 @@ namespace {
 /// Of a PQ, Faiss' factory makes 2^8 entries in a graph.
 constexpr size_t kSmallD = 6, kSmallRows = 60, kManyRows = 300;
 
-// ---- files as their sections ----
-
-using Sections = std::vector<std::pair<std::string, Bytes>>;
-
-constexpr size_t kHead = 32, kEntry = 40;
-
-template <class T>
-void set_at(Bytes& bytes, size_t at, T value) {
-    std::memcpy(bytes.data() + at, &value, sizeof(T));
-}
-
-Sections take_apart(const Bytes& file) {
-    Sections sections;
-    auto n = hostile::value_at<uint32_t>(file, 12);
-    for (size_t i = 0; i < n; i++) {
-        const size_t entry = kHead + i * kEntry;
-        auto offset = hostile::value_at<uint64_t>(file, entry + 16);
-        auto size = hostile::value_at<uint64_t>(file, entry + 24);
-        sections.emplace_back(
-                reinterpret_cast<const char*>(file.data() + entry),
-                Bytes(file.begin() + offset, file.begin() + offset + size));
-    }
-    return sections;
-}
-
-Bytes put_together(const Bytes& like, const Sections& sections) {
-    Bytes file(like.begin(), like.begin() + kHead + sections.size() * kEntry);
-    for (size_t i = 0; i < sections.size(); i++) {
-        const Bytes& section = sections[i].second;
-        file.resize((file.size() + 63) / 64 * 64);
-        const size_t entry = kHead + i * kEntry;
-        set_at<uint64_t>(file, entry + 16, file.size());
-        set_at<uint64_t>(file, entry + 24, section.size());
-        set_at<uint32_t>(
-                file,
-                entry + 32,
-                uint32_t(crc32_z(0, section.data(), section.size())));
-        file.insert(file.end(), section.begin(), section.end());
-    }
-    set_at<uint64_t>(file, 16, file.size());
-    set_at<uint32_t>(file, 24, 0);
-    const size_t head = kHead + sections.size() * kEntry;
-    set_at<uint32_t>(file, 24, uint32_t(crc32_z(0, file.data(), head)));
-    return file;
-}
-
-Bytes written(const faiss::Index& index) {
+std::string written(const faiss::Index& index) {
     faiss::VectorIOWriter writer;
     faiss_ext::write_index(&index, &writer);
-    return writer.data;
+    return {writer.data.begin(), writer.data.end()};
 }
 
-IndexPtr read(const Bytes& file) {
+IndexPtr read(const std::string& file) {
     faiss::VectorIOReader reader;
-    reader.data = file;
+    reader.data.assign(file.begin(), file.end());
     return IndexPtr(faiss_ext::read_index(&reader));
 }
 
@@ -99,20 +53,21 @@ Bytes faiss_bytes(const faiss::Index& index) {
 }
 
 /// The file with another section in the place of the one of that name.
-Bytes with(const Bytes& file, const std::string& name, const Bytes& section) {
-    Sections sections = take_apart(file);
+std::string
+with(const std::string& file, const std::string& name, const Bytes& section) {
+    damaged::Sections sections = damaged::take_apart(file);
     for (auto& [found, bytes] : sections) {
         if (found == name) {
-            bytes = section;
+            bytes.assign(section.begin(), section.end());
         }
     }
-    return put_together(file, sections);
+    return damaged::put_together(sections, file);
 }
 
-Bytes section_of(const Bytes& file, const std::string& name) {
-    for (const auto& [found, bytes] : take_apart(file)) {
+Bytes section_of(const std::string& file, const std::string& name) {
+    for (const auto& [found, bytes] : damaged::take_apart(file)) {
         if (found == name) {
-            return bytes;
+            return {bytes.begin(), bytes.end()};
         }
     }
     ADD_FAILURE() << name;
@@ -154,11 +109,11 @@ class FaissSections : public testing::TestWithParam<const char*> {
             {GetParam()},
             std::string(GetParam()).find("OPQ") == 0 ? kManyRows : kSmallRows,
             kSmallD);
-    Bytes file = written(*index);
+    const std::string file = written(*index);
 };
 
 TEST_P(FaissSections, NoChangeCrashes) {
-    ASSERT_EQ(put_together(file, take_apart(file)), file);
+    ASSERT_EQ(damaged::put_together(damaged::take_apart(file), file), file);
     for (const char* name : {"tree", "quantizer", "id_maps"}) {
         const Bytes section = section_of(file, name);
         size_t refused = 0;
@@ -224,7 +179,7 @@ TEST(FaissSectionsWrite, AQuantizerThatIsNotReadIsRefused) {
 
 TEST(FaissSectionsTree, AnotherTreeIsRefused) {
     IndexPtr index = build({"IDMap2,IVF4,ScaNN"}, kSmallRows, kSmallD);
-    const Bytes file = written(*index);
+    const std::string file = written(*index);
     auto message_with = [&](const faiss::Index& tree) {
         return message_of([&] { read(with(file, "tree", faiss_bytes(tree))); });
     };
@@ -251,7 +206,7 @@ TEST(FaissSectionsTree, AnotherTreeIsRefused) {
 TEST(FaissSectionsIds, AreAsManyAsRows) {
     for (const char* description : {"IDMap,IVF4,ScaNN", "IDMap2,IVF4,ScaNN"}) {
         IndexPtr index = build({description}, kSmallRows, kSmallD);
-        const Bytes file = written(*index);
+        const std::string file = written(*index);
         for (int64_t n :
              {int64_t(0),
               int64_t(1),
@@ -288,9 +243,7 @@ TEST(FaissSectionsFound, AreRefused) {
                 ".scann");
         ASSERT_GT(bytes.size(), 500u);
         hostile::largest_allocation = 0;
-        std::string message = message_of([&] {
-            read({bytes.begin(), bytes.end()});
-        });
+        std::string message = message_of([&] { read(bytes); });
         EXPECT_LT(hostile::largest_allocation, 1 << 20) << name;
         EXPECT_NE(message.find(section), std::string::npos)
                 << name << ": " << message;

@@ -50,14 +50,20 @@ rlimit limit_memory(size_t more) {
     return before;
 }
 
-TEST(ThreadLimits, ALoopGoesOnWithoutMemoryForThreads) {
-    if (!kLimitsWork) {
-        GTEST_SKIP() << "sanitizers map more than any limit";
+class ThreadLimits : public testing::Test {
+ protected:
+    void SetUp() override {
+        if (!kLimitsWork) {
+            GTEST_SKIP() << "sanitizers map more than any limit";
+        }
+        if (openmp_of_llvm()) {
+            GTEST_SKIP() << "LLVM's OpenMP ends a process that gets no thread";
+        }
+        omp_set_num_threads(2);
     }
-    if (openmp_of_llvm()) {
-        GTEST_SKIP() << "LLVM's OpenMP ends a process that gets no thread";
-    }
-    omp_set_num_threads(2);
+};
+
+TEST_F(ThreadLimits, ALoopGoesOnWithoutMemoryForThreads) {
     EXPECT_EQ(
             in_child([] {
                 bool good = true;
@@ -73,14 +79,7 @@ TEST(ThreadLimits, ALoopGoesOnWithoutMemoryForThreads) {
             "");
 }
 
-TEST(ThreadLimits, ThreadsThatAreThereNeedNoMemory) {
-    if (!kLimitsWork) {
-        GTEST_SKIP() << "sanitizers map more than any limit";
-    }
-    if (openmp_of_llvm()) {
-        GTEST_SKIP() << "LLVM's OpenMP ends a process that gets no thread";
-    }
-    omp_set_num_threads(2);
+TEST_F(ThreadLimits, ThreadsThatAreThereNeedNoMemory) {
     EXPECT_EQ(
             in_child([] {
                 bool good = threads_in_a_loop() == 2;
