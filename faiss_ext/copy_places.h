@@ -16,6 +16,7 @@
 #include <faiss/impl/FaissAssert.h>
 #include <faiss/invlists/DirectMap.h>
 
+#include <faiss_ext/direct_map.h>
 #include <faiss_ext/scann_lists.h>
 
 namespace faiss_ext {
@@ -23,14 +24,12 @@ namespace faiss_ext {
 /** Of a mapped file the copies are not read when it is opened.
  * @throws faiss::FaissException unless a copy's primary entry is there */
 inline void check_primary_place(uint64_t place, const ScaNNLists& primary) {
-    const uint64_t list = faiss::lo_listno(place);
-    const uint64_t offset = faiss::lo_offset(place);
     FAISS_THROW_IF_NOT_FMT(
-            list < primary.nlist && offset < primary.list(list).size(),
+            is_place(place, primary),
             "damaged spilled copies: one is of entry %zu of list %zu, which "
             "is not there",
-            size_t(offset),
-            size_t(list));
+            size_t(faiss::lo_offset(place)),
+            size_t(faiss::lo_listno(place)));
 }
 
 /// Places are list << 32 | offset, as in Faiss.

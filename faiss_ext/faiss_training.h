@@ -26,7 +26,8 @@ class PreTransform : public faiss::IndexPreTransform {
 };
 
 /** Lets the training of an index print nothing; each IndexPreTransform in it
- * becomes a PreTransform, each IndexIDMap an IdMap (id_maps.h). All parts must be owned by what they are part of. */
+ * becomes a PreTransform, each IndexIDMap an IdMap (id_maps.h). All parts must
+ * be owned by what they are part of. */
 void make_silent(std::unique_ptr<faiss::Index>& root);
 
 } // namespace faiss_ext

@@ -246,13 +246,14 @@ int64_t moved_id(int64_t id, int64_t add_id) {
 void merge_maps(
         faiss::IndexIDMap& map,
         faiss::IndexIDMap& other,
-        int64_t add_id) {
+        int64_t add_id,
+        const std::function<void(int64_t)>& merge_below) {
     std::vector<int64_t> ids = other.id_map;
     for (int64_t& id : ids) {
         id = moved_id(id, add_id);
     }
     MapGrowth growth(map, ids.size(), ids.data());
-    map.index->merge_from(*other.index, int64_t(map.id_map.size()));
+    merge_below(int64_t(map.id_map.size()));
     growth.commit();
     other.id_map.clear();
     other.ntotal = 0;

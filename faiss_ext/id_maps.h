@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <unordered_map>
 #include <vector>
 
@@ -45,10 +46,12 @@ size_t remove_from_map(
         const faiss::IDSelector& selector);
 
 /// Rows of a map of the same kind, with `add_id` added to their ids.
+/// @param merge_below  merges what is below, adding a number to the ids there
 void merge_maps(
         faiss::IndexIDMap& map,
         faiss::IndexIDMap& other,
-        int64_t add_id);
+        int64_t add_id,
+        const std::function<void(int64_t)>& merge_below);
 
 /// The calls of both kinds.
 template <class Base>
@@ -64,7 +67,10 @@ class StrongIdMap : public Base {
     }
     void merge_from(faiss::Index& other, int64_t add_id) override {
         this->check_compatible_for_merge(other);
-        merge_maps(*this, dynamic_cast<Base&>(other), add_id);
+        Base& map = dynamic_cast<Base&>(other);
+        merge_maps(*this, map, add_id, [&](int64_t more) {
+            this->index->merge_from(*map.index, more);
+        });
     }
     void reset() override {
         Base::reset();

@@ -122,11 +122,10 @@ void check_readable(
 
 void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
     const IndexIVFScaNN& index = scann_of(root);
-    uint64_t stored = 0;
-    for (size_t l = 0; l < index.lists().nlist; l++) {
-        stored += index.lists().list(l).size();
-    }
-    check_rows(index.ntotal, stored, "cannot write the index");
+    check_rows(
+            index.ntotal,
+            index.lists().compute_ntotal(),
+            "cannot write the index");
     // A copy: `root` is const, and others may be searching it.
     std::unique_ptr<faiss::Index> wrappers = copy_wrappers(
             root,

@@ -112,6 +112,12 @@ void transfer_layout(Fields& fields, Layout& layout) {
 
 constexpr const char* kNotThere = "an entry is not where it says";
 
+/// A map left half filled by an exception would be refused when read.
+faiss::DirectMap::Type saved_map_type(const IndexIVFScaNN& index) {
+    return index.direct_map_fits() ? index.direct_map.type
+                                   : faiss::DirectMap::NoMap;
+}
+
 bool is_share(float value) {
     return value >= 0 && value <= 1; // not NaN
 }
@@ -147,9 +153,7 @@ IndexHeader header_of(const IndexIVFScaNN& index) {
     h.is_trained = index.is_trained;
     h.verbose = index.verbose;
     h.quantizer_trains_alone = index.quantizer_trains_alone;
-    // a map left half filled by an exception would be refused when read
-    h.direct_map_type = index.direct_map_fits() ? index.direct_map.type
-                                                : faiss::DirectMap::NoMap;
+    h.direct_map_type = saved_map_type(index);
     h.parallel_mode = index.parallel_mode;
     h.nprobe = index.nprobe;
     h.max_codes = index.max_codes;
@@ -203,7 +207,7 @@ void apply_header(const IndexHeader& header, IndexIVFScaNN& index) {
 
 void put_direct_map(SectionSink& sink, const IndexIVFScaNN& index) {
     const faiss::DirectMap& map = index.direct_map;
-    switch (header_of(index).direct_map_type) {
+    switch (saved_map_type(index)) {
         case faiss::DirectMap::NoMap:
             sink.put_value(uint64_t(0));
             break;

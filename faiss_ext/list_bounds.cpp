@@ -74,10 +74,10 @@ std::vector<int64_t> ListBounds::within(
         bool may_hold = false;
         if (l2) {
             const double away = std::sqrt(square);
-            const double least = std::max(0.0, away - reaches_[l]);
             const double slack = kRounding * (away + reaches_[l]);
-            may_hold = std::max(0.0, least - slack) * std::max(0.0, least - slack) <
-                       radius;
+            const double least =
+                    std::max(0.0, std::max(0.0, away - reaches_[l]) - slack);
+            may_hold = least * least < radius;
         } else {
             const double most = product + length * factor * reaches_[l];
             const double slack = kRounding * length * factor *

@@ -208,10 +208,7 @@ void IndexIVFScaNN::copy_subset_to(
     auto other = dynamic_cast<IndexIVFScaNN*>(&other_index);
     FAISS_THROW_IF_NOT_MSG(other != nullptr, "not a ScaNN index");
     check_compatible_for_merge(*other);
-    size_t stored = 0;
-    for (size_t l = 0; l < nlist; l++) {
-        stored += lists().list_size(l);
-    }
+    const size_t stored = lists().compute_ntotal();
     // what Faiss divides by, and what it ends the process for
     const bool by_share = int(subset_type) == 1 || int(subset_type) == 3;
     FAISS_THROW_IF_NOT_FMT(

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include <faiss_ext/packed_block.h>
+#include <faiss_ext/query_rows.h>
 #include <faiss_ext/row_products.h>
 
 namespace faiss_ext {
@@ -23,13 +24,6 @@ bool better(const Row& a, const Row& b) {
 /// NaN is the worst.
 float ordered(float score) {
     return std::isnan(score) ? -HUGE_VALF : score;
-}
-
-/// On the bits, as in all_finite().
-bool finite(float value) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, sizeof(bits));
-    return (bits & 0x7F800000) != 0x7F800000;
 }
 
 float get_float(const uint8_t* at) {
@@ -164,26 +158,19 @@ void Rescorer::rerank(const kernels::Kernels& kernels, std::vector<Row>& rows) {
     auto raw = [&](size_t i) {
         return static_cast<const float*>(pointers_[i]);
     };
-    uint32_t precise = 0; // rows whose scores floats cannot tell
-    if (score_term_->metric == faiss::METRIC_L2) {
-        kernels.float_rows_l2(args);
-        for (size_t i = 0; i < n; i++) {
-            rows[i].score = -products_[i] / 2;
-            precise |= finite(rows[i].score) ? 0 : 1;
-        }
-    } else {
-        kernels.float_rows_dot(args);
-        for (size_t i = 0; i < n; i++) {
-            rows[i].score = products_[i];
-            if (layout.raw_norm) {
-                rows[i].score *= raw(i)[layout.d];
-                precise |= raw(i)[layout.d] < 0 ? 1 : 0;
-            }
-            precise |= finite(rows[i].score) ? 0 : 1;
-        }
+    const bool l2 = score_term_->metric == faiss::METRIC_L2;
+    bool told = true; // floats hold all scores
+    l2 ? kernels.float_rows_l2(args) : kernels.float_rows_dot(args);
+    for (size_t i = 0; i < n && layout.raw_norm; i++) {
+        products_[i] *= raw(i)[layout.d];
+        told = told && raw(i)[layout.d] >= 0;
     }
-    for (size_t i = 0; i < n && precise != 0; i++) {
-        if (!finite(rows[i].score) ||
+    told = told && all_finite(n, products_.data());
+    for (size_t i = 0; i < n; i++) {
+        rows[i].score = l2 ? -products_[i] / 2 : products_[i];
+    }
+    for (size_t i = 0; i < n && !told; i++) {
+        if (!std::isfinite(products_[i]) ||
             (layout.raw_norm && raw(i)[layout.d] < 0)) {
             rows[i].score = ordered(precise_score(raw(i)));
         }

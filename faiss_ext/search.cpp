@@ -211,7 +211,7 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
     if (states.size() < (together ? n : 1)) {
         states.resize(together ? n : 1);
     }
-    auto start_query = [&](QuerySearch& search, size_t i) {
+    auto begin_query = [&](QuerySearch& search, size_t i) {
         search.begin(
                 call.index,
                 plan,
@@ -219,6 +219,9 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
                 x + i * d,
                 exact + i * d,
                 stats);
+    };
+    auto start_query = [&](QuerySearch& search, size_t i) {
+        begin_query(search, i);
         search.add_probes(
                 nprobe, probes + i * nprobe, probe_scores + i * nprobe);
     };
@@ -229,13 +232,7 @@ void search_slice(const SearchCall& call, size_t begin, size_t end) {
     };
     if (plan.few_pass) {
         for (size_t i = 0; i < n; i++) {
-            states[0].begin(
-                    call.index,
-                    plan,
-                    call.kernels,
-                    x + i * d,
-                    exact + i * d,
-                    stats);
+            begin_query(states[0], i);
             finish_query(states[0], i);
         }
     } else if (together) {

@@ -14,6 +14,7 @@
 #include <faiss/impl/io.h>
 #include <faiss/index_io.h>
 
+#include <faiss_ext/faiss_bytes.h>
 #include <faiss_ext/index_io.h>
 #include <faiss_ext/regular_files.h>
 
@@ -64,29 +65,9 @@ std::vector<uint8_t> serialized(const IndexHandle& self) {
     });
 }
 
-/// Reads bytes that somebody else owns; VectorIOReader would copy them.
-struct BytesReader : faiss::IOReader {
-    const char* next;
-    size_t left;
-
-    BytesReader(const void* data, size_t n)
-            : next(static_cast<const char*>(data)), left(n) {
-        name = "bytes";
-    }
-    size_t operator()(void* out, size_t size, size_t n) override {
-        size_t items = size == 0 ? 0 : std::min(n, left / size);
-        if (items > 0) {
-            std::memcpy(out, next, items * size);
-        }
-        next += items * size;
-        left -= items * size;
-        return items;
-    }
-};
-
 IndexPointer deserialized(const void* data, size_t n) {
     return without_gil(Blame::File, [&] {
-        BytesReader reader(data, n);
+        SpanReader reader({static_cast<const uint8_t*>(data), n});
         return handle_of(faiss_ext::read_index(&reader, n));
     });
 }

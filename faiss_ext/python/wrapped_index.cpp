@@ -299,18 +299,9 @@ void merge_layers(faiss::Index* index, faiss::Index* other, int64_t add_id) {
     }
     if (auto layer = as<IndexIDMap>(index)) {
         auto theirs = static_cast<IndexIDMap*>(other);
-        std::vector<int64_t> ids = theirs->id_map;
-        for (int64_t& id : ids) {
-            id = moved_id(id, add_id);
-        }
-        MapGrowth growth(*layer, ids.size(), ids.data());
-        merge_layers(layer->index, theirs->index, layer->id_map.size());
-        growth.commit();
-        theirs->id_map.clear();
-        theirs->ntotal = 0;
-        if (auto map2 = as<IndexIDMap2>(theirs)) {
-            map2->rev_map.clear();
-        }
+        merge_maps(*layer, *theirs, add_id, [&](int64_t more) {
+            merge_layers(layer->index, theirs->index, more);
+        });
         return;
     }
     index->merge_from(*other, add_id);
