@@ -19,7 +19,7 @@
 #include <string>
 #include <vector>
 
-#include <faiss_ext/aligned_buffer.h>
+#include <faiss_ext/memory/aligned_buffer.h>
 #include <faiss_ext/kernels/dispatch.h>
 
 namespace {

@@ -6,13 +6,13 @@
 #include <faiss/IndexFlat.h>
 #include <faiss/impl/FaissAssert.h>
 
-#include <faiss_ext/automatic.h>
-#include <faiss_ext/codec.h>
-#include <faiss_ext/copy_places.h>
-#include <faiss_ext/direct_map.h>
+#include <faiss_ext/model/automatic.h>
+#include <faiss_ext/model/codec.h>
+#include <faiss_ext/lists/copy_places.h>
+#include <faiss_ext/lists/direct_map.h>
 #include <faiss_ext/kernels/kernels.h>
-#include <faiss_ext/query_rows.h>
-#include <faiss_ext/row_products.h>
+#include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/memory/row_products.h>
 
 namespace faiss_ext {
 

@@ -18,10 +18,10 @@
 
 #include <faiss_ext/export.h>
 #include <faiss_ext/faiss_compat.h>
-#include <faiss_ext/partition.h>
-#include <faiss_ext/scann_lists.h>
-#include <faiss_ext/score_aware_loss.h>
-#include <faiss_ext/trained.h>
+#include <faiss_ext/partition/partition.h>
+#include <faiss_ext/lists/scann_lists.h>
+#include <faiss_ext/codes/score_aware_loss.h>
+#include <faiss_ext/model/trained.h>
 
 namespace faiss {
 struct IndexFlat;

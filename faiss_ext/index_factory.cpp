@@ -11,11 +11,11 @@
 #include <faiss/index_factory.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/automatic.h>
-#include <faiss_ext/clone.h>
-#include <faiss_ext/factory_parts.h>
-#include <faiss_ext/faiss_parts.h>
-#include <faiss_ext/faiss_training.h>
+#include <faiss_ext/model/automatic.h>
+#include <faiss_ext/wrappers/clone.h>
+#include <faiss_ext/wrappers/factory_parts.h>
+#include <faiss_ext/wrappers/faiss_parts.h>
+#include <faiss_ext/wrappers/faiss_training.h>
 
 namespace faiss_ext {
 

@@ -11,14 +11,14 @@
 #include <faiss/index_io.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/clone.h>
-#include <faiss_ext/faiss_bytes.h>
-#include <faiss_ext/faiss_training.h>
-#include <faiss_ext/file_sections.h>
+#include <faiss_ext/wrappers/clone.h>
+#include <faiss_ext/io/faiss_bytes.h>
+#include <faiss_ext/wrappers/faiss_training.h>
+#include <faiss_ext/io/file_sections.h>
 #include <faiss_ext/index_factory.h>
-#include <faiss_ext/index_sections.h>
-#include <faiss_ext/query_rows.h>
-#include <faiss_ext/regular_files.h>
+#include <faiss_ext/io/index_sections.h>
+#include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/io/regular_files.h>
 
 namespace faiss_ext {
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include <faiss_ext/kernels/dispatch.h>
-#include <faiss_ext/query_rows.h>
-#include <faiss_ext/row_sample.h>
+#include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/memory/row_sample.h>
 
 #include <knowhere_plugin/nearest.h>
 

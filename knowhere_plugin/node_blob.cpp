@@ -8,7 +8,7 @@
 #include <faiss/impl/FaissException.h>
 #include <faiss/index_io.h>
 
-#include <faiss_ext/faiss_bytes.h>
+#include <faiss_ext/io/faiss_bytes.h>
 
 #include <knowhere_plugin/guard.h>
 #include <knowhere_plugin/nodes.h>

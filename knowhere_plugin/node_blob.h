@@ -1,6 +1,6 @@
 /*
  * Blobs of the plain Faiss nodes: a checked header before Faiss' own bytes,
- * which are checked too (faiss_ext/faiss_bytes.h): they hold the class and the
+ * which are checked too (faiss_ext/io/faiss_bytes.h): they hold the class and the
  * metric of the node, and nothing in them leads out of them.
  * (SCANN's blob is faiss_ext's own file, which is checked already.)
  */
@@ -9,7 +9,7 @@
 
 #include <span>
 
-#include <faiss_ext/regular_files.h>
+#include <faiss_ext/io/regular_files.h>
 #include <knowhere_plugin/faiss_node.h>
 
 namespace knowhere_plugin {

@@ -7,7 +7,7 @@
 
 #include <faiss/impl/AuxIndexStructures.h>
 
-#include <faiss_ext/parallel.h>
+#include <faiss_ext/memory/parallel.h>
 
 #include <knowhere_plugin/faiss_node.h>
 #include <knowhere_plugin/guard.h>

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <sstream>
 
-#include <faiss_ext/factory_parts.h>
+#include <faiss_ext/wrappers/factory_parts.h>
 
 #include <knowhere_plugin/guard.h>
 

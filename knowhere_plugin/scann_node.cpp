@@ -10,10 +10,10 @@
 #include <faiss/impl/AuxIndexStructures.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/automatic.h>
-#include <faiss_ext/faiss_bytes.h>
+#include <faiss_ext/model/automatic.h>
+#include <faiss_ext/io/faiss_bytes.h>
 #include <faiss_ext/index_io.h>
-#include <faiss_ext/list_bounds.h>
+#include <faiss_ext/search/list_bounds.h>
 
 #include <knowhere_plugin/exact_search.h>
 #include <knowhere_plugin/faiss_node.h>

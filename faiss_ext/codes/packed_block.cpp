@@ -1,4 +1,4 @@
-#include <faiss_ext/packed_block.h>
+#include <faiss_ext/codes/packed_block.h>
 
 #include <algorithm>
 #include <cstring>

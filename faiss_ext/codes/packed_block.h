@@ -29,7 +29,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include <faiss_ext/packed_layout.h>
+#include <faiss_ext/codes/packed_layout.h>
 
 namespace faiss_ext {
 

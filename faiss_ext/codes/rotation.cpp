@@ -1,4 +1,4 @@
-#include <faiss_ext/rotation.h>
+#include <faiss_ext/codes/rotation.h>
 
 #include <algorithm>
 #include <cmath>
@@ -10,10 +10,10 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/kernels/dispatch.h>
-#include <faiss_ext/kmeans.h>
-#include <faiss_ext/panels.h>
-#include <faiss_ext/parallel.h>
-#include <faiss_ext/query_rows.h>
+#include <faiss_ext/partition/kmeans.h>
+#include <faiss_ext/partition/panels.h>
+#include <faiss_ext/memory/parallel.h>
+#include <faiss_ext/memory/query_rows.h>
 
 extern "C" {
 // LAPACK, which Faiss links anyway

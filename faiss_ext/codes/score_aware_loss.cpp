@@ -1,4 +1,4 @@
-#include <faiss_ext/score_aware_loss.h>
+#include <faiss_ext/codes/score_aware_loss.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include <faiss_ext/score_aware_pq.h>
+#include <faiss_ext/codes/score_aware_pq.h>
 
 #include <algorithm>
 #include <cmath>
@@ -7,10 +7,10 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/kernels/dispatch.h>
-#include <faiss_ext/kmeans.h>
-#include <faiss_ext/score_aware_pq_training.h>
-#include <faiss_ext/parallel.h>
-#include <faiss_ext/query_rows.h>
+#include <faiss_ext/partition/kmeans.h>
+#include <faiss_ext/codes/score_aware_pq_training.h>
+#include <faiss_ext/memory/parallel.h>
+#include <faiss_ext/memory/query_rows.h>
 
 namespace faiss_ext {
 

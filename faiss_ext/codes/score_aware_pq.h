@@ -24,7 +24,7 @@
 #include <functional>
 #include <vector>
 
-#include <faiss_ext/aligned_buffer.h>
+#include <faiss_ext/memory/aligned_buffer.h>
 #include <faiss_ext/export.h>
 
 namespace faiss_ext {

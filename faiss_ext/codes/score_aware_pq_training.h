@@ -6,7 +6,7 @@
 
 #pragma once
 
-#include <faiss_ext/score_aware_pq.h>
+#include <faiss_ext/codes/score_aware_pq.h>
 
 #include <algorithm>
 #include <cmath>
@@ -14,9 +14,9 @@
 #include <utility>
 
 #include <faiss_ext/kernels/dispatch.h>
-#include <faiss_ext/kmeans.h>
-#include <faiss_ext/parallel.h>
-#include <faiss_ext/row_sample.h>
+#include <faiss_ext/partition/kmeans.h>
+#include <faiss_ext/memory/parallel.h>
+#include <faiss_ext/memory/row_sample.h>
 
 namespace faiss_ext {
 

@@ -1,4 +1,4 @@
-#include <faiss_ext/score_term.h>
+#include <faiss_ext/codes/score_term.h>
 
 #include <algorithm>
 #include <array>
@@ -7,10 +7,10 @@
 #include <vector>
 
 #include <faiss_ext/kernels/dispatch.h>
-#include <faiss_ext/panels.h>
-#include <faiss_ext/parallel.h>
-#include <faiss_ext/row_products.h>
-#include <faiss_ext/row_sample.h>
+#include <faiss_ext/partition/panels.h>
+#include <faiss_ext/memory/parallel.h>
+#include <faiss_ext/memory/row_products.h>
+#include <faiss_ext/memory/row_sample.h>
 
 namespace faiss_ext {
 

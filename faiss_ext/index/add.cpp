@@ -14,11 +14,11 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/codec.h>
-#include <faiss_ext/copy_places.h>
-#include <faiss_ext/direct_map.h>
-#include <faiss_ext/parallel.h>
-#include <faiss_ext/query_rows.h>
+#include <faiss_ext/model/codec.h>
+#include <faiss_ext/lists/copy_places.h>
+#include <faiss_ext/lists/direct_map.h>
+#include <faiss_ext/memory/parallel.h>
+#include <faiss_ext/memory/query_rows.h>
 
 namespace faiss_ext {
 

@@ -9,9 +9,9 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/codec.h>
-#include <faiss_ext/parallel.h>
-#include <faiss_ext/query_rows.h>
+#include <faiss_ext/model/codec.h>
+#include <faiss_ext/memory/parallel.h>
+#include <faiss_ext/memory/query_rows.h>
 
 namespace faiss_ext {
 

@@ -12,10 +12,10 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/copy_places.h>
-#include <faiss_ext/direct_map.h>
-#include <faiss_ext/id_maps.h>
-#include <faiss_ext/parallel.h>
+#include <faiss_ext/lists/copy_places.h>
+#include <faiss_ext/lists/direct_map.h>
+#include <faiss_ext/wrappers/id_maps.h>
+#include <faiss_ext/memory/parallel.h>
 
 namespace faiss_ext {
 

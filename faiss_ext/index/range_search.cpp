@@ -10,11 +10,11 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/kernels/dispatch.h>
-#include <faiss_ext/lookup_table.h>
-#include <faiss_ext/parallel.h>
-#include <faiss_ext/query_rows.h>
-#include <faiss_ext/rerank.h>
-#include <faiss_ext/search_plan.h>
+#include <faiss_ext/search/lookup_table.h>
+#include <faiss_ext/memory/parallel.h>
+#include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/search/rerank.h>
+#include <faiss_ext/search/search_plan.h>
 
 namespace faiss_ext {
 

@@ -16,10 +16,10 @@
 #include <faiss/impl/IDSelector.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/copy_places.h>
-#include <faiss_ext/direct_map.h>
-#include <faiss_ext/filter.h>
-#include <faiss_ext/parallel.h>
+#include <faiss_ext/lists/copy_places.h>
+#include <faiss_ext/lists/direct_map.h>
+#include <faiss_ext/search/filter.h>
+#include <faiss_ext/memory/parallel.h>
 
 namespace faiss_ext {
 

@@ -13,9 +13,9 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/kernels/dispatch.h>
-#include <faiss_ext/lookup_table.h>
-#include <faiss_ext/query_rows.h>
-#include <faiss_ext/rerank.h>
+#include <faiss_ext/search/lookup_table.h>
+#include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/search/rerank.h>
 
 namespace faiss_ext {
 

@@ -16,11 +16,11 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/kernels/dispatch.h>
-#include <faiss_ext/parallel.h>
-#include <faiss_ext/query_rows.h>
-#include <faiss_ext/query_search.h>
-#include <faiss_ext/search_plan.h>
-#include <faiss_ext/stage_timer.h>
+#include <faiss_ext/memory/parallel.h>
+#include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/search/query_search.h>
+#include <faiss_ext/search/search_plan.h>
+#include <faiss_ext/search/stage_timer.h>
 
 namespace faiss_ext {
 

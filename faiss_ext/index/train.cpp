@@ -12,11 +12,11 @@
 
 #include <faiss/impl/FaissAssert.h>
 
-#include <faiss_ext/automatic.h>
-#include <faiss_ext/codec.h>
-#include <faiss_ext/kmeans.h>
-#include <faiss_ext/row_products.h>
-#include <faiss_ext/row_sample.h>
+#include <faiss_ext/model/automatic.h>
+#include <faiss_ext/model/codec.h>
+#include <faiss_ext/partition/kmeans.h>
+#include <faiss_ext/memory/row_products.h>
+#include <faiss_ext/memory/row_sample.h>
 
 namespace faiss_ext {
 

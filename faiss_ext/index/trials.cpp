@@ -10,9 +10,9 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/kernels/dispatch.h>
-#include <faiss_ext/kmeans.h>
-#include <faiss_ext/panels.h>
-#include <faiss_ext/row_sample.h>
+#include <faiss_ext/partition/kmeans.h>
+#include <faiss_ext/partition/panels.h>
+#include <faiss_ext/memory/row_sample.h>
 
 namespace faiss_ext {
 

@@ -17,10 +17,10 @@
 #endif
 
 #include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/clone.h>
+#include <faiss_ext/wrappers/clone.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_io.h>
-#include <faiss_ext/packed_block.h>
+#include <faiss_ext/codes/packed_block.h>
 
 namespace faiss_ext {
 

@@ -1,4 +1,4 @@
-#include <faiss_ext/faiss_byte_cursor.h>
+#include <faiss_ext/io/faiss_byte_cursor.h>
 
 #include <cmath>
 #include <cstdio>

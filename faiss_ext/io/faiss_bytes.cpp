@@ -1,4 +1,4 @@
-#include <faiss_ext/faiss_bytes.h>
+#include <faiss_ext/io/faiss_bytes.h>
 
 #include <algorithm>
 #include <cstring>
@@ -9,8 +9,8 @@
 #include <faiss/impl/FaissException.h>
 #include <faiss/index_io.h>
 
-#include <faiss_ext/faiss_byte_cursor.h>
-#include <faiss_ext/faiss_bytes_parts.h>
+#include <faiss_ext/io/faiss_byte_cursor.h>
+#include <faiss_ext/io/faiss_bytes_parts.h>
 
 namespace faiss_ext {
 

@@ -1,4 +1,4 @@
-#include <faiss_ext/faiss_bytes_parts.h>
+#include <faiss_ext/io/faiss_bytes_parts.h>
 
 #include <algorithm>
 #include <limits>

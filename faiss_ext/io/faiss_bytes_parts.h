@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include <faiss_ext/faiss_byte_cursor.h>
+#include <faiss_ext/io/faiss_byte_cursor.h>
 
 namespace faiss_ext {
 

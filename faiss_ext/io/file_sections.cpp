@@ -1,4 +1,4 @@
-#include <faiss_ext/file_sections.h>
+#include <faiss_ext/io/file_sections.h>
 
 #include <algorithm>
 
@@ -6,7 +6,7 @@
 
 #include <faiss/impl/FaissAssert.h>
 
-#include <faiss_ext/aligned_buffer.h>
+#include <faiss_ext/memory/aligned_buffer.h>
 
 namespace faiss_ext {
 

@@ -1,4 +1,4 @@
-#include <faiss_ext/index_sections.h>
+#include <faiss_ext/io/index_sections.h>
 
 #include <algorithm>
 #include <cmath>
@@ -7,11 +7,11 @@
 #include <faiss/IndexIDMap.h>
 #include <faiss/impl/FaissAssert.h>
 
-#include <faiss_ext/clone.h>
-#include <faiss_ext/direct_map.h>
-#include <faiss_ext/panels.h>
-#include <faiss_ext/query_rows.h>
-#include <faiss_ext/row_products.h>
+#include <faiss_ext/wrappers/clone.h>
+#include <faiss_ext/lists/direct_map.h>
+#include <faiss_ext/partition/panels.h>
+#include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/memory/row_products.h>
 
 namespace faiss_ext {
 

@@ -34,7 +34,7 @@
 #include <memory>
 
 #include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/file_sections.h>
+#include <faiss_ext/io/file_sections.h>
 
 namespace faiss_ext {
 

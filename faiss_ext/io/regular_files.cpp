@@ -1,4 +1,4 @@
-#include <faiss_ext/regular_files.h>
+#include <faiss_ext/io/regular_files.h>
 
 #include <fcntl.h>
 #include <sys/file.h>

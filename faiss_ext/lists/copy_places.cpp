@@ -1,4 +1,4 @@
-#include <faiss_ext/copy_places.h>
+#include <faiss_ext/lists/copy_places.h>
 
 namespace faiss_ext {
 

@@ -16,8 +16,8 @@
 #include <faiss/impl/FaissAssert.h>
 #include <faiss/invlists/DirectMap.h>
 
-#include <faiss_ext/direct_map.h>
-#include <faiss_ext/scann_lists.h>
+#include <faiss_ext/lists/direct_map.h>
+#include <faiss_ext/lists/scann_lists.h>
 
 namespace faiss_ext {
 

@@ -1,4 +1,4 @@
-#include <faiss_ext/direct_map.h>
+#include <faiss_ext/lists/direct_map.h>
 
 #include <new>
 

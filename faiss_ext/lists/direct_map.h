@@ -12,7 +12,7 @@
 
 #include <faiss/invlists/DirectMap.h>
 
-#include <faiss_ext/scann_lists.h>
+#include <faiss_ext/lists/scann_lists.h>
 
 namespace faiss_ext {
 

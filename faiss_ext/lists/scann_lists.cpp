@@ -1,4 +1,4 @@
-#include <faiss_ext/scann_lists.h>
+#include <faiss_ext/lists/scann_lists.h>
 
 #include <algorithm>
 #include <cmath>
@@ -7,10 +7,10 @@
 
 #include <faiss/impl/FaissAssert.h>
 
-#include <faiss_ext/column_arena.h>
-#include <faiss_ext/packed_block.h>
-#include <faiss_ext/panels.h>
-#include <faiss_ext/score_term.h>
+#include <faiss_ext/memory/column_arena.h>
+#include <faiss_ext/codes/packed_block.h>
+#include <faiss_ext/partition/panels.h>
+#include <faiss_ext/codes/score_term.h>
 
 namespace faiss_ext {
 

@@ -13,10 +13,10 @@
 #include <memory>
 #include <vector>
 
-#include <faiss_ext/aligned_buffer.h>
+#include <faiss_ext/memory/aligned_buffer.h>
 #include <faiss_ext/export.h>
 #include <faiss_ext/faiss_compat.h>
-#include <faiss_ext/packed_layout.h>
+#include <faiss_ext/codes/packed_layout.h>
 
 namespace faiss_ext {
 

@@ -1,4 +1,4 @@
-#include <faiss_ext/column_arena.h>
+#include <faiss_ext/memory/column_arena.h>
 
 #include <algorithm>
 #include <new>

@@ -1,4 +1,4 @@
-#include <faiss_ext/parallel.h>
+#include <faiss_ext/memory/parallel.h>
 
 #include <atomic>
 #include <chrono>

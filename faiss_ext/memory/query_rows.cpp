@@ -1,4 +1,4 @@
-#include <faiss_ext/query_rows.h>
+#include <faiss_ext/memory/query_rows.h>
 
 #include <algorithm>
 #include <cfloat>

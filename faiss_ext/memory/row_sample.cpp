@@ -1,10 +1,10 @@
-#include <faiss_ext/row_sample.h>
+#include <faiss_ext/memory/row_sample.h>
 
 #include <algorithm>
 #include <cmath>
 #include <random>
 
-#include <faiss_ext/row_products.h>
+#include <faiss_ext/memory/row_products.h>
 
 namespace faiss_ext {
 

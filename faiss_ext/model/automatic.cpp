@@ -1,4 +1,4 @@
-#include <faiss_ext/automatic.h>
+#include <faiss_ext/model/automatic.h>
 
 #include <algorithm>
 #include <cmath>

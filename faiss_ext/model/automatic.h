@@ -46,7 +46,7 @@ struct SegmentReach {
  * compare its defaults with those of other types. Up to 20,000 rows half of
  * them and 2,048 more are visited, and twice the usual candidates rescored:
  * with the usual 8 of 128 lists, recall@10 of uniform random rows is .37 to .65,
- * with this .95 to 1 (tests/test_node_reach.cpp); scanning them takes some 10
+ * with this .95 to 1 (tests/knowhere_plugin/test_node_reach.cpp); scanning them takes some 10
  * microseconds. Then fewer, down to the usual lists at some 80,000 rows. Lists
  * hold 16 k rows at least: clients page through all rows by k = 1,000 and more.
  * @param usual  lists visited in a large segment */

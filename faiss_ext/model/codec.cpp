@@ -1,4 +1,4 @@
-#include <faiss_ext/codec.h>
+#include <faiss_ext/model/codec.h>
 
 #include <algorithm>
 #include <cfloat>
@@ -10,7 +10,7 @@
 #include <faiss/impl/FaissAssert.h>
 #include <faiss/utils/fp16.h>
 
-#include <faiss_ext/row_products.h>
+#include <faiss_ext/memory/row_products.h>
 
 namespace faiss_ext {
 

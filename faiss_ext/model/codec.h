@@ -15,8 +15,8 @@
 #include <cstdint>
 #include <vector>
 
-#include <faiss_ext/scann_lists.h>
-#include <faiss_ext/trained.h>
+#include <faiss_ext/lists/scann_lists.h>
+#include <faiss_ext/model/trained.h>
 
 namespace faiss_ext {
 

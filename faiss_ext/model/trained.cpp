@@ -1,4 +1,4 @@
-#include <faiss_ext/trained.h>
+#include <faiss_ext/model/trained.h>
 
 #include <algorithm>
 #include <cfloat>

@@ -11,9 +11,9 @@
 #include <vector>
 
 #include <faiss_ext/export.h>
-#include <faiss_ext/rotation.h>
-#include <faiss_ext/score_aware_pq.h>
-#include <faiss_ext/score_term.h>
+#include <faiss_ext/codes/rotation.h>
+#include <faiss_ext/codes/score_aware_pq.h>
+#include <faiss_ext/codes/score_term.h>
 
 namespace faiss_ext {
 

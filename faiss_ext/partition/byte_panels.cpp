@@ -1,13 +1,13 @@
-#include <faiss_ext/byte_panels.h>
+#include <faiss_ext/partition/byte_panels.h>
 
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <vector>
 
-#include <faiss_ext/panels.h>
-#include <faiss_ext/row_products.h>
-#include <faiss_ext/row_sample.h>
+#include <faiss_ext/partition/panels.h>
+#include <faiss_ext/memory/row_products.h>
+#include <faiss_ext/memory/row_sample.h>
 
 namespace faiss_ext {
 

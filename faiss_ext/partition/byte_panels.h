@@ -18,7 +18,7 @@
 #include <cstdint>
 #include <vector>
 
-#include <faiss_ext/aligned_buffer.h>
+#include <faiss_ext/memory/aligned_buffer.h>
 #include <faiss_ext/export.h>
 
 namespace faiss_ext {

@@ -1,4 +1,4 @@
-#include <faiss_ext/kmeans.h>
+#include <faiss_ext/partition/kmeans.h>
 
 #include <algorithm>
 #include <cmath>
@@ -8,11 +8,11 @@
 
 #include <faiss/impl/FaissAssert.h>
 
-#include <faiss_ext/nearest.h>
-#include <faiss_ext/parallel.h>
-#include <faiss_ext/query_rows.h>
-#include <faiss_ext/row_products.h>
-#include <faiss_ext/row_sample.h>
+#include <faiss_ext/partition/nearest.h>
+#include <faiss_ext/memory/parallel.h>
+#include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/memory/row_products.h>
+#include <faiss_ext/memory/row_sample.h>
 
 namespace faiss_ext {
 

@@ -12,7 +12,7 @@
 #include <functional>
 #include <vector>
 
-#include <faiss_ext/aligned_buffer.h>
+#include <faiss_ext/memory/aligned_buffer.h>
 
 namespace faiss_ext {
 

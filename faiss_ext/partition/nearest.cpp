@@ -1,4 +1,4 @@
-#include <faiss_ext/nearest.h>
+#include <faiss_ext/partition/nearest.h>
 
 #include <algorithm>
 #include <cfloat>
@@ -7,10 +7,10 @@
 #include <vector>
 
 #include <faiss_ext/kernels/dispatch.h>
-#include <faiss_ext/panels.h>
-#include <faiss_ext/query_rows.h>
-#include <faiss_ext/row_products.h>
-#include <faiss_ext/row_sample.h>
+#include <faiss_ext/partition/panels.h>
+#include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/memory/row_products.h>
+#include <faiss_ext/memory/row_sample.h>
 
 namespace faiss_ext {
 
@@ -26,7 +26,7 @@ constexpr size_t kFirst = 8;
 /// One exact loss takes the time of so many products of a tile.
 constexpr size_t kExactCost = 64;
 /// Rows that center() is the median of.
-constexpr size_t kMedianRows = 256;
+constexpr size_t kMedianRows = 64;
 
 float distance(size_t d, const float* a, const float* b) {
     return std::sqrt(quick_distance(d, a, b));

@@ -12,8 +12,8 @@
 #include <cstdint>
 #include <vector>
 
-#include <faiss_ext/aligned_buffer.h>
-#include <faiss_ext/byte_panels.h>
+#include <faiss_ext/memory/aligned_buffer.h>
+#include <faiss_ext/partition/byte_panels.h>
 #include <faiss_ext/export.h>
 
 namespace faiss_ext {

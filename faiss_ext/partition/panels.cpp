@@ -1,4 +1,4 @@
-#include <faiss_ext/panels.h>
+#include <faiss_ext/partition/panels.h>
 
 namespace faiss_ext {
 

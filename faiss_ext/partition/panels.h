@@ -9,7 +9,7 @@
 
 #include <cstddef>
 
-#include <faiss_ext/aligned_buffer.h>
+#include <faiss_ext/memory/aligned_buffer.h>
 #include <faiss_ext/kernels/kernels.h>
 
 namespace faiss_ext {

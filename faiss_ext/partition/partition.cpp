@@ -1,4 +1,4 @@
-#include <faiss_ext/partition.h>
+#include <faiss_ext/partition/partition.h>
 
 #include <algorithm>
 #include <cfloat>
@@ -10,11 +10,11 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/kernels/dispatch.h>
-#include <faiss_ext/panels.h>
-#include <faiss_ext/parallel.h>
-#include <faiss_ext/query_rows.h>
-#include <faiss_ext/row_products.h>
-#include <faiss_ext/row_sample.h>
+#include <faiss_ext/partition/panels.h>
+#include <faiss_ext/memory/parallel.h>
+#include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/memory/row_products.h>
+#include <faiss_ext/memory/row_sample.h>
 
 namespace faiss_ext {
 

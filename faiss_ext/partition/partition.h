@@ -18,9 +18,9 @@
 
 #include <faiss/MetricType.h>
 
-#include <faiss_ext/aligned_buffer.h>
+#include <faiss_ext/memory/aligned_buffer.h>
 #include <faiss_ext/export.h>
-#include <faiss_ext/nearest.h>
+#include <faiss_ext/partition/nearest.h>
 
 namespace faiss_ext {
 

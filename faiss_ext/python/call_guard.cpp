@@ -12,7 +12,7 @@
 #include <faiss/impl/AuxIndexStructures.h>
 #include <faiss/impl/FaissException.h>
 
-#include <faiss_ext/parallel.h>
+#include <faiss_ext/memory/parallel.h>
 
 namespace faiss_ext::python {
 

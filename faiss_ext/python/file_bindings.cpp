@@ -14,9 +14,9 @@
 #include <faiss/impl/io.h>
 #include <faiss/index_io.h>
 
-#include <faiss_ext/faiss_bytes.h>
+#include <faiss_ext/io/faiss_bytes.h>
 #include <faiss_ext/index_io.h>
-#include <faiss_ext/regular_files.h>
+#include <faiss_ext/io/regular_files.h>
 
 #include "array_arguments.h"
 #include "bindings.h"

@@ -10,9 +10,9 @@
 #include <faiss/impl/FaissAssert.h>
 #include <faiss/impl/FaissException.h>
 
-#include <faiss_ext/direct_map.h>
-#include <faiss_ext/filter.h>
-#include <faiss_ext/id_maps.h>
+#include <faiss_ext/lists/direct_map.h>
+#include <faiss_ext/search/filter.h>
+#include <faiss_ext/wrappers/id_maps.h>
 
 namespace faiss_ext::python {
 

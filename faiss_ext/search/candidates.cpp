@@ -1,4 +1,4 @@
-#include <faiss_ext/candidates.h>
+#include <faiss_ext/search/candidates.h>
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include <faiss_ext/filter.h>
+#include <faiss_ext/search/filter.h>
 
 #include <algorithm>
 #include <bit>

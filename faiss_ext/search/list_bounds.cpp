@@ -1,12 +1,12 @@
-#include <faiss_ext/list_bounds.h>
+#include <faiss_ext/search/list_bounds.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include <faiss/IndexFlat.h>
 
-#include <faiss_ext/parallel.h>
-#include <faiss_ext/row_products.h>
+#include <faiss_ext/memory/parallel.h>
+#include <faiss_ext/memory/row_products.h>
 
 namespace faiss_ext {
 

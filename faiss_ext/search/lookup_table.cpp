@@ -1,4 +1,4 @@
-#include <faiss_ext/lookup_table.h>
+#include <faiss_ext/search/lookup_table.h>
 
 #include <algorithm>
 

@@ -12,9 +12,9 @@
 
 #include <cstdint>
 
-#include <faiss_ext/aligned_buffer.h>
+#include <faiss_ext/memory/aligned_buffer.h>
 #include <faiss_ext/kernels/kernels.h>
-#include <faiss_ext/score_aware_pq.h>
+#include <faiss_ext/codes/score_aware_pq.h>
 
 namespace faiss_ext {
 

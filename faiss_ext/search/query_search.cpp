@@ -1,4 +1,4 @@
-#include <faiss_ext/query_search.h>
+#include <faiss_ext/search/query_search.h>
 
 #include <algorithm>
 #include <bit>
@@ -8,8 +8,8 @@
 #include <faiss/impl/FaissAssert.h>
 #include <faiss/invlists/DirectMap.h>
 
-#include <faiss_ext/copy_places.h>
-#include <faiss_ext/stage_timer.h>
+#include <faiss_ext/lists/copy_places.h>
+#include <faiss_ext/search/stage_timer.h>
 
 namespace faiss_ext {
 

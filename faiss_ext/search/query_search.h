@@ -10,10 +10,10 @@
 #include <vector>
 
 #include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/candidates.h>
-#include <faiss_ext/lookup_table.h>
-#include <faiss_ext/rerank.h>
-#include <faiss_ext/search_plan.h>
+#include <faiss_ext/search/candidates.h>
+#include <faiss_ext/search/lookup_table.h>
+#include <faiss_ext/search/rerank.h>
+#include <faiss_ext/search/search_plan.h>
 
 namespace faiss_ext {
 

@@ -1,13 +1,13 @@
-#include <faiss_ext/rerank.h>
+#include <faiss_ext/search/rerank.h>
 
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
 
-#include <faiss_ext/packed_block.h>
-#include <faiss_ext/query_rows.h>
-#include <faiss_ext/row_products.h>
+#include <faiss_ext/codes/packed_block.h>
+#include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/memory/row_products.h>
 
 namespace faiss_ext {
 

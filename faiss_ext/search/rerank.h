@@ -13,11 +13,11 @@
 #include <cstdint>
 #include <vector>
 
-#include <faiss_ext/aligned_buffer.h>
+#include <faiss_ext/memory/aligned_buffer.h>
 #include <faiss_ext/kernels/kernels.h>
-#include <faiss_ext/lookup_table.h>
-#include <faiss_ext/scann_lists.h>
-#include <faiss_ext/score_term.h>
+#include <faiss_ext/search/lookup_table.h>
+#include <faiss_ext/lists/scann_lists.h>
+#include <faiss_ext/codes/score_term.h>
 
 namespace faiss_ext {
 

@@ -1,11 +1,11 @@
-#include <faiss_ext/search_plan.h>
+#include <faiss_ext/search/search_plan.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include <faiss/impl/FaissAssert.h>
 
-#include <faiss_ext/direct_map.h>
+#include <faiss_ext/lists/direct_map.h>
 
 namespace faiss_ext {
 

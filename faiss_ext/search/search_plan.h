@@ -10,7 +10,7 @@
 #include <vector>
 
 #include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/filter.h>
+#include <faiss_ext/search/filter.h>
 
 namespace faiss_ext {
 

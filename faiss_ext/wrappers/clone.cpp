@@ -1,4 +1,4 @@
-#include <faiss_ext/clone.h>
+#include <faiss_ext/wrappers/clone.h>
 
 #include <faiss/IndexFlat.h>
 #include <faiss/IndexIDMap.h>
@@ -10,8 +10,8 @@
 #include <faiss/index_io.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/faiss_training.h>
-#include <faiss_ext/id_maps.h>
+#include <faiss_ext/wrappers/faiss_training.h>
+#include <faiss_ext/wrappers/id_maps.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_io.h>
 

@@ -1,4 +1,4 @@
-#include <faiss_ext/factory_parts.h>
+#include <faiss_ext/wrappers/factory_parts.h>
 
 #include <faiss/impl/FaissAssert.h>
 

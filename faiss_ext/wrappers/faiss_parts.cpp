@@ -1,4 +1,4 @@
-#include <faiss_ext/faiss_parts.h>
+#include <faiss_ext/wrappers/faiss_parts.h>
 
 #include <algorithm>
 #include <cstdint>

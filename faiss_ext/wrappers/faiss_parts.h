@@ -22,7 +22,7 @@
 
 #include <faiss/MetricType.h>
 
-#include <faiss_ext/factory_parts.h>
+#include <faiss_ext/wrappers/factory_parts.h>
 
 namespace faiss_ext {
 

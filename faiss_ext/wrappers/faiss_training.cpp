@@ -1,4 +1,4 @@
-#include <faiss_ext/faiss_training.h>
+#include <faiss_ext/wrappers/faiss_training.h>
 
 #include <vector>
 
@@ -12,8 +12,8 @@
 #include <faiss/VectorTransform.h>
 #include <faiss/impl/FaissAssert.h>
 
-#include <faiss_ext/id_maps.h>
-#include <faiss_ext/query_rows.h>
+#include <faiss_ext/wrappers/id_maps.h>
+#include <faiss_ext/memory/query_rows.h>
 
 namespace faiss_ext {
 

@@ -1,4 +1,4 @@
-#include <faiss_ext/id_maps.h>
+#include <faiss_ext/wrappers/id_maps.h>
 
 #include <algorithm>
 
@@ -6,7 +6,7 @@
 #include <faiss/impl/IDSelector.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/clone.h>
+#include <faiss_ext/wrappers/clone.h>
 #include <faiss_ext/index_factory.h>
 
 namespace faiss_ext {

@@ -3,7 +3,7 @@
  * host brings along the libstdc++ of GCC 11, and the engine has to share it
  * (its empty old string is compared by address), so it cannot bring its own.
  *
- * tests/test_plugin_symbols says what a next compiler adds.
+ * tests/package/test_plugin_symbols says what a next compiler adds.
  */
 
 #include <condition_variable>

@@ -1,6 +1,6 @@
 /* Packed blocks against a list of codes kept one by one. */
 
-#include <faiss_ext/packed_block.h>
+#include <faiss_ext/codes/packed_block.h>
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include <faiss_ext/aligned_buffer.h>
+#include <faiss_ext/memory/aligned_buffer.h>
 #include <faiss_ext/kernels/dispatch.h>
 
 namespace {

@@ -7,10 +7,10 @@
 #include <faiss/impl/FaissException.h>
 #include <gtest/gtest.h>
 
-#include <faiss_ext/rotation.h>
+#include <faiss_ext/codes/rotation.h>
 
-#include "reference.h"
-#include "threads.h"
+#include "fixtures/reference.h"
+#include "fixtures/threads.h"
 
 using namespace faiss_ext;
 

@@ -8,7 +8,7 @@
 #include <faiss/impl/FaissException.h>
 #include <gtest/gtest.h>
 
-#include <faiss_ext/score_aware_loss.h>
+#include <faiss_ext/codes/score_aware_loss.h>
 
 using namespace faiss_ext;
 

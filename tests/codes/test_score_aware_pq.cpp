@@ -10,9 +10,9 @@
 #include <gtest/gtest.h>
 #include <omp.h>
 
-#include <faiss_ext/score_aware_pq.h>
+#include <faiss_ext/codes/score_aware_pq.h>
 
-#include "reference.h"
+#include "fixtures/reference.h"
 
 using namespace faiss_ext;
 

@@ -7,11 +7,11 @@
 
 #include <gtest/gtest.h>
 
-#include <faiss_ext/row_sample.h>
-#include <faiss_ext/score_term.h>
-#include <faiss_ext/trained.h>
+#include <faiss_ext/memory/row_sample.h>
+#include <faiss_ext/codes/score_term.h>
+#include <faiss_ext/model/trained.h>
 
-#include "reference.h"
+#include "fixtures/reference.h"
 
 using namespace faiss_ext;
 

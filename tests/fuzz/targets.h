@@ -1,5 +1,5 @@
 /*
- * What the fuzzers run and what tests/test_fuzz_inputs.cpp runs again on the
+ * What the fuzzers run and what tests/knowhere_plugin/test_fuzz_inputs.cpp runs again on the
  * inputs that were found. A target takes any bytes. It returns if the library
  * kept its promise (SECURITY.md), throws if it broke it in a way that can be
  * seen from outside, and a sanitizer sees the rest.

@@ -3,7 +3,7 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 
-#include "index_fixtures.h"
+#include "fixtures/index_fixtures.h"
 
 namespace {
 

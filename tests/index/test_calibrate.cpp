@@ -10,8 +10,8 @@
 
 #include <faiss_ext/index_io.h>
 
-#include "index_fixtures.h"
-#include "threads.h"
+#include "fixtures/index_fixtures.h"
+#include "fixtures/threads.h"
 
 namespace {
 

@@ -10,7 +10,7 @@
 
 #include <chrono>
 
-#include "index_fixtures.h"
+#include "fixtures/index_fixtures.h"
 
 namespace {
 

@@ -6,7 +6,7 @@
 
 #include <faiss/impl/IDSelector.h>
 
-#include "index_cases.h"
+#include "fixtures/index_cases.h"
 
 using namespace cases;
 

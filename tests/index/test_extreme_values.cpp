@@ -8,7 +8,7 @@
 
 #include <faiss_ext/index_factory.h>
 
-#include "index_fixtures.h"
+#include "fixtures/index_fixtures.h"
 
 namespace {
 

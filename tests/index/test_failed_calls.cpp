@@ -10,9 +10,9 @@
 
 #include <faiss/impl/AuxIndexStructures.h>
 
-#include "failing_memory.h"
-#include "index_cases.h"
-#include "index_state.h"
+#include "fixtures/failing_memory.h"
+#include "fixtures/index_cases.h"
+#include "fixtures/index_state.h"
 
 namespace {
 

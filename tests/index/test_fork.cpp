@@ -8,11 +8,11 @@
 #include <atomic>
 #include <set>
 
-#include <faiss_ext/parallel.h>
+#include <faiss_ext/memory/parallel.h>
 
-#include "child.h"
-#include "index_cases.h"
-#include "index_fixtures.h"
+#include "fixtures/child.h"
+#include "fixtures/index_cases.h"
+#include "fixtures/index_fixtures.h"
 
 namespace {
 

@@ -9,7 +9,7 @@
 
 #include <cstdlib>
 
-#include "history_checks.h"
+#include "fixtures/history_checks.h"
 
 namespace {
 

@@ -9,7 +9,7 @@
 #include <map>
 #include <set>
 
-#include "index_fixtures.h"
+#include "fixtures/index_fixtures.h"
 
 namespace {
 

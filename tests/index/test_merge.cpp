@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <unordered_map>
 
-#include "index_fixtures.h"
+#include "fixtures/index_fixtures.h"
 
 namespace {
 

@@ -10,9 +10,9 @@
 
 #include <faiss_ext/index_factory.h>
 
-#include "index_fixtures.h"
-#include "metamorphic_exact.h"
-#include "metamorphic_kinds.h"
+#include "fixtures/index_fixtures.h"
+#include "fixtures/metamorphic_exact.h"
+#include "fixtures/metamorphic_kinds.h"
 
 namespace {
 

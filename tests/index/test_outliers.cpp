@@ -5,12 +5,12 @@
 #include <numeric>
 #include <set>
 
-#include <faiss_ext/clone.h>
+#include <faiss_ext/wrappers/clone.h>
 #include <faiss_ext/index_io.h>
 
-#include "index_cases.h"
-#include "index_fixtures.h"
-#include "lists_model.h"
+#include "fixtures/index_cases.h"
+#include "fixtures/index_fixtures.h"
+#include "fixtures/lists_model.h"
 
 namespace {
 

@@ -9,7 +9,7 @@
 
 #include <faiss/utils/fp16.h>
 
-#include "index_fixtures.h"
+#include "fixtures/index_fixtures.h"
 
 namespace {
 

@@ -9,7 +9,7 @@
 #include <tuple>
 #include <unordered_map>
 
-#include "index_fixtures.h"
+#include "fixtures/index_fixtures.h"
 
 namespace {
 

@@ -8,7 +8,7 @@
 #include <set>
 #include <thread>
 
-#include "index_fixtures.h"
+#include "fixtures/index_fixtures.h"
 
 namespace {
 

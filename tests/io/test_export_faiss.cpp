@@ -12,7 +12,7 @@
 #include <faiss/IndexRefine.h>
 #include <faiss/index_io.h>
 
-#include "index_cases.h"
+#include "fixtures/index_cases.h"
 
 using namespace cases;
 

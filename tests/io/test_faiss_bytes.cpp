@@ -22,11 +22,11 @@
 #include <faiss/index_io.h>
 #include <gtest/gtest.h>
 
-#include <faiss_ext/faiss_bytes.h>
+#include <faiss_ext/io/faiss_bytes.h>
 #include <faiss_ext/index_factory.h>
 
-#include "hostile_bytes.h"
-#include "reference.h"
+#include "fixtures/hostile_bytes.h"
+#include "fixtures/reference.h"
 
 using faiss_ext::FaissContents;
 using faiss_ext::FaissExpected;

@@ -18,9 +18,9 @@
 #include <faiss/impl/IDSelector.h>
 #include <faiss/index_io.h>
 
-#include "damaged_files.h"
-#include "hostile_bytes.h"
-#include "index_cases.h"
+#include "fixtures/damaged_files.h"
+#include "fixtures/hostile_bytes.h"
+#include "fixtures/index_cases.h"
 
 using namespace cases;
 using damaged::set_at;

@@ -7,7 +7,7 @@
  * writes the file of the current version, which is then committed and never
  * written again. Only what no later version may change is asked of it. */
 
-#include "damaged_files.h"
+#include "fixtures/damaged_files.h"
 
 using namespace cases;
 using damaged::value_at;

@@ -10,7 +10,7 @@
 
 #include <omp.h>
 
-#include "damaged_files.h"
+#include "fixtures/damaged_files.h"
 
 using namespace cases;
 using namespace damaged;

@@ -2,7 +2,7 @@
  * elsewhere, cut at every place, changed behind a right checksum, newer.
  * test_hostile_files goes through all that may stand in them. */
 
-#include "damaged_files.h"
+#include "fixtures/damaged_files.h"
 
 using namespace cases;
 using namespace damaged;

@@ -15,7 +15,7 @@
 #include <faiss/impl/AuxIndexStructures.h>
 #include <faiss/index_io.h>
 
-#include "index_cases.h"
+#include "fixtures/index_cases.h"
 
 using namespace cases;
 using faiss_ext::ReadMode;

@@ -10,9 +10,9 @@
 #include <atomic>
 #include <thread>
 
-#include <faiss_ext/regular_files.h>
+#include <faiss_ext/io/regular_files.h>
 
-#include "index_cases.h"
+#include "fixtures/index_cases.h"
 
 using namespace cases;
 using faiss_ext::InputFile;

@@ -9,9 +9,9 @@
  * Exit code 77: SCANN_SIMD_LEVEL names a level that this machine lacks.
  */
 
-#include "kernel_cases.h"
-#include "kernel_cases_codes.h"
-#include "kernel_fixtures.h"
+#include "fixtures/kernel_cases.h"
+#include "fixtures/kernel_cases_codes.h"
+#include "fixtures/kernel_fixtures.h"
 
 #include <algorithm>
 #include <chrono>

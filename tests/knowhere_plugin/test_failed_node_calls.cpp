@@ -3,8 +3,8 @@
 
 #include <cstdlib>
 
-#include "failing_memory.h"
-#include "node_fixtures.h"
+#include "fixtures/failing_memory.h"
+#include "fixtures/node_fixtures.h"
 
 /// Faiss' reader loses what it has made when memory runs out.
 extern "C" __attribute__((visibility("default"))) const char*

@@ -6,7 +6,7 @@
 
 #include <knowhere_plugin/index_factory.h>
 
-#include "reference.h"
+#include "fixtures/reference.h"
 
 using namespace knowhere_plugin;
 

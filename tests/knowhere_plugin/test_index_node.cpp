@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "node_fixtures.h"
+#include "fixtures/node_fixtures.h"
 
 using namespace node_tests;
 

@@ -20,8 +20,8 @@
 
 #include <knowhere_plugin/index_factory.h>
 
-#include "hostile_bytes.h"
-#include "reference.h"
+#include "fixtures/hostile_bytes.h"
+#include "fixtures/reference.h"
 
 using namespace knowhere_plugin;
 using hostile::Bytes;

@@ -7,7 +7,7 @@
 
 #include <faiss/utils/fp16.h>
 
-#include "node_fixtures.h"
+#include "fixtures/node_fixtures.h"
 
 using namespace node_tests;
 

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "node_fixtures.h"
+#include "fixtures/node_fixtures.h"
 
 using namespace node_tests;
 

@@ -12,8 +12,8 @@
 
 #include <knowhere_plugin/index_factory.h>
 
-#include "child.h"
-#include "reference.h"
+#include "fixtures/child.h"
+#include "fixtures/reference.h"
 
 using namespace knowhere_plugin;
 

@@ -6,12 +6,12 @@
 #include <gtest/gtest.h>
 
 #include <faiss/impl/io.h>
-#include <faiss_ext/automatic.h>
+#include <faiss_ext/model/automatic.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_io.h>
 #include <knowhere_plugin/index_factory.h>
 
-#include "reference.h"
+#include "fixtures/reference.h"
 
 using namespace knowhere_plugin;
 

@@ -1,15 +1,15 @@
 /* The direct map: changes that are undone, and maps that were left half
  * filled. */
 
-#include <faiss_ext/direct_map.h>
+#include <faiss_ext/lists/direct_map.h>
 
 #include <faiss/impl/AuxIndexStructures.h>
 #include <faiss/impl/io.h>
 
-#include <faiss_ext/clone.h>
+#include <faiss_ext/wrappers/clone.h>
 #include <faiss_ext/index_io.h>
 
-#include "index_fixtures.h"
+#include "fixtures/index_fixtures.h"
 
 namespace {
 

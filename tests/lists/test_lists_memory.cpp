@@ -2,9 +2,9 @@
 
 #include <new>
 
-#include <faiss_ext/column_arena.h>
+#include <faiss_ext/memory/column_arena.h>
 
-#include "lists_model.h"
+#include "fixtures/lists_model.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 /// Allocations that are too large return nullptr here too.

@@ -1,8 +1,8 @@
 /* The lists against a std::vector of entries per list. */
 
-#include <faiss_ext/column_arena.h>
+#include <faiss_ext/memory/column_arena.h>
 
-#include "lists_model.h"
+#include "fixtures/lists_model.h"
 
 namespace {
 

@@ -6,9 +6,9 @@
 
 #include <gtest/gtest.h>
 
-#include <faiss_ext/row_sample.h>
+#include <faiss_ext/memory/row_sample.h>
 
-#include "reference.h"
+#include "fixtures/reference.h"
 
 using namespace faiss_ext;
 

@@ -1,7 +1,7 @@
 /* Loops where no further threads can be had: on the calling thread alone,
  * instead of the end of the process. */
 
-#include <faiss_ext/parallel.h>
+#include <faiss_ext/memory/parallel.h>
 
 #include <sys/resource.h>
 
@@ -10,7 +10,7 @@
 
 #include <gtest/gtest.h>
 
-#include "child.h"
+#include "fixtures/child.h"
 
 namespace {
 

@@ -10,10 +10,10 @@
 #include <faiss/impl/FaissException.h>
 #include <gtest/gtest.h>
 
-#include <faiss_ext/kmeans.h>
+#include <faiss_ext/partition/kmeans.h>
 
-#include "reference.h"
-#include "threads.h"
+#include "fixtures/reference.h"
+#include "fixtures/threads.h"
 
 using namespace faiss_ext;
 

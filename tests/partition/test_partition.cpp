@@ -10,11 +10,11 @@
 #include <faiss/impl/FaissException.h>
 #include <gtest/gtest.h>
 
-#include <faiss_ext/parallel.h>
-#include <faiss_ext/partition.h>
+#include <faiss_ext/memory/parallel.h>
+#include <faiss_ext/partition/partition.h>
 
-#include "reference.h"
-#include "threads.h"
+#include "fixtures/reference.h"
+#include "fixtures/threads.h"
 
 using namespace faiss_ext;
 

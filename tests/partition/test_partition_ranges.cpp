@@ -6,9 +6,9 @@
 
 #include <gtest/gtest.h>
 
-#include <faiss_ext/partition.h>
+#include <faiss_ext/partition/partition.h>
 
-#include "reference.h"
+#include "fixtures/reference.h"
 
 using namespace faiss_ext;
 

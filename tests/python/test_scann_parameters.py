@@ -32,7 +32,7 @@ def test_defaults_are_those_of_knowhere():
 
 
 def test_small_segments_are_searched_further():
-    """As the node searches them (tests/test_node_reach.cpp)."""
+    """As the node searches them (tests/knowhere_plugin/test_node_reach.cpp)."""
     search = SearchParameters.parse(None)
 
     def nprobe(rows, k=10, **more):
@@ -56,7 +56,7 @@ def test_many_dimensions_get_copies_and_coarser_codes():
 
 
 def test_without_raw_rows_codes_fill_whole_groups():
-    """The same as the node's (tests/test_scann_node.cpp), for each dimension."""
+    """The same as the node's (tests/knowhere_plugin/test_scann_node.cpp), for each dimension."""
 
     def factory(dim, rows=10 * FEW_ROWS, **given):
         return BuildParameters.parse({"with_raw_data": False, **given}).factory(rows, dim)

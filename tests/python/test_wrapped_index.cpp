@@ -4,7 +4,7 @@
 
 #include <faiss/IndexIDMap.h>
 
-#include "index_cases.h"
+#include "fixtures/index_cases.h"
 
 using namespace cases;
 namespace python = faiss_ext::python;

@@ -1,6 +1,6 @@
 /* The candidate buffer against sorting everything. */
 
-#include <faiss_ext/candidates.h>
+#include <faiss_ext/search/candidates.h>
 #include <faiss_ext/kernels/dispatch.h>
 
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
 /* Filters: every IDSelector of Faiss 1.7.3, few and many allowed rows. */
 
-#include <faiss_ext/filter.h>
+#include <faiss_ext/search/filter.h>
 #include <faiss_ext/index_factory.h>
 
 #include <map>
@@ -8,7 +8,7 @@
 
 #include <faiss_ext/kernels/dispatch.h>
 
-#include "index_fixtures.h"
+#include "fixtures/index_fixtures.h"
 
 namespace {
 

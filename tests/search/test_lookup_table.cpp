@@ -1,6 +1,6 @@
 /* The quantised table of a query: its error bound, proven on random data. */
 
-#include <faiss_ext/lookup_table.h>
+#include <faiss_ext/search/lookup_table.h>
 
 #include <gtest/gtest.h>
 

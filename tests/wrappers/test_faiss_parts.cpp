@@ -7,7 +7,7 @@
 
 #include <faiss_ext/index_factory.h>
 
-#include "index_fixtures.h"
+#include "fixtures/index_fixtures.h"
 
 namespace {
 

@@ -7,9 +7,9 @@
 #include <faiss/IndexIDMap.h>
 #include <faiss/VectorTransform.h>
 
-#include <faiss_ext/faiss_training.h>
+#include <faiss_ext/wrappers/faiss_training.h>
 
-#include "index_cases.h"
+#include "fixtures/index_cases.h"
 
 using namespace cases;
 

@@ -8,7 +8,7 @@
 #include <faiss/IndexIVFFlat.h>
 #include <faiss/IndexPreTransform.h>
 
-#include "index_cases.h"
+#include "fixtures/index_cases.h"
 
 using namespace cases;
 using faiss_ext::find_scann;

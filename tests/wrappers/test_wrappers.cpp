@@ -11,7 +11,7 @@
 #include <faiss/IndexShards.h>
 #include <faiss/VectorTransform.h>
 
-#include "index_fixtures.h"
+#include "fixtures/index_fixtures.h"
 
 namespace {
 

@@ -14,7 +14,7 @@
 
 #include <gtest/gtest.h>
 
-#include "../reference.h"
+#include "fixtures/reference.h"
 #include "host_node.h"
 
 namespace fake_host {

@@ -1,5 +1,5 @@
 /* Every kind of function that the installed headers declare, called by a
- * program of its own: what is declared must link. (tests/test_declarations
+ * program of its own: what is declared must link. (tests/package/test_declarations
  * finds each single one, where there is clang.) */
 
 #include <cstdio>
