@@ -93,7 +93,7 @@ def main(folder: str, names: list[str]) -> int:
     """Prints everything; the exit code."""
     parts = [read(Path(folder), name) for name in names]
     tests = sorted(((seconds, part.name, name) for part in parts for seconds, name in part.tests), reverse=True)
-    print(f"== slowest tests, seconds, {sum(seconds for seconds, _, _ in tests):.0f} of {len(tests)} tests in all")
+    print(f"== {len(tests)} tests took {sum(seconds for seconds, _, _ in tests):.0f} seconds in all; the slowest:")
     for seconds, part, name in tests[:SLOWEST]:
         print(f"{seconds:8.1f}  {part:7} {name[:100]}")
     print("== parts")

@@ -14,7 +14,8 @@ import numpy as np
 from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, connections, utility
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "glove-50-frequent.hbin"
-TIMEOUT = 60.0
+TIMEOUT = 120.0  # seconds, of a call
+BACKGROUND = 300.0  # seconds until Milvus does by itself what it has to, on a busy machine
 BATCH = 10_000  # rows an insert: a message to the server is limited to 64 MB
 LARGER_IS_BETTER = {"L2": False, "IP": True, "COSINE": True}
 
@@ -33,7 +34,7 @@ def connect(server) -> None:
     connections.connect("default", host=server.host, port=str(server.port), timeout=TIMEOUT)
 
 
-def wait_until(condition, what: str, timeout: float = TIMEOUT):
+def wait_until(condition, what: str, timeout: float = BACKGROUND):
     """The first true answer of `condition`, asked until the deadline."""
     deadline = time.monotonic() + timeout
     while not (answer := condition()):
@@ -147,6 +148,12 @@ def recall(hits, x: np.ndarray, q: np.ndarray, k: int, metric: str) -> float:
     """Share of the true k nearest among the hits."""
     truth, _ = nearest(x, q, k, metric)
     return sum(len(set(found.ids) & set(best.tolist())) for found, best in zip(hits, truth)) / truth.size
+
+
+def drop_all() -> None:
+    """What a failed test left: Milvus would go on with it beside all tests that follow."""
+    for name in utility.list_collections(timeout=TIMEOUT):
+        drop(Collection(name))
 
 
 def segments(collection: Collection) -> list:

@@ -44,6 +44,15 @@ def server():
         yield started
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left(server):
+    """Every file: what a failed test leaves does not stand beside those that follow."""
+    import client
+
+    yield
+    client.drop_all()
+
+
 @pytest.fixture(autouse=True)
 def served(request, server):
     """Every test: our library is in the process, and its node was called as the test's marker says."""

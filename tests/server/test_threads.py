@@ -117,6 +117,7 @@ def loading(collection, x, q):
 
 @pytest.mark.served("searches", "filtered", "builds", "loads")
 def test_eight_clients(server, x, q):
+    client.wait_until(lambda: server.statistics()["live_nodes"] == 0, "no node is left of other tests")
     before = server.statistics()
     shared, reloaded = client.made(x, METRIC, nlist=32), client.made(x, METRIC, nlist=32)
     changed = client.made(x, "L2", nlist=32)
@@ -141,7 +142,7 @@ def test_eight_clients(server, x, q):
         assert after[counter] == before[counter], counter
     for collection in (shared, reloaded, changed):
         client.drop(collection)
-    client.wait_until(lambda: server.statistics()["live_nodes"] == before["live_nodes"], "every node is freed")
+    client.wait_until(lambda: server.statistics()["live_nodes"] == 0, "every node is freed")
     steady(samples)
 
 
