@@ -6,12 +6,6 @@
 #include "fixtures/failing_memory.h"
 #include "fixtures/node_fixtures.h"
 
-/// Faiss' reader loses what it has made when memory runs out.
-extern "C" __attribute__((visibility("default"))) const char*
-__lsan_default_suppressions() {
-    return "leak:faiss::read_index\n";
-}
-
 namespace {
 
 using namespace node_tests;
