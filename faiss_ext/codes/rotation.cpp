@@ -60,7 +60,7 @@ using kernels::kPanel;
 namespace {
 
 /// rows multiplied at once, in apply() and in second_moments()
-constexpr size_t kTileRows = 128;
+constexpr size_t kRotateTile = 128;
 constexpr size_t kMomentRows = 1024;
 constexpr size_t kMostDimensions = 16384;
 
@@ -308,8 +308,8 @@ void multiply(
         float* out) {
     size_t padded = round_up(d, kPanel);
     auto work = [&](size_t tile) {
-        size_t begin = tile * kTileRows;
-        size_t size = std::min(kTileRows, n - begin);
+        size_t begin = tile * kRotateTile;
+        size_t size = std::min(kRotateTile, n - begin);
         const float* from = x + begin * d;
         float* to = out + begin * d;
         if (padded == d) {
@@ -332,13 +332,13 @@ void multiply(
             std::copy_n(products.data() + i * padded, d, to + i * d);
         }
     };
-    if (n <= kTileRows) { // a query: nothing but the product
+    if (n <= kRotateTile) { // a query: nothing but the product
         if (n > 0) {
             work(0);
         }
         return;
     }
-    for_tiles((n + kTileRows - 1) / kTileRows, work);
+    for_tiles((n + kRotateTile - 1) / kRotateTile, work);
 }
 
 } // namespace

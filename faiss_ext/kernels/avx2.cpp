@@ -185,7 +185,7 @@ FAISS_EXT_INLINE void scan_block(
 }
 
 /// queries that share a block in registers
-constexpr size_t kTogether = 2;
+constexpr size_t kQueriesPerPass = 2;
 
 #include <faiss_ext/kernels/scan_loops.h>
 
@@ -305,18 +305,18 @@ void score_range(
     }
 }
 
-FAISS_EXT_INLINE uint32_t reaching(const float* scores, __m256 bound) {
+FAISS_EXT_INLINE uint32_t select_at_least(const float* scores, __m256 bound) {
     return static_cast<uint32_t>(_mm256_movemask_ps(
             _mm256_cmp_ps(_mm256_loadu_ps(scores), bound, _CMP_GE_OQ)));
 }
 
-size_t count_reaching(const float* scores, size_t n, float bound) {
+size_t count_at_least(const float* scores, size_t n, float bound) {
     const __m256 b = _mm256_set1_ps(bound);
     size_t reached = 0;
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
         reached += static_cast<size_t>(
-                __builtin_popcount(reaching(scores + i, b)));
+                __builtin_popcount(select_at_least(scores + i, b)));
     }
     for (; i < n; i++) {
         reached += scores[i] >= bound;
@@ -325,12 +325,13 @@ size_t count_reaching(const float* scores, size_t n, float bound) {
 }
 
 size_t
-append_reaching(const float* scores, size_t n, float bound, uint64_t* keys) {
+append_at_least(const float* scores, size_t n, float bound, uint64_t* keys) {
     const __m256 b = _mm256_set1_ps(bound);
     size_t found = 0;
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
-        for (uint32_t hit = reaching(scores + i, b); hit != 0; hit &= hit - 1) {
+        for (uint32_t hit = select_at_least(scores + i, b); hit != 0;
+             hit &= hit - 1) {
             size_t at = i + static_cast<size_t>(__builtin_ctz(hit));
             keys[found++] = score_key(scores[at], at);
         }
@@ -438,8 +439,8 @@ const Kernels avx2_kernels = {
         panel_products,
         byte_panel_scores,
         top_scores,
-        near_largest,
-        reaching,
+        select_near_best,
+        select_at_least,
         float_table,
         quantize_table,
         byte_rows_dot,

@@ -128,7 +128,7 @@ FAISS_EXT_INLINE void scan_block(
 }
 
 /// queries that share a block in registers
-constexpr size_t kTogether = kMaxScanQueries;
+constexpr size_t kQueriesPerPass = kMaxScanQueries;
 
 #include <faiss_ext/kernels/scan_loops.h>
 
@@ -237,7 +237,7 @@ void score_range(
     *largest = _mm512_reduce_max_ps(high);
 }
 
-size_t count_reaching(const float* scores, size_t n, float bound) {
+size_t count_at_least(const float* scores, size_t n, float bound) {
     const __m512 b = _mm512_set1_ps(bound);
     size_t reached = 0;
     for (size_t i = 0; i < n; i += 16) {
@@ -250,7 +250,7 @@ size_t count_reaching(const float* scores, size_t n, float bound) {
 }
 
 size_t
-append_reaching(const float* scores, size_t n, float bound, uint64_t* keys) {
+append_at_least(const float* scores, size_t n, float bound, uint64_t* keys) {
     const __m512 b = _mm512_set1_ps(bound);
     size_t found = 0;
     for (size_t i = 0; i < n; i += 16) {
@@ -385,8 +385,8 @@ const Kernels avx512_kernels = {
         panel_products,
         byte_panel_scores,
         top_scores,
-        near_largest,
-        reaching,
+        select_near_best,
+        select_at_least,
         float_table,
         quantize_table,
         byte_rows_dot,

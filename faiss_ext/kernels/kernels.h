@@ -150,7 +150,7 @@ struct TopArgs {
 /** Finds the scores close to the largest: writes the keys, as in TopArgs, of
  * all that are at least the largest less `margin`, which rounds as floats do,
  * in the order of the indices. */
-struct NearArgs {
+struct NearBestArgs {
     const float* scores; ///< size n, finite
     size_t n;            ///< >= 1
     float margin;        ///< >= 0, finite
@@ -159,7 +159,7 @@ struct NearArgs {
 
 /** Writes the keys, as in TopArgs, of the scores that reach `bound`, in the
  * order of the indices. */
-struct ReachArgs {
+struct AtLeastArgs {
     const float* scores; ///< size n, finite
     size_t n;
     float bound;    ///< finite
@@ -262,9 +262,9 @@ struct Kernels {
     /// @return number of keys
     size_t (*top_scores)(const TopArgs& args) noexcept;
     /// @return number of keys
-    size_t (*near_largest)(const NearArgs& args) noexcept;
+    size_t (*select_near_best)(const NearBestArgs& args) noexcept;
     /// @return number of keys
-    size_t (*reaching)(const ReachArgs& args) noexcept;
+    size_t (*select_at_least)(const AtLeastArgs& args) noexcept;
     void (*float_table)(TableArgs& args) noexcept;
     void (*quantize_table)(const QuantizeArgs& args) noexcept;
     void (*byte_rows_dot)(const ByteRowsArgs& args) noexcept;

@@ -112,7 +112,7 @@ FAISS_EXT_INLINE void scan_block(
 }
 
 /// queries that share a block in registers
-constexpr size_t kTogether = 2;
+constexpr size_t kQueriesPerPass = 2;
 
 #include <faiss_ext/kernels/scan_loops.h>
 
@@ -278,8 +278,8 @@ const Kernels neon_kernels = {
         panel_products,
         byte_panel_scores,
         top_scores,
-        near_largest,
-        reaching,
+        select_near_best,
+        select_at_least,
         float_table,
         quantize_table,
         byte_rows_dot,

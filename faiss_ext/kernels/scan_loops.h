@@ -1,6 +1,6 @@
 /*
  * scan() and scan_lists() of every level but the scalar one, over the level's
- * own scan_block<NQ, kFull>() for up to kTogether queries.
+ * own scan_block<NQ, kFull>() for up to kQueriesPerPass queries.
  *
  * Included once per level, in its anonymous namespace (see select_keys.h).
  */
@@ -15,12 +15,12 @@ FAISS_EXT_INLINE void scan_block_for(
         uint32_t mask,
         uint32_t offset,
         ScanQuery* q) {
-    if constexpr (NQ <= kTogether) {
+    if constexpr (NQ <= kQueriesPerPass) {
         scan_block<NQ, kFull>(list, block, half, mask, offset, q);
     } else {
-        scan_block<kTogether, kFull>(list, block, half, mask, offset, q);
-        scan_block_for<NQ - kTogether, kFull>(
-                list, block, half, mask, offset, q + kTogether);
+        scan_block<kQueriesPerPass, kFull>(list, block, half, mask, offset, q);
+        scan_block_for<NQ - kQueriesPerPass, kFull>(
+                list, block, half, mask, offset, q + kQueriesPerPass);
     }
 }
 

@@ -1,5 +1,5 @@
 /*
- * top_scores(), near_largest() and reaching() of every level, over the level's
+ * top_scores(), select_near_best() and select_at_least() of every level, over the level's
  * own loops or, by default, plain ones.
  *
  * Included once per level, in its anonymous namespace (see select_keys.h).
@@ -29,11 +29,11 @@ void score_range(
         float* largest);
 
 /// @return how many are at least `bound`
-size_t count_reaching(const float* scores, size_t n, float bound);
+size_t count_at_least(const float* scores, size_t n, float bound);
 
 /// Writes the keys of those. @return how many
 size_t
-append_reaching(const float* scores, size_t n, float bound, uint64_t* keys);
+append_at_least(const float* scores, size_t n, float bound, uint64_t* keys);
 
 size_t top_scores(const TopArgs& a) noexcept {
     float bound;
@@ -45,7 +45,7 @@ size_t top_scores(const TopArgs& a) noexcept {
         if (!(middle > bound && middle < above)) {
             break;
         }
-        const size_t reached = count_reaching(a.scores, a.n, middle);
+        const size_t reached = count_at_least(a.scores, a.n, middle);
         if (reached < a.wanted) {
             above = middle;
             continue;
@@ -55,18 +55,18 @@ size_t top_scores(const TopArgs& a) noexcept {
             break;
         }
     }
-    return append_reaching(a.scores, a.n, bound, a.keys);
+    return append_at_least(a.scores, a.n, bound, a.keys);
 }
 
-size_t near_largest(const NearArgs& a) noexcept {
+size_t select_near_best(const NearBestArgs& a) noexcept {
     float smallest;
     float largest;
     score_range(a.scores, a.n, &smallest, &largest);
-    return append_reaching(a.scores, a.n, largest - a.margin, a.keys);
+    return append_at_least(a.scores, a.n, largest - a.margin, a.keys);
 }
 
-size_t reaching(const ReachArgs& a) noexcept {
-    return append_reaching(a.scores, a.n, a.bound, a.keys);
+size_t select_at_least(const AtLeastArgs& a) noexcept {
+    return append_at_least(a.scores, a.n, a.bound, a.keys);
 }
 
 #ifndef FAISS_EXT_OWN_SCORE_LOOPS
@@ -82,7 +82,7 @@ void score_range(
     }
 }
 
-size_t count_reaching(const float* scores, size_t n, float bound) {
+size_t count_at_least(const float* scores, size_t n, float bound) {
     size_t reached = 0;
     for (size_t i = 0; i < n; i++) {
         reached += scores[i] >= bound;
@@ -91,7 +91,7 @@ size_t count_reaching(const float* scores, size_t n, float bound) {
 }
 
 size_t
-append_reaching(const float* scores, size_t n, float bound, uint64_t* keys) {
+append_at_least(const float* scores, size_t n, float bound, uint64_t* keys) {
     size_t found = 0;
     for (size_t i = 0; i < n; i++) {
         keys[found] = score_key(scores[i], i);

@@ -18,7 +18,7 @@ namespace faiss_ext {
 
 namespace {
 
-constexpr size_t kTileRows = 128;
+constexpr size_t kAssignTile = 128;
 /// lists whose centroids are computed in one tile
 constexpr size_t kTileLists = 16;
 /// rows per list that every round uses, if there are as many
@@ -184,9 +184,9 @@ kmeans(size_t n, size_t d, const float* x, const KMeansParameters& parameters) {
         }
         size_t used = rows_of_round(p, round, m);
         NearestRows nearest(p.k, d, centroids.data(), true);
-        for_tiles((used + kTileRows - 1) / kTileRows, [&](size_t tile) {
-            size_t begin = tile * kTileRows;
-            size_t size = std::min(kTileRows, used - begin);
+        for_tiles((used + kAssignTile - 1) / kAssignTile, [&](size_t tile) {
+            size_t begin = tile * kAssignTile;
+            size_t size = std::min(kAssignTile, used - begin);
             std::vector<float> rows(size * d);
             gather_rows(size, &sample[begin], d, x, rows.data());
             if (p.spherical) { // lengths do not matter, and would cost digits
@@ -248,9 +248,9 @@ void move_to_means(
     constexpr float kLongest = 3; // times the median of the list
     std::vector<int64_t> lists(n);
     const NearestRows nearest(nlist, d, centroids, true);
-    for_tiles((n + kTileRows - 1) / kTileRows, [&](size_t tile) {
-        const size_t begin = tile * kTileRows;
-        const size_t size = std::min(kTileRows, n - begin);
+    for_tiles((n + kAssignTile - 1) / kAssignTile, [&](size_t tile) {
+        const size_t begin = tile * kAssignTile;
+        const size_t size = std::min(kAssignTile, n - begin);
         std::vector<float> units(x + begin * d, x + (begin + size) * d);
         scale_to_unit(size, d, units.data());
         nearest.find(size, units.data(), lists.data() + begin);

@@ -18,11 +18,11 @@ namespace {
 
 /// Rows whose scores are found together: with a thousand rows to choose from,
 /// these stay in a second-level cache.
-constexpr size_t kTogether = 32;
+constexpr size_t kScoreTile = 32;
 /// Two scores are off by three standard deviations each.
 constexpr float kMargin = 6;
 /// Rows whose losses bound the least loss.
-constexpr size_t kFirst = 8;
+constexpr size_t kBoundRows = 8;
 /// One exact loss takes the time of so many products of a tile.
 constexpr size_t kExactCost = 64;
 /// Rows that center() is the median of.
@@ -138,19 +138,19 @@ void NearestRows::find_close(const float* scores, float margin, Scratch& s)
         const {
     margin = margin < FLT_MAX ? margin : FLT_MAX; // NaN too
     s.keys.resize(size() + kernels::kScanSlack);
-    size_t count = active_kernels().near_largest(
+    size_t count = active_kernels().select_near_best(
             {scores, size(), margin, s.keys.data()});
     rows_of_keys(s.keys.data(), count, s);
 }
 
-/// Calls each(begin, size, tile, scratch) for tiles of x, at most kTogether
+/// Calls each(begin, size, tile, scratch) for tiles of x, at most kScoreTile
 /// rows, when scratch holds their scores.
 template <class Each>
 void NearestRows::for_scored_tiles(size_t n, const float* x, Each&& each)
         const {
     Scratch& s = scratch();
-    for (size_t begin = 0; begin < n; begin += kTogether) {
-        const size_t size = std::min(kTogether, n - begin);
+    for (size_t begin = 0; begin < n; begin += kScoreTile) {
+        const size_t size = std::min(kScoreTile, n - begin);
         const float* tile = x + begin * d_;
         s.queries.set(bytes_, size, tile, center());
         s.scores.resize(size * bytes_.padded());
@@ -192,7 +192,7 @@ void NearestRows::nearest_of_tile(
  * the least of the nearest few.
  * @param length  ||x - primary||
  * @return false if they are too many to score one by one */
-bool NearestRows::find_few(
+bool NearestRows::select_by_loss(
         const float* x,
         const float* r,
         float length,
@@ -207,22 +207,22 @@ bool NearestRows::find_few(
         return score > -FLT_MAX ? score : -FLT_MAX; // NaN too
     };
     s.keys.resize(size() + kernels::kScanSlack);
-    size_t count = active_kernels().reaching(
+    size_t count = active_kernels().select_at_least(
             {scores,
              size(),
              least_score((1 + lambda) * length * length),
              s.keys.data()});
-    if (count * kExactCost > kFirst * size()) {
+    if (count * kExactCost > kBoundRows * size()) {
         return false; // the next bound would hardly leave few enough
     }
-    if (count > 2 * kFirst) {
+    if (count > 2 * kBoundRows) {
         s.best.assign(s.keys.begin(), s.keys.begin() + count);
         std::nth_element(
                 s.best.begin(),
-                s.best.begin() + kFirst,
+                s.best.begin() + kBoundRows,
                 s.best.end(),
                 std::greater<>());
-        rows_of_keys(s.best.data(), kFirst, s);
+        rows_of_keys(s.best.data(), kBoundRows, s);
         float bound = least_score(s.distances[least_loss(x, r, lambda, s)]);
         count = std::remove_if(
                         s.keys.begin(),
@@ -246,10 +246,10 @@ void NearestRows::spilled_of_tile(
     const size_t padded = bytes_.padded();
     s.directions.resize(n * d_);
     float* directions = s.directions.mutable_data();
-    float lengths[kTogether]; // ||r||
-    float near[kTogether];    // lengths of rows near x
-    float errors[kTogether];
-    size_t left[kTogether]; // those to be compared with all rows
+    float lengths[kScoreTile]; // ||r||
+    float near[kScoreTile];    // lengths of rows near x
+    float errors[kScoreTile];
+    size_t left[kScoreTile]; // those to be compared with all rows
     size_t count = 0;
     auto choose = [&](size_t i, const float* r) {
         size_t best = least_loss(x + i * d_, r, lambda, s);
@@ -271,7 +271,7 @@ void NearestRows::spilled_of_tile(
         near[i] = bytes_.length_near(s.queries, i);
         errors[i] = bytes_.error(s.queries, i, near[i]);
         const float* scores = s.scores.data() + i * padded;
-        if (find_few(at, r, lengths[i], lambda, scores, errors[i], s)) {
+        if (select_by_loss(at, r, lengths[i], lambda, scores, errors[i], s)) {
             choose(i, r);
         } else {
             left[count++] = i;

@@ -86,7 +86,7 @@ class FAISS_EXT_API NearestRows {
     void find_close(const float* scores, float margin, Scratch& s) const;
     size_t least_loss(const float* x, const float* r, float lambda, Scratch& s)
             const;
-    bool find_few(
+    bool select_by_loss(
             const float* x,
             const float* r,
             float length,

@@ -22,7 +22,7 @@ namespace {
 
 constexpr float kInfinity = HUGE_VALF;
 /// rows per tile of assign()
-constexpr size_t kTileRows = 128;
+constexpr size_t kSliceRows = 128;
 /// queries per tile of probes()
 constexpr size_t kTileQueries = 8;
 /// Scores this many standard deviations below the worst list found may be
@@ -145,7 +145,7 @@ float Partition::score(const float* query, int64_t list_no) const {
 }
 
 void Partition::assign(size_t n, const float* x, int64_t* lists) const {
-    parallel_slices(n, kTileRows, [&](size_t begin, size_t end) {
+    parallel_slices(n, kSliceRows, [&](size_t begin, size_t end) {
         const size_t size = end - begin;
         const float* rows = x + begin * d_;
         if (directions_.size() == 0) {
@@ -165,7 +165,7 @@ void Partition::assign_spilled(
         float lambda,
         int64_t* spilled) const {
     check_lambda(lambda);
-    parallel_slices(n, kTileRows, [&](size_t begin, size_t end) {
+    parallel_slices(n, kSliceRows, [&](size_t begin, size_t end) {
         nearest_.find_spilled(
                 end - begin,
                 x + begin * d_,
@@ -187,7 +187,7 @@ void Partition::assign_both(
         assign_spilled(n, x, lists, lambda, spilled);
         return;
     }
-    parallel_slices(n, kTileRows, [&](size_t begin, size_t end) {
+    parallel_slices(n, kSliceRows, [&](size_t begin, size_t end) {
         nearest_.find_both(
                 end - begin,
                 x + begin * d_,
@@ -284,7 +284,8 @@ size_t Partition::rank_lists(const float* x, size_t nprobe, ProbeScores kind)
     float bound = worst - margin;
     bound = bound > -FLT_MAX ? bound : -FLT_MAX; // NaN too
     s.close.resize(nlist_ + kernels::kScanSlack);
-    return kernels.reaching({s.scores.data(), nlist_, bound, s.close.data()});
+    return kernels.select_at_least(
+            {s.scores.data(), nlist_, bound, s.close.data()});
 }
 
 void Partition::rough_probes(size_t nprobe, int64_t* lists, float* scores)
