@@ -6,7 +6,7 @@
 #include <faiss/IndexFlat.h>
 #include <faiss/impl/FaissAssert.h>
 
-#include <faiss_ext/model/automatic.h>
+#include <faiss_ext/model/defaults.h>
 #include <faiss_ext/model/codec.h>
 #include <faiss_ext/lists/copy_places.h>
 #include <faiss_ext/lists/direct_map.h>
@@ -43,7 +43,7 @@ void check_options(
     FAISS_THROW_IF_NOT_FMT(
             options.eta == 0 ||
                     (options.eta >= 1 && std::isfinite(options.eta)),
-            "eta = %g (allowed: >= 1, or 0 for automatic)",
+            "eta = %g (allowed: >= 1, or 0 for the default)",
             options.eta);
     bool has_threshold = !std::isnan(options.threshold);
     FAISS_THROW_IF_NOT_FMT(
@@ -195,7 +195,7 @@ void IndexIVFScaNN::take_lists(
     copy_places_.reset();
 }
 
-void IndexIVFScaNN::set_trained(ScaNNTrained trained) {
+void IndexIVFScaNN::set_trained(ScaNNModel trained) {
     EmptyLists empty = empty_lists(nlist);
     set_trained(
             std::move(trained),
@@ -204,7 +204,7 @@ void IndexIVFScaNN::set_trained(ScaNNTrained trained) {
 }
 
 void IndexIVFScaNN::set_trained(
-        ScaNNTrained trained,
+        ScaNNModel trained,
         std::unique_ptr<ScaNNLists> lists,
         std::unique_ptr<ScaNNLists> spilled) {
     FAISS_THROW_IF_NOT(trained.list_spread.size() == nlist);
@@ -227,7 +227,7 @@ const faiss::IndexFlat* IndexIVFScaNN::flat_quantizer() const {
     return flat != nullptr && flat->metric_type == metric_type ? flat : nullptr;
 }
 
-Partition IndexIVFScaNN::make_partition(const ScaNNTrained& trained) const {
+Partition IndexIVFScaNN::make_partition(const ScaNNModel& trained) const {
     const faiss::IndexFlat* flat = flat_quantizer();
     std::vector<float> copied;
     if (flat == nullptr) {

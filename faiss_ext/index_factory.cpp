@@ -11,7 +11,7 @@
 #include <faiss/index_factory.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/model/automatic.h>
+#include <faiss_ext/model/defaults.h>
 #include <faiss_ext/wrappers/clone.h>
 #include <faiss_ext/wrappers/factory_parts.h>
 #include <faiss_ext/wrappers/faiss_parts.h>
@@ -88,7 +88,7 @@ class Parser {
     std::vector<FactoryPart> before_; ///< what Faiss builds
     std::vector<FactoryPart> after_;  ///< IDMap as a suffix
     bool lists_given_ = true;
-    bool automatic_nlist_ = false;
+    bool chosen_nlist_ = false;
     size_t nlist_ = 0; ///< 0: chosen in training
     std::vector<std::string> options_seen_;
     FactoryPart scann_;
@@ -121,7 +121,7 @@ void Parser::parse_option(const FactoryPart& option) {
         }
         o.sub_dim = number<size_t>(value, 1, 8, "1..8");
     } else if (name == "eta") {
-        constexpr char allowed[] = ">= 1, or 0 for automatic";
+        constexpr char allowed[] = ">= 1, or 0 for the default";
         o.eta = real(value, 0, allowed);
         if (o.eta != 0) {
             real(value, 1, allowed);
@@ -251,7 +251,7 @@ void Parser::choose_storage(size_t d) {
                  o.refine_type != RefineType::None;
     if (!given) {
         try {
-            options_wanted_ = automatic_storage(d, most_bytes_, o);
+            options_wanted_ = default_storage(d, most_bytes_, o);
         } catch (const faiss::FaissException& error) {
             fail(scann_.position, error.what());
         }
@@ -284,7 +284,7 @@ void Parser::set_codes(size_t d) {
 /// Faiss builds everything around a placeholder, of one list.
 std::unique_ptr<faiss::Index> Parser::build_around(int d) {
     FactoryLists lists = check_parts_before(description_, before_, d, metric_);
-    nlist_ = automatic_nlist_ ? 0 : lists.nlist;
+    nlist_ = chosen_nlist_ ? 0 : lists.nlist;
     std::string placeholder;
     for (size_t i = 0; i + 1 < before_.size(); i++) {
         placeholder += before_[i].text + ",";
@@ -321,10 +321,10 @@ std::unique_ptr<faiss::Index> Parser::build(int d) {
     }
     if (before_.empty() || !starts_with(before_.back().text, "IVF")) {
         lists_given_ = false;
-        automatic_nlist_ = true;
+        chosen_nlist_ = true;
         before_.push_back({"IVF1", scann_.position});
     } else if (before_.back().text == "IVF") {
-        automatic_nlist_ = true;
+        chosen_nlist_ = true;
         before_.back().text = "IVF1";
     }
     std::unique_ptr<faiss::Index> root = build_around(d);

@@ -4,7 +4,7 @@
  *       ScaNN[<M>x4][(<option>=<value>,...)] [,SQ8|,SQfp16|,SQbf16] [,RFlat]
  *
  * "ScaNN" without lists, number of codes, storage or the options sub_dim and
- * soar_lambda chooses them: the fastest known (automatic.h), raw rows included,
+ * soar_lambda chooses them: the fastest known (defaults.h), raw rows included,
  * or with bytes_per_vector=<B> the fastest whose lists need at most so many
  * bytes a vector. Lists and probes of "ScaNN" and "IVF,ScaNN" are chosen when
  * trained.

@@ -345,7 +345,7 @@ faiss::Index* read_tree(
             new_index(std::move(quantizer), header);
     ByteReader direct_map = reader.read_all("direct_map");
     if (header.is_trained) {
-        ScaNNTrained trained;
+        ScaNNModel trained;
         trained.rotation = get_rotation(reader.read_all("rotation"), header.d);
         trained.score_term.metric = index->metric_type;
         get_codebook(

@@ -10,7 +10,7 @@
 #include <faiss/impl/AuxIndexStructures.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/model/automatic.h>
+#include <faiss_ext/model/defaults.h>
 #include <faiss_ext/io/faiss_bytes.h>
 #include <faiss_ext/index_io.h>
 #include <faiss_ext/search/list_bounds.h>
@@ -347,7 +347,7 @@ class ScaNNNode : public FaissNode {
      * product, rows of very different lengths): training found how many hold as
      * many rows as 1/32 of all lists on average. */
     static size_t usual_probes(const IndexIVFScaNN& index) {
-        double average = double(faiss_ext::automatic_nprobe(index.nlist));
+        double average = double(faiss_ext::default_nprobe(index.nlist));
         // a file may hold any number as its default
         double probes = double(std::min(index.nprobe, index.nlist));
         double more = std::max(1.0, probes / average);

@@ -13,22 +13,11 @@
 
 #include <faiss_ext/memory/aligned_buffer.h>
 #include <faiss_ext/partition/byte_panels.h>
-#include <faiss_ext/export.h>
+#include <faiss_ext/scann_options.h>
 
 namespace faiss_ext {
 
-enum class RotationKind : uint8_t {
-    None = 0,
-    /// principal axes of the residuals, largest variance first
-    PCA = 1,
-    /// principal axes dealt to the blocks so that the products of the
-    /// eigenvalues of all blocks are alike (parametric OPQ, Ge et al. 2013)
-    Balanced = 2,
-    /// random orthonormal matrix
-    Random = 3,
-};
-
-class FAISS_EXT_API Rotation {
+class Rotation {
  public:
     Rotation() = default;
 

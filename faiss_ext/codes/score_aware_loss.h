@@ -16,15 +16,9 @@
 
 #include <cstddef>
 
-#include <faiss_ext/export.h>
+#include <faiss_ext/scann_options.h>
 
 namespace faiss_ext {
-
-/// How a threshold T becomes eta.
-enum class EtaFormula {
-    Exact, ///< the integrals of Theorem 3.2 for w(t) = [t >= T]
-    Limit, ///< Theorem 3.4: (d - 1) (T/||x||)^2 / (1 - (T/||x||)^2)
-};
 
 /** eta for the weight w(t) = [t >= T].
  *
@@ -39,7 +33,7 @@ enum class EtaFormula {
  * @return eta >= 1
  * @throws faiss::FaissException if an argument is not finite or d < 2
  */
-FAISS_EXT_API double eta_from_threshold(
+double eta_from_threshold(
         double threshold,
         double norm,
         size_t d,
@@ -47,14 +41,14 @@ FAISS_EXT_API double eta_from_threshold(
 
 /** The threshold that gives eta: inverse of eta_from_threshold, Limit form:
  * T = norm * sqrt(eta / (d - 1 + eta)). */
-FAISS_EXT_API double threshold_from_eta(double eta, double norm, size_t d);
+double threshold_from_eta(double eta, double norm, size_t d);
 
 /// I_k(alpha) = integral over [0, alpha] of sin^k, alpha in [0, pi], k >= 0
-FAISS_EXT_API double sine_power_integral(size_t k, double alpha);
+double sine_power_integral(size_t k, double alpha);
 
 /** eta ||r_par||^2 + ||r_orth||^2 of one vector.
  * @param x, decoded  size d; x = 0 has no parallel direction: ||r||^2 */
-FAISS_EXT_API double
+double
 score_aware_loss(const float* x, const float* decoded, size_t d, double eta);
 
 } // namespace faiss_ext

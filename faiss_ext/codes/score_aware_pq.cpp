@@ -7,14 +7,16 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/kernels/dispatch.h>
-#include <faiss_ext/partition/kmeans.h>
-#include <faiss_ext/codes/score_aware_pq_training.h>
 #include <faiss_ext/memory/parallel.h>
-#include <faiss_ext/memory/query_rows.h>
 
 namespace faiss_ext {
 
+using kernels::kCodewords;
+
 namespace {
+
+/// rows that a thread encodes at a time
+constexpr size_t kEncodeRows = 64;
 
 void encode_tile(
         size_t n,
@@ -97,30 +99,7 @@ void ScoreAwarePQ::train(
         const float* residuals,
         const float* directions,
         const ScoreAwarePQTraining& training) {
-    FAISS_THROW_IF_NOT_FMT(
-            training.eta >= 1 && std::isfinite(training.eta),
-            "eta is %g, expected a finite value of at least 1",
-            training.eta);
-    FAISS_THROW_IF_NOT_MSG(
-            training.eta == 1 || directions != nullptr,
-            "eta above 1 needs directions");
-    FAISS_THROW_IF_NOT_FMT(
-            n >= 1 && training.max_points >= 1,
-            "%zd training rows, at most %zd used: expected at least 1",
-            n,
-            training.max_points);
-    bool aware = training.eta > 1;
-    for_tiles((n + kTileRows - 1) / kTileRows, [&](size_t tile) {
-        size_t begin = tile * kTileRows;
-        size_t values = (std::min(n, begin + kTileRows) - begin) * d();
-        FAISS_THROW_IF_NOT_MSG(
-                all_finite(values, residuals + begin * d()) &&
-                        (!aware ||
-                         all_finite(values, directions + begin * d())),
-                "a training row has a NaN or infinite value");
-    });
-    Trainer trainer(offsets_, n, residuals, directions, training);
-    codebook_ = trainer.run(training);
+    codebook_ = train_codebook(offsets_, n, residuals, directions, training);
     eta_ = training.eta;
 }
 

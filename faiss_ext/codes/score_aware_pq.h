@@ -21,11 +21,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include <faiss_ext/memory/aligned_buffer.h>
-#include <faiss_ext/export.h>
+#include <faiss_ext/codes/score_aware_pq_training.h>
 
 namespace faiss_ext {
 
@@ -36,30 +35,14 @@ constexpr size_t kDescentRounds = 10;
 
 /// Block boundaries for uniform blocks: 0, sub_dim, 2 sub_dim, .. , d.
 /// @throws faiss::FaissException unless 1 <= sub_dim <= 8 and d >= 1
-FAISS_EXT_API std::vector<uint32_t> uniform_block_offsets(
+std::vector<uint32_t> uniform_block_offsets(
         size_t d,
         size_t sub_dim);
 /// Block boundaries for M blocks whose widths differ by at most 1.
 /// @throws faiss::FaissException unless ceil(d / 8) <= M <= d
-FAISS_EXT_API std::vector<uint32_t> even_block_offsets(size_t d, size_t M);
+std::vector<uint32_t> even_block_offsets(size_t d, size_t M);
 
-struct ScoreAwarePQTraining {
-    float eta = 1;             ///< >= 1
-    size_t kmeans_rounds = 12; ///< plain Lloyd steps first
-    size_t aware_rounds = 6;   ///< score-aware steps after them; 0 if eta == 1
-    /// training rows used (a random sample): 16 codewords of a few dimensions
-    /// gain nothing from more
-    size_t max_points = 16384;
-    uint64_t seed = 1234;
-    /// called between rounds with (done, total); may throw to stop
-    std::function<void(size_t, size_t)> on_round;
-    /// out, unless nullptr: mean loss of these rows in each aware round,
-    /// after their codes and before the codebook moved; the last entry is
-    /// that of the result, with the codes of the last round
-    std::vector<double>* losses = nullptr;
-};
-
-class FAISS_EXT_API ScoreAwarePQ {
+class ScoreAwarePQ {
  public:
     /// @param offsets  block boundaries, size M + 1, first 0, last D, widths
     ///                 1..8

@@ -19,7 +19,7 @@
  *     L2:             -||q - c||^2 / 2 + <q, r~> - term,
  *                     term = <c, r> + ||r||^2 / 2 - prediction
  *
- * For L2, q, c and x count from an origin m amid the rows (ScaNNTrained): the
+ * For L2, q, c and x count from an origin m amid the rows (ScaNNModel): the
  * score is the same for any m, and the numbers are smallest for this one.
  *
  * Some rows have no useful code: their error is far above that of other rows,
@@ -41,11 +41,10 @@
 
 #include <faiss/MetricType.h>
 
-#include <faiss_ext/export.h>
 
 namespace faiss_ext {
 
-struct FAISS_EXT_API ScoreTerm {
+struct ScoreTerm {
     /// code of rows that are kept apart
     static constexpr uint16_t kApart = 65535;
     /// largest code of a term

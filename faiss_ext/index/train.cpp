@@ -12,7 +12,7 @@
 
 #include <faiss/impl/FaissAssert.h>
 
-#include <faiss_ext/model/automatic.h>
+#include <faiss_ext/model/defaults.h>
 #include <faiss_ext/model/codec.h>
 #include <faiss_ext/partition/kmeans.h>
 #include <faiss_ext/memory/row_products.h>
@@ -83,7 +83,7 @@ void shorten_longest(size_t n, size_t d, float most, float* rows) {
 } // namespace
 
 size_t IndexIVFScaNN::lists_for(size_t n) const {
-    return nlist == 0 ? automatic_nlist(n, options.soar_lambda > 0) : nlist;
+    return nlist == 0 ? default_nlist(n, options.soar_lambda > 0) : nlist;
 }
 
 void IndexIVFScaNN::train(idx_t n, const float* x) {
@@ -107,7 +107,7 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
     // What a failure puts back, made before: that needs no memory then.
     const size_t old_nlist = nlist;
     const size_t old_nprobe = nprobe;
-    ScaNNTrained old_trained = trained_;
+    ScaNNModel old_trained = trained_;
     EmptyLists old_lists = empty_lists(0);
     Partition old_partition;
     const bool was_flat = quantizer_is_flat_;
@@ -178,7 +178,7 @@ void IndexIVFScaNN::train_centroids(idx_t n, const float* x, float eta) {
     quantizer->add(nlist, centroids.data());
 }
 
-ScaNNTrained IndexIVFScaNN::train_codes(
+ScaNNModel IndexIVFScaNN::train_codes(
         idx_t n,
         const float* x,
         float eta,
@@ -199,7 +199,7 @@ ScaNNTrained IndexIVFScaNN::train_codes(
     }
     shorten_longest(count, d, longest_residual, residuals.data());
 
-    ScaNNTrained made;
+    ScaNNModel made;
     made.list_spread = std::move(list_spread);
     made.by_direction = trained_.by_direction;
     made.pq = ScoreAwarePQ(pq().offsets());
@@ -302,7 +302,7 @@ size_t IndexIVFScaNN::probes_for_rows(
         idx_t n,
         const float* x,
         const std::vector<size_t>& list_rows) const {
-    const size_t least = automatic_nprobe(nlist);
+    const size_t least = default_nprobe(nlist);
     const size_t total =
             std::accumulate(list_rows.begin(), list_rows.end(), size_t(0));
     const double wanted = double(total) * double(least) / double(nlist);

@@ -383,7 +383,7 @@ static void transfer_term(Fields& fields, Term& term) {
     fields(term.step);
 }
 
-void put_codebook(SectionSink& sink, const ScaNNTrained& trained) {
+void put_codebook(SectionSink& sink, const ScaNNModel& trained) {
     const ScoreAwarePQ& pq = trained.pq;
     sink.put_value(uint64_t(pq.M()));
     sink.put(pq.offsets().data(), pq.offsets().size() * sizeof(uint32_t));
@@ -400,7 +400,7 @@ void get_codebook(
         size_t d,
         size_t M,
         size_t nlist,
-        ScaNNTrained& trained) {
+        ScaNNModel& trained) {
     uint64_t stored_M;
     reader.get_value(stored_M);
     reader.check(stored_M == M, "number of codes does not fit the options");
@@ -451,14 +451,14 @@ static void transfer_ranges(Fields& fields, Trained& trained) {
     fields(trained.trial_recall);
 }
 
-void put_ranges(SectionSink& sink, const ScaNNTrained& trained) {
+void put_ranges(SectionSink& sink, const ScaNNModel& trained) {
     sink.put_value(uint64_t(trained.origin.size()));
     sink.put(trained.origin.data(), trained.origin.size() * sizeof(float));
     FieldWriter fields{sink};
     transfer_ranges(fields, trained);
 }
 
-void get_ranges(ByteReader reader, size_t d, ScaNNTrained& trained) {
+void get_ranges(ByteReader reader, size_t d, ScaNNModel& trained) {
     const bool l2 = trained.score_term.metric == faiss::METRIC_L2;
     uint64_t n;
     reader.get_value(n);

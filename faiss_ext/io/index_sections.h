@@ -77,7 +77,7 @@ void put_rotation(SectionSink& sink, const Rotation& rotation);
 Rotation get_rotation(ByteReader reader, size_t d);
 
 /// What training made besides centroids and rotation.
-void put_codebook(SectionSink& sink, const ScaNNTrained& trained);
+void put_codebook(SectionSink& sink, const ScaNNModel& trained);
 /// @param M  codes that an index with these options has
 /// @param trained  out, except rotation and the metric of score_term
 void get_codebook(
@@ -85,12 +85,12 @@ void get_codebook(
         size_t d,
         size_t M,
         size_t nlist,
-        ScaNNTrained& trained);
+        ScaNNModel& trained);
 
 /// What the codes count from, and how far they reach.
-void put_ranges(SectionSink& sink, const ScaNNTrained& trained);
+void put_ranges(SectionSink& sink, const ScaNNModel& trained);
 /// @param trained  in: metric of the term; out
-void get_ranges(ByteReader reader, size_t d, ScaNNTrained& trained);
+void get_ranges(ByteReader reader, size_t d, ScaNNModel& trained);
 
 /// Ids of the IndexIDMaps around the index, outermost first. Faiss' own
 /// format does without: since 1.15 it refuses a map around a placeholder.

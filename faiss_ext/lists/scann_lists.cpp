@@ -16,19 +16,6 @@ namespace faiss_ext {
 
 namespace {
 
-size_t refine_element_bytes(RefineType type) {
-    switch (type) {
-        case RefineType::None:
-            return 0;
-        case RefineType::Int8:
-            return 1;
-        case RefineType::FP16:
-        case RefineType::BF16:
-            return 2;
-    }
-    FAISS_THROW_FMT("unknown refine type %d", int(type));
-}
-
 void check_range(size_t offset, size_t n, size_t size) {
     FAISS_THROW_IF_NOT_FMT(
             offset <= size && n <= size - offset,
@@ -39,10 +26,6 @@ void check_range(size_t offset, size_t n, size_t size) {
 }
 
 } // namespace
-
-size_t EntryLayout::refine_value_bytes() const {
-    return d * refine_element_bytes(refine_type);
-}
 
 ScaNNLists::ScaNNLists(size_t nlist, const EntryLayout& layout)
         : faiss::InvertedLists(nlist, layout.size()),

@@ -14,79 +14,12 @@
 #include <vector>
 
 #include <faiss_ext/memory/aligned_buffer.h>
-#include <faiss_ext/export.h>
+#include <faiss_ext/codes/entry_layout.h>
 #include <faiss_ext/faiss_compat.h>
-#include <faiss_ext/codes/packed_layout.h>
 
 namespace faiss_ext {
 
 class ColumnArena;
-
-/// Codes kept beside the 4-bit codes to rescore candidates.
-enum class RefineType : uint8_t { None = 0, Int8 = 1, FP16 = 2, BF16 = 3 };
-
-/// Beside a raw row in place of 1 / ||x||: its cosine is computed in doubles.
-constexpr float kPreciseCosine = -1;
-
-/** What the lists keep of a vector, and where an entry has it:
- *
- *     [codes, two per byte, low nibble first] [uint16 term]
- *     [refine: d values, float scale, float shift]
- *     [raw: d floats, with normalize: float 1 / ||x||]
- *     [uint64 primary: list << 32 | offset, spilled lists only]
- */
-struct FAISS_EXT_API EntryLayout {
-    size_t d = 0;
-    size_t M = 0;         ///< 4-bit codes
-    bool has_term = true; ///< score_term.h
-    RefineType refine_type = RefineType::None;
-    bool with_raw_data = false;
-    /// raw rows end with 1 / ||x|| (normalize), or kPreciseCosine
-    bool raw_norm = false;
-    bool has_primary = false; ///< entry is a spilled copy
-
-    PackedLayout packed() const {
-        return {M, has_term};
-    }
-    size_t code_bytes() const {
-        return (M + 1) / 2;
-    }
-    /// bytes of the d values of a refine row
-    size_t refine_value_bytes() const;
-    size_t refine_row_bytes() const {
-        return refine_type == RefineType::None
-                       ? 0
-                       : refine_value_bytes() + 2 * sizeof(float);
-    }
-    size_t raw_row_floats() const {
-        return with_raw_data ? d + (raw_norm ? 1 : 0) : 0;
-    }
-    size_t term_offset() const {
-        return code_bytes();
-    }
-    size_t refine_offset() const {
-        return term_offset() + (has_term ? sizeof(uint16_t) : 0);
-    }
-    size_t raw_offset() const {
-        return refine_offset() + refine_row_bytes();
-    }
-    size_t primary_offset() const {
-        return raw_offset() + raw_row_floats() * sizeof(float);
-    }
-    /// of the spilled copies of these entries
-    EntryLayout of_copies() const {
-        EntryLayout copies = *this;
-        copies.refine_type = RefineType::None;
-        copies.with_raw_data = copies.raw_norm = false;
-        copies.has_primary = true;
-        return copies;
-    }
-    /// bytes of an entry
-    size_t size() const {
-        return primary_offset() + (has_primary ? sizeof(uint64_t) : 0);
-    }
-    bool operator==(const EntryLayout&) const = default;
-};
 
 /// The columns of one list; each is contiguous.
 struct ScaNNList {
@@ -133,7 +66,7 @@ void visit_columns(const EntryLayout& layout, Visit&& visit) {
     }
 }
 
-class FAISS_EXT_API ScaNNLists : public faiss::InvertedLists {
+class ScaNNLists : public faiss::InvertedLists {
  public:
     using idx_t = int64_t;
 

@@ -16,14 +16,14 @@
 #include <vector>
 
 #include <faiss_ext/lists/scann_lists.h>
-#include <faiss_ext/model/trained.h>
+#include <faiss_ext/model/scann_model.h>
 
 namespace faiss_ext {
 
 /// Borrows the trained parts of an index.
 struct EntryCodec {
     const EntryLayout& layout;
-    const ScaNNTrained& trained;
+    const ScaNNModel& trained;
     /// the lists keep more than codes: rows without a useful code are kept
     /// apart (score_term.h)
     bool rescored;

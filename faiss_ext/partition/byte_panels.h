@@ -19,7 +19,6 @@
 #include <vector>
 
 #include <faiss_ext/memory/aligned_buffer.h>
-#include <faiss_ext/export.h>
 
 namespace faiss_ext {
 
@@ -30,7 +29,7 @@ struct Kernels;
 class BytePanels;
 
 /// Queries in 7 bits; keeps its memory from one use to the next.
-class FAISS_EXT_API ByteQueries {
+class ByteQueries {
  public:
     /** @param panels  rows that will be scored
      *  @param x       size n * d; NaN counts as 0
@@ -61,10 +60,10 @@ class FAISS_EXT_API ByteQueries {
  * differ take all steps, and rows of equal size in all dimensions, where those
  * take all steps in which queries and rows both are large.
  * @param squares  size d: mean squares of the rows' values */
-FAISS_EXT_API std::vector<float> balanced_weights(
+std::vector<float> balanced_weights(
         const std::vector<double>& squares);
 
-class FAISS_EXT_API BytePanels {
+class BytePanels {
  public:
     BytePanels() = default;
     /** @param rows     size n * d

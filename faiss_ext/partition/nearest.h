@@ -14,14 +14,13 @@
 
 #include <faiss_ext/memory/aligned_buffer.h>
 #include <faiss_ext/partition/byte_panels.h>
-#include <faiss_ext/export.h>
 
 namespace faiss_ext {
 
 /** All searches run on the calling thread. Equal rows go to the smaller
  * number; another than the best is found only where rounding to 8 bits errs by
  * more than six standard deviations. */
-class FAISS_EXT_API NearestRows {
+class NearestRows {
  public:
     NearestRows() = default;
     /** @param rows    size n * d, finite

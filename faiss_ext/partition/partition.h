@@ -19,7 +19,6 @@
 #include <faiss/MetricType.h>
 
 #include <faiss_ext/memory/aligned_buffer.h>
-#include <faiss_ext/export.h>
 #include <faiss_ext/partition/nearest.h>
 
 namespace faiss_ext {
@@ -38,14 +37,14 @@ enum class ProbeScores { Rough, Exact };
  * assigned to them.
  * @param centroids  size nlist * d
  * @param spread     mean squared length of each list's residuals, size nlist */
-FAISS_EXT_API std::vector<float> list_gains(
+std::vector<float> list_gains(
         size_t nlist,
         size_t d,
         const float* centroids,
         const std::vector<float>& spread,
         bool by_direction);
 
-class FAISS_EXT_API Partition {
+class Partition {
  public:
     Partition() = default;
 

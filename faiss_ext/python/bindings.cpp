@@ -8,7 +8,7 @@
 
 #include <pybind11/stl.h>
 
-#include <faiss_ext/model/automatic.h>
+#include <faiss_ext/model/defaults.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/kernels/dispatch.h>
 

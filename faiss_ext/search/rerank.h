@@ -37,7 +37,7 @@ class Rescorer {
      * @param query   size d, unit length if the index normalises
      * @param exact   size d, the same for raw rows (PreparedQueries::exact)
      * @param from_origin  size d, the query from the origin of the codes
-     *        (ScaNNTrained::from_origin) */
+     *        (ScaNNModel::from_origin) */
     void begin(
             const ScaNNLists& lists,
             const ScoreTerm& score_term,

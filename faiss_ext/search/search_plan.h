@@ -21,7 +21,7 @@ struct SearchPlan {
     /// results are list << 32 | offset instead of ids
     bool store_pairs;
     /// all rows of the lists are rescored, whatever the codes say
-    /// (ScaNNTrained::scan_rows)
+    /// (ScaNNModel::scan_rows)
     bool scan_rows;
     /// lists beyond nprobe may be visited to find enough rows that pass
     bool may_extend;

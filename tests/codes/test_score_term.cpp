@@ -9,7 +9,7 @@
 
 #include <faiss_ext/memory/row_sample.h>
 #include <faiss_ext/codes/score_term.h>
-#include <faiss_ext/model/trained.h>
+#include <faiss_ext/model/scann_model.h>
 
 #include "fixtures/reference.h"
 
@@ -294,7 +294,7 @@ TEST(ScoreTerm, NumbersBeyondFloatsAreApartOrAtTheBadEnd) {
 TEST(ScoreTerm, TranslationOfRowsAndOriginChangesNothing) {
     Rows rows = make_rows(4000, 6);
     auto from_origin = [](const std::vector<float>& x) {
-        ScaNNTrained made;
+        ScaNNModel made;
         made.origin = dimension_medians(x.size() / kD, kD, x.data(), 1024);
         std::vector<float> shifted;
         made.from_origin(x.size() / kD, x.data(), shifted);

@@ -82,7 +82,7 @@ std::string file_of(const Kind& kind) {
     IndexPtr index = build(c, kSmallRows, kSmallD);
     auto scann = faiss_ext::find_scann(index.get());
     if (kind.by_direction) {
-        faiss_ext::ScaNNTrained trained = scann->trained();
+        faiss_ext::ScaNNModel trained = scann->trained();
         trained.by_direction = true;
         scann->set_trained(std::move(trained));
     }

@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <faiss/impl/io.h>
-#include <faiss_ext/model/automatic.h>
+#include <faiss_ext/model/defaults.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_io.h>
 #include <knowhere_plugin/index_factory.h>

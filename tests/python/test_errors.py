@@ -106,7 +106,7 @@ def test_too_few_training_rows(x):
     assert index.is_trained
 
 
-def test_automatic_nlist_needs_few_rows(x):
+def test_chosen_nlist_needs_few_rows(x):
     index = fx.index_factory(50, "ScaNN,RFlat")
     index.train(x[:40])
     assert 1 <= index.nlist <= 40

@@ -1,4 +1,4 @@
-#include <faiss_ext/model/automatic.h>
+#include <faiss_ext/model/defaults.h>
 
 #include <algorithm>
 #include <cmath>
@@ -41,12 +41,12 @@ size_t codes_in_fours(size_t d, size_t sub_dim) {
     return codes < 4 * kGroup ? 0 : codes / kGroup * kGroup;
 }
 
-size_t automatic_nlist(size_t n, bool copies) {
+size_t default_nlist(size_t n, bool copies) {
     size_t wanted = size_t((copies ? 3 : 4) * std::sqrt(double(n)));
     return std::max<size_t>(1, std::min(wanted, n / 32));
 }
 
-size_t automatic_nprobe(size_t nlist) {
+size_t default_nprobe(size_t nlist) {
     return std::max<size_t>(1, nlist / 32);
 }
 
@@ -93,7 +93,7 @@ double bytes_per_vector(size_t d, const ScaNNOptions& options) {
 }
 
 ScaNNOptions
-automatic_storage(size_t d, size_t most_bytes, ScaNNOptions options) {
+default_storage(size_t d, size_t most_bytes, ScaNNOptions options) {
     bool many = d >= kManyDimensions;
     const Storage* begin = many ? std::begin(kForMany) : std::begin(kForFew);
     const Storage* end = many ? std::end(kForMany) : std::end(kForFew);

@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <vector>
 
-#include <faiss_ext/export.h>
 #include <faiss_ext/codes/rotation.h>
 #include <faiss_ext/codes/score_aware_pq.h>
 #include <faiss_ext/codes/score_term.h>
@@ -18,7 +17,7 @@
 namespace faiss_ext {
 
 /// What training makes besides the centroids.
-struct FAISS_EXT_API ScaNNTrained {
+struct ScaNNModel {
     Rotation rotation;
     ScoreAwarePQ pq;
     ScoreTerm score_term;

@@ -29,12 +29,12 @@ size_t codes_in_fours(size_t d, size_t sub_dim);
 /// them cost alike, but at least 32 rows each. 3 sqrt(n) with spilled copies,
 /// built in 3/4 of the time: at recall@10 .80 to .99 of wordnet-384 and sift-128
 /// 4 sqrt(n) takes .9 to 1.14 times as long to search (bench/curves).
-size_t automatic_nlist(size_t n, bool copies);
+size_t default_nlist(size_t n, bool copies);
 
 /// Lists to probe until somebody knows better: 1/32 of them has recall@10 .94
 /// to .97 on wordnet-384, glove-50 and sift-128; calibrate() finds the number
 /// for a wanted recall.
-size_t automatic_nprobe(size_t nlist);
+size_t default_nprobe(size_t nlist);
 
 /** What a search of a host's segment takes where its user says nothing. */
 struct SegmentReach {
@@ -70,6 +70,6 @@ double bytes_per_vector(size_t d, const ScaNNOptions& options);
  * @param most_bytes  0: no limit
  * @throws faiss::FaissException if even the smallest needs more */
 ScaNNOptions
-automatic_storage(size_t d, size_t most_bytes, ScaNNOptions options);
+default_storage(size_t d, size_t most_bytes, ScaNNOptions options);
 
 } // namespace faiss_ext

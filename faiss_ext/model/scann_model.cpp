@@ -1,11 +1,11 @@
-#include <faiss_ext/model/trained.h>
+#include <faiss_ext/model/scann_model.h>
 
 #include <algorithm>
 #include <cfloat>
 
 namespace faiss_ext {
 
-const float* ScaNNTrained::from_origin(
+const float* ScaNNModel::from_origin(
         size_t n,
         const float* x,
         std::vector<float>& storage) const {

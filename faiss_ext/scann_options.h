@@ -1,0 +1,135 @@
+/*
+ * The options of an index, the parameters of a search, and what an index
+ * reports: plain data of the interface, without the class.
+ */
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+
+#include <faiss_ext/faiss_compat.h>
+
+namespace faiss_ext {
+
+enum class RotationKind : uint8_t {
+    None = 0,
+    /// principal axes of the residuals, largest variance first
+    PCA = 1,
+    /// principal axes dealt to the blocks so that the products of the
+    /// eigenvalues of all blocks are alike (parametric OPQ, Ge et al. 2013)
+    Balanced = 2,
+    /// random orthonormal matrix
+    Random = 3,
+};
+
+/// How a threshold T becomes eta.
+enum class EtaFormula {
+    Exact, ///< the integrals of Theorem 3.2 for w(t) = [t >= T]
+    Limit, ///< Theorem 3.4: (d - 1) (T/||x||)^2 / (1 - (T/||x||)^2)
+};
+
+/// Codes kept beside the 4-bit codes to rescore candidates.
+enum class RefineType : uint8_t { None = 0, Int8 = 1, FP16 = 2, BF16 = 3 };
+
+/** What is decided before training. */
+struct ScaNNOptions {
+    /// dimensions per 4-bit code, 1..8; the last block may be shorter
+    size_t sub_dim = 2;
+    /// number of codes, with widths that differ by at most 1; 0: given by
+    /// sub_dim. Codes are stored in fours: a multiple of 4 wastes nothing
+    size_t M = 0;
+    /// weight of the parallel error, >= 1; 0: 1.5. eta and threshold exclude
+    /// each other
+    float eta = 0;
+    /// T of the paper, in units of the inner product; NaN: not set
+    float threshold = std::numeric_limits<float>::quiet_NaN();
+    EtaFormula eta_formula = EtaFormula::Exact;
+    RotationKind rotation = RotationKind::Balanced;
+    /// rows and queries are scaled to unit length (cosine); needs
+    /// METRIC_INNER_PRODUCT
+    bool normalize = false;
+    /// with normalize: rows and queries of zeros have similarity 0 with
+    /// everything; otherwise they are refused
+    bool allow_zero = false;
+    /// centroids minimise the score-aware loss too; inner product only
+    bool score_aware_centroids = false;
+    /// > 0: each vector gets a copy in a second list (SOAR), 0: none
+    float soar_lambda = 0;
+    RefineType refine_type = RefineType::None;
+    /// raw rows are kept: exact rescoring, exact reconstruction
+    bool with_raw_data = false;
+    /// seed of all random choices in training
+    uint64_t seed = 1234;
+    /// k-means uses at most so many training rows per list
+    size_t max_points_per_centroid = 256;
+    size_t kmeans_rounds = 10;
+};
+
+/** What a search did, summed over its queries; times in seconds, summed over
+ * threads. The caller owns it; concurrent searches may share one only if they
+ * do not overlap. */
+struct ScaNNSearchStats {
+    size_t nq = 0;
+    size_t lists = 0;      ///< lists visited
+    size_t codes = 0;      ///< codes scored; none if few rows pass a filter
+    size_t candidates = 0; ///< survivors of the scan, or all rows that pass
+    size_t refined = 0;    ///< rows rescored from refine codes
+    size_t reranked = 0;   ///< rows rescored from raw vectors
+    double partition_time = 0;
+    double table_time = 0;
+    double scan_time = 0;
+    double refine_time = 0;
+    double rerank_time = 0;
+
+    ScaNNSearchStats& operator+=(const ScaNNSearchStats& other) {
+        nq += other.nq;
+        lists += other.lists;
+        codes += other.codes;
+        candidates += other.candidates;
+        refined += other.refined;
+        reranked += other.reranked;
+        partition_time += other.partition_time;
+        table_time += other.table_time;
+        scan_time += other.scan_time;
+        refine_time += other.refine_time;
+        rerank_time += other.rerank_time;
+        return *this;
+    }
+};
+
+/// What calibrate() chose, and for what.
+struct ScaNNCalibration {
+    float target_recall = 0; ///< 0: never calibrated
+    size_t k = 0;
+    size_t nprobe = 0;
+    size_t refine_k = 0;  ///< 0: no refine codes
+    size_t reorder_k = 0; ///< 0: no raw rows
+    float recall = 0;     ///< reached on the queries
+};
+
+/** Search parameters; a plain faiss::SearchParametersIVF is accepted too.
+ * nprobe, max_codes, sel, quantizer_params mean what they mean in Faiss. */
+struct SearchParametersScaNN : faiss::SearchParametersIVF {
+    /// nprobe 0: the index' nprobe
+    SearchParametersScaNN() {
+        nprobe = 0;
+    }
+    /// candidates rescored from raw rows, >= k; 0: the index' reorder_k
+    size_t reorder_k = 0;
+    /// candidates rescored from refine codes, >= k; 0: the index' refine_k
+    size_t refine_k = 0;
+    /// filled if not nullptr (borrowed)
+    ScaNNSearchStats* stats = nullptr;
+};
+
+/** Progress of train ("k-means", "codebook"), add ("add") and calibrate
+ * ("calibrate"): stage, steps done, steps in all (0: nobody knows). Called on
+ * the calling thread; an exception thrown there ends the call and leaves the
+ * index as it was. */
+using ScaNNProgress =
+        std::function<void(const char* stage, size_t done, size_t total)>;
+
+} // namespace faiss_ext
