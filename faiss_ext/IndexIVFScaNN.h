@@ -2,37 +2,25 @@
  * The index: ScaNN (score-aware 4-bit codes, scanned in registers, refined by
  * 8-bit codes and raw rows) as a faiss::IndexIVF.
  *
- * Build: rows -> partition -> rotation -> score_aware_pq -> packed_block ->
- * scann_lists. Search: query -> partition -> lookup_table -> scan ->
- * candidates -> rerank. This class calls those rooms in order and holds no
- * arithmetic of its own.
+ * Arrays are row-major and the caller's; n rows or queries of d floats have size
+ * n * d. A call that fails throws faiss::FaissException (or std::bad_alloc) and
+ * leaves the index as it was. Distances are squared L2 distances or inner
+ * products (with options.normalize: cosines, in -1..1).
  */
 
 #pragma once
 
-#include <cstdint>
-#include <functional>
-#include <limits>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <faiss_ext/export.h>
+#include <faiss_ext/faiss_compat.h>
 #include <faiss_ext/scann_options.h>
-#include <faiss_ext/partition/partition.h>
-#include <faiss_ext/lists/scann_lists.h>
-#include <faiss_ext/codes/score_aware_loss.h>
-#include <faiss_ext/model/scann_model.h>
-
-namespace faiss {
-struct IndexFlat;
-}
 
 namespace faiss_ext {
 
-struct EntryCodec;
-struct PreparedQueries;
-struct SearchPlan;
-class CopyPlaces;
+struct IndexState;
 
 class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
  public:
@@ -51,16 +39,13 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
      *  @param d          1..65536
      *  @param nlist      lists; 0: chosen when trained, and so is nprobe, which
      *                    is 0 until then, unless it is set before
-     *  @param metric     METRIC_L2 or METRIC_INNER_PRODUCT
-     *  @throws faiss::FaissException on options out of range
-     */
+     *  @param metric     METRIC_L2 or METRIC_INNER_PRODUCT */
     IndexIVFScaNN(
             faiss::Index* quantizer,
             size_t d,
             size_t nlist,
             faiss::MetricType metric = faiss::METRIC_L2,
             const ScaNNOptions& options = ScaNNOptions());
-
     /// Same, with a flat quantizer of its own.
     IndexIVFScaNN(
             size_t d,
@@ -74,22 +59,17 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
 
     // ---- build ----
 
-    /** Trains lists, rotation and codebook; only once: an index that is
-     * trained ignores the call, so that what it holds stays valid. (Faiss' own
-     * IVF indexes keep their lists then, but learn new codes, which makes
-     * nonsense of those they hold.) For other data make another index.
-     * @param n  at least nlist rows, all finite
-     * @throws faiss::FaissException otherwise; the index stays untrained
-     */
+    /// Trains lists, rotation and codebook; only once: a trained index ignores
+    /// the call, so that what it holds stays valid. @param n  >= nlist
     void train(idx_t n, const float* x) override;
-
-    /// Adds rows under their running number ntotal, ntotal + 1, ...
+    /// Adds finite rows under their running number ntotal, ntotal + 1, ...
     void add(idx_t n, const float* x) override;
+    /// @param ids  size n, any but -1; with an Array direct map: nullptr
     void add_with_ids(idx_t n, const float* x, const idx_t* ids) override;
-    /** Adds rows to given lists. Rows of list -1 are counted but not stored,
-     * as in Faiss.
+    /** Adds rows to given lists.
      * @param ids     size n, or nullptr for running numbers
-     * @param assign  size n, list of each row */
+     * @param assign  size n, list of each row in 0..nlist - 1; rows of list -1
+     *                are counted but not stored, as in Faiss */
     void add_core(
             idx_t n,
             const float* x,
@@ -100,23 +80,25 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             void* inverted_list_context = nullptr
 #endif
             ) override;
-    /// Adds what sa_encode() made; spilled copies are made from the decoded
-    /// vector.
+    /// Adds what sa_encode() made. @param codes  size n * sa_code_size()
     void add_sa_codes(idx_t n, const uint8_t* codes, const idx_t* ids)
             FAISS_EXT_OVERRIDE_11000;
 
-    /** Bytes that the index takes in memory with n vectors in it, before it
-     * is trained; within 5 % of memory_usage() then. */
+    /// Bytes that the index takes with n vectors in it, before it is trained;
+    /// within 5 % of memory_usage() then. @param n  0..2^40
     size_t estimate_memory(size_t n) const;
     /// Bytes held now, mapped files included.
     size_t memory_usage() const;
-
-    /** What training, or the rows added since, made the index do otherwise than
-     * its options say, and why: one sentence each; empty as a rule. */
+    /// What training, or the rows added since, made the index do otherwise than
+    /// its options say, and why: one sentence each; empty as a rule.
     std::vector<std::string> notes() const;
 
     // ---- search ----
 
+    /** @param k          >= 1
+     *  @param distances  out, size n * k, best first
+     *  @param labels     out, size n * k; -1 where nothing was found
+     *  @param params     SearchParametersScaNN or faiss::SearchParametersIVF */
     void search(
             idx_t n,
             const float* x,
@@ -124,9 +106,8 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             float* distances,
             idx_t* labels,
             const faiss::SearchParameters* params = nullptr) const override;
-
     /// As search(), and the rows found as reconstruct_from_offset() gives them.
-    /// @param recons  size n * k * d; NaN where nothing was found
+    /// @param recons  out, size n * k * d; NaN where nothing was found
     void search_and_reconstruct(
             idx_t n,
             const float* x,
@@ -135,7 +116,10 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             idx_t* labels,
             float* recons,
             const faiss::SearchParameters* params = nullptr) const override;
-
+    /** As search(), in given lists.
+     * @param assign        size n * nprobe, -1: none
+     * @param centroid_dis  size n * nprobe, as the quantizer gives them
+     * @param store_pairs   labels are list << 32 | offset */
     void search_preassigned(
             idx_t n,
             const float* x,
@@ -147,16 +131,16 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             bool store_pairs,
             const faiss::IVFSearchParameters* params = nullptr,
             faiss::IndexIVFStats* stats = nullptr) const override;
-
-    /** All vectors of the probed lists whose rescored score passes the
-     * radius: raw rows if kept, else refine codes, else codes. */
+    /** All vectors of the probed lists with a distance below the radius, or an
+     * inner product above, by the best that is kept of them: raw rows, else
+     * refine codes, else codes. @param result  of n queries; the caller's */
     void range_search(
             idx_t n,
             const float* x,
             float radius,
             faiss::RangeSearchResult* result,
             const faiss::SearchParameters* params = nullptr) const override;
-
+    /// The same in given lists (search_preassigned()).
     void range_search_preassigned(
             idx_t n,
             const float* x,
@@ -168,7 +152,8 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             const faiss::IVFSearchParameters* params = nullptr,
             faiss::IndexIVFStats* stats = nullptr) const
             FAISS_EXT_OVERRIDE_10704;
-
+    /// Distances to single entries, those of range_search(); owned by the
+    /// caller, for one thread, while the index lives and does not change.
     faiss::InvertedListScanner* get_InvertedListScanner(
             bool store_pairs = false,
             const faiss::IDSelector* sel = nullptr
@@ -177,25 +162,18 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             const faiss::IVFSearchParameters* params = nullptr
 #endif
     ) const override;
-
-    /// Distances to single rows by id; needs a direct map.
+    /// The same by id; needs a direct map.
     faiss::DistanceComputer* get_distance_computer() const override;
 
     /** Chooses nprobe, refine_k and reorder_k so that a search for k finds
-     * the share target_recall of the true neighbours, measured on the queries
-     * and chosen with one standard error to spare. They hold from then on
-     * where a search gives none itself (for another k, the candidates grow
-     * with its root); add() does not change them.
-     *
-     * Truth is what an exhaustive search of this index finds: with raw rows
-     * the exact neighbours, else the best by the codes it has. If the target
-     * is out of reach, the widest setting is taken: see `recall`.
-     *
-     * @param queries  size n * d, like those to come; nullptr: 1000 of the raw
-     *                 rows, each without itself among its neighbours
+     * the share target_recall of what an exhaustive search of this index finds,
+     * with one standard error to spare. They hold from then on where a search
+     * gives none itself (for another k, the candidates grow with its root). If
+     * the target is out of reach, the widest setting is taken: see `recall`.
+     * @param queries  like those to come; nullptr: 1000 of the raw rows, each
+     *                 without itself among its neighbours
      * @param target_recall  above 0, below 1
-     * @param k              1..ntotal - 1
-     * @throws faiss::FaissException on values out of range; nothing changed */
+     * @param k              1..ntotal - 1 */
     ScaNNCalibration calibrate(
             idx_t n,
             const float* queries,
@@ -204,6 +182,9 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
 
     // ---- codec: an entry is what the lists hold of a vector ----
 
+    /// @param list_nos  size n; -1: zeros
+    /// @param codes     out, size n * (code_size, or sa_code_size() with the
+    ///                  list's number in front)
     void encode_vectors(
             idx_t n,
             const float* x,
@@ -215,6 +196,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             const uint8_t* codes,
             const idx_t* list_nos,
             float* x) const FAISS_EXT_OVERRIDE_11200;
+    /// @param codes  size n * sa_code_size()
     void sa_encode(idx_t n, const float* x, uint8_t* codes) const override;
     void sa_decode(idx_t n, const uint8_t* codes, float* x) const override;
     /// The raw row if kept, else the best approximation held.
@@ -223,23 +205,21 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
 
     // ---- maintenance ----
 
-    /** Any selector, any direct map; an Array map becomes a Hashtable, since
-     * the ids are no longer consecutive. With a map and a selector that lists
-     * its ids, the time depends on the number of ids alone. */
+    /// An Array map becomes a Hashtable. With a map and a selector that lists
+    /// its ids, the time depends on their number alone. @return  rows removed
     size_t remove_ids(const faiss::IDSelector& sel) override;
-    /// Replaces rows; throws if an id is unknown, before anything changes. With
-    /// a direct map, the time depends on the number of rows given alone.
+    /// Replaces rows; all ids must be known, each given once. With a direct
+    /// map, the time depends on n alone.
     void update_vectors(int n, const idx_t* ids, const float* x) override;
-    /// Removes all rows and gives their memory back.
+    /// Removes all rows and gives their memory back; stays trained.
     void reset() override;
-    /// As IndexIVF's, but if they throw the old map stays. (They are not
-    /// virtual: through an IndexIVF Faiss' own leave a half-filled map, which
-    /// the next change drops.)
+    /// As IndexIVF's, but if they throw the old map stays. (Faiss' own, called
+    /// through an IndexIVF, leave half a map, which the next change drops.)
     void set_direct_map_type(faiss::DirectMap::Type type);
     void make_direct_map(bool new_maintain_direct_map = true);
-    /// False if a map was left half filled by an exception.
-    bool direct_map_fits() const;
     void check_compatible_for_merge(const faiss::Index& other) const override;
+    /// Takes all rows of an index with the same training, which is empty then.
+    /// @param add_id  is added to their ids
     void merge_from(faiss::Index& other, idx_t add_id) override;
     void copy_subset_to(
             faiss::IndexIVF& other,
@@ -250,83 +230,10 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     faiss::CodePacker* get_CodePacker() const override;
 #endif
 
-    // ---- what training made (read by index_io, export and tests) ----
-
-    const Partition& partition() const {
-        return partition_;
-    }
-    const ScaNNModel& trained() const {
-        return trained_;
-    }
-    const Rotation& rotation() const {
-        return trained_.rotation;
-    }
-    const ScoreAwarePQ& pq() const {
-        return trained_.pq;
-    }
-    const ScoreTerm& score_term() const {
-        return trained_.score_term;
-    }
-    const ScaNNLists& lists() const {
-        return *static_cast<const ScaNNLists*>(invlists);
-    }
-    ScaNNLists& mutable_lists() {
-        return *static_cast<ScaNNLists*>(invlists);
-    }
-    /** Score of a list's centroid for a query: <q, c>, or for L2
-     * -||q - c||^2 / 2. */
-    float centroid_score(const float* query, int64_t list_no) const;
-    /** The lists that a search visits, best first, with centroid_score().
-     * @param x       size n * d, normalised if the index does
-     * @param lists   out, size n * count; -1 beyond what the quantizer finds
-     * @param scores  out, size n * count
-     * @param kind    Rough (partition.h) only matters for a flat quantizer */
-    void find_probes(
-            idx_t n,
-            const float* x,
-            size_t count,
-            idx_t* lists,
-            float* scores,
-            const faiss::SearchParameters* quantizer_params = nullptr,
-            ProbeScores kind = ProbeScores::Exact) const;
-    /// As find_probes(), but empty lists do not count: these are the best that
-    /// hold something.
-    void find_filled_probes(
-            idx_t n,
-            const float* x,
-            size_t count,
-            idx_t* lists,
-            float* scores,
-            const faiss::SearchParameters* quantizer_params = nullptr,
-            ProbeScores kind = ProbeScores::Exact) const;
-    /// rows or queries as this index wants them (query_rows.h)
-    const float* checked(
-            size_t n,
-            const float* x,
-            const char* what,
-            std::vector<float>& storage) const;
-    /// Lists of rows as add() assigns them. @param lists  out, size n
-    void assign_lists(idx_t n, const float* x, idx_t* lists) const;
-    /// nullptr without spilled copies
-    const ScaNNLists* spilled_lists() const {
-        return spilled_.get();
-    }
-    /// the eta that training uses: options.eta, from options.threshold, or
-    /// the default
-    float effective_eta(float typical_norm) const;
-
-    /** Takes trained parts; the quantizer must hold nlist centroids. Lists are
-     * replaced by empty ones. */
-    void set_trained(ScaNNModel trained);
-    /// The same with filled lists, as set_lists() takes them (index_io, clone).
-    void set_trained(
-            ScaNNModel trained,
-            std::unique_ptr<ScaNNLists> lists,
-            std::unique_ptr<ScaNNLists> spilled);
-    /// Takes filled lists; `spilled` is nullptr iff options.soar_lambda == 0.
-    void set_lists(
-            std::unique_ptr<ScaNNLists> lists,
-            std::unique_ptr<ScaNNLists> spilled);
+    /// What this class hides: for the library's own files and tests
+    /// (model/index_state.h, not installed).
+    IndexState& state();
+    const IndexState& state() const;
 
  private:
     IndexIVFScaNN(
@@ -335,113 +242,8 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             size_t nlist,
             faiss::MetricType metric,
             const ScaNNOptions& options);
-    PreparedQueries prepare_queries(idx_t n, const float* x) const;
-    /// What search_preassigned was given as find_probes() gives it.
-    std::vector<float> scores_from_distances(
-            idx_t n,
-            const float* x,
-            const PreparedQueries& queries,
-            size_t per_query,
-            const float* centroid_dis) const;
-    void range_search_lists(
-            idx_t n,
-            const PreparedQueries& queries,
-            float radius,
-            const idx_t* assign,
-            const float* scores,
-            const SearchPlan& plan,
-            faiss::RangeSearchResult* result) const;
-    EntryLayout entry_layout() const;
-    EntryCodec codec() const;
-    /// rows can be rescored from more than codes
-    bool keeps_rows() const {
-        return options.with_raw_data || options.refine_type != RefineType::None;
-    }
-    void check_trained() const;
-    /// size n * d; zeros for lists of -1
-    std::vector<float> centroids_of(idx_t n, const idx_t* lists) const;
-    /// nlist, or what it becomes if that is to be chosen from n rows
-    size_t lists_for(size_t n) const;
-    void train_centroids(idx_t n, const float* x, float eta);
-    ScaNNModel train_codes(
-            idx_t n,
-            const float* x,
-            float eta,
-            std::vector<float> list_spread) const;
-    /// of each list, size nlist
-    struct ListFigures {
-        std::vector<float> spread; ///< ScaNNModel::list_spread
-        std::vector<size_t> rows;
-    };
-    ListFigures list_figures(idx_t n, const float* x) const;
-    size_t probes_for_rows(
-            idx_t n,
-            const float* x,
-            const std::vector<size_t>& list_rows) const;
-    bool directions_serve_better(idx_t n, const float* x) const;
-    float trial_recall(idx_t n, const float* x) const;
-    struct EmptyLists {
-        std::unique_ptr<ScaNNLists> lists;
-        std::unique_ptr<ScaNNLists> spilled; ///< nullptr without copies
-    };
-    EmptyLists empty_lists(size_t count) const;
-    void check_lists(const ScaNNLists& lists, const ScaNNLists* spilled) const;
-    void take_lists(
-            std::unique_ptr<ScaNNLists> lists,
-            std::unique_ptr<ScaNNLists> spilled);
-    Partition make_partition(const ScaNNModel& trained) const;
-    const faiss::IndexFlat* flat_quantizer() const;
-    /// @param x     size n * d, as given; @param rows  the same, normalised if
-    ///              the index does
-    /// @param second  lists of the spilled copies, -1: none; nullptr: find them
-    /// @param codes   what sa_encode() made of the rows, or nullptr
-    /// @return        as store()
-    std::vector<uint64_t> add_assigned(
-            idx_t n,
-            const float* x,
-            const float* rows,
-            const idx_t* ids,
-            const idx_t* assign,
-            const idx_t* second,
-            const uint8_t* codes = nullptr);
-    void search_lists(
-            idx_t n,
-            const float* x,
-            idx_t k,
-            float* distances,
-            idx_t* labels,
-            const faiss::SearchParameters* params,
-            bool store_pairs) const;
-    void draw_rows(size_t count, std::vector<float>& x, std::vector<idx_t>& ids)
-            const;
-    std::vector<uint64_t> add_rows(idx_t n, const float* x, const idx_t* ids);
-    std::vector<uint64_t> store(
-            idx_t n,
-            const idx_t* ids,
-            const idx_t* assign,
-            const idx_t* second,
-            const std::function<
-                    void(std::vector<uint64_t>& places,
-                         std::vector<uint64_t>& copies,
-                         const idx_t* ids)>& append);
-    void copy_spilled_to(
-            IndexIVFScaNN& other,
-            const std::vector<size_t>& before) const;
-    void drop_unfit_map();
-    std::vector<uint64_t> places_of(size_t n, const idx_t* ids) const;
-    struct Removal;
-    Removal prepare_removal(std::vector<uint64_t> places);
-    void remove_places(Removal& removal);
 
-#if FAISS_EXT_FAISS_VERSION < 10800
-    bool by_residual = true;
-#endif
-    Partition partition_;
-    bool quantizer_is_flat_ = false; ///< partition_ stands in for it
-    ScaNNModel trained_;
-    std::unique_ptr<ScaNNLists> spilled_;
-    /// made by the first removal or update; nullptr where not known
-    std::unique_ptr<CopyPlaces> copy_places_;
+    std::unique_ptr<IndexState> state_;
 };
 
 } // namespace faiss_ext

@@ -385,7 +385,10 @@ IndexIVFScaNN* find_scann(faiss::Index* index) {
 }
 
 const IndexIVFScaNN* find_scann(const faiss::Index* index) {
-    return find_scann(const_cast<faiss::Index*>(index));
+    while (const faiss::Index* const* below = wrapped_index(index)) {
+        index = *below;
+    }
+    return dynamic_cast<const IndexIVFScaNN*>(index);
 }
 
 } // namespace faiss_ext

@@ -11,14 +11,21 @@
 #include <faiss/index_io.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/wrappers/clone.h>
-#include <faiss_ext/io/faiss_bytes.h>
-#include <faiss_ext/wrappers/faiss_training.h>
-#include <faiss_ext/io/file_sections.h>
+#include <faiss_ext/index/set_model.h>
 #include <faiss_ext/index_factory.h>
-#include <faiss_ext/io/index_sections.h>
-#include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/io/direct_map_section.h>
+#include <faiss_ext/io/export_faiss.h>
+#include <faiss_ext/io/faiss_bytes.h>
+#include <faiss_ext/io/file_sections.h>
+#include <faiss_ext/io/index_header.h>
+#include <faiss_ext/io/list_sections.h>
+#include <faiss_ext/io/model_sections.h>
 #include <faiss_ext/io/regular_files.h>
+#include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/model/index_state.h>
+#include <faiss_ext/wrappers/clone.h>
+#include <faiss_ext/wrappers/faiss_training.h>
+#include <faiss_ext/wrappers/id_map_section.h>
 
 namespace faiss_ext {
 
@@ -120,11 +127,32 @@ void check_readable(
 
 // ---- write ----
 
+IndexHeader header_of(const IndexIVFScaNN& index) {
+    IndexHeader h;
+    h.d = index.d;
+    h.nlist = index.nlist;
+    h.ntotal = index.ntotal;
+    h.metric = index.metric_type == faiss::METRIC_INNER_PRODUCT ? 0 : 1;
+    h.is_trained = index.is_trained;
+    h.verbose = index.verbose;
+    h.quantizer_trains_alone = index.quantizer_trains_alone;
+    h.direct_map_type = saved_map_type(index.state());
+    h.parallel_mode = index.parallel_mode;
+    h.nprobe = index.nprobe;
+    h.max_codes = index.max_codes;
+    h.reorder_k = index.reorder_k;
+    h.refine_k = index.refine_k;
+    h.calibration = index.calibration;
+    h.options = index.options;
+    return h;
+}
+
 void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
     const IndexIVFScaNN& index = scann_of(root);
+    const IndexState& state = index.state();
     check_rows(
             index.ntotal,
-            index.lists().compute_ntotal(),
+            state.lists->compute_ntotal(),
             "cannot write the index");
     // A copy: `root` is const, and others may be searching it.
     std::unique_ptr<faiss::Index> wrappers = copy_wrappers(
@@ -153,22 +181,22 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
             {"tree", put_bytes(tree)},
             {"id_maps", put(put_id_maps, *root)},
             {"quantizer", put_bytes(quantizer)},
-            {"direct_map", put(put_direct_map, index)}};
+            {"direct_map", put(put_direct_map, state)}};
     if (index.is_trained) {
-        sections.push_back({"rotation", put(put_rotation, index.rotation())});
-        sections.push_back({"codebook", put(put_codebook, index.trained())});
-        sections.push_back({"ranges", put(put_ranges, index.trained())});
-        sections.push_back({"lists", put(put_list_table, index.lists())});
-        const ScaNNLists* spilled = index.spilled_lists();
+        sections.push_back({"rotation", put(put_rotation, state.model)});
+        sections.push_back({"codebook", put(put_codebook, state.model)});
+        sections.push_back({"ranges", put(put_ranges, state.model)});
+        sections.push_back({"lists", put(put_list_table, *state.lists)});
+        const ScaNNLists* spilled = state.spilled.get();
         if (spilled != nullptr) {
             sections.push_back(
                     {"spilled_lists", put(put_list_table, *spilled)});
         }
-        add_column_sections(index.lists(), "", sections);
+        add_column_sections(*state.lists, "", sections);
         if (spilled != nullptr) {
             add_column_sections(*spilled, "spilled_", sections);
         }
-        sections.push_back({"apart", put(put_apart, index.lists())});
+        sections.push_back({"apart", put(put_apart, *state.lists)});
         if (spilled != nullptr) {
             sections.push_back({"spilled_apart", put(put_apart, *spilled)});
         }
@@ -290,13 +318,10 @@ std::unique_ptr<IndexIVFScaNN> new_index(
     return index;
 }
 
-using ListsPointer = std::unique_ptr<ScaNNLists>;
-
-/// The lists and the spilled copies, or nullptr.
-std::pair<ListsPointer, ListsPointer> read_lists(
+ListSets read_lists(
         SectionReader& reader,
         const IndexHeader& header,
-        const IndexIVFScaNN& index) {
+        const IndexState& state) {
     auto read_table = [&](const char* name, const ScaNNLists& empty) {
         return get_list_table(
                 reader.read_all(name),
@@ -304,8 +329,8 @@ std::pair<ListsPointer, ListsPointer> read_lists(
                 empty.layout(),
                 uint64_t(header.ntotal));
     };
-    const ScaNNLists* empty = index.spilled_lists();
-    auto sizes = read_table("lists", index.lists());
+    const ScaNNLists* empty = state.spilled.get();
+    auto sizes = read_table("lists", *state.lists);
     check_rows(
             header.ntotal,
             std::accumulate(sizes.begin(), sizes.end(), uint64_t(0)),
@@ -314,24 +339,35 @@ std::pair<ListsPointer, ListsPointer> read_lists(
     if (empty != nullptr) {
         spilled_sizes = read_table("spilled_lists", *empty);
     }
-    ListsPointer lists =
-            read_columns(index.lists().layout(), sizes, "", reader);
-    ListsPointer spilled;
+    ListSets sets;
+    sets.lists = read_columns(state.lists->layout(), sizes, "", reader);
     if (empty != nullptr) {
-        spilled = read_columns(
+        sets.spilled = read_columns(
                 empty->layout(), spilled_sizes, "spilled_", reader);
     }
     if (reader.version() >= 2) {
-        get_apart(reader.read_all("apart"), *lists);
-        if (spilled != nullptr) {
-            get_apart(reader.read_all("spilled_apart"), *spilled);
+        get_apart(reader.read_all("apart"), *sets.lists);
+        if (sets.spilled != nullptr) {
+            get_apart(reader.read_all("spilled_apart"), *sets.spilled);
         }
     }
-    if (spilled != nullptr &&
+    if (sets.spilled != nullptr &&
         (!reader.is_mapped() || reader.verifies_borrowed())) {
-        check_primary(*spilled, *lists);
+        check_primary(*sets.spilled, *sets.lists);
     }
-    return {std::move(lists), std::move(spilled)};
+    return sets;
+}
+
+void apply_header(const IndexHeader& header, IndexIVFScaNN& index) {
+    index.ntotal = header.ntotal;
+    index.verbose = header.verbose;
+    index.quantizer_trains_alone = header.quantizer_trains_alone;
+    index.parallel_mode = header.parallel_mode;
+    index.nprobe = header.nprobe;
+    index.max_codes = header.max_codes;
+    index.reorder_k = header.reorder_k;
+    index.refine_k = header.refine_k;
+    index.calibration = header.calibration;
 }
 
 /// @param memory  keeps alive what the reader maps; nullptr with a stream
@@ -345,34 +381,34 @@ faiss::Index* read_tree(
             new_index(std::move(quantizer), header);
     ByteReader direct_map = reader.read_all("direct_map");
     if (header.is_trained) {
-        ScaNNModel trained;
-        trained.rotation = get_rotation(reader.read_all("rotation"), header.d);
-        trained.score_term.metric = index->metric_type;
+        const IndexState& state = index->state();
+        ScaNNModel model;
+        get_rotation(reader.read_all("rotation"), header.d, model);
+        model.score_term.metric = index->metric_type;
         get_codebook(
                 reader.read_all("codebook"),
                 header.d,
-                index->lists().layout().M,
+                state.lists->layout().M,
                 header.nlist,
-                trained);
+                model);
         if (reader.version() >= 2) {
-            get_ranges(reader.read_all("ranges"), header.d, trained);
+            get_ranges(reader.read_all("ranges"), header.d, model);
         }
-        auto [lists, spilled] = read_lists(reader, header, *index);
-        lists->keep_alive(memory);
-        if (spilled != nullptr) {
-            spilled->keep_alive(memory);
+        ListSets sets = read_lists(reader, header, state);
+        sets.lists->keep_alive(memory);
+        if (sets.spilled != nullptr) {
+            sets.spilled->keep_alive(memory);
         }
         // Mapped too: where there is a table of ids, that was read as well.
-        check_ids(root.get(), *lists, spilled.get());
-        index->set_trained(
-                std::move(trained), std::move(lists), std::move(spilled));
+        check_ids(root.get(), *sets.lists, sets.spilled.get());
+        set_model(*index, std::move(model), std::move(sets));
     }
     reader.finish();
     get_direct_map(
             std::move(direct_map),
             faiss::DirectMap::Type(header.direct_map_type),
             uint64_t(header.ntotal),
-            index->lists(),
+            *index->state().lists,
             index->direct_map);
     apply_header(header, *index);
     replace_leaf(root, std::move(index));
@@ -431,6 +467,13 @@ faiss::Index* read_index(faiss::IOReader* reader, uint64_t size) {
     SectionReader sections(
             reader, size != 0 ? size : bytes_left(*reader), false);
     return read_tree(sections, nullptr);
+}
+
+faiss::Index* export_to_faiss(const faiss::Index* index) {
+    const IndexIVFScaNN* scann = find_scann(index);
+    FAISS_THROW_IF_NOT_MSG(
+            scann != nullptr, "cannot export: there is no ScaNN index inside");
+    return copy_wrappers(index, export_index(scann->state()), true).release();
 }
 
 } // namespace faiss_ext

@@ -14,6 +14,7 @@
 
 namespace faiss_ext {
 
+/// How residuals are rotated before they are coded.
 enum class RotationKind : uint8_t {
     None = 0,
     /// principal axes of the residuals, largest variance first
@@ -25,7 +26,7 @@ enum class RotationKind : uint8_t {
     Random = 3,
 };
 
-/// How a threshold T becomes eta.
+/// How a threshold T becomes eta (arXiv 1908.10396).
 enum class EtaFormula {
     Exact, ///< the integrals of Theorem 3.2 for w(t) = [t >= T]
     Limit, ///< Theorem 3.4: (d - 1) (T/||x||)^2 / (1 - (T/||x||)^2)

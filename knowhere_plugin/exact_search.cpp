@@ -5,6 +5,7 @@
 #include <faiss_ext/kernels/dispatch.h>
 #include <faiss_ext/memory/query_rows.h>
 #include <faiss_ext/memory/row_sample.h>
+#include <faiss_ext/model/index_state.h>
 
 #include <knowhere_plugin/nearest.h>
 
@@ -106,12 +107,12 @@ void exact_search(
     write_nearest(nearest, sign, k, distances, labels);
 }
 
-ListRows::ListRows(const faiss_ext::IndexIVFScaNN& index)
-        : d_(index.d), l2_(index.metric_type == faiss::METRIC_L2) {
-    const faiss_ext::ScaNNLists& lists = index.lists();
-    unit_ = index.options.normalize;
+ListRows::ListRows(const faiss_ext::IndexState& state)
+        : d_(state.ivf.d), l2_(state.is_l2()) {
+    const faiss_ext::ScaNNLists& lists = *state.lists;
+    unit_ = state.options.normalize;
     const float sign = l2_ ? 1.f : -1.f;
-    for (size_t l = 0; l < index.nlist; l++) {
+    for (size_t l = 0; l < lists.nlist; l++) {
         const faiss_ext::ScaNNList& list = lists.list(l);
         for (size_t i = 0; i < list.size(); i++) {
             const float* row = lists.raw_row(l, i);

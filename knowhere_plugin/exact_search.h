@@ -9,7 +9,7 @@
 
 #include <faiss/IndexFlat.h>
 
-#include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/model/index_state.h>
 
 #include <knowhere_plugin/faiss_node.h>
 
@@ -39,7 +39,7 @@ Hits exact_range(
 class ListRows {
  public:
     /// @param index  with raw rows; borrowed
-    explicit ListRows(const faiss_ext::IndexIVFScaNN& index);
+    explicit ListRows(const faiss_ext::IndexState& state);
 
     /** As exact_search(); similarities of an index that normalises are those of
      * unit vectors.

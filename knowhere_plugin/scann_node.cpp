@@ -13,6 +13,7 @@
 #include <faiss_ext/model/defaults.h>
 #include <faiss_ext/io/faiss_bytes.h>
 #include <faiss_ext/index_io.h>
+#include <faiss_ext/model/index_state.h>
 #include <faiss_ext/search/list_bounds.h>
 
 #include <knowhere_plugin/exact_search.h>
@@ -254,7 +255,7 @@ class ScaNNNode : public FaissNode {
             return search_faiss_range(index, made, call.filter, query, radius);
         }
         const auto& scann = static_cast<const IndexIVFScaNN&>(index);
-        if (faiss_ext::ListBounds::possible(scann)) {
+        if (faiss_ext::ListBounds::possible(scann.state())) {
             return search_within_bounds(scann, call, query, radius);
         }
         made.nprobe = scann.nlist;
@@ -360,7 +361,7 @@ class ScaNNNode : public FaissNode {
             const float* query,
             float radius) const {
         std::vector<int64_t> lists =
-                kept(bounds_, index)->within(index, query, radius);
+                kept(bounds_, index)->within(index.state(), query, radius);
         if (lists.empty()) {
             return {};
         }
@@ -389,7 +390,7 @@ class ScaNNNode : public FaissNode {
             const IndexIVFScaNN& index) const {
         std::lock_guard lock(kept_mutex_);
         if (made == nullptr) {
-            made = std::make_shared<Made>(index);
+            made = std::make_shared<Made>(index.state());
         }
         return made;
     }

@@ -35,9 +35,7 @@ constexpr size_t kDescentRounds = 10;
 
 /// Block boundaries for uniform blocks: 0, sub_dim, 2 sub_dim, .. , d.
 /// @throws faiss::FaissException unless 1 <= sub_dim <= 8 and d >= 1
-std::vector<uint32_t> uniform_block_offsets(
-        size_t d,
-        size_t sub_dim);
+std::vector<uint32_t> uniform_block_offsets(size_t d, size_t sub_dim);
 /// Block boundaries for M blocks whose widths differ by at most 1.
 /// @throws faiss::FaissException unless ceil(d / 8) <= M <= d
 std::vector<uint32_t> even_block_offsets(size_t d, size_t M);

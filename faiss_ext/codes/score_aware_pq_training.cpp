@@ -479,8 +479,7 @@ AlignedBuffer<float> train_codebook(
         size_t values = (std::min(n, begin + kTileRows) - begin) * d;
         FAISS_THROW_IF_NOT_MSG(
                 all_finite(values, residuals + begin * d) &&
-                        (!aware ||
-                         all_finite(values, directions + begin * d)),
+                        (!aware || all_finite(values, directions + begin * d)),
                 "a training row has a NaN or infinite value");
     });
     Trainer trainer(offsets, n, residuals, directions, training);

@@ -41,7 +41,6 @@
 
 #include <faiss/MetricType.h>
 
-
 namespace faiss_ext {
 
 struct ScoreTerm {

@@ -14,11 +14,13 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/index/add.h>
 #include <faiss_ext/model/codec.h>
+#include <faiss_ext/model/index_state.h>
 #include <faiss_ext/lists/copy_places.h>
 #include <faiss_ext/lists/direct_map.h>
 #include <faiss_ext/memory/parallel.h>
-#include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/memory/row_sample.h>
 
 namespace faiss_ext {
 
@@ -173,9 +175,53 @@ void append_entries(
     }
 }
 
+/// Rows on their way into lists.
+struct RowsToAdd {
+    size_t n;
+    const float* x;    ///< size n * d, as given; read to keep raw rows
+    const float* rows; ///< the same, prepared
+    const uint8_t* codes =
+            nullptr; ///< what sa_encode() made of them, or nullptr
+};
+
+/// Encodes rows which[begin] .. which[end - 1]. @param list_of  of each row
+void encode_rows(
+        const IndexState& state,
+        const EntryCodec& codec,
+        const RowsToAdd& from,
+        const std::vector<size_t>& which,
+        const int64_t* list_of,
+        size_t begin,
+        size_t end,
+        uint8_t* entries) {
+    const size_t d = state.d();
+    const size_t count = end - begin;
+    std::vector<int64_t> lists(count);
+    for (size_t i = 0; i < count; i++) {
+        lists[i] = list_of[which[begin + i]];
+    }
+    auto gather = [&](const float* x) {
+        auto to = std::make_unique_for_overwrite<float[]>(count * d);
+        gather_rows(count, &which[begin], d, x, to.get());
+        return to;
+    };
+    std::unique_ptr<float[]> slice = gather(from.rows);
+    std::unique_ptr<float[]> raw; // where the rows are normalized
+    if (codec.layout.with_raw_data && from.rows != from.x) {
+        raw = gather(from.x);
+    }
+    std::vector<float> centroids = centroids_of(state, count, lists.data());
+    codec.encode(
+            count,
+            slice.get(),
+            raw ? raw.get() : slice.get(),
+            centroids.data(),
+            entries);
+}
+
 /// The entries of some of the rows that sa_encode() made codes of.
 void gather_entries(
-        const IndexIVFScaNN& index,
+        const faiss::IndexIVF& index,
         const uint8_t* codes,
         const size_t* rows,
         size_t n,
@@ -188,30 +234,199 @@ void gather_entries(
     }
 }
 
+/** Runs `append` with the ids to store; on an exception all is as before.
+ * @param second  lists of the spilled copies, or nullptr
+ * @return        places of the rows, kNowhere for those of list -1 */
+template <class Append>
+std::vector<uint64_t> store(
+        IndexIVFScaNN& index,
+        size_t n,
+        const int64_t* ids,
+        const int64_t* assign,
+        const int64_t* second,
+        Append&& append) {
+    IndexState& state = index.state();
+    drop_unfit_map(index.direct_map, *state.lists, size_t(index.ntotal));
+    index.direct_map.check_can_add(ids);
+    std::vector<int64_t> running;
+    if (ids == nullptr) {
+        running.resize(n);
+        std::iota(running.begin(), running.end(), index.ntotal);
+        ids = running.data();
+    }
+    std::vector<uint64_t> places(n, kNowhere);
+    std::vector<uint64_t> copies(second == nullptr ? 0 : n, kNowhere);
+    SizesBefore before(*state.lists, n, assign);
+    std::optional<SizesBefore> copies_before;
+    if (second != nullptr) {
+        copies_before.emplace(*state.spilled, n, second);
+    }
+    MapAddition in_map(index.direct_map);
+    try {
+        append(places, copies, ids);
+        in_map.add(n, ids, places.data());
+        for (size_t i = 0; i < copies.size() && state.copy_places; i++) {
+            if (copies[i] != kNowhere) {
+                state.copy_places->set(places[i], copies[i]);
+            }
+        }
+    } catch (...) {
+        in_map.undo();
+        before.restore();
+        if (copies_before) {
+            copies_before->restore();
+        }
+        state.copy_places.reset();
+        throw;
+    }
+    index.ntotal += int64_t(n);
+    return places;
+}
+
+/// Appends the entries of rows to their lists.
+void append_primary(
+        IndexIVFScaNN& index,
+        const RowsToAdd& from,
+        const ListOrder& order,
+        const int64_t* assign,
+        const int64_t* ids,
+        std::vector<uint64_t>& places) {
+    const IndexState& state = index.state();
+    const EntryCodec codec = state.codec();
+    append_entries(
+            *state.lists,
+            order,
+            assign,
+            ids,
+            places,
+            index.progress,
+            [&](size_t begin, size_t end, uint8_t* entries) {
+                if (from.codes == nullptr) {
+                    encode_rows(
+                            state,
+                            codec,
+                            from,
+                            order.rows,
+                            assign,
+                            begin,
+                            end,
+                            entries);
+                } else {
+                    gather_entries(
+                            index,
+                            from.codes,
+                            &order.rows[begin],
+                            end - begin,
+                            entries);
+                }
+            });
+}
+
+/// Appends the spilled copies of rows to their second lists.
+/// @param places  of the rows themselves; @param copies  out
+void append_copies(
+        IndexIVFScaNN& index,
+        const RowsToAdd& from,
+        const int64_t* second,
+        const int64_t* ids,
+        const std::vector<uint64_t>& places,
+        std::vector<uint64_t>& copies) {
+    const IndexState& state = index.state();
+    const ListOrder order(index.nlist, from.n, second);
+    const EntryCodec codec = state.spilled_codec();
+    const EntryLayout& layout = codec.layout;
+    append_entries(
+            *state.spilled,
+            order,
+            second,
+            ids,
+            copies,
+            nullptr,
+            [&](size_t begin, size_t end, uint8_t* entries) {
+                encode_rows(
+                        state,
+                        codec,
+                        from,
+                        order.rows,
+                        second,
+                        begin,
+                        end,
+                        entries);
+                for (size_t i = begin; i < end; i++) {
+                    std::memcpy(
+                            entries + (i - begin) * layout.size() +
+                                    layout.primary_offset(),
+                            &places[order.rows[i]],
+                            sizeof(uint64_t));
+                }
+            });
+}
+
+/** @param assign  list of each row
+ *  @param second  lists of the spilled copies, -1: none; nullptr: find them
+ *  @return        as store() */
+std::vector<uint64_t> add_assigned(
+        IndexIVFScaNN& index,
+        const RowsToAdd& from,
+        const int64_t* ids,
+        const int64_t* assign,
+        const int64_t* second) {
+    const IndexState& state = index.state();
+    const ListOrder order(index.nlist, from.n, assign);
+    std::vector<int64_t> found; // second lists
+    if (state.spilled != nullptr && second == nullptr) {
+        found.resize(from.n);
+        state.partition.assign_spilled(
+                from.n,
+                from.rows,
+                assign,
+                index.options.soar_lambda,
+                found.data());
+        second = found.data();
+    }
+    return store(
+            index,
+            from.n,
+            ids,
+            assign,
+            second,
+            [&](std::vector<uint64_t>& places,
+                std::vector<uint64_t>& copies,
+                const int64_t* stored_ids) {
+                append_primary(index, from, order, assign, stored_ids, places);
+                if (state.spilled != nullptr) {
+                    append_copies(
+                            index, from, second, stored_ids, places, copies);
+                }
+            });
+}
+
 } // namespace
+
+std::vector<uint64_t>
+add_rows(IndexIVFScaNN& index, size_t n, const float* x, const int64_t* ids) {
+    const IndexState& state = index.state();
+    check_trained(state);
+    std::vector<float> unit;
+    const float* rows = prepare_rows(state, n, x, "row", unit);
+    const RowsToAdd from{n, x, rows};
+    std::vector<int64_t> assign(n);
+    if (state.spilled == nullptr || !state.quantizer_is_flat) {
+        assign_lists(state, n, rows, assign.data());
+        return add_assigned(index, from, ids, assign.data(), nullptr);
+    }
+    std::vector<int64_t> second(n);
+    state.partition.assign_both(
+            n, rows, index.options.soar_lambda, assign.data(), second.data());
+    return add_assigned(index, from, ids, assign.data(), second.data());
+}
 
 void IndexIVFScaNN::add(idx_t n, const float* x) {
     add_with_ids(n, x, nullptr);
 }
 
 void IndexIVFScaNN::add_with_ids(idx_t n, const float* x, const idx_t* ids) {
-    add_rows(n, x, ids);
-}
-
-std::vector<uint64_t>
-IndexIVFScaNN::add_rows(idx_t n, const float* x, const idx_t* ids) {
-    check_trained();
-    std::vector<float> unit;
-    const float* rows = checked(n, x, "row", unit);
-    std::vector<idx_t> assign(n);
-    if (spilled_ == nullptr || !quantizer_is_flat_) {
-        assign_lists(n, rows, assign.data());
-        return add_assigned(n, x, rows, ids, assign.data(), nullptr);
-    }
-    std::vector<idx_t> second(n);
-    partition_.assign_both(
-            n, rows, options.soar_lambda, assign.data(), second.data());
-    return add_assigned(n, x, rows, ids, assign.data(), second.data());
+    add_rows(*this, size_t(n), x, ids);
 }
 
 void IndexIVFScaNN::add_core(
@@ -229,129 +444,17 @@ void IndexIVFScaNN::add_core(
             inverted_list_context == nullptr,
             "inverted_list_context is not used by this index");
 #endif
-    check_trained();
+    check_trained(*state_);
     std::vector<float> unit;
-    const float* rows = checked(n, x, "row", unit);
-    add_assigned(n, x, rows, ids, assign, nullptr);
-}
-
-std::vector<uint64_t> IndexIVFScaNN::add_assigned(
-        idx_t n,
-        const float* x,
-        const float* rows,
-        const idx_t* ids,
-        const idx_t* assign,
-        const idx_t* second,
-        const uint8_t* codes) {
-    ListOrder order(nlist, n, assign);
-    std::vector<idx_t> found; // second lists
-    if (spilled_ != nullptr && second == nullptr) {
-        found.resize(n);
-        partition_.assign_spilled(
-                n, rows, assign, options.soar_lambda, found.data());
-        second = found.data();
-    }
-    EntryCodec entry_codec = codec();
-    auto encode = [&](const EntryCodec& by,
-                      const std::vector<size_t>& which,
-                      const idx_t* lists_of,
-                      size_t begin,
-                      size_t end,
-                      uint8_t* entries) {
-        size_t count = end - begin;
-        std::vector<idx_t> slice_lists(count);
-        for (size_t i = 0; i < count; i++) {
-            slice_lists[i] = lists_of[which[begin + i]];
-        }
-        auto gather = [&](const float* from) {
-            auto to = std::make_unique_for_overwrite<float[]>(count * d);
-            for (size_t i = 0; i < count; i++) {
-                std::copy_n(from + which[begin + i] * d, d, to.get() + i * d);
-            }
-            return to;
-        };
-        std::unique_ptr<float[]> slice = gather(rows);
-        std::unique_ptr<float[]> raw; // where the rows are normalized
-        if (by.layout.with_raw_data && rows != x) {
-            raw = gather(x);
-        }
-        std::vector<float> centroids = centroids_of(count, slice_lists.data());
-        by.encode(
-                count,
-                slice.get(),
-                raw ? raw.get() : slice.get(),
-                centroids.data(),
-                entries);
-    };
-    return store(
-            n,
-            ids,
-            assign,
-            second,
-            [&](std::vector<uint64_t>& places,
-                std::vector<uint64_t>& copies,
-                const idx_t* stored_ids) {
-                append_entries(
-                        mutable_lists(),
-                        order,
-                        assign,
-                        stored_ids,
-                        places,
-                        progress,
-                        [&](size_t begin, size_t end, uint8_t* entries) {
-                            if (codes != nullptr) {
-                                gather_entries(
-                                        *this,
-                                        codes,
-                                        &order.rows[begin],
-                                        end - begin,
-                                        entries);
-                                return;
-                            }
-                            encode(entry_codec,
-                                   order.rows,
-                                   assign,
-                                   begin,
-                                   end,
-                                   entries);
-                        });
-                if (spilled_ == nullptr) {
-                    return;
-                }
-                ListOrder spilled_order(nlist, n, second);
-                EntryCodec spilled_codec{
-                        spilled_->layout(), trained_, keeps_rows()};
-                append_entries(
-                        *spilled_,
-                        spilled_order,
-                        second,
-                        stored_ids,
-                        copies,
-                        nullptr,
-                        [&](size_t begin, size_t end, uint8_t* entries) {
-                            encode(spilled_codec,
-                                   spilled_order.rows,
-                                   second,
-                                   begin,
-                                   end,
-                                   entries);
-                            const EntryLayout& layout = spilled_->layout();
-                            for (size_t i = begin; i < end; i++) {
-                                std::memcpy(
-                                        entries + (i - begin) * layout.size() +
-                                                layout.primary_offset(),
-                                        &places[spilled_order.rows[i]],
-                                        sizeof(uint64_t));
-                            }
-                        });
-            });
+    const float* rows = prepare_rows(*state_, size_t(n), x, "row", unit);
+    add_assigned(*this, {size_t(n), x, rows}, ids, assign, nullptr);
 }
 
 void IndexIVFScaNN::add_sa_codes(
         idx_t n,
         const uint8_t* codes,
         const idx_t* ids) {
-    check_trained();
+    check_trained(*state_);
     std::vector<idx_t> assign(n);
     for (idx_t i = 0; i < n; i++) {
         assign[i] = list_of_code(
@@ -360,61 +463,17 @@ void IndexIVFScaNN::add_sa_codes(
     // A spilled copy needs the vector: it is made of the decoded one.
     std::vector<float> x, unit;
     const float* rows = nullptr;
-    if (spilled_ != nullptr) {
+    if (state_->spilled != nullptr) {
         x.resize(n * d);
         sa_decode(n, codes, x.data());
-        rows = checked(n, x.data(), "row", unit);
+        rows = prepare_rows(*state_, size_t(n), x.data(), "row", unit);
     }
-    add_assigned(n, x.data(), rows, ids, assign.data(), nullptr, codes);
-}
-
-/** Runs `append` with the ids to store; on an exception all is as before.
- * @param second  lists of the spilled copies, or nullptr
- * @return        places of the rows, kNowhere for those of list -1 */
-std::vector<uint64_t> IndexIVFScaNN::store(
-        idx_t n,
-        const idx_t* ids,
-        const idx_t* assign,
-        const idx_t* second,
-        const std::function<
-                void(std::vector<uint64_t>& places,
-                     std::vector<uint64_t>& copies,
-                     const idx_t* ids)>& append) {
-    drop_unfit_map();
-    direct_map.check_can_add(ids);
-    std::vector<idx_t> running;
-    if (ids == nullptr) {
-        running.resize(n);
-        std::iota(running.begin(), running.end(), ntotal);
-        ids = running.data();
-    }
-    std::vector<uint64_t> places(n, kNowhere);
-    std::vector<uint64_t> copies(second == nullptr ? 0 : n, kNowhere);
-    SizesBefore before(mutable_lists(), n, assign);
-    std::optional<SizesBefore> copies_before;
-    if (second != nullptr) {
-        copies_before.emplace(*spilled_, n, second);
-    }
-    MapAddition in_map(direct_map);
-    try {
-        append(places, copies, ids);
-        in_map.add(n, ids, places.data());
-        for (size_t i = 0; i < copies.size() && copy_places_; i++) {
-            if (copies[i] != kNowhere) {
-                copy_places_->set(places[i], copies[i]);
-            }
-        }
-    } catch (...) {
-        in_map.undo();
-        before.restore();
-        if (copies_before) {
-            copies_before->restore();
-        }
-        copy_places_.reset();
-        throw;
-    }
-    ntotal += n;
-    return places;
+    add_assigned(
+            *this,
+            {size_t(n), x.data(), rows, codes},
+            ids,
+            assign.data(),
+            nullptr);
 }
 
 } // namespace faiss_ext

@@ -17,6 +17,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/model/index_state.h>
 
 namespace faiss_ext {
 
@@ -86,7 +87,7 @@ class Trials {
         }
         double recall = sum / double(nq);
         double variance = std::max(0.0, squares / double(nq) - recall * recall);
-        const EntryLayout& layout = index_.lists().layout();
+        const EntryLayout& layout = index_.state().lists->layout();
         double cost =
                 kListCost * double(stats.lists) +
                 kCodeByteCost * double(stats.codes) *
@@ -160,6 +161,34 @@ size_t smallest(size_t low, size_t high, double step, Passes&& passes) {
     return high;
 }
 
+/// Rows of the index, evenly at random, and their ids.
+void draw_rows(
+        const IndexIVFScaNN& index,
+        size_t count,
+        std::vector<float>& x,
+        std::vector<int64_t>& ids) {
+    const ScaNNLists& lists = *index.state().lists;
+    const size_t nlist = lists.nlist;
+    const size_t d = size_t(index.d);
+    std::vector<size_t> ends(nlist);
+    for (size_t l = 0; l < nlist; l++) {
+        ends[l] = (l == 0 ? 0 : ends[l - 1]) + lists.list_size(l);
+    }
+    std::vector<size_t> chosen(ends.back());
+    std::iota(chosen.begin(), chosen.end(), 0);
+    std::mt19937_64 random(index.options.seed);
+    count = std::min(count, chosen.size());
+    for (size_t i = 0; i < count; i++) {
+        std::swap(chosen[i], chosen[i + random() % (chosen.size() - i)]);
+        size_t list = std::upper_bound(ends.begin(), ends.end(), chosen[i]) -
+                      ends.begin();
+        size_t offset = chosen[i] - (list == 0 ? 0 : ends[list - 1]);
+        x.resize(x.size() + d);
+        index.reconstruct_from_offset(list, offset, x.data() + i * d);
+        ids.push_back(lists.get_single_id(list, offset));
+    }
+}
+
 } // namespace
 
 ScaNNCalibration IndexIVFScaNN::calibrate(
@@ -167,7 +196,7 @@ ScaNNCalibration IndexIVFScaNN::calibrate(
         const float* queries,
         float target_recall,
         idx_t k) {
-    check_trained();
+    check_trained(*state_);
     FAISS_THROW_IF_NOT_FMT(
             target_recall > 0 && target_recall < 1,
             "target_recall = %g (allowed: above 0, below 1)",
@@ -195,7 +224,7 @@ ScaNNCalibration IndexIVFScaNN::calibrate(
         x.assign(queries, queries + n * d);
         own.assign(n, -1);
     } else {
-        draw_rows(kDrawn, x, own);
+        draw_rows(*this, kDrawn, x, own);
     }
     Trials trials(*this, std::move(x), std::move(own), size_t(k));
 
@@ -289,30 +318,6 @@ ScaNNCalibration IndexIVFScaNN::calibrate(
     calibration = best;
     nprobe = best.nprobe;
     return best;
-}
-
-/// Rows of the index, evenly at random, and their ids.
-void IndexIVFScaNN::draw_rows(
-        size_t count,
-        std::vector<float>& x,
-        std::vector<idx_t>& ids) const {
-    std::vector<size_t> ends(nlist);
-    for (size_t l = 0; l < nlist; l++) {
-        ends[l] = (l == 0 ? 0 : ends[l - 1]) + lists().list_size(l);
-    }
-    std::vector<size_t> chosen(ends.back());
-    std::iota(chosen.begin(), chosen.end(), 0);
-    std::mt19937_64 random(options.seed);
-    count = std::min(count, chosen.size());
-    for (size_t i = 0; i < count; i++) {
-        std::swap(chosen[i], chosen[i + random() % (chosen.size() - i)]);
-        size_t list = std::upper_bound(ends.begin(), ends.end(), chosen[i]) -
-                      ends.begin();
-        size_t offset = chosen[i] - (list == 0 ? 0 : ends[list - 1]);
-        x.resize(x.size() + d);
-        reconstruct_from_offset(list, offset, x.data() + i * d);
-        ids.push_back(lists().get_single_id(list, offset));
-    }
 }
 
 } // namespace faiss_ext

@@ -10,8 +10,8 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/model/codec.h>
+#include <faiss_ext/model/index_state.h>
 #include <faiss_ext/memory/parallel.h>
-#include <faiss_ext/memory/query_rows.h>
 
 namespace faiss_ext {
 
@@ -27,16 +27,17 @@ void IndexIVFScaNN::encode_vectors(
         const idx_t* list_nos,
         uint8_t* codes,
         bool include_listno) const {
-    check_trained();
+    check_trained(*state_);
     std::vector<float> unit;
-    const float* rows = checked(n, x, "row", unit);
+    const float* rows = prepare_rows(*state_, size_t(n), x, "row", unit);
     size_t prefix = include_listno ? coarse_code_size() : 0;
     size_t stride = prefix + code_size;
-    EntryCodec by = codec();
+    EntryCodec by = state_->codec();
     parallel_slices(n, kSlice, [&](size_t begin, size_t end) {
         size_t count = end - begin;
         std::vector<uint8_t> entries(count * code_size);
-        std::vector<float> centroids = centroids_of(count, list_nos + begin);
+        std::vector<float> centroids =
+                centroids_of(*state_, count, list_nos + begin);
         by.encode(
                 count,
                 rows + begin * d,
@@ -64,11 +65,12 @@ void IndexIVFScaNN::decode_vectors(
         const uint8_t* codes,
         const idx_t* list_nos,
         float* x) const {
-    check_trained();
-    EntryCodec by = codec();
+    check_trained(*state_);
+    EntryCodec by = state_->codec();
     parallel_slices(n, kSlice, [&](size_t begin, size_t end) {
         size_t count = end - begin;
-        std::vector<float> centroids = centroids_of(count, list_nos + begin);
+        std::vector<float> centroids =
+                centroids_of(*state_, count, list_nos + begin);
         by.decode(
                 count,
                 codes + begin * code_size,
@@ -78,16 +80,16 @@ void IndexIVFScaNN::decode_vectors(
 }
 
 void IndexIVFScaNN::sa_encode(idx_t n, const float* x, uint8_t* codes) const {
-    check_trained();
+    check_trained(*state_);
     std::vector<float> unit;
-    const float* rows = checked(n, x, "row", unit);
+    const float* rows = prepare_rows(*state_, size_t(n), x, "row", unit);
     std::vector<idx_t> lists_of(n);
-    assign_lists(n, rows, lists_of.data());
+    assign_lists(*state_, size_t(n), rows, lists_of.data());
     encode_vectors(n, x, lists_of.data(), codes, true);
 }
 
 void IndexIVFScaNN::sa_decode(idx_t n, const uint8_t* codes, float* x) const {
-    check_trained();
+    check_trained(*state_);
     size_t stride = sa_code_size();
     size_t prefix = coarse_code_size();
     std::vector<uint8_t> entries(n * code_size);

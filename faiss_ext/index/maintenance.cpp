@@ -14,7 +14,7 @@
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/lists/copy_places.h>
 #include <faiss_ext/lists/direct_map.h>
-#include <faiss_ext/wrappers/id_maps.h>
+#include <faiss_ext/model/index_state.h>
 #include <faiss_ext/memory/parallel.h>
 
 namespace faiss_ext {
@@ -26,8 +26,8 @@ using faiss::lo_offset;
 // ---- direct map ----
 
 void IndexIVFScaNN::set_direct_map_type(faiss::DirectMap::Type type) {
-    if (type != direct_map.type || !direct_map_fits()) {
-        direct_map = make_map(type, lists(), size_t(ntotal));
+    if (type != direct_map.type || !direct_map_fits(*state_)) {
+        direct_map = make_map(type, *state_->lists, size_t(ntotal));
     }
 }
 
@@ -37,25 +37,15 @@ void IndexIVFScaNN::make_direct_map(bool new_maintain_direct_map) {
                                     : faiss::DirectMap::NoMap);
 }
 
-bool IndexIVFScaNN::direct_map_fits() const {
-    return map_fits(direct_map, lists(), size_t(ntotal));
-}
-
-void IndexIVFScaNN::drop_unfit_map() {
-    if (!direct_map_fits()) {
-        direct_map = faiss::DirectMap();
-    }
-}
-
 // ---- all rows, rows of others ----
 
 void IndexIVFScaNN::reset() {
     clear_map(direct_map);
-    mutable_lists().reset();
-    if (spilled_ != nullptr) {
-        spilled_->reset();
+    state_->lists->reset();
+    if (state_->spilled != nullptr) {
+        state_->spilled->reset();
     }
-    copy_places_.reset();
+    state_->copy_places.reset();
     ntotal = 0;
 }
 
@@ -64,28 +54,32 @@ void IndexIVFScaNN::check_compatible_for_merge(
     auto other = dynamic_cast<const IndexIVFScaNN*>(&other_index);
     FAISS_THROW_IF_NOT_MSG(other != nullptr, "not a ScaNN index");
     // Faiss compares centroids, there or not
-    check_trained();
-    other->check_trained();
+    const IndexState& mine = *state_;
+    const IndexState& theirs = *other->state_;
+    check_trained(mine);
+    check_trained(theirs);
     faiss::IndexIVF::check_compatible_for_merge(other_index);
     FAISS_THROW_IF_NOT_MSG(
-            other->lists().layout() == lists().layout() &&
-                    (other->spilled_ == nullptr) == (spilled_ == nullptr),
+            theirs.lists->layout() == mine.lists->layout() &&
+                    (theirs.spilled == nullptr) == (mine.spilled == nullptr),
             "the indexes keep different things of a vector");
     auto same = [](const auto& a, const auto& b) {
         return a.size() == b.size() &&
                std::equal(a.data(), a.data() + a.size(), b.data());
     };
     FAISS_THROW_IF_NOT_MSG(
-            same(pq().codebook(), other->pq().codebook()) &&
-                    same(rotation().matrix(), other->rotation().matrix()) &&
-                    score_term() == other->score_term() &&
-                    trained_.by_direction == other->trained_.by_direction,
+            same(mine.model.pq.codebook(), theirs.model.pq.codebook()) &&
+                    same(mine.model.rotation.matrix(),
+                         theirs.model.rotation.matrix()) &&
+                    mine.model.score_term == theirs.model.score_term &&
+                    mine.model.by_direction == theirs.model.by_direction,
             "the indexes were trained differently");
-    std::vector<float> mine(nlist * d), theirs(nlist * d);
-    quantizer->reconstruct_n(0, nlist, mine.data());
-    other->quantizer->reconstruct_n(0, nlist, theirs.data());
+    std::vector<float> centroids(nlist * d), other_centroids(nlist * d);
+    quantizer->reconstruct_n(0, nlist, centroids.data());
+    other->quantizer->reconstruct_n(0, nlist, other_centroids.data());
     FAISS_THROW_IF_NOT_MSG(
-            mine == theirs, "the indexes have different centroids");
+            centroids == other_centroids,
+            "the indexes have different centroids");
 }
 
 namespace {
@@ -115,7 +109,7 @@ class SizesOfAll {
     std::vector<size_t> sizes_;
 };
 
-/// Ids stay ids: 64 bits, and not the -1 of a missing result.
+/// @throws faiss::FaissException before a row gets an id that is none
 void check_moved_ids(const ScaNNLists& lists, int64_t add_id) {
     for (size_t l = 0; l < lists.nlist && add_id != 0; l++) {
         const auto& ids = lists.list(l).ids;
@@ -171,17 +165,54 @@ class ListMerge {
     SizesOfAll before_;
 };
 
+/// The copies of the entries that Faiss has copied.
+/// @param before  of each list of `to`, its size before that
+void copy_spilled(
+        const IndexState& from,
+        IndexState& to,
+        const std::vector<size_t>& before) {
+    // Faiss appends what it copies in order, so the ids of each list tell
+    // where an entry has gone.
+    std::unordered_map<uint64_t, uint64_t> copied;
+    const size_t nlist = from.lists->nlist;
+    for (size_t l = 0; l < nlist; l++) {
+        const auto& ids = from.lists->list(l).ids;
+        const auto& ids_there = to.lists->list(l).ids;
+        size_t j = before[l];
+        for (size_t i = 0; i < ids.size() && j < ids_there.size(); i++) {
+            if (ids[i] == ids_there[j]) {
+                copied[lo_build(l, i)] = lo_build(l, j++);
+            }
+        }
+    }
+    std::vector<uint8_t> entry(from.spilled->code_size);
+    for (size_t l = 0; l < nlist; l++) {
+        const ScaNNList& copies = from.spilled->list(l);
+        for (size_t i = 0; i < copies.size(); i++) {
+            auto place = copied.find(copies.primary[i]);
+            if (place == copied.end()) {
+                continue;
+            }
+            from.spilled->read_entries(l, i, 1, entry.data());
+            size_t at =
+                    to.spilled->add_entries(l, 1, &copies.ids[i], entry.data());
+            to.spilled->set_primary(l, at, place->second);
+        }
+    }
+}
+
 } // namespace
 
 void IndexIVFScaNN::merge_from(faiss::Index& other_index, idx_t add_id) {
     check_compatible_for_merge(other_index);
     auto& other = dynamic_cast<IndexIVFScaNN&>(other_index);
     FAISS_THROW_IF_NOT_MSG(&other != this, "an index merged with itself");
-    check_moved_ids(other.lists(), add_id);
-    ListMerge rows(mutable_lists(), other.lists());
+    IndexState& from = *other.state_;
+    check_moved_ids(*from.lists, add_id);
+    ListMerge rows(*state_->lists, *from.lists);
     std::optional<ListMerge> copies;
-    if (spilled_ != nullptr) {
-        copies.emplace(*spilled_, *other.spilled_);
+    if (state_->spilled != nullptr) {
+        copies.emplace(*state_->spilled, *from.spilled);
     }
     try {
         rows.take(add_id, nullptr);
@@ -195,7 +226,7 @@ void IndexIVFScaNN::merge_from(faiss::Index& other_index, idx_t add_id) {
         }
         throw;
     }
-    copy_places_.reset();
+    state_->copy_places.reset();
     ntotal += other.ntotal;
     other.reset();
 }
@@ -208,7 +239,7 @@ void IndexIVFScaNN::copy_subset_to(
     auto other = dynamic_cast<IndexIVFScaNN*>(&other_index);
     FAISS_THROW_IF_NOT_MSG(other != nullptr, "not a ScaNN index");
     check_compatible_for_merge(*other);
-    const size_t stored = lists().compute_ntotal();
+    const size_t stored = state_->lists->compute_ntotal();
     // what Faiss divides by, and what it ends the process for
     const bool by_share = int(subset_type) == 1 || int(subset_type) == 3;
     FAISS_THROW_IF_NOT_FMT(
@@ -223,17 +254,18 @@ void IndexIVFScaNN::copy_subset_to(
     if (stored == 0) {
         return;
     }
-    SizesOfAll before(other->mutable_lists());
+    IndexState& to = *other->state_;
+    SizesOfAll before(*to.lists);
     std::optional<SizesOfAll> copies_before;
-    if (spilled_ != nullptr) {
-        copies_before.emplace(*other->spilled_);
+    if (to.spilled != nullptr) {
+        copies_before.emplace(*to.spilled);
     }
     const idx_t old_ntotal = other->ntotal;
-    other->copy_places_.reset();
+    to.copy_places.reset();
     try {
         faiss::IndexIVF::copy_subset_to(other_index, subset_type, a1, a2);
-        if (spilled_ != nullptr) {
-            copy_spilled_to(*other, before.sizes());
+        if (to.spilled != nullptr) {
+            copy_spilled(*state_, to, before.sizes());
         }
     } catch (...) {
         before.restore();
@@ -242,40 +274,6 @@ void IndexIVFScaNN::copy_subset_to(
         }
         other->ntotal = old_ntotal;
         throw;
-    }
-}
-
-/// The copies of the entries that Faiss has copied.
-/// @param before  of each list of `other`, its size before that
-void IndexIVFScaNN::copy_spilled_to(
-        IndexIVFScaNN& other,
-        const std::vector<size_t>& before) const {
-    // Faiss appends what it copies in order, so the ids of each list tell
-    // where an entry has gone.
-    std::unordered_map<uint64_t, uint64_t> copied;
-    for (size_t l = 0; l < nlist; l++) {
-        const auto& from = lists().list(l).ids;
-        const auto& to = other.lists().list(l).ids;
-        size_t j = before[l];
-        for (size_t i = 0; i < from.size() && j < to.size(); i++) {
-            if (from[i] == to[j]) {
-                copied[lo_build(l, i)] = lo_build(l, j++);
-            }
-        }
-    }
-    std::vector<uint8_t> entry(spilled_->code_size);
-    for (size_t l = 0; l < nlist; l++) {
-        const ScaNNList& copies = spilled_->list(l);
-        for (size_t i = 0; i < copies.size(); i++) {
-            auto place = copied.find(copies.primary[i]);
-            if (place == copied.end()) {
-                continue;
-            }
-            spilled_->read_entries(l, i, 1, entry.data());
-            size_t at = other.spilled_->add_entries(
-                    l, 1, &copies.ids[i], entry.data());
-            other.spilled_->set_primary(l, at, place->second);
-        }
     }
 }
 

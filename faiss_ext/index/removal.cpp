@@ -16,10 +16,12 @@
 #include <faiss/impl/IDSelector.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/index/add.h>
 #include <faiss_ext/lists/copy_places.h>
 #include <faiss_ext/lists/direct_map.h>
 #include <faiss_ext/search/filter.h>
 #include <faiss_ext/memory/parallel.h>
+#include <faiss_ext/model/index_state.h>
 
 namespace faiss_ext {
 
@@ -96,26 +98,25 @@ std::vector<uint64_t> look_up(
     return places;
 }
 
-} // namespace
-
 /// What is to go, and the memory that this takes.
-struct IndexIVFScaNN::Removal {
+struct Removal {
     std::vector<uint64_t> places; ///< sorted, each once
     std::vector<uint64_t> copies; ///< their spilled copies, sorted
     std::vector<size_t> offsets;  ///< scratch with room for one list's
 };
 
 /// All of a removal that can fail. @param places  sorted, each once
-IndexIVFScaNN::Removal IndexIVFScaNN::prepare_removal(
-        std::vector<uint64_t> places) {
-    if (spilled_ != nullptr && copy_places_ == nullptr) {
-        copy_places_ = std::make_unique<CopyPlaces>(lists(), *spilled_);
+Removal prepare_removal(IndexState& state, std::vector<uint64_t> places) {
+    ScaNNLists& lists = *state.lists;
+    ScaNNLists* spilled = state.spilled.get();
+    if (spilled != nullptr && state.copy_places == nullptr) {
+        state.copy_places = std::make_unique<CopyPlaces>(lists, *spilled);
     }
+    const CopyPlaces* copy_places = state.copy_places.get();
     Removal removal;
     removal.places = std::move(places);
     for (uint64_t place : removal.places) {
-        uint64_t copy =
-                spilled_ == nullptr ? kNowhere : copy_places_->get(place);
+        uint64_t copy = spilled == nullptr ? kNowhere : copy_places->get(place);
         if (copy != kNowhere) {
             removal.copies.push_back(copy);
         }
@@ -123,16 +124,16 @@ IndexIVFScaNN::Removal IndexIVFScaNN::prepare_removal(
     std::sort(removal.copies.begin(), removal.copies.end());
     removal.offsets.reserve(removal.places.size());
     for (uint64_t copy : removal.copies) {
-        spilled_->make_writable(lo_listno(copy));
+        spilled->make_writable(lo_listno(copy));
     }
     auto prepare = [&](size_t list, const std::vector<size_t>& offsets) {
-        mutable_lists().make_writable(list);
-        size_t size = lists().list_size(list);
-        for (size_t i = 0; i < offsets.size() && spilled_ != nullptr; i++) {
+        lists.make_writable(list);
+        size_t size = lists.list_size(list);
+        for (size_t i = 0; i < offsets.size() && spilled != nullptr; i++) {
             // what moves into a hole; its copy refers to it
-            uint64_t copy = copy_places_->get(lo_build(list, size - 1 - i));
+            uint64_t copy = copy_places->get(lo_build(list, size - 1 - i));
             if (copy != kNowhere) {
-                spilled_->make_writable(lo_listno(copy));
+                spilled->make_writable(lo_listno(copy));
             }
         }
     };
@@ -141,56 +142,96 @@ IndexIVFScaNN::Removal IndexIVFScaNN::prepare_removal(
 }
 
 /// Does not fail.
-void IndexIVFScaNN::remove_places(Removal& removal) {
+void remove_places(IndexIVFScaNN& index, Removal& removal) {
+    IndexState& state = index.state();
+    ScaNNLists& lists = *state.lists;
+    ScaNNLists* spilled = state.spilled.get();
+    CopyPlaces* copy_places = state.copy_places.get();
+    faiss::DirectMap& direct_map = index.direct_map;
     auto remove_copies = [&](size_t list, const std::vector<size_t>& gone) {
-        const ScaNNList& left = spilled_->list(list);
-        spilled_->remove(list, gone, [&](size_t, size_t to) {
-            copy_places_->set(left.primary[to], lo_build(list, to));
+        const ScaNNList& left = spilled->list(list);
+        spilled->remove(list, gone, [&](size_t, size_t to) {
+            copy_places->set(left.primary[to], lo_build(list, to));
         });
     };
     for_lists(removal.copies, removal.offsets, remove_copies);
     auto remove = [&](size_t list, const std::vector<size_t>& gone) {
-        const ScaNNList& left = lists().list(list);
+        const ScaNNList& left = lists.list(list);
         for (size_t offset : gone) {
             move_in(direct_map,
                     left.ids[offset],
                     lo_build(list, offset),
                     kNowhere);
         }
-        mutable_lists().remove(list, gone, [&](size_t from, size_t to) {
+        lists.remove(list, gone, [&](size_t from, size_t to) {
             uint64_t now = lo_build(list, to);
             move_in(direct_map, left.ids[to], lo_build(list, from), now);
-            if (spilled_ != nullptr) {
-                uint64_t copy = copy_places_->get(lo_build(list, from));
-                copy_places_->set(now, copy);
+            if (spilled != nullptr) {
+                uint64_t copy = copy_places->get(lo_build(list, from));
+                copy_places->set(now, copy);
                 if (copy != kNowhere) {
-                    spilled_->set_primary(
-                            lo_listno(copy), lo_offset(copy), now);
+                    spilled->set_primary(lo_listno(copy), lo_offset(copy), now);
                 }
             }
         });
-        if (spilled_ != nullptr) {
-            copy_places_->truncate(list, left.size());
+        if (spilled != nullptr) {
+            copy_places->truncate(list, left.size());
         }
     };
     for_lists(removal.places, removal.offsets, remove);
-    ntotal -= idx_t(removal.places.size());
+    index.ntotal -= int64_t(removal.places.size());
     release_unused(direct_map);
-    if (spilled_ != nullptr) {
-        spilled_->release_unused();
+    if (spilled != nullptr) {
+        spilled->release_unused();
     }
-    if (mutable_lists().release_unused()) {
-        copy_places_.reset(); // made again if needed, in memory of its size
+    if (lists.release_unused()) {
+        // made again if needed, in memory of its size
+        state.copy_places.reset();
     }
 }
 
+/// Throws if an id is given twice, or unknown.
+std::vector<uint64_t> places_of(
+        const faiss::DirectMap& direct_map,
+        const ScaNNLists& lists,
+        size_t n,
+        const int64_t* ids) {
+    std::unordered_map<int64_t, uint64_t> wanted;
+    for (size_t i = 0; i < n; i++) {
+        FAISS_THROW_IF_NOT_FMT(
+                wanted.emplace(ids[i], kNowhere).second,
+                "id %lld is given twice",
+                static_cast<long long>(ids[i]));
+    }
+    if (direct_map.no()) {
+        faiss::IDSelectorBatch set(n, ids);
+        for (uint64_t place : ask_all(lists, set)) {
+            const auto& list = lists.list(lo_listno(place));
+            wanted[list.ids[lo_offset(place)]] = place;
+        }
+    }
+    std::vector<uint64_t> places(n);
+    for (size_t i = 0; i < n; i++) {
+        places[i] = direct_map.no() ? wanted[ids[i]]
+                                    : row_of_id(direct_map, lists, ids[i]);
+        FAISS_THROW_IF_NOT_FMT(
+                places[i] != kNowhere,
+                "id %lld is not in the index",
+                static_cast<long long>(ids[i]));
+    }
+    return places;
+}
+
+} // namespace
+
 size_t IndexIVFScaNN::remove_ids(const faiss::IDSelector& sel) {
-    drop_unfit_map();
+    const ScaNNLists& lists = *state_->lists;
+    drop_unfit_map(direct_map, lists, size_t(ntotal));
     std::vector<int64_t> ids;
     bool listed =
             !direct_map.no() && Filter(&sel).list_ids(size_t(ntotal), ids);
     std::vector<uint64_t> places =
-            listed ? look_up(direct_map, lists(), ids) : ask_all(lists(), sel);
+            listed ? look_up(direct_map, lists, ids) : ask_all(lists, sel);
     if (places.empty()) {
         return 0;
     }
@@ -202,57 +243,29 @@ size_t IndexIVFScaNN::remove_ids(const faiss::IDSelector& sel) {
     const faiss::DirectMap& map = was_array ? hashtable : direct_map;
     if (listed && map.hashtable.size() != size_t(ntotal)) {
         // of an id that is there twice, a map knows one
-        places = ask_all(lists(), sel);
+        places = ask_all(lists, sel);
     }
     const size_t count = places.size();
-    Removal removal = prepare_removal(std::move(places));
+    Removal removal = prepare_removal(*state_, std::move(places));
     if (was_array) {
         std::swap(direct_map, hashtable);
     }
-    remove_places(removal);
+    remove_places(*this, removal);
     return count;
 }
 
-/// Throws if an id is given twice, or unknown.
-std::vector<uint64_t> IndexIVFScaNN::places_of(size_t n, const idx_t* ids)
-        const {
-    std::unordered_map<idx_t, uint64_t> wanted;
-    for (size_t i = 0; i < n; i++) {
-        FAISS_THROW_IF_NOT_FMT(
-                wanted.emplace(ids[i], kNowhere).second,
-                "id %lld is given twice",
-                static_cast<long long>(ids[i]));
-    }
-    if (direct_map.no()) {
-        faiss::IDSelectorBatch set(n, ids);
-        for (uint64_t place : ask_all(lists(), set)) {
-            const auto& list = lists().list(lo_listno(place));
-            wanted[list.ids[lo_offset(place)]] = place;
-        }
-    }
-    std::vector<uint64_t> places(n);
-    for (size_t i = 0; i < n; i++) {
-        places[i] = direct_map.no() ? wanted[ids[i]]
-                                    : row_of_id(direct_map, lists(), ids[i]);
-        FAISS_THROW_IF_NOT_FMT(
-                places[i] != kNowhere,
-                "id %lld is not in the index",
-                static_cast<long long>(ids[i]));
-    }
-    return places;
-}
-
 void IndexIVFScaNN::update_vectors(int n, const idx_t* ids, const float* x) {
-    check_trained();
+    check_trained(*state_);
     FAISS_THROW_IF_NOT_FMT(n >= 0, "%d rows (allowed: >= 0)", n);
     if (n == 0) {
         return;
     }
-    drop_unfit_map();
-    std::vector<uint64_t> old = places_of(size_t(n), ids);
+    drop_unfit_map(direct_map, *state_->lists, size_t(ntotal));
+    std::vector<uint64_t> old =
+            places_of(direct_map, *state_->lists, size_t(n), ids);
     std::vector<uint64_t> gone = old;
     std::sort(gone.begin(), gone.end());
-    Removal removal = prepare_removal(std::move(gone));
+    Removal removal = prepare_removal(*state_, std::move(gone));
     // The new rows are stored before the old ones go, so that a failure in
     // between loses nothing; old places stay valid, since adding appends. The
     // map is aside until then: an Array takes no ids that it knows.
@@ -260,7 +273,7 @@ void IndexIVFScaNN::update_vectors(int n, const idx_t* ids, const float* x) {
     std::swap(map, direct_map);
     std::vector<uint64_t> now;
     try {
-        now = add_rows(n, x, ids);
+        now = add_rows(*this, size_t(n), x, ids);
     } catch (...) {
         std::swap(map, direct_map);
         throw;
@@ -269,7 +282,7 @@ void IndexIVFScaNN::update_vectors(int n, const idx_t* ids, const float* x) {
     for (int i = 0; i < n; i++) {
         move_in(direct_map, ids[i], old[i], now[i]);
     }
-    remove_places(removal);
+    remove_places(*this, removal);
 }
 
 } // namespace faiss_ext

@@ -14,7 +14,7 @@
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/kernels/dispatch.h>
 #include <faiss_ext/search/lookup_table.h>
-#include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/model/index_state.h>
 #include <faiss_ext/search/rerank.h>
 
 namespace faiss_ext {
@@ -30,9 +30,9 @@ class Scanner : public faiss::InvertedListScanner {
     Scanner(const IndexIVFScaNN& index,
             bool store_pairs,
             const faiss::IDSelector* sel)
-            : index_(index),
+            : state_(index.state()),
               kernels_(active_kernels()),
-              entry_(1, index.lists().layout()),
+              entry_(1, index.state().lists->layout()),
               rows_(1) {
         this->store_pairs = store_pairs;
         this->sel = sel;
@@ -42,26 +42,26 @@ class Scanner : public faiss::InvertedListScanner {
     }
 
     void set_query(const float* query) override {
-        query_ = index_.checked(1, query, "query", unit_);
+        query_ = prepare_rows(state_, 1, query, "query", unit_);
         const float* from_origin =
-                index_.trained().from_origin(1, query_, shifted_);
+                state_.model.from_origin(1, query_, shifted_);
         rescorer_.begin(
                 entry_,
-                index_.score_term(),
+                state_.model.score_term,
                 query_,
-                index_.options.normalize ? query_ : query,
+                state_.options.normalize ? query_ : query,
                 from_origin);
         std::vector<float> rotated;
         table_.build(
                 kernels_,
-                index_.pq(),
-                index_.rotation().rotated(from_origin, rotated),
+                state_.model.pq,
+                state_.model.rotation.rotated(from_origin, rotated),
                 0);
     }
 
     void set_list(int64_t list_no, float) override {
         this->list_no = list_no;
-        bias_ = index_.centroid_score(query_, list_no);
+        bias_ = state_.partition.score(query_, list_no);
     }
 
     float distance_to_code(const uint8_t* code) const override {
@@ -73,7 +73,7 @@ class Scanner : public faiss::InvertedListScanner {
     }
 
  private:
-    const IndexIVFScaNN& index_;
+    const IndexState& state_;
     const kernels::Kernels& kernels_;
     std::vector<float> unit_;
     std::vector<float> shifted_;
@@ -124,7 +124,7 @@ class DistanceById : public faiss::DistanceComputer {
 } // namespace
 
 faiss::DistanceComputer* IndexIVFScaNN::get_distance_computer() const {
-    check_trained();
+    check_trained(*state_);
     return new DistanceById(*this);
 }
 
@@ -136,7 +136,7 @@ faiss::InvertedListScanner* IndexIVFScaNN::get_InvertedListScanner(
         const faiss::IVFSearchParameters* params
 #endif
 ) const {
-    check_trained();
+    check_trained(*state_);
 #if FAISS_EXT_FAISS_VERSION >= 11100
     if (sel == nullptr && params != nullptr) {
         sel = params->sel;

@@ -1,14 +1,10 @@
-/*
- * Trials on some of the training rows, where no rule tells what serves best:
- * which rows share a list, and whether the codes can rank them.
- *
- * In: training rows. Out: figures of a small search; next: train.cpp decides.
- */
+#include <faiss_ext/index/trials.h>
 
 #include <algorithm>
 #include <numeric>
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/index/set_model.h>
 #include <faiss_ext/kernels/dispatch.h>
 #include <faiss_ext/partition/kmeans.h>
 #include <faiss_ext/partition/panels.h>
@@ -52,14 +48,15 @@ best_rows(size_t nq, size_t n, size_t k, const std::vector<float>& scores) {
 
 } // namespace
 
-/** Inner product, rows of different lengths: whether lists of rows with like
- * directions hold more of the best rows, at as few lists, than lists of near
- * rows. Neither is better on all data (more clusters than lists, or a column
- * with a large mean: directions; lengths from a heavy tail: near rows, by far),
- * so both are tried on a sample. */
-bool IndexIVFScaNN::directions_serve_better(idx_t n, const float* x) const {
-    if (metric_type != faiss::METRIC_INNER_PRODUCT || options.normalize ||
-        options.score_aware_centroids || flat_quantizer() == nullptr) {
+bool directions_serve_better(
+        const IndexState& state,
+        size_t n,
+        const float* x) {
+    const ScaNNOptions& options = state.options;
+    const size_t d = state.d();
+    const size_t nlist = state.ivf.nlist;
+    if (state.is_l2() || options.normalize || options.score_aware_centroids ||
+        flat_quantizer(state) == nullptr) {
         return false;
     }
     const std::vector<size_t> sample =
@@ -78,15 +75,14 @@ bool IndexIVFScaNN::directions_serve_better(idx_t n, const float* x) const {
     if (quantile(lengths, 0.9) <= kSameLength * quantile(lengths, 0.1)) {
         return false; // as for rows of unit length: both are alike
     }
-    const size_t dim = d;
     const AlignedBuffer<float> panels = make_panels(rows, d, stored.data());
     const size_t padded = round_up(rows, kernels::kPanel);
     std::vector<float> products(nq * padded), scores(nq * rows);
     active_kernels().panel_products(
             {queries.data(),
              nq,
-             dim,
-             dim,
+             d,
+             d,
              panels.data(),
              rows,
              products.data(),
@@ -112,7 +108,7 @@ bool IndexIVFScaNN::directions_serve_better(idx_t n, const float* x) const {
                     lists,
                     d,
                     centroids.data(),
-                    metric_type,
+                    state.ivf.metric_type,
                     gains,
                     true,
                     spherical);
@@ -124,7 +120,7 @@ bool IndexIVFScaNN::directions_serve_better(idx_t n, const float* x) const {
         for (size_t i = 0; i < rows; i++) {
             counts[list_of[i]]++;
             const float* centroid = &centroids[list_of[i] * d];
-            for (size_t j = 0; j < dim; j++) {
+            for (size_t j = 0; j < d; j++) {
                 double r = double(stored[i * d + j]) - centroid[j];
                 squares[list_of[i]] += r * r;
             }
@@ -156,10 +152,9 @@ bool IndexIVFScaNN::directions_serve_better(idx_t n, const float* x) const {
     return hits_of(true) > hits_of(false) + kTrialGain;
 }
 
-/** The share of the nearest rows that a search finds by the codes, in a trial
- * index of some of the rows: what codes cannot rank, no setting of a search
- * would find. */
-float IndexIVFScaNN::trial_recall(idx_t n, const float* x) const {
+float trial_recall(const IndexState& state, size_t n, const float* x) {
+    const ScaNNOptions& options = state.options;
+    const size_t d = state.d();
     const std::vector<size_t> sample =
             sample_rows(n, kTrialRows + kTrialQueries, options.seed + 1);
     const size_t nq = std::min(kTrialQueries, sample.size() / 8);
@@ -171,18 +166,23 @@ float IndexIVFScaNN::trial_recall(idx_t n, const float* x) const {
     std::vector<float> queries(nq * d), stored(rows * d);
     gather_rows(nq, sample.data(), d, x, queries.data());
     gather_rows(rows, sample.data() + nq, d, x, stored.data());
-    IndexIVFScaNN trial(quantizer, d, nlist, metric_type, options);
-    trial.set_trained(trained_);
-    trial.nprobe = nlist;
-    trial.add(idx_t(rows), stored.data());
-    std::vector<idx_t> labels(nq * k);
+    IndexIVFScaNN trial(
+            state.ivf.quantizer,
+            d,
+            state.ivf.nlist,
+            state.ivf.metric_type,
+            options);
+    set_model(trial, state.model);
+    trial.nprobe = trial.nlist;
+    trial.add(int64_t(rows), stored.data());
+    std::vector<int64_t> labels(nq * k);
     auto search = [&](bool scan_rows) {
-        trial.trained_.scan_rows = scan_rows;
+        trial.state().model.scan_rows = scan_rows;
         std::vector<float> found(nq * k);
         trial.search(
-                idx_t(nq),
+                int64_t(nq),
                 queries.data(),
-                idx_t(k),
+                int64_t(k),
                 found.data(),
                 labels.data());
         return found;
@@ -194,8 +194,7 @@ float IndexIVFScaNN::trial_recall(idx_t n, const float* x) const {
         const float last = best[q * k + k - 1];
         hits += std::count_if(
                 &by_codes[q * k], &by_codes[q * k] + k, [&](float distance) {
-                    return metric_type == faiss::METRIC_L2 ? distance <= last
-                                                           : distance >= last;
+                    return state.is_l2() ? distance <= last : distance >= last;
                 });
     }
     return float(hits) / float(nq * k);

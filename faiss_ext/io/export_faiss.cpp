@@ -1,4 +1,4 @@
-/* export_to_faiss: our codes, centroids and rows in Faiss' own classes. */
+#include <faiss_ext/io/export_faiss.h>
 
 #include <algorithm>
 #include <vector>
@@ -16,11 +16,8 @@
 #include <faiss/impl/pq4_fast_scan.h>
 #endif
 
-#include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/wrappers/clone.h>
-#include <faiss_ext/index_factory.h>
-#include <faiss_ext/index_io.h>
 #include <faiss_ext/codes/packed_block.h>
+#include <faiss_ext/io/clone_quantizer.h>
 
 namespace faiss_ext {
 
@@ -31,13 +28,13 @@ constexpr size_t kBlock = 32;
 /** Where Faiss' codes live: our rotated space, with zeros behind the last
  * dimension so that all blocks are equally wide. */
 struct CodeSpace {
-    const IndexIVFScaNN& index;
+    const IndexState& state;
     size_t sub_dim;
     size_t d;
 
-    explicit CodeSpace(const IndexIVFScaNN& index) : index(index) {
-        const std::vector<uint32_t>& offsets = index.pq().offsets();
-        size_t M = index.pq().M();
+    explicit CodeSpace(const IndexState& state) : state(state) {
+        const std::vector<uint32_t>& offsets = state.model.pq.offsets();
+        size_t M = state.model.pq.M();
         sub_dim = offsets[1];
         for (size_t m = 0; m + 1 < M; m++) {
             FAISS_THROW_IF_NOT_FMT(
@@ -55,29 +52,29 @@ struct CodeSpace {
     }
 
     bool is_plain() const {
-        return index.rotation().is_identity() && d == size_t(index.d);
+        return state.model.rotation.is_identity() && d == state.d();
     }
 
     /// rows of our space in this one
     std::vector<float> map(size_t n, const float* x) const {
-        std::vector<float> rotated(n * index.d), out(n * d);
-        const Rotation& rotation = index.rotation();
+        std::vector<float> rotated(n * state.d()), out(n * d);
+        const Rotation& rotation = state.model.rotation;
         if (rotation.is_identity()) {
-            std::copy(x, x + n * index.d, rotated.begin());
+            std::copy(x, x + n * state.d(), rotated.begin());
         } else {
             rotation.apply(n, x, rotated.data());
         }
         for (size_t i = 0; i < n; i++) {
-            std::copy_n(&rotated[i * index.d], index.d, &out[i * d]);
+            std::copy_n(&rotated[i * state.d()], state.d(), &out[i * d]);
         }
         return out;
     }
 
     std::unique_ptr<faiss::LinearTransform> transform() const {
-        size_t d_in = index.d;
+        size_t d_in = state.d();
         auto out = std::make_unique<faiss::LinearTransform>(d_in, d, false);
         out->A.assign(d * d_in, 0);
-        const std::vector<float>& matrix = index.rotation().matrix();
+        const std::vector<float>& matrix = state.model.rotation.matrix();
         std::copy(matrix.begin(), matrix.end(), out->A.begin());
         if (matrix.empty()) {
             for (size_t i = 0; i < d_in; i++) {
@@ -91,14 +88,17 @@ struct CodeSpace {
 };
 
 std::unique_ptr<faiss::Index> export_quantizer(const CodeSpace& space) {
-    const IndexIVFScaNN& index = space.index;
+    const IndexState& state = space.state;
     if (space.is_plain()) {
-        return clone_quantizer(*index.quantizer);
+        return clone_quantizer(*state.ivf.quantizer);
     }
-    std::vector<float> centroids(index.nlist * index.d);
-    index.quantizer->reconstruct_n(0, index.nlist, centroids.data());
-    auto flat = std::make_unique<faiss::IndexFlat>(space.d, index.metric_type);
-    flat->add(index.nlist, space.map(index.nlist, centroids.data()).data());
+    std::vector<float> centroids(state.ivf.nlist * state.d());
+    state.ivf.quantizer->reconstruct_n(0, state.ivf.nlist, centroids.data());
+    auto flat =
+            std::make_unique<faiss::IndexFlat>(space.d, state.ivf.metric_type);
+    flat->add(
+            state.ivf.nlist,
+            space.map(state.ivf.nlist, centroids.data()).data());
     return flat;
 }
 
@@ -151,16 +151,16 @@ void export_list(
 
 std::unique_ptr<faiss::IndexIVFPQFastScan> export_codes(
         const CodeSpace& space) {
-    const IndexIVFScaNN& index = space.index;
-    const ScoreAwarePQ& pq = index.pq();
+    const IndexState& state = space.state;
+    const ScoreAwarePQ& pq = state.model.pq;
     std::unique_ptr<faiss::Index> quantizer = export_quantizer(space);
     auto out = std::make_unique<faiss::IndexIVFPQFastScan>(
             quantizer.get(),
             space.d,
-            index.nlist,
+            state.ivf.nlist,
             pq.M(),
             4,
-            index.metric_type,
+            state.ivf.metric_type,
             int(kBlock));
     quantizer.release();
     out->own_fields = true;
@@ -170,16 +170,16 @@ std::unique_ptr<faiss::IndexIVFPQFastScan> export_codes(
         size_t m = i / space.sub_dim;
         for (size_t j = 0; j < 16; j++) {
             out->pq.get_centroids(m, j)[i % space.sub_dim] =
-                    i < size_t(index.d) ? codebook[i * 16 + j] : 0;
+                    i < state.d() ? codebook[i * 16 + j] : 0;
         }
     }
     auto& lists = dynamic_cast<faiss::BlockInvertedLists&>(*out->invlists);
-    for (size_t l = 0; l < index.nlist; l++) {
-        export_list(index.lists(), l, out->M2, lists);
-        out->ntotal += index.lists().list(l).size();
+    for (size_t l = 0; l < state.ivf.nlist; l++) {
+        export_list(*state.lists, l, out->M2, lists);
+        out->ntotal += state.lists->list(l).size();
     }
     out->is_trained = true;
-    out->nprobe = index.nprobe;
+    out->nprobe = state.ivf.nprobe;
     // Only searches need it; faiss::read_index makes it by itself.
     out->precompute_table();
     return out;
@@ -197,10 +197,10 @@ std::unique_ptr<faiss::IndexPreTransform> behind(
 }
 
 /// The raw rows in the order of their ids.
-std::vector<float> raw_rows(const IndexIVFScaNN& index, size_t n) {
-    std::vector<float> rows(n * index.d);
+std::vector<float> raw_rows(const IndexState& state, size_t n) {
+    std::vector<float> rows(n * state.d());
     std::vector<bool> seen(n, false);
-    const ScaNNLists& lists = index.lists();
+    const ScaNNLists& lists = *state.lists;
     for (size_t l = 0; l < lists.nlist; l++) {
         for (size_t i = 0; i < lists.list(l).size(); i++) {
             int64_t id = lists.list(l).ids[i];
@@ -212,28 +212,31 @@ std::vector<float> raw_rows(const IndexIVFScaNN& index, size_t n) {
                     ssize_t(n) - 1);
             seen[id] = true;
             const float* raw = lists.raw_row(l, i);
-            float factor = index.options.normalize ? raw[index.d] : 1;
+            float factor = state.options.normalize ? raw[state.d()] : 1;
             std::transform(
-                    raw, raw + index.d, &rows[id * index.d], [&](float value) {
-                        return value * factor;
-                    });
+                    raw,
+                    raw + state.d(),
+                    &rows[id * state.d()],
+                    [&](float value) { return value * factor; });
         }
     }
     return rows;
 }
 
-std::unique_ptr<faiss::Index> export_leaf(const IndexIVFScaNN& index) {
+} // namespace
+
+std::unique_ptr<faiss::Index> export_index(const IndexState& state) {
     FAISS_THROW_IF_NOT_MSG(
-            index.is_trained, "cannot export to Faiss: not trained");
-    CodeSpace space(index);
+            state.ivf.is_trained, "cannot export to Faiss: not trained");
+    CodeSpace space(state);
     std::unique_ptr<faiss::IndexIVFPQFastScan> codes = export_codes(space);
     size_t n = codes->ntotal;
     std::unique_ptr<faiss::Index> out = std::move(codes);
     if (!space.is_plain()) {
         out = behind(space.transform(), std::move(out));
     }
-    if (index.options.with_raw_data) {
-        std::vector<float> rows = raw_rows(index, n);
+    if (state.options.with_raw_data) {
+        std::vector<float> rows = raw_rows(state, n);
         auto refined = std::make_unique<faiss::IndexRefineFlat>(
                 out.get(), rows.data());
         out.release();
@@ -243,21 +246,12 @@ std::unique_ptr<faiss::Index> export_leaf(const IndexIVFScaNN& index) {
         refined->k_factor = 10;
         out = std::move(refined);
     }
-    if (index.options.normalize) {
-        out =
-                behind(std::make_unique<faiss::NormalizationTransform>(index.d),
-                       std::move(out));
+    if (state.options.normalize) {
+        out = behind(
+                std::make_unique<faiss::NormalizationTransform>(state.d()),
+                std::move(out));
     }
     return out;
-}
-
-} // namespace
-
-faiss::Index* export_to_faiss(const faiss::Index* index) {
-    const IndexIVFScaNN* scann = find_scann(index);
-    FAISS_THROW_IF_NOT_MSG(
-            scann != nullptr, "cannot export: there is no ScaNN index inside");
-    return copy_wrappers(index, export_leaf(*scann), true).release();
 }
 
 } // namespace faiss_ext

@@ -156,9 +156,7 @@ std::shared_ptr<const uint8_t> InputFile::map() const {
     }
     return std::shared_ptr<const uint8_t>(
             static_cast<const uint8_t*>(memory),
-            [size = size_](const uint8_t* data) {
-                munmap(const_cast<uint8_t*>(data), size);
-            });
+            [memory, size = size_](const uint8_t*) { munmap(memory, size); });
 }
 
 OutputFile::OutputFile(const std::string& target) : target_(target) {

@@ -51,6 +51,26 @@ bool map_fits(
     return true;
 }
 
+void drop_unfit_map(
+        faiss::DirectMap& map,
+        const faiss::InvertedLists& lists,
+        size_t ntotal) {
+    if (!map_fits(map, lists, ntotal)) {
+        map = faiss::DirectMap();
+    }
+}
+
+int64_t moved_id(int64_t id, int64_t add_id) {
+    int64_t moved = 0;
+    FAISS_THROW_IF_NOT_FMT(
+            !__builtin_add_overflow(id, add_id, &moved) && moved != -1,
+            "add_id = %lld for a row of id %lld (allowed: their sum is a "
+            "64-bit integer other than -1)",
+            static_cast<long long>(add_id),
+            static_cast<long long>(id));
+    return moved;
+}
+
 uint64_t place_in(const DirectMap& map, int64_t id) {
     if (map.type == DirectMap::Array) {
         bool known = id >= 0 && size_t(id) < map.array.size();

@@ -35,6 +35,17 @@ bool map_fits(
         const faiss::InvertedLists& lists,
         size_t ntotal);
 
+/// Makes it no map if it does not fit.
+void drop_unfit_map(
+        faiss::DirectMap& map,
+        const faiss::InvertedLists& lists,
+        size_t ntotal);
+
+/** id + add_id, for a merge.
+ * @throws faiss::FaissException if that is no 64-bit integer, or the -1 of a
+ *         missing result */
+int64_t moved_id(int64_t id, int64_t add_id);
+
 /// Place of an id, or kNowhere.
 uint64_t place_in(const faiss::DirectMap& map, int64_t id);
 

@@ -35,7 +35,7 @@ class AlignedBuffer {
     }
     AlignedBuffer(const AlignedBuffer& other) {
         reserve_exactly(other.size_);
-        copy_in(other.data_, other.size_);
+        copy_in(other.data(), other.size_);
     }
     AlignedBuffer(AlignedBuffer&& other) noexcept {
         swap(other);
@@ -46,13 +46,13 @@ class AlignedBuffer {
     }
     ~AlignedBuffer() {
         if (storage_ == Storage::Owned) {
-            std::free(data_);
+            std::free(memory_.writable);
         }
     }
 
     static AlignedBuffer borrow(const T* data, size_t n) {
         AlignedBuffer view;
-        view.data_ = const_cast<T*>(data);
+        view.memory_.borrowed = data;
         view.size_ = view.capacity_ = n;
         view.storage_ = Storage::Borrowed;
         return view;
@@ -61,21 +61,22 @@ class AlignedBuffer {
     /// kAlignment.
     static AlignedBuffer lend(T* data, size_t capacity) {
         AlignedBuffer part;
-        part.data_ = data;
+        part.memory_.writable = data;
         part.capacity_ = capacity;
         part.storage_ = Storage::Lent;
         return part;
     }
 
     const T* data() const {
-        return data_;
+        return storage_ == Storage::Borrowed ? memory_.borrowed
+                                             : memory_.writable;
     }
     T* mutable_data() {
         own();
-        return data_;
+        return memory_.writable;
     }
     const T& operator[](size_t i) const {
-        return data_[i];
+        return data()[i];
     }
     size_t size() const {
         return size_;
@@ -101,7 +102,7 @@ class AlignedBuffer {
     void resize(size_t n) {
         reserve(n);
         if (n > size_) {
-            std::memset(data_ + size_, 0, (n - size_) * sizeof(T));
+            std::memset(memory_.writable + size_, 0, (n - size_) * sizeof(T));
         }
         size_ = n;
     }
@@ -135,7 +136,7 @@ class AlignedBuffer {
     }
 
     void swap(AlignedBuffer& other) noexcept {
-        std::swap(data_, other.data_);
+        std::swap(memory_, other.memory_);
         std::swap(size_, other.size_);
         std::swap(capacity_, other.capacity_);
         std::swap(storage_, other.storage_);
@@ -160,25 +161,29 @@ class AlignedBuffer {
                 throw std::bad_alloc();
             }
             if (size_ > 0) {
-                std::memcpy(fresh, data_, size_ * sizeof(T));
+                std::memcpy(fresh, data(), size_ * sizeof(T));
             }
         }
         if (storage_ == Storage::Owned) {
-            std::free(data_);
+            std::free(memory_.writable);
         }
-        data_ = fresh;
+        memory_.writable = fresh;
         capacity_ = n;
         storage_ = Storage::Owned;
     }
 
     void copy_in(const T* source, size_t n) {
         if (n > 0) {
-            std::memcpy(data_, source, n * sizeof(T));
+            std::memcpy(memory_.writable, source, n * sizeof(T));
         }
         size_ = n;
     }
 
-    T* data_ = nullptr;
+    union Memory {
+        T* writable = nullptr;
+        const T* borrowed; ///< where storage_ is Borrowed
+    };
+    Memory memory_;
     size_t size_ = 0;
     size_t capacity_ = 0;
     Storage storage_ = Storage::Owned;

@@ -5,6 +5,9 @@
 
 #include <faiss/impl/FaissAssert.h>
 
+#include <faiss_ext/codes/entry_layout.h>
+#include <faiss_ext/lists/scann_lists.h>
+
 namespace faiss_ext {
 
 namespace {
@@ -41,8 +44,9 @@ size_t codes_in_fours(size_t d, size_t sub_dim) {
     return codes < 4 * kGroup ? 0 : codes / kGroup * kGroup;
 }
 
-size_t default_nlist(size_t n, bool copies) {
-    size_t wanted = size_t((copies ? 3 : 4) * std::sqrt(double(n)));
+size_t default_nlist(size_t n, const ScaNNOptions& options) {
+    const double factor = options.soar_lambda > 0 ? 3 : 4;
+    size_t wanted = size_t(factor * std::sqrt(double(n)));
     return std::max<size_t>(1, std::min(wanted, n / 32));
 }
 

@@ -1,5 +1,6 @@
 /*
- * What the index chooses where nobody says: lists, probes, codes and storage.
+ * What the index chooses for what the user left open: lists, probes, codes and
+ * storage.
  *
  * In: dimensions, rows, a limit on memory. Out: options; next: index_factory
  * ("ScaNN" alone) and training.
@@ -9,7 +10,7 @@
 
 #include <cstddef>
 
-#include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/scann_options.h>
 
 namespace faiss_ext {
 
@@ -29,9 +30,9 @@ size_t codes_in_fours(size_t d, size_t sub_dim);
 /// them cost alike, but at least 32 rows each. 3 sqrt(n) with spilled copies,
 /// built in 3/4 of the time: at recall@10 .80 to .99 of wordnet-384 and sift-128
 /// 4 sqrt(n) takes .9 to 1.14 times as long to search (bench/curves).
-size_t default_nlist(size_t n, bool copies);
+size_t default_nlist(size_t n, const ScaNNOptions& options);
 
-/// Lists to probe until somebody knows better: 1/32 of them has recall@10 .94
+/// Lists to probe by default: 1/32 of them has recall@10 .94
 /// to .97 on wordnet-384, glove-50 and sift-128; calibrate() finds the number
 /// for a wanted recall.
 size_t default_nprobe(size_t nlist);
@@ -69,7 +70,6 @@ double bytes_per_vector(size_t d, const ScaNNOptions& options);
  *                    with_raw_data are replaced
  * @param most_bytes  0: no limit
  * @throws faiss::FaissException if even the smallest needs more */
-ScaNNOptions
-default_storage(size_t d, size_t most_bytes, ScaNNOptions options);
+ScaNNOptions default_storage(size_t d, size_t most_bytes, ScaNNOptions options);
 
 } // namespace faiss_ext

@@ -86,7 +86,8 @@ class Filter {
     /// @param value  bool mask over ids 0 .. len - 1, or integer array of ids
     explicit Filter(py::handle value);
 
-    const faiss::IDSelector& selector() const {
+    /// not const, as Faiss' SearchParameters want it; nobody changes it
+    faiss::IDSelector& selector() const {
         return *selector_;
     }
     /// ids allowed

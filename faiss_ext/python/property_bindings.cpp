@@ -9,6 +9,8 @@
 
 #include <pybind11/stl.h>
 
+#include <faiss_ext/model/index_state.h>
+
 #include "array_arguments.h"
 #include "bindings.h"
 #include "docstrings.h"
@@ -89,7 +91,8 @@ double eta(const IndexHandle& self) {
     const IndexIVFScaNN& scann = need_scann(self, "eta");
     return self.read(Blame::Caller, [&] {
         return as_written(
-                scann.is_trained ? scann.pq().eta() : scann.options.eta);
+                scann.is_trained ? scann.state().model.pq.eta()
+                                 : scann.options.eta);
     });
 }
 

@@ -71,9 +71,7 @@ SearchArguments search_arguments(
         params.refine_k = checked_integer("refine_k", *refine_k, 0);
     }
     if (arguments.filter != nullptr) {
-        // SearchParameters::sel is not const, but nobody changes it
-        params.sel =
-                const_cast<faiss::IDSelector*>(&arguments.filter->selector());
+        params.sel = &arguments.filter->selector();
     }
     return arguments;
 }

@@ -97,8 +97,7 @@ places_of(const IndexIVF& ivf, int64_t n, const int64_t* ids) {
 /// Direct maps are off while it lives: Faiss merges and copies without them.
 class DirectMapOff {
  public:
-    explicit DirectMapOff(const faiss::Index* index)
-            : ivf_(find_ivf(const_cast<faiss::Index*>(index))) {
+    explicit DirectMapOff(faiss::Index* index) : ivf_(find_ivf(index)) {
         if (ivf_ != nullptr) {
             type_ = ivf_->direct_map.type;
             ivf_->set_direct_map_type(faiss::DirectMap::NoMap);
@@ -129,6 +128,16 @@ faiss::IndexIVF* find_ivf(faiss::Index* index) {
     }
     if (auto layer = as<IndexIDMap>(index)) {
         return find_ivf(layer->index);
+    }
+    return as<IndexIVF>(index);
+}
+
+const faiss::IndexIVF* find_ivf(const faiss::Index* index) {
+    if (auto layer = as<IndexPreTransform>(index)) {
+        return find_ivf(static_cast<const faiss::Index*>(layer->index));
+    }
+    if (auto layer = as<IndexIDMap>(index)) {
+        return find_ivf(static_cast<const faiss::Index*>(layer->index));
     }
     return as<IndexIVF>(index);
 }
@@ -221,7 +230,7 @@ void set_direct_map_type(faiss::IndexIVF& ivf, faiss::DirectMap::Type type) {
 }
 
 bool has_direct_map(const faiss::Index* index) {
-    auto ivf = find_ivf(const_cast<faiss::Index*>(index));
+    auto ivf = find_ivf(index);
     return ivf == nullptr || !ivf->direct_map.no();
 }
 
@@ -325,7 +334,7 @@ void merge_from(faiss::Index* index, faiss::Index* other, int64_t add_id) {
 }
 
 void copy_subset_to(
-        const faiss::Index* index,
+        faiss::Index* index,
         faiss::Index* other,
         int subset_type,
         int64_t a1,
@@ -336,7 +345,7 @@ void copy_subset_to(
             "copy_subset_to does not work through an IDMap");
     DirectMapOff mine(index), theirs(other);
     index->check_compatible_for_merge(*other);
-    IndexIVF* from = find_ivf(const_cast<faiss::Index*>(index));
+    IndexIVF* from = find_ivf(index);
     IndexIVF* to = find_ivf(other);
     FAISS_THROW_IF_NOT_MSG(from != nullptr, "copy_subset_to needs IVF");
     from->copy_subset_to(*to, SubsetType(subset_type), a1, a2);

@@ -24,6 +24,7 @@ namespace faiss_ext::python {
 
 /// The IVF index below the wrappers, or nullptr.
 faiss::IndexIVF* find_ivf(faiss::Index* index);
+const faiss::IndexIVF* find_ivf(const faiss::Index* index);
 
 /// "IDMap2,PreTransform,ScaNN": the layers, for messages.
 std::string layers(const faiss::Index* index);
@@ -94,7 +95,7 @@ void merge_from(faiss::Index* index, faiss::Index* other, int64_t add_id);
 
 /// Copies vectors; the two must have the same layers, IDMap not among them.
 void copy_subset_to(
-        const faiss::Index* index,
+        faiss::Index* index,
         faiss::Index* other,
         int subset_type,
         int64_t a1,

@@ -17,21 +17,23 @@ constexpr double kRounding = 1e-5;
 
 } // namespace
 
-bool ListBounds::possible(const IndexIVFScaNN& index) {
-    return index.options.with_raw_data &&
-           dynamic_cast<const faiss::IndexFlat*>(index.quantizer) != nullptr;
+bool ListBounds::possible(const IndexState& state) {
+    return state.options.with_raw_data &&
+           dynamic_cast<const faiss::IndexFlat*>(state.ivf.quantizer) !=
+                   nullptr;
 }
 
-ListBounds::ListBounds(const IndexIVFScaNN& index) : reaches_(index.nlist, -1) {
-    const size_t d = size_t(index.d);
-    const bool unit = index.options.normalize;
+ListBounds::ListBounds(const IndexState& state)
+        : reaches_(state.lists->nlist, -1) {
+    const size_t d = state.d();
+    const bool unit = state.options.normalize;
     const float* centroids =
-            static_cast<const faiss::IndexFlat*>(index.quantizer)->get_xb();
-    parallel_slices(index.nlist, 1, [&](size_t begin, size_t end) {
+            static_cast<const faiss::IndexFlat*>(state.ivf.quantizer)->get_xb();
+    parallel_slices(state.lists->nlist, 1, [&](size_t begin, size_t end) {
         for (size_t l = begin; l < end; l++) {
             const float* centroid = centroids + l * d;
-            for (size_t i = 0; i < index.lists().list(l).size(); i++) {
-                const float* row = index.lists().raw_row(l, i);
+            for (size_t i = 0; i < state.lists->list(l).size(); i++) {
+                const float* row = state.lists->raw_row(l, i);
                 const double length =
                         unit ? std::sqrt(precise_square(d, row)) : 1;
                 const double factor = length > 0 ? 1 / length : 0;
@@ -47,16 +49,16 @@ ListBounds::ListBounds(const IndexIVFScaNN& index) : reaches_(index.nlist, -1) {
 }
 
 std::vector<int64_t> ListBounds::within(
-        const IndexIVFScaNN& index,
+        const IndexState& state,
         const float* query,
         float radius) const {
-    const size_t d = size_t(index.d);
+    const size_t d = state.d();
     const float* centroids =
-            static_cast<const faiss::IndexFlat*>(index.quantizer)->get_xb();
+            static_cast<const faiss::IndexFlat*>(state.ivf.quantizer)->get_xb();
     const double length = std::sqrt(precise_square(d, query));
     const double factor =
-            !index.options.normalize ? 1 : (length > 0 ? 1 / length : 0);
-    const bool l2 = index.metric_type == faiss::METRIC_L2;
+            !state.options.normalize ? 1 : (length > 0 ? 1 / length : 0);
+    const bool l2 = state.is_l2();
     std::vector<int64_t> lists;
     for (size_t l = 0; l < reaches_.size(); l++) {
         if (reaches_[l] < 0) {

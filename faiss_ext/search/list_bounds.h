@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <vector>
 
-#include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/model/index_state.h>
 
 namespace faiss_ext {
 
@@ -20,19 +20,17 @@ namespace faiss_ext {
  * scores from codes are estimates, which may lie beyond. */
 class ListBounds {
  public:
-    /// Reads all raw rows once. @param index  with raw rows and a flat quantizer
-    explicit ListBounds(const IndexIVFScaNN& index);
+    /// Reads all raw rows once. @param state  with raw rows and a flat quantizer
+    explicit ListBounds(const IndexState& state);
 
-    static bool possible(const IndexIVFScaNN& index);
+    static bool possible(const IndexState& state);
 
     /** The lists that may hold rows within the radius (distance below it, or
      * inner product above), by the triangle inequality. Lists without rows are
      * left out.
      * @param query  size d, as given */
-    std::vector<int64_t> within(
-            const IndexIVFScaNN& index,
-            const float* query,
-            float radius) const;
+    std::vector<int64_t>
+    within(const IndexState& state, const float* query, float radius) const;
 
  private:
     /// largest distance of a row from the centroid, -1 if there is none

@@ -29,18 +29,18 @@ size_t blocks_of(size_t rows) {
 } // namespace
 
 void QuerySearch::begin(
-        const IndexIVFScaNN& index,
+        const IndexState& state,
         const SearchPlan& plan,
         const kernels::Kernels& kernels,
         const float* query,
         const float* exact,
         ScaNNSearchStats& stats) {
-    index_ = &index;
+    state_ = &state;
     plan_ = &plan;
     kernels_ = &kernels;
     query_ = query;
     exact_ = exact;
-    from_origin_ = index.trained().from_origin(1, query, shifted_);
+    from_origin_ = state.model.from_origin(1, query, shifted_);
     stats_ = &stats;
     positions_ = 0;
     apart_ = 0;
@@ -54,10 +54,10 @@ void QuerySearch::begin(
         list_scores_[list] = std::numeric_limits<float>::quiet_NaN();
     }
     lists_seen_.clear();
-    if ((index.spilled_lists() != nullptr || plan.few_pass) &&
-        list_scores_.size() < index.nlist) {
+    if ((state.spilled != nullptr || plan.few_pass) &&
+        list_scores_.size() < state.lists->nlist) {
         list_scores_.resize(
-                index.nlist, std::numeric_limits<float>::quiet_NaN());
+                state.lists->nlist, std::numeric_limits<float>::quiet_NaN());
     }
     candidates_.reset(kernels, plan.scan_keep);
 }
@@ -66,14 +66,17 @@ void QuerySearch::build_table() {
     StageTimer timer(plan_->stats != nullptr, stats_->table_time);
     // codes alone are rescored by the float table
     bool rescored = plan_->refine || plan_->rerank;
-    const Rotation& rotation = index_->rotation();
+    const Rotation& rotation = state_->model.rotation;
     const float* rotated =
             rescored ? rotation.rotated_roughly(from_origin_, rotated_)
                      : rotation.rotated(from_origin_, rotated_);
-    const ScoreTerm& term = index_->score_term();
-    float term_step = term.step * term.query_factor(index_->d, query_);
+    const ScoreTerm& term = state_->model.score_term;
+    float term_step = term.step * term.query_factor(state_->d(), query_);
     table_.build(
-            *kernels_, index_->pq(), rotated, smallest_table_step(term_step));
+            *kernels_,
+            state_->model.pq,
+            rotated,
+            smallest_table_step(term_step));
     // NaN if both steps are infinite, where no code tells anything
     const float mult = std::nearbyint(65536 * term_step / table_.step);
     term_mult_ = mult > 0 ? uint32_t(std::min(mult, kMostTermMult)) : 0;
@@ -83,7 +86,8 @@ void QuerySearch::add_probes(
         size_t n,
         const int64_t* lists,
         const float* scores) {
-    const ScaNNLists* spilled = index_->spilled_lists();
+    const ScaNNLists* primary = state_->lists.get();
+    const ScaNNLists* spilled = state_->spilled.get();
     for (size_t i = 0; i < n; i++) {
         if (plan_->max_codes > 0 && positions_ >= plan_->max_codes) {
             break;
@@ -93,10 +97,10 @@ void QuerySearch::add_probes(
             continue;
         }
         FAISS_THROW_IF_NOT_FMT(
-                size_t(list) < index_->nlist,
+                size_t(list) < primary->nlist,
                 "list %lld is not below nlist = %zu",
                 static_cast<long long>(list),
-                size_t(index_->nlist));
+                primary->nlist);
         stats_->lists++;
         if (spilled != nullptr) {
             list_scores_[list] = scores[i];
@@ -106,7 +110,7 @@ void QuerySearch::add_probes(
             // not scores[0], which means nothing if that list is -1
             reference_bias_ = scores[i];
         }
-        for (const ScaNNLists* source : {&index_->lists(), spilled}) {
+        for (const ScaNNLists* source : {primary, spilled}) {
             size_t size = source == nullptr ? 0 : source->list(list).size();
             if (size == 0) {
                 continue;
@@ -228,7 +232,7 @@ void QuerySearch::begin_visits() {
 void QuerySearch::scan_visits(size_t begin, size_t end) {
     const bool masked = begin < filtered_;
     // all lists and their spilled copies have one layout
-    const PackedLayout layout = index_->lists().layout().packed();
+    const PackedLayout layout = state_->lists->layout().packed();
     kernels::ScanListsArgs args{
             visits_.data(),
             end,
@@ -310,7 +314,7 @@ void QuerySearch::scan_all() {
 /// Score of a list's centroid; the probes' scores are known already.
 float QuerySearch::list_score(uint32_t list) {
     if (std::isnan(list_scores_[list])) {
-        list_scores_[list] = index_->centroid_score(query_, list);
+        list_scores_[list] = state_->partition.score(query_, list);
         lists_seen_.push_back(list);
     }
     return list_scores_[list];
@@ -336,7 +340,7 @@ void QuerySearch::locate(const Segment& segment, uint32_t offset, float score) {
                 segment.lists->list(segment.list).primary[row.offset];
         row.list = uint32_t(faiss::lo_listno(primary));
         row.offset = uint32_t(faiss::lo_offset(primary));
-        check_primary_place(primary, index_->lists());
+        check_primary_place(primary, *state_->lists);
         if (plan_->refine || !plan_->rerank) {
             row.bias = list_score(row.list);
         }
@@ -428,8 +432,8 @@ void QuerySearch::write_results(float* distances, int64_t* labels) {
         locate_candidates();
     }
     rescorer_.begin(
-            index_->lists(),
-            index_->score_term(),
+            *state_->lists,
+            state_->model.score_term,
             query_,
             exact_,
             from_origin_);
@@ -454,15 +458,14 @@ void QuerySearch::write_results(float* distances, int64_t* labels) {
 void QuerySearch::output(float* distances, int64_t* labels) {
     results_.clear();
     for (const Row& row : rows_) {
-        int64_t label =
-                plan_->store_pairs
-                        ? int64_t(faiss::lo_build(row.list, row.offset))
-                        : index_->lists().list(row.list).ids[row.offset];
+        int64_t label = plan_->store_pairs
+                                ? int64_t(faiss::lo_build(row.list, row.offset))
+                                : state_->lists->list(row.list).ids[row.offset];
         results_.emplace_back(-row.score, label);
     }
     // Best first; equal scores: smaller label.
     std::sort(results_.begin(), results_.end());
-    bool l2 = index_->metric_type == faiss::METRIC_L2;
+    bool l2 = state_->is_l2();
     float largest = std::numeric_limits<float>::max();
     for (size_t i = 0; i < plan_->k; i++) {
         bool found = i < results_.size();

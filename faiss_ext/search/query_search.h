@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <vector>
 
-#include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/model/index_state.h>
 #include <faiss_ext/search/candidates.h>
 #include <faiss_ext/search/lookup_table.h>
 #include <faiss_ext/search/rerank.h>
@@ -33,7 +33,7 @@ class QuerySearch {
      *         write_results(), as is exact
      *  @param exact  size d, the same for raw rows (PreparedQueries::exact) */
     void begin(
-            const IndexIVFScaNN& index,
+            const IndexState& state,
             const SearchPlan& plan,
             const kernels::Kernels& kernels,
             const float* query,
@@ -97,10 +97,10 @@ class QuerySearch {
     float list_score(uint32_t list);
     /// a row may be found more than once
     bool may_repeat() const {
-        return apart_ > 0 || index_->spilled_lists() != nullptr;
+        return apart_ > 0 || state_->spilled != nullptr;
     }
 
-    const IndexIVFScaNN* index_ = nullptr;
+    const IndexState* state_ = nullptr;
     const SearchPlan* plan_ = nullptr;
     const kernels::Kernels* kernels_ = nullptr;
     ScaNNSearchStats* stats_ = nullptr;

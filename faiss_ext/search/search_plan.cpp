@@ -36,12 +36,13 @@ size_t check_at_least_k(const char* name, size_t value, size_t k) {
 } // namespace
 
 SearchPlan make_search_plan(
-        const IndexIVFScaNN& index,
+        const IndexState& state,
+        const SearchDefaults& defaults,
         int64_t k,
         const faiss::SearchParameters* params,
         size_t nprobe_given,
         bool store_pairs) {
-    FAISS_THROW_IF_NOT_MSG(index.is_trained, "the index is not trained");
+    check_trained(state);
     FAISS_THROW_IF_NOT_FMT(
             k >= 1, "k = %lld (allowed: >= 1)", static_cast<long long>(k));
     auto ivf = dynamic_cast<const faiss::SearchParametersIVF*>(params);
@@ -49,13 +50,13 @@ SearchPlan make_search_plan(
 
     size_t nprobe = nprobe_given != 0
                             ? nprobe_given
-                            : pick(ivf ? ivf->nprobe : 0, index.nprobe, 0);
+                            : pick(ivf ? ivf->nprobe : 0, defaults.nprobe, 0);
     if (nprobe_given == 0) {
         FAISS_THROW_IF_NOT_FMT(
-                nprobe >= 1 && nprobe <= index.nlist,
+                nprobe >= 1 && nprobe <= state.lists->nlist,
                 "nprobe = %zu (allowed: 1..nlist = %zu)",
                 nprobe,
-                size_t(index.nlist));
+                state.lists->nlist);
     }
 
     size_t k_size = size_t(k);
@@ -63,8 +64,8 @@ SearchPlan make_search_plan(
     // 8-bit codes order almost as raw rows do, 4-bit codes need many more.
     size_t many = k_size + size_t(30 * std::sqrt(double(k_size)));
     size_t few = k_size + size_t(6 * std::sqrt(double(k_size)));
-    const ScaNNCalibration& calibrated = index.calibration;
-    const EntryLayout& layout = index.lists().layout();
+    const ScaNNCalibration& calibrated = defaults.calibration;
+    const EntryLayout& layout = state.lists->layout();
     bool refine = layout.refine_type != RefineType::None;
     bool rerank = layout.with_raw_data;
     // for another k than was calibrated: as many more as the defaults have
@@ -79,13 +80,13 @@ SearchPlan make_search_plan(
     size_t refine_k = check_at_least_k(
             "refine_k",
             pick(own ? own->refine_k : 0,
-                 index.refine_k,
+                 defaults.refine_k,
                  candidates(calibrated.refine_k, many)),
             k_size);
     size_t reorder_k = check_at_least_k(
             "reorder_k",
             pick(own ? own->reorder_k : 0,
-                 index.reorder_k,
+                 defaults.reorder_k,
                  candidates(calibrated.reorder_k, refine ? few : many)),
             k_size);
     if (refine && rerank) {
@@ -93,12 +94,12 @@ SearchPlan make_search_plan(
     }
     // Codes alone are rescored by the float table, which moves a result by
     // some ranks at most.
-    size_t total = std::max<size_t>(index.ntotal, 1);
+    size_t total = std::max<size_t>(state.ivf.ntotal, 1);
     size_t scan_keep = refine   ? refine_k
                        : rerank ? reorder_k
                                 : k_size + k_size / 2 + 8;
     scan_keep = std::min(scan_keep, 2 * total); // no sum overflows
-    if (index.spilled_lists() != nullptr) {
+    if (state.spilled != nullptr) {
         // A vector may take two places until duplicates are dropped; most do
         // not, but k of them must be left.
         scan_keep = std::max(
@@ -106,39 +107,41 @@ SearchPlan make_search_plan(
         total *= 2;
     }
 
-    size_t max_codes = ivf ? ivf->max_codes : index.max_codes;
+    size_t max_codes = ivf ? ivf->max_codes : defaults.max_codes;
     const faiss::IDSelector* sel = params ? params->sel : nullptr;
     return SearchPlan{
             k_size,
             nprobe,
             max_codes,
             store_pairs,
-            index.trained().scan_rows && (refine || rerank),
+            state.model.scan_rows && (refine || rerank),
             sel != nullptr && nprobe_given == 0 && max_codes == 0,
             false,
             {},
-            rerank ? ProbeScores::Rough : ProbeScores::Exact,
+            {ivf ? ivf->quantizer_params : nullptr,
+             rerank ? ProbeScores::Rough : ProbeScores::Exact},
             std::min(scan_keep, total),
             rerank ? reorder_k : k_size,
             refine,
             rerank,
             Filter(sel),
-            ivf ? ivf->quantizer_params : nullptr,
             own ? own->stats : nullptr};
 }
 
-void find_few(const IndexIVFScaNN& index, SearchPlan& plan) {
+void find_few(const IndexState& state, SearchPlan& plan) {
     // Testing so many ids, with what else their lists cost, takes as long as
     // rescoring one row (bench/curves --pass).
     constexpr double kIdsPerRow = 24;
-    const faiss::DirectMap& map = index.direct_map;
-    if (!plan.may_extend || map.no() || !index.direct_map_fits() ||
+    const faiss::DirectMap& map = state.ivf.direct_map;
+    const size_t ntotal = size_t(state.ivf.ntotal);
+    if (!plan.may_extend || map.no() || !direct_map_fits(state) ||
         !(plan.refine || plan.rerank)) {
         return;
     }
-    double entries = double(index.ntotal);
-    entries *= index.spilled_lists() != nullptr ? 2 : 1;
-    double in_probes = entries * double(plan.nprobe) / double(index.nlist);
+    double entries = double(ntotal);
+    entries *= state.spilled != nullptr ? 2 : 1;
+    double in_probes =
+            entries * double(plan.nprobe) / double(state.lists->nlist);
     // if n rows pass, so many entries / kIdsPerRow hold those to keep:
     // n = keep * entries / n / kIdsPerRow
     double until_enough =
@@ -150,7 +153,7 @@ void find_few(const IndexIVFScaNN& index, SearchPlan& plan) {
     }
     for (int64_t id : ids) {
         const uint64_t place = place_in(map, id);
-        if (is_place(place, index.lists())) {
+        if (is_place(place, *state.lists)) {
             plan.places.push_back(place);
         }
     }

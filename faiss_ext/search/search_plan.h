@@ -9,10 +9,20 @@
 #include <cstdint>
 #include <vector>
 
-#include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/model/index_state.h>
 #include <faiss_ext/search/filter.h>
+#include <faiss_ext/search/probes.h>
 
 namespace faiss_ext {
+
+/// What an index uses where the parameters of a search are 0.
+struct SearchDefaults {
+    size_t nprobe;
+    size_t max_codes; ///< 0: no limit
+    size_t reorder_k; ///< 0: from the calibration, or from k
+    size_t refine_k;  ///< the same
+    const ScaNNCalibration& calibration;
+};
 
 struct SearchPlan {
     size_t k;
@@ -30,7 +40,7 @@ struct SearchPlan {
     bool few_pass;
     std::vector<uint64_t> places;
     /// Rough where raw rows decide in the end: measured to cost no recall
-    ProbeScores probe_scores;
+    ProbeParameters probes;
 
     // How many candidates each stage hands on; 0: the stage does not exist.
     size_t scan_keep;
@@ -39,7 +49,6 @@ struct SearchPlan {
     bool rerank;
 
     Filter filter;
-    const faiss::SearchParameters* quantizer_params;
     ScaNNSearchStats* stats;
 };
 
@@ -47,7 +56,8 @@ struct SearchPlan {
  *         (search_preassigned), or 0
  *  @throws faiss::FaissException on values out of range */
 SearchPlan make_search_plan(
-        const IndexIVFScaNN& index,
+        const IndexState& state,
+        const SearchDefaults& defaults,
         int64_t k,
         const faiss::SearchParameters* params,
         size_t nprobe_given,
@@ -55,6 +65,6 @@ SearchPlan make_search_plan(
 
 /** Sets plan.few_pass where the rows that pass the filter can be listed by the
  * direct map, and take less time than lists with many others. */
-void find_few(const IndexIVFScaNN& index, SearchPlan& plan);
+void find_few(const IndexState& state, SearchPlan& plan);
 
 } // namespace faiss_ext

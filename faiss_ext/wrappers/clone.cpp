@@ -1,15 +1,15 @@
 #include <faiss_ext/wrappers/clone.h>
 
-#include <faiss/IndexFlat.h>
 #include <faiss/IndexIDMap.h>
 #include <faiss/IndexPreTransform.h>
 #include <faiss/VectorTransform.h>
 #include <faiss/clone_index.h>
 #include <faiss/impl/FaissAssert.h>
-#include <faiss/impl/io.h>
-#include <faiss/index_io.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/index/set_model.h>
+#include <faiss_ext/io/clone_quantizer.h>
+#include <faiss_ext/model/index_state.h>
 #include <faiss_ext/wrappers/faiss_training.h>
 #include <faiss_ext/wrappers/id_maps.h>
 #include <faiss_ext/index_factory.h>
@@ -60,6 +60,16 @@ faiss::Index** wrapped_index(faiss::Index* index) {
         return &map->index;
     }
     if (auto chain = dynamic_cast<faiss::IndexPreTransform*>(index)) {
+        return &chain->index;
+    }
+    return nullptr;
+}
+
+const faiss::Index* const* wrapped_index(const faiss::Index* index) {
+    if (auto map = dynamic_cast<const faiss::IndexIDMap*>(index)) {
+        return &map->index;
+    }
+    if (auto chain = dynamic_cast<const faiss::IndexPreTransform*>(index)) {
         return &chain->index;
     }
     return nullptr;
@@ -134,17 +144,6 @@ void copy_settings(const IndexIVFScaNN& from, IndexIVFScaNN& to) {
     to.cp = from.cp;
 }
 
-std::unique_ptr<faiss::Index> clone_quantizer(const faiss::Index& quantizer) {
-    if (auto flat = dynamic_cast<const faiss::IndexFlat*>(&quantizer)) {
-        return std::unique_ptr<faiss::Index>(faiss::clone_index(flat));
-    }
-    faiss::VectorIOWriter writer;
-    faiss::write_index(&quantizer, &writer);
-    faiss::VectorIOReader reader;
-    reader.data = std::move(writer.data);
-    return std::unique_ptr<faiss::Index>(faiss::read_index(&reader));
-}
-
 std::unique_ptr<IndexIVFScaNN> clone_scann(const IndexIVFScaNN& index) {
     std::unique_ptr<faiss::Index> quantizer = clone_quantizer(*index.quantizer);
     auto copy = std::make_unique<IndexIVFScaNN>(
@@ -156,14 +155,16 @@ std::unique_ptr<IndexIVFScaNN> clone_scann(const IndexIVFScaNN& index) {
     quantizer.release();
     copy->own_fields = true;
     if (index.is_trained) {
-        const ScaNNLists* spilled = index.spilled_lists();
-        copy->set_trained(
-                index.trained(),
-                index.lists().copy(),
-                spilled == nullptr ? nullptr : spilled->copy());
+        const IndexState& state = index.state();
+        const ScaNNLists* spilled = state.spilled.get();
+        set_model(
+                *copy,
+                state.model,
+                {state.lists->copy(),
+                 spilled == nullptr ? nullptr : spilled->copy()});
     }
     copy_settings(index, *copy);
-    if (index.direct_map_fits()) {
+    if (direct_map_fits(index.state())) {
         copy->direct_map = index.direct_map;
     }
     return copy;

@@ -16,6 +16,7 @@ class IndexIVFScaNN;
 
 /// The place where a wrapper keeps its index, or nullptr if it is none.
 faiss::Index** wrapped_index(faiss::Index* index);
+const faiss::Index* const* wrapped_index(const faiss::Index* index);
 
 /** Puts another leaf below the wrappers of `root` and deletes the old one.
  * The wrappers must own what they wrap. */
@@ -34,11 +35,6 @@ std::unique_ptr<faiss::Index> copy_wrappers(
         const faiss::Index* root,
         std::unique_ptr<faiss::Index> leaf,
         bool with_ids);
-
-/** A quantizer of any kind that Faiss can save. Saved and read again, not
- * cloned, unless it is flat: 1.7.3's clone of an IndexHNSWFlat is a plain
- * IndexHNSW, which it then cannot write. */
-std::unique_ptr<faiss::Index> clone_quantizer(const faiss::Index& quantizer);
 
 /// The leaf alone, with its quantizer.
 std::unique_ptr<IndexIVFScaNN> clone_scann(const IndexIVFScaNN& index);

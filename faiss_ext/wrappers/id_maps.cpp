@@ -6,6 +6,8 @@
 #include <faiss/impl/IDSelector.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/lists/direct_map.h>
+#include <faiss_ext/model/index_state.h>
 #include <faiss_ext/wrappers/clone.h>
 #include <faiss_ext/index_factory.h>
 
@@ -120,9 +122,9 @@ class Renumbering {
                 }
             }
         };
-        all(index_->mutable_lists());
-        if (index_->spilled_lists() != nullptr) {
-            all(const_cast<ScaNNLists&>(*index_->spilled_lists()));
+        all(*index_->state().lists);
+        if (index_->state().spilled != nullptr) {
+            all(*index_->state().spilled);
         }
     }
 
@@ -230,17 +232,6 @@ size_t remove_from_map(
         table->swap(left);
     }
     return gone;
-}
-
-int64_t moved_id(int64_t id, int64_t add_id) {
-    int64_t moved = 0;
-    FAISS_THROW_IF_NOT_FMT(
-            !__builtin_add_overflow(id, add_id, &moved) && moved != -1,
-            "add_id = %lld for a row of id %lld (allowed: their sum is a "
-            "64-bit integer other than -1)",
-            static_cast<long long>(add_id),
-            static_cast<long long>(id));
-    return moved;
 }
 
 void merge_maps(

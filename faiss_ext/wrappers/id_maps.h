@@ -19,11 +19,6 @@
 
 namespace faiss_ext {
 
-/** id + add_id, for a merge.
- * @throws faiss::FaissException if that is no 64-bit integer, or the -1 of a
- *         missing result */
-int64_t moved_id(int64_t id, int64_t add_id);
-
 /// Ids on their way into a map.
 class MapGrowth {
  public:

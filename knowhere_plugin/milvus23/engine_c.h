@@ -56,7 +56,7 @@ struct EngineResult {
     const float* distance;
     const size_t* lims;
     const float* tensor;
-    const uint8_t* bytes;
+    uint8_t* bytes; ///< not const in the host's type; it only reads
     size_t byte_count;
     void* owner;
 };

@@ -215,9 +215,7 @@ class Node : public abi::IndexNode {
             }
             auto binary = std::make_shared<abi::Binary>();
             binary->size = int64_t(blob->result.byte_count);
-            // the host only reads it
-            auto bytes = const_cast<uint8_t*>(blob->result.bytes);
-            binary->data = std::shared_ptr<uint8_t[]>(blob, bytes);
+            binary->data = std::shared_ptr<uint8_t[]>(blob, blob->result.bytes);
             set[kTypeName] = std::move(binary);
             count(Counter::serializes);
             count(Counter::blob_bytes, blob->result.byte_count);

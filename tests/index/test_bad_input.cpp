@@ -2,6 +2,7 @@
  * that is as before. */
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/model/index_state.h>
 
 #include "fixtures/index_fixtures.h"
 
@@ -231,12 +232,14 @@ TEST_F(BadInputTest, TrainingAgainChangesNothing) {
     auto index = index_of(Tier::Raw);
     index->options.seed++;
     Hits before = find(*index);
-    const faiss_ext::Rotation before_rotation = index->rotation();
+    const faiss_ext::Rotation before_rotation = index->state().model.rotation;
     for (size_t n : {kN, size_t(1)}) {
         index->train(int64_t(n), clustered_rows(n, kD, 9).data());
         EXPECT_EQ(find(*index), before);
         EXPECT_EQ(index->ntotal, int64_t(kN));
-        EXPECT_EQ(index->rotation().matrix(), before_rotation.matrix());
+        EXPECT_EQ(
+                index->state().model.rotation.matrix(),
+                before_rotation.matrix());
     }
     index->reset(); // empty, but trained
     index->train(int64_t(kN), clustered_rows(kN, kD, 9).data());

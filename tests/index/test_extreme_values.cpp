@@ -6,7 +6,9 @@
 #include <cmath>
 #include <map>
 
+#include <faiss_ext/codes/score_aware_loss.h>
 #include <faiss_ext/index_factory.h>
+#include <faiss_ext/model/index_state.h>
 
 #include "fixtures/index_fixtures.h"
 
@@ -178,7 +180,7 @@ TEST(Threshold, IsOneEtaForCentroidsAndCodes) {
         index.train(n, rows.data());
         index.add(n, rows.data());
         EXPECT_NEAR(
-                index.pq().eta(),
+                index.state().model.pq.eta(),
                 faiss_ext::eta_from_threshold(threshold, length, d),
                 1e-3);
         SearchParametersScaNN params;

@@ -5,6 +5,7 @@
  */
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/model/index_state.h>
 
 #include <map>
 #include <set>
@@ -39,8 +40,9 @@ struct Entry {
 /// stands at that place, which must be the copy's own.
 std::vector<Entry> entries_of(const IndexIVFScaNN& index) {
     std::vector<Entry> entries;
-    const faiss_ext::ScaNNLists* spilled = index.spilled_lists();
-    for (const faiss_ext::ScaNNLists* lists : {&index.lists(), spilled}) {
+    const faiss_ext::ScaNNLists* primary = index.state().lists.get();
+    const faiss_ext::ScaNNLists* spilled = index.state().spilled.get();
+    for (const faiss_ext::ScaNNLists* lists : {primary, spilled}) {
         for (size_t l = 0; lists != nullptr && l < lists->nlist; l++) {
             faiss::InvertedLists::ScopedCodes codes(lists, l);
             for (size_t i = 0; i < lists->list_size(l); i++) {
@@ -51,7 +53,7 @@ std::vector<Entry> entries_of(const IndexIVFScaNN& index) {
                     size = lists->layout().primary_offset();
                     uint64_t place = lists->list(l).primary[i];
                     EXPECT_EQ(
-                            index.lists().get_single_id(
+                            index.state().lists->get_single_id(
                                     faiss::lo_listno(place),
                                     faiss::lo_offset(place)),
                             id);
@@ -80,8 +82,8 @@ void expect_map_right(const IndexIVFScaNN& index) {
         return;
     }
     for (size_t l = 0; l < index.nlist; l++) {
-        for (size_t i = 0; i < index.lists().list_size(l); i++) {
-            int64_t id = index.lists().get_single_id(l, i);
+        for (size_t i = 0; i < index.state().lists->list_size(l); i++) {
+            int64_t id = index.state().lists->get_single_id(l, i);
             ASSERT_EQ(
                     uint64_t(index.direct_map.get(id)), faiss::lo_build(l, i));
         }
@@ -145,7 +147,7 @@ TEST_P(MaintenanceTest, AddCoreTakesTheCallersLists) {
     index->add_core(kN, rows_.data(), ids_.data(), assign.data());
     expect_map_right(*index);
     for (size_t l = 0; l < kLists; l++) {
-        ASSERT_EQ(index->lists().list_size(l), kN / kLists);
+        ASSERT_EQ(index->state().lists->list_size(l), kN / kLists);
     }
     if (has_raw()) {
         SearchParametersScaNN params = exhaustive(*index);
@@ -158,7 +160,7 @@ TEST_P(MaintenanceTest, AddCoreTakesTheCallersLists) {
 TEST_P(MaintenanceTest, AddCoreWithTheIndexOwnListsEqualsAdd) {
     auto index = empty();
     std::vector<int64_t> assign(kN);
-    index->assign_lists(kN, rows_.data(), assign.data());
+    faiss_ext::assign_lists(index->state(), kN, rows_.data(), assign.data());
     index->add_core(kN, rows_.data(), nullptr, assign.data());
     expect_same(*index, *full());
 }
@@ -176,8 +178,8 @@ TEST_P(MaintenanceTest, AddSaCodesOfSaEncodeEqualsAdd) {
     auto expected = full();
     ASSERT_EQ(index->ntotal, expected->ntotal);
     for (size_t l = 0; l < kLists; l++) {
-        size_t n = index->lists().list_size(l);
-        ASSERT_EQ(n, expected->lists().list_size(l));
+        size_t n = index->state().lists->list_size(l);
+        ASSERT_EQ(n, expected->state().lists->list_size(l));
         faiss::InvertedLists::ScopedCodes got(index->invlists, l);
         faiss::InvertedLists::ScopedCodes wanted(expected->invlists, l);
         EXPECT_TRUE(std::equal(
@@ -192,7 +194,7 @@ TEST_P(MaintenanceTest, RowsOfListMinusOneAreCountedOnly) {
     assign[4] = 2;
     index->add_core(10, rows_.data(), nullptr, assign.data());
     EXPECT_EQ(index->ntotal, 10);
-    EXPECT_EQ(index->lists().list_size(2), 1u);
+    EXPECT_EQ(index->state().lists->list_size(2), 1u);
     SearchParametersScaNN params = exhaustive(*index);
     EXPECT_EQ(search(*index, queries_, 2, &params).labels[0], 4);
     EXPECT_EQ(search(*index, queries_, 2, &params).labels[1], -1);
@@ -378,7 +380,7 @@ TEST_P(MaintenanceTest, ReconstructGivesRawRowsOrNearOnes) {
 TEST_P(MaintenanceTest, DecodeVectorsAgreesWithReconstruct) {
     auto index = full(kArray);
     std::vector<int64_t> lists(kN);
-    index->assign_lists(kN, rows_.data(), lists.data());
+    faiss_ext::assign_lists(index->state(), kN, rows_.data(), lists.data());
     std::vector<uint8_t> codes(kN * index->code_size);
     index->encode_vectors(kN, rows_.data(), lists.data(), codes.data());
     std::vector<float> decoded(kN * kD), stored(kN * kD);

@@ -1,6 +1,7 @@
 /* Moving rows between indexes, and adds that fail half way. */
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/model/index_state.h>
 
 #include <map>
 #include <stdexcept>
@@ -41,8 +42,8 @@ std::vector<std::vector<int64_t>> ids_of(const faiss_ext::ScaNNLists* lists) {
 State state_of(const IndexIVFScaNN& index) {
     SearchParametersScaNN params = exhaustive(index);
     return {index.ntotal,
-            ids_of(&index.lists()),
-            ids_of(index.spilled_lists()),
+            ids_of(index.state().lists.get()),
+            ids_of(index.state().spilled.get()),
             index.direct_map.array,
             index.direct_map.hashtable,
             search(index, whole_rows(10, kD, 2), k, &params)};
@@ -90,13 +91,13 @@ class MergeTest : public testing::TestWithParam<Kind> {
     }
     /// Spilled copies refer to the row of their own id.
     void expect_copies_right(const IndexIVFScaNN& index) const {
-        const faiss_ext::ScaNNLists* spilled = index.spilled_lists();
+        const faiss_ext::ScaNNLists* spilled = index.state().spilled.get();
         for (size_t l = 0; spilled != nullptr && l < kLists; l++) {
             const faiss_ext::ScaNNList& copies = spilled->list(l);
             for (size_t i = 0; i < copies.size(); i++) {
                 uint64_t place = copies.primary[i];
                 ASSERT_EQ(
-                        index.lists().get_single_id(
+                        index.state().lists->get_single_id(
                                 faiss::lo_listno(place),
                                 faiss::lo_offset(place)),
                         copies.ids[i]);
@@ -114,8 +115,12 @@ TEST_P(MergeTest, MergedEqualsOneIndex) {
     auto a = with(0, 400), b = with(400, kN);
     a->merge_from(*b, 0);
     EXPECT_EQ(b->ntotal, 0);
-    EXPECT_TRUE(ids_of(&b->lists()) == ids_of(&empty()->lists()));
-    EXPECT_TRUE(ids_of(b->spilled_lists()) == ids_of(empty()->spilled_lists()));
+    EXPECT_TRUE(
+            ids_of(b->state().lists.get()) ==
+            ids_of(empty()->state().lists.get()));
+    EXPECT_TRUE(
+            ids_of(b->state().spilled.get()) ==
+            ids_of(empty()->state().spilled.get()));
     expect_finds_same(*a, *with(0, kN));
 }
 

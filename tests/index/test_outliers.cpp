@@ -7,6 +7,7 @@
 
 #include <faiss_ext/wrappers/clone.h>
 #include <faiss_ext/index_io.h>
+#include <faiss_ext/model/index_state.h>
 
 #include "fixtures/index_cases.h"
 #include "fixtures/index_fixtures.h"
@@ -38,13 +39,14 @@ std::vector<int64_t> far_ids() {
 /// `apart` of the lists is what the terms say. @return entries apart
 size_t count_apart(const IndexIVFScaNN& index) {
     size_t count = 0;
-    for (auto* lists : {&index.lists(), index.spilled_lists()}) {
+    for (auto* lists :
+         {index.state().lists.get(), index.state().spilled.get()}) {
         for (size_t l = 0; lists != nullptr && l < lists->nlist; l++) {
             const auto& apart = lists->list(l).apart;
             EXPECT_EQ(
                     apart,
                     lists_model::apart_by_terms(*lists, lists->layout(), l));
-            count += lists == &index.lists() ? apart.size() : 0;
+            count += lists == index.state().lists.get() ? apart.size() : 0;
         }
     }
     return count;
@@ -336,8 +338,8 @@ TEST(BadCodes, AllRowsAreRescored) {
     auto x = two_scales(n, 1), queries = two_scales(300, 2);
     for (float lambda : {0.f, 1.f}) {
         auto index = filled({kL2, Tier::Raw, lambda}, x, kD, nlist);
-        ASSERT_TRUE(index->trained().scan_rows)
-                << index->trained().trial_recall;
+        ASSERT_TRUE(index->state().model.scan_rows)
+                << index->state().model.trial_recall;
         ASSERT_GE(index->notes().size(), 1);
         EXPECT_NE(index->notes()[0].find("rescored"), std::string::npos);
         faiss_ext::ScaNNSearchStats stats;
@@ -368,12 +370,12 @@ TEST(BadCodes, AllRowsAreRescored) {
         EXPECT_EQ(search(*read, queries, k, &params), hits);
         EXPECT_EQ(faiss_ext::find_scann(read.get())->notes(), index->notes());
         auto clone = faiss_ext::clone_scann(*index);
-        EXPECT_TRUE(clone->trained().scan_rows);
+        EXPECT_TRUE(clone->state().model.scan_rows);
         EXPECT_EQ(clone->notes(), index->notes());
     }
     // without rows nothing can be rescored
     auto codes = filled({kL2, Tier::Codes}, x, kD, nlist);
-    EXPECT_FALSE(codes->trained().scan_rows);
+    EXPECT_FALSE(codes->state().model.scan_rows);
     EXPECT_TRUE(codes->notes().empty());
 }
 
@@ -410,7 +412,7 @@ TEST(EmptyLists, AreNoProbes) {
         for (int64_t label : search(*index, queries, 1, &params).labels) {
             EXPECT_GE(label, 0);
         }
-        const bool spilled = index->spilled_lists() != nullptr;
+        const bool spilled = index->state().spilled != nullptr;
         const size_t enough = spilled ? 2 * kFew : kFew;
         params = with(enough);
         Hits hits = search(*index, queries, kFew, &params);

@@ -1,6 +1,8 @@
 /* Range search against brute force, and against the list scanner. */
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/model/index_state.h>
+#include <faiss_ext/search/probes.h>
 
 #include <map>
 #include <set>
@@ -170,10 +172,12 @@ TEST_P(RangeSearchTest, PreassignedEqualsRangeSearch) {
         params.nprobe = nprobe;
         std::vector<int64_t> lists(kQueries * nprobe);
         std::vector<float> distances(kQueries * nprobe);
-        index_->find_probes(
+        faiss_ext::find_probes(
+                index_->state(),
                 kQueries,
                 queries_.data(),
                 nprobe,
+                {},
                 lists.data(),
                 distances.data());
         for (float& distance : distances) {

@@ -3,6 +3,7 @@
  * memory that goes back. */
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/model/index_state.h>
 
 #include <map>
 #include <stdexcept>
@@ -27,8 +28,9 @@ using Entry = std::tuple<int64_t, size_t, std::vector<uint8_t>>;
 /// All entries sorted by id. Copies must refer to the row of their id.
 std::vector<Entry> entries_of(const IndexIVFScaNN& index) {
     std::vector<Entry> entries;
-    const faiss_ext::ScaNNLists* spilled = index.spilled_lists();
-    for (const faiss_ext::ScaNNLists* lists : {&index.lists(), spilled}) {
+    const faiss_ext::ScaNNLists* primary = index.state().lists.get();
+    const faiss_ext::ScaNNLists* spilled = index.state().spilled.get();
+    for (const faiss_ext::ScaNNLists* lists : {primary, spilled}) {
         for (size_t l = 0; lists != nullptr && l < lists->nlist; l++) {
             faiss::InvertedLists::ScopedCodes codes(lists, l);
             size_t size = lists == spilled ? lists->layout().primary_offset()
@@ -40,7 +42,7 @@ std::vector<Entry> entries_of(const IndexIVFScaNN& index) {
                 if (lists == spilled) {
                     uint64_t place = lists->list(l).primary[i];
                     EXPECT_EQ(
-                            index.lists().get_single_id(
+                            index.state().lists->get_single_id(
                                     faiss::lo_listno(place),
                                     faiss::lo_offset(place)),
                             id);
@@ -54,8 +56,8 @@ std::vector<Entry> entries_of(const IndexIVFScaNN& index) {
 
 void expect_map_right(const IndexIVFScaNN& index) {
     for (size_t l = 0; l < index.nlist && !index.direct_map.no(); l++) {
-        for (size_t i = 0; i < index.lists().list_size(l); i++) {
-            int64_t id = index.lists().get_single_id(l, i);
+        for (size_t i = 0; i < index.state().lists->list_size(l); i++) {
+            int64_t id = index.state().lists->get_single_id(l, i);
             ASSERT_EQ(
                     uint64_t(index.direct_map.get(id)), faiss::lo_build(l, i));
         }

@@ -1,6 +1,8 @@
 /* Search: exactness, every k, every way to call it. */
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/model/index_state.h>
+#include <faiss_ext/search/probes.h>
 
 #include <omp.h>
 
@@ -54,10 +56,12 @@ class SearchTest : public testing::TestWithParam<Kind> {
             std::vector<float>& distances) const {
         lists.resize(kQueries * nprobe);
         distances.resize(kQueries * nprobe);
-        index_.find_probes(
+        faiss_ext::find_probes(
+                index_.state(),
                 kQueries,
                 queries().data(),
                 nprobe,
+                {},
                 lists.data(),
                 distances.data());
         for (float& distance : distances) {

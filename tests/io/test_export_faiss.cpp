@@ -12,6 +12,8 @@
 #include <faiss/IndexRefine.h>
 #include <faiss/index_io.h>
 
+#include <faiss_ext/model/index_state.h>
+
 #include "fixtures/index_cases.h"
 
 using namespace cases;
@@ -92,7 +94,7 @@ TEST(ExportFaiss, CodesDecodeToTheSameVectors) {
             for (size_t i = 0; i < n; i++) {
                 EXPECT_EQ(
                         codes->invlists->get_ids(l)[i],
-                        scann->lists().get_single_id(l, i));
+                        scann->state().lists->get_single_id(l, i));
                 std::vector<float> ours(d), theirs(d), space(codes->d);
                 scann->reconstruct_from_offset(l, i, ours.data());
                 codes->reconstruct_from_offset(l, i, space.data());

@@ -497,8 +497,9 @@ TEST(FaissBytesLists, IdsAreTheRowsEachOnce) {
         for (int64_t id : {-1, int(kRows), 0}) {
             IndexPtr index = build({description, FaissKind::IVFFlat});
             auto& ivf = dynamic_cast<faiss::IndexIVF&>(*index);
-            auto ids = const_cast<int64_t*>(ivf.invlists->get_ids(1));
-            size_t n = ivf.invlists->list_size(1);
+            auto& ids = dynamic_cast<faiss::ArrayInvertedLists&>(*ivf.invlists)
+                                .ids[1];
+            const size_t n = ids.size();
             ASSERT_GE(n, 2u);
             ids[n - 1] = id == 0 ? ids[0] : id;
             std::string message = refusal(bytes_of(*index), any_of(kAllKinds));

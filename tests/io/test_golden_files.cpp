@@ -7,6 +7,8 @@
  * writes the file of the current version, which is then committed and never
  * written again. Only what no later version may change is asked of it. */
 
+#include <faiss_ext/model/index_state.h>
+
 #include "fixtures/damaged_files.h"
 
 using namespace cases;
@@ -76,7 +78,7 @@ TEST(Golden, EveryVersionOpens) {
             EXPECT_EQ(scann->nprobe, 4);
             size_t apart = 0;
             for (size_t l = 0; l < scann->nlist; l++) {
-                apart += scann->lists().list(l).apart.size();
+                apart += scann->state().lists->list(l).apart.size();
             }
             EXPECT_EQ(apart, n - kGoldenTrainingRows);
             std::vector<float> x = golden_rows(version);

@@ -10,6 +10,9 @@
 
 #include <omp.h>
 
+#include <faiss_ext/model/index_state.h>
+#include <faiss_ext/index/set_model.h>
+
 #include "fixtures/damaged_files.h"
 
 using namespace cases;
@@ -82,9 +85,9 @@ std::string file_of(const Kind& kind) {
     IndexPtr index = build(c, kSmallRows, kSmallD);
     auto scann = faiss_ext::find_scann(index.get());
     if (kind.by_direction) {
-        faiss_ext::ScaNNModel trained = scann->trained();
-        trained.by_direction = true;
-        scann->set_trained(std::move(trained));
+        faiss_ext::ScaNNModel model = scann->state().model;
+        model.by_direction = true;
+        set_model(*scann, std::move(model));
     }
     if (c.train) {
         std::vector<float> x = rows(kSmallRows, kSmallD, 1);

@@ -15,6 +15,8 @@
 #include <faiss/impl/AuxIndexStructures.h>
 #include <faiss/index_io.h>
 
+#include <faiss_ext/model/index_state.h>
+
 #include "fixtures/index_cases.h"
 
 using namespace cases;
@@ -134,8 +136,8 @@ TEST(IndexFile, MappedIndexOutlivesItsFile) {
     faiss_ext::write_index(index.get(), path);
     IndexPtr mapped = read(path, ReadMode::Mmap);
     EXPECT_TRUE(faiss_ext::find_scann(mapped.get())
-                        ->lists()
-                        .list(0)
+                        ->state()
+                        .lists->list(0)
                         .raw.is_borrowed());
     IndexPtr clone(faiss_ext::clone_index(mapped.get()));
     fs::remove(path);
@@ -174,7 +176,7 @@ TEST(IndexFile, OpensInMillisecondsWhateverItsSize) {
     scann->options.kmeans_rounds = 1;
     index->train(kLists, rows(kLists, kDim, 1).data());
     for (size_t l = 0; l < kLists; l++) {
-        scann->mutable_lists().resize(l, kPerList);
+        scann->state().lists->resize(l, kPerList);
     }
     scann->ntotal = kLists * kPerList;
     std::string path = directory.file("large.scann");

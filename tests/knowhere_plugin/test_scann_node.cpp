@@ -6,9 +6,11 @@
 #include <gtest/gtest.h>
 
 #include <faiss/impl/io.h>
+#include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/model/defaults.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_io.h>
+#include <faiss_ext/model/index_state.h>
 #include <knowhere_plugin/index_factory.h>
 
 #include "fixtures/reference.h"
@@ -51,7 +53,7 @@ size_t codes_of(int64_t n, int64_t d, const Config& config) {
     faiss::VectorIOReader reader;
     reader.data = std::move(blob);
     std::unique_ptr<faiss::Index> index(faiss_ext::read_index(&reader));
-    return faiss_ext::find_scann(index.get())->pq().M();
+    return faiss_ext::find_scann(index.get())->state().model.pq.M();
 }
 
 /// Share of the 10 nearest of the first 50 rows, with themselves.

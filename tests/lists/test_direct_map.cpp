@@ -8,6 +8,7 @@
 
 #include <faiss_ext/wrappers/clone.h>
 #include <faiss_ext/index_io.h>
+#include <faiss_ext/model/index_state.h>
 
 #include "fixtures/index_fixtures.h"
 
@@ -91,7 +92,7 @@ TEST(DirectMap, TheOldOneStaysIfAnArrayCannotHoldTheIds) {
             EXPECT_NE(message.find(std::to_string(odd)), std::string::npos);
             EXPECT_NE(message.find("0..499"), std::string::npos) << message;
             EXPECT_TRUE(same(index->direct_map, before));
-            EXPECT_TRUE(index->direct_map_fits());
+            EXPECT_TRUE(direct_map_fits(index->state()));
         }
     }
 }
@@ -101,7 +102,7 @@ void break_map(IndexIVFScaNN& index) {
     faiss::IndexIVF& ivf = index;
     EXPECT_NE(message_of([&] { ivf.make_direct_map(); }), "");
     EXPECT_EQ(index.direct_map.type, DirectMap::Array);
-    EXPECT_FALSE(index.direct_map_fits());
+    EXPECT_FALSE(direct_map_fits(index.state()));
 }
 
 TEST(DirectMap, NoChangeTrustsAHalfFilledOne) {
@@ -131,7 +132,7 @@ TEST(DirectMap, NoChangeTrustsAHalfFilledOne) {
         index->set_direct_map_type(DirectMap::NoMap);
         EXPECT_TRUE(index->direct_map.no());
         index->set_direct_map_type(DirectMap::Hashtable);
-        EXPECT_TRUE(index->direct_map_fits());
+        EXPECT_TRUE(direct_map_fits(index->state()));
     }
 }
 
@@ -175,14 +176,16 @@ TEST(DirectMap, NoAnswerTrustsAHalfFilledOne) {
             }
         }
         std::unique_ptr<faiss::Index> copy(faiss_ext::clone_index(index.get()));
-        EXPECT_TRUE(dynamic_cast<IndexIVFScaNN&>(*copy).direct_map_fits());
+        EXPECT_TRUE(
+                direct_map_fits(dynamic_cast<IndexIVFScaNN&>(*copy).state()));
         expect_found(*copy);
         faiss::VectorIOWriter writer;
         faiss_ext::write_index(index.get(), &writer);
         faiss::VectorIOReader reader;
         reader.data = writer.data;
         std::unique_ptr<faiss::Index> read(faiss_ext::read_index(&reader));
-        EXPECT_TRUE(dynamic_cast<IndexIVFScaNN&>(*read).direct_map_fits());
+        EXPECT_TRUE(
+                direct_map_fits(dynamic_cast<IndexIVFScaNN&>(*read).state()));
         expect_found(*read);
         expect_found(*index);
         auto empty = trained_like(*index);
@@ -194,7 +197,7 @@ TEST(DirectMap, NoAnswerTrustsAHalfFilledOne) {
         empty->merge_from(*index, 0);
         EXPECT_EQ(empty->ntotal, int64_t(kN));
         EXPECT_EQ(index->ntotal, 0);
-        EXPECT_TRUE(index->direct_map_fits());
+        EXPECT_TRUE(direct_map_fits(index->state()));
         expect_found(*empty);
     }
 }
@@ -205,15 +208,15 @@ TEST(DirectMap, OneOfAnotherNumberOfRowsDoesNotFit) {
     auto index = trained({kL2, Tier::Raw}, x, kD, kLists);
     index->add(kN, x.data());
     index->make_direct_map();
-    EXPECT_TRUE(index->direct_map_fits());
+    EXPECT_TRUE(direct_map_fits(index->state()));
     index->direct_map.array.pop_back();
-    EXPECT_FALSE(index->direct_map_fits());
+    EXPECT_FALSE(direct_map_fits(index->state()));
     index->direct_map.array.resize(kN + 3, -1);
-    EXPECT_FALSE(index->direct_map_fits());
+    EXPECT_FALSE(direct_map_fits(index->state()));
     EXPECT_EQ(index->remove_ids(faiss::IDSelectorRange(0, 10)), 10u);
-    EXPECT_TRUE(index->direct_map_fits());
+    EXPECT_TRUE(direct_map_fits(index->state()));
     index->add(kN, x.data());
-    EXPECT_TRUE(index->direct_map_fits());
+    EXPECT_TRUE(direct_map_fits(index->state()));
 }
 
 TEST(DirectMap, MovedIdsStayIds) {
@@ -240,20 +243,20 @@ TEST(DirectMap, EveryWholeOneFits) {
          {DirectMap::NoMap, DirectMap::Array, DirectMap::Hashtable}) {
         auto index = trained({kL2, Tier::Raw}, x, kD, kLists);
         index->set_direct_map_type(type);
-        EXPECT_TRUE(index->direct_map_fits());
+        EXPECT_TRUE(direct_map_fits(index->state()));
         for (int round = 0; round < 3; round++) {
             index->add(kN, x.data());
-            EXPECT_TRUE(index->direct_map_fits());
+            EXPECT_TRUE(direct_map_fits(index->state()));
             int64_t id = 17 + round;
             index->update_vectors(1, &id, x.data());
-            EXPECT_TRUE(index->direct_map_fits());
+            EXPECT_TRUE(direct_map_fits(index->state()));
         }
         index->remove_ids(faiss::IDSelectorRange(0, 100));
-        EXPECT_TRUE(index->direct_map_fits());
+        EXPECT_TRUE(direct_map_fits(index->state()));
         index->reset();
-        EXPECT_TRUE(index->direct_map_fits());
+        EXPECT_TRUE(direct_map_fits(index->state()));
         index->add(kN, x.data());
-        EXPECT_TRUE(index->direct_map_fits());
+        EXPECT_TRUE(direct_map_fits(index->state()));
     }
 }
 

@@ -7,6 +7,8 @@
 #include <numeric>
 
 #include <faiss_ext/kernels/dispatch.h>
+#include <faiss_ext/model/index_state.h>
+#include <faiss_ext/search/probes.h>
 
 #include "fixtures/index_fixtures.h"
 
@@ -384,7 +386,14 @@ TEST_P(FilterTest, PreassignedStaysInTheGivenLists) {
     params.sel = &sel;
     std::vector<int64_t> lists(15 * 2);
     std::vector<float> distances(15 * 2);
-    index_->find_probes(15, queries_.data(), 2, lists.data(), distances.data());
+    faiss_ext::find_probes(
+            index_->state(),
+            15,
+            queries_.data(),
+            2,
+            {},
+            lists.data(),
+            distances.data());
     for (float& distance : distances) {
         distance *= GetParam().metric == kL2 ? -2 : 1;
     }

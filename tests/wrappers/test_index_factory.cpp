@@ -8,6 +8,8 @@
 #include <faiss/IndexIVFFlat.h>
 #include <faiss/IndexPreTransform.h>
 
+#include <faiss_ext/model/index_state.h>
+
 #include "fixtures/index_cases.h"
 
 using namespace cases;
@@ -87,7 +89,7 @@ TEST(IndexFactory, Codes) {
         auto index = make(row.token, L2, row.d);
         auto scann = find_scann(index.get());
         EXPECT_EQ(scann->options.sub_dim, row.sub_dim);
-        EXPECT_EQ(scann->pq().M(), row.M);
+        EXPECT_EQ(scann->state().model.pq.M(), row.M);
     }
     EXPECT_EQ(find_scann(make("PCA16,ScaNN8x4").get())->options.sub_dim, 2);
 }
@@ -178,9 +180,9 @@ TEST(IndexFactory, BytesPerVectorAreKept) {
             size_t estimate = scann->estimate_memory(n);
             index->train(n, x.data());
             index->add(n, x.data());
-            size_t lists = scann->lists().memory_usage();
-            if (scann->spilled_lists() != nullptr) {
-                lists += scann->spilled_lists()->memory_usage();
+            size_t lists = scann->state().lists->memory_usage();
+            if (scann->state().spilled != nullptr) {
+                lists += scann->state().spilled->memory_usage();
             }
             size_t nlist = scann->nlist;
             EXPECT_LE(lists, size_t(bytes) * n * 1.02 + nlist * 400) << bytes;

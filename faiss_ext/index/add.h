@@ -1,0 +1,24 @@
+/*
+ * Adding rows: assign -> encode -> append. Everything that can fail comes
+ * before the first change, or is undone.
+ */
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace faiss_ext {
+
+class IndexIVFScaNN;
+
+/** @param x    size n * d, as given
+ *  @param ids  size n, or nullptr for running numbers
+ *  @return     places of the rows (list << 32 | offset); kNowhere for those that
+ *              no list holds
+ *  @throws faiss::FaissException or std::bad_alloc; nothing changed */
+std::vector<uint64_t>
+add_rows(IndexIVFScaNN& index, size_t n, const float* x, const int64_t* ids);
+
+} // namespace faiss_ext

@@ -1,0 +1,65 @@
+/*
+ * What the sections of a ScaNN file hold (file_sections has the container).
+ *
+ *   index          fields and options, IndexHeader
+ *   tree           faiss::write_index of the wrappers around an empty
+ *                  IndexFlat in the place of the ScaNN index
+ *   quantizer      faiss::write_index of the quantizer
+ *   direct_map     uint64 n, n pairs of int64 (Hashtable) or values (Array)
+ *   -- trained indexes only:
+ *   rotation       uint64 values (0: identity), float[d * d]
+ *   codebook       uint64 M, uint32[M + 1] offsets, float eta,
+ *                  float[d * 16], ScoreTerm, float[nlist]
+ *                  list_spread
+ *   ranges         uint64 values (0: none), float[d] origin; float
+ *                  error_limit, uint8 by_direction, uint8 scan_rows, float trial_recall (from
+ *                  version 2 on)
+ *   lists          EntryLayout, uint64 nlist, uint64[nlist] sizes
+ *   spilled_lists  the same, only with spilled copies
+ *   codes, ids, refine, raw               columns of all lists, one after the
+ *   spilled_codes, ..., spilled_primary   other, each padded to 64 bytes
+ *
+ *   apart          for each list uint32 n, uint32[n] offsets (from version 2
+ *   spilled_apart  on)
+ *
+ * Where a list's column begins follows from the sizes, so that no offset in a
+ * file can be wrong. Columns that the layout does not have are left out.
+ *
+ * Here is the first of them; model_sections, direct_map_section and
+ * list_sections have the others, wrappers/id_map_section the ids of wrappers.
+ * Next: index_io puts them together.
+ */
+
+#pragma once
+
+#include <cstdint>
+
+#include <faiss_ext/io/file_sections.h>
+#include <faiss_ext/scann_options.h>
+
+namespace faiss_ext {
+
+/// Fields of the section "index", in the order of the file.
+struct IndexHeader {
+    uint64_t d = 0;
+    uint64_t nlist = 0;
+    int64_t ntotal = 0;
+    uint8_t metric = 0;
+    bool is_trained = false;
+    bool verbose = false;
+    uint8_t quantizer_trains_alone = 0;
+    uint8_t direct_map_type = 0;
+    int32_t parallel_mode = 0;
+    uint64_t nprobe = 1;
+    uint64_t max_codes = 0;
+    uint64_t reorder_k = 0;
+    uint64_t refine_k = 0;
+    ScaNNCalibration calibration;
+    ScaNNOptions options;
+};
+
+void put_header(SectionSink& sink, const IndexHeader& header);
+/// Checks ranges too, but of options only what their types cannot hold.
+IndexHeader get_header(ByteReader reader);
+
+} // namespace faiss_ext

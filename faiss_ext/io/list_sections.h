@@ -1,0 +1,47 @@
+/* The sections of the lists: their table, their columns, entries kept apart. */
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <faiss_ext/io/file_sections.h>
+#include <faiss_ext/lists/scann_lists.h>
+
+namespace faiss_ext {
+
+/// "lists" or "spilled_lists"
+void put_list_table(SectionSink& sink, const ScaNNLists& lists);
+
+/** Sizes of the lists.
+ * @param layout   that the lists of the index have
+ * @param largest  vectors that there can be at most */
+std::vector<uint64_t> get_list_table(
+        ByteReader reader,
+        size_t nlist,
+        const EntryLayout& layout,
+        uint64_t largest);
+
+/// Appends the sections of the columns. Borrows `lists`.
+void add_column_sections(
+        const ScaNNLists& lists,
+        const std::string& prefix,
+        std::vector<Section>& sections);
+
+/// Reads them: copied and verified from a stream, borrowed where mapped.
+std::unique_ptr<ScaNNLists> read_columns(
+        const EntryLayout& layout,
+        const std::vector<uint64_t>& sizes,
+        const std::string& prefix,
+        SectionReader& reader);
+
+/// "apart" or "spilled_apart"
+void put_apart(SectionSink& sink, const ScaNNLists& lists);
+void get_apart(ByteReader reader, ScaNNLists& lists);
+
+/// Throws unless each copy names another entry of the primary lists.
+void check_primary(const ScaNNLists& spilled, const ScaNNLists& lists);
+
+} // namespace faiss_ext

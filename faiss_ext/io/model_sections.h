@@ -1,0 +1,31 @@
+/* The sections of what training made: "rotation", "codebook", "ranges". */
+
+#pragma once
+
+#include <cstddef>
+
+#include <faiss_ext/io/file_sections.h>
+#include <faiss_ext/model/scann_model.h>
+
+namespace faiss_ext {
+
+void put_rotation(SectionSink& sink, const ScaNNModel& model);
+/// @param model  out: rotation
+void get_rotation(ByteReader reader, size_t d, ScaNNModel& model);
+
+void put_codebook(SectionSink& sink, const ScaNNModel& model);
+/// @param M  codes that an index with these options has
+/// @param model  out: pq, score_term but for its metric, list_spread
+void get_codebook(
+        ByteReader reader,
+        size_t d,
+        size_t M,
+        size_t nlist,
+        ScaNNModel& model);
+
+/// What the codes count from, and how far they reach.
+void put_ranges(SectionSink& sink, const ScaNNModel& model);
+/// @param model  in: metric of the term; out: the rest
+void get_ranges(ByteReader reader, size_t d, ScaNNModel& model);
+
+} // namespace faiss_ext
