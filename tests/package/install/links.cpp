@@ -1,32 +1,161 @@
-/* Every kind of function that the installed headers declare, called by a
- * program of its own: what is declared must link. (tests/package/test_declarations
- * finds each single one, where there is clang.) */
+/* Every function that the installed headers declare, called by a program of its
+ * own: what is declared must link. Methods are called by their class' name, so
+ * that the linker has to find them. (tests/package/test_declarations compares
+ * all declarations with what is exported, where there is clang.) */
 
+#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <random>
+#include <string>
 #include <vector>
+
+#include <faiss/IndexFlat.h>
+#include <faiss/impl/AuxIndexStructures.h>
+#include <faiss/impl/DistanceComputer.h>
+#include <faiss/impl/IDSelector.h>
+#include <faiss/impl/io.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_io.h>
+#include <faiss_ext/scann_options.h>
 #include <faiss_ext/simd_level.h>
 
-int main() {
-    constexpr size_t d = 16, n = 1000;
+using faiss_ext::IndexIVFScaNN;
+
+namespace {
+
+constexpr int64_t kD = 16, kN = 1000, kLists = 16, kK = 5;
+
+std::vector<float> random_rows() {
     std::mt19937 random(1);
     std::normal_distribution<float> normal;
-    std::vector<float> x(n * d);
+    std::vector<float> x(kN * kD);
     for (float& value : x) {
         value = normal(random);
     }
-    faiss_ext::IndexIVFScaNN index(d, 16);
-    index.train(n, x.data());
-    index.add(n, x.data());
+    return x;
+}
 
+void build(IndexIVFScaNN& index, const std::vector<float>& x) {
+    std::vector<int64_t> ids(kN), lists(kN, 1);
+    for (int64_t i = 0; i < kN; i++) {
+        ids[i] = kN + i;
+    }
+    index.IndexIVFScaNN::train(kN, x.data());
+    index.IndexIVFScaNN::add(kN, x.data());
+    index.IndexIVFScaNN::add_with_ids(kN, x.data(), ids.data());
+    index.IndexIVFScaNN::add_core(1, x.data(), nullptr, lists.data());
+    std::vector<uint8_t> codes(index.sa_code_size());
+    index.IndexIVFScaNN::sa_encode(1, x.data(), codes.data());
+    index.IndexIVFScaNN::add_sa_codes(1, codes.data(), nullptr);
+    std::vector<float> out(kD);
+    index.IndexIVFScaNN::sa_decode(1, codes.data(), out.data());
+    index.IndexIVFScaNN::encode_vectors(
+            1, x.data(), lists.data(), codes.data());
+    index.IndexIVFScaNN::decode_vectors(
+            1, codes.data(), lists.data(), out.data());
+    index.IndexIVFScaNN::reconstruct_from_offset(1, 0, out.data());
+}
+
+bool search(IndexIVFScaNN& index, const std::vector<float>& x) {
+    std::vector<float> distances(kK), rows(kK * kD);
+    std::vector<int64_t> labels(kK), given(kK);
+    index.IndexIVFScaNN::calibrate(20, x.data(), .9f, kK);
+    faiss_ext::SearchParametersScaNN params;
+    params.nprobe = kLists;
+    index.IndexIVFScaNN::search(
+            1, x.data(), kK, distances.data(), labels.data(), &params);
+    index.IndexIVFScaNN::search_and_reconstruct(
+            1, x.data(), kK, distances.data(), labels.data(), rows.data());
+    std::vector<int64_t> lists(kLists);
+    std::vector<float> centroid_distances(kLists);
+    index.quantizer->search(
+            1, x.data(), kLists, centroid_distances.data(), lists.data());
+    index.IndexIVFScaNN::search_preassigned(
+            1,
+            x.data(),
+            kK,
+            lists.data(),
+            centroid_distances.data(),
+            distances.data(),
+            given.data(),
+            false,
+            &params);
+    faiss::RangeSearchResult all(1), some(1);
+    index.IndexIVFScaNN::range_search(1, x.data(), 1e9f, &all, &params);
+    index.IndexIVFScaNN::range_search_preassigned(
+            1,
+            x.data(),
+            1e9f,
+            lists.data(),
+            centroid_distances.data(),
+            &some,
+            false,
+            &params);
+    std::unique_ptr<faiss::InvertedListScanner> scanner(
+            index.IndexIVFScaNN::get_InvertedListScanner());
+    std::unique_ptr<faiss::DistanceComputer> computer(
+            index.IndexIVFScaNN::get_distance_computer());
+    return scanner && computer && given[0] >= 0 && all.lims[1] == some.lims[1];
+}
+
+bool change(IndexIVFScaNN& index, const std::vector<float>& x) {
+    using faiss::DirectMap;
+    index.IndexIVFScaNN::set_direct_map_type(DirectMap::Hashtable);
+    const int64_t id = 3;
+    index.IndexIVFScaNN::update_vectors(1, &id, x.data());
+    index.IndexIVFScaNN::make_direct_map(false);
+    std::unique_ptr<faiss::Index> copy(faiss_ext::clone_index(&index));
+    IndexIVFScaNN* other = faiss_ext::find_scann(copy.get());
+    index.IndexIVFScaNN::check_compatible_for_merge(*other);
+    other->IndexIVFScaNN::reset();
+    index.IndexIVFScaNN::copy_subset_to(*other, faiss_ext::SubsetType(0), 0, 9);
+    const bool copied = other->ntotal == 9;
+    index.IndexIVFScaNN::merge_from(*other, 10 * kN);
+#if FAISS_EXT_FAISS_VERSION >= 10704
+    std::unique_ptr<faiss::CodePacker> packer(
+            index.IndexIVFScaNN::get_CodePacker());
+#endif
+    const size_t gone =
+            index.IndexIVFScaNN::remove_ids(faiss::IDSelectorRange(0, kN));
+    return copied && gone == size_t(kN) && other->ntotal == 0;
+}
+
+bool files(const faiss::Index& index) {
+    const std::string path = "links.scann";
+    faiss_ext::write_index(&index, path);
+    std::unique_ptr<faiss::Index> a(faiss_ext::read_index(path));
+    std::remove(path.c_str());
+    faiss::VectorIOWriter writer;
+    faiss_ext::write_index(&index, &writer);
+    faiss::VectorIOReader reader;
+    reader.data = writer.data;
+    std::unique_ptr<faiss::Index> b(faiss_ext::read_index(&reader));
+    std::unique_ptr<faiss::Index> plain(faiss_ext::export_to_faiss(&index));
+    const faiss::Index& read = *a;
+    return a->ntotal == b->ntotal && plain->d == kD &&
+           faiss_ext::find_scann(&read) != nullptr;
+}
+
+} // namespace
+
+int main() {
+    const std::vector<float> x = random_rows();
     faiss_ext::set_simd_level(faiss_ext::simd_levels().back());
-    bool fine = index.memory_usage() > 0 && index.estimate_memory(n) > 0 &&
-                index.notes().empty() && faiss_ext::simd_level() == "NONE";
+    faiss::IndexFlatL2 quantizer(kD);
+    IndexIVFScaNN borrowing(&quantizer, kD, kLists);
+    IndexIVFScaNN index(kD, kLists);
+    const size_t estimate = index.IndexIVFScaNN::estimate_memory(kN);
+    build(index, x);
+    std::unique_ptr<faiss::Index> made(faiss_ext::index_factory(kD, "ScaNN"));
+    const IndexIVFScaNN& constant = index;
+    bool fine = &index.state() == &constant.state() && estimate > 0 &&
+                index.IndexIVFScaNN::memory_usage() > 0 &&
+                index.IndexIVFScaNN::notes().size() < 10 &&
+                faiss_ext::simd_level() == "NONE" && search(index, x) &&
+                change(index, x) && files(index);
     std::puts(fine ? "linked" : "wrong values");
     return !fine;
 }
