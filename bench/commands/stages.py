@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Where the time of one query goes, next to what its bytes must cost.
 
 One query a call, one thread. Two passes take turns: one with the index' own
@@ -13,19 +12,56 @@ read bandwidths of `bench/kernels --benchmark_filter=memory`.
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
-import statistics
-import time
+from dataclasses import dataclass
+from typing import Any
 
-import datasets
-import report
-
-import faiss_ext as fx
+from bench import timing
+from bench.datasets import Floats, Ids, load_chosen
+from bench.engines.ours import build_index, library
+from bench.ground_truth import ground_truth, padded, recall
+from bench.options import IndexOptions, OptionError, RepetitionOptions, assignments, numbers, option
+from bench.tables import cpu_model, table
+from bench.timing import Times
 
 STAGES = ("partition", "table", "scan", "refine", "rerank")
 REFINE_BYTES = {"none": 0, "int8": 1, "fp16": 2, "bf16": 2}
+
+
+@dataclass(frozen=True)
+class Options(RepetitionOptions, IndexOptions):
+    factory: str = option("IVF1024,ScaNN,RFlat", "factory string of the index")
+    setting: tuple[dict[str, int], ...] = option(
+        (), "nprobe=..,refine_k=..,reorder_k=..; repeatable", parse=assignments, repeated=True
+    )
+    bandwidth: tuple[float, ...] = option(
+        (112.0, 91.0, 23.0), "GB/s read from L2, L3 and DRAM; those of Zen 4:", parse=numbers
+    )
+
+    def __post_init__(self) -> None:
+        if any("nprobe" not in setting for setting in self.setting):
+            raise OptionError("--setting: nprobe=.. is missing")
+        if len(self.bandwidth) != 3:
+            raise OptionError(f"--bandwidth: {len(self.bandwidth)} numbers, expected 3")
+
+    def settings(self) -> tuple[dict[str, int], ...]:
+        return self.setting or ({"nprobe": 16, "reorder_k": 10 * self.k},)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Seconds a query of each stage and of the whole, what the searches counted, their ids."""
+
+    times: dict[str, Times]
+    all: Times
+    counted: Any
+    found: Ids
+
+    def rest(self) -> Times:
+        """Of the whole, what no stage has."""
+        sums = [sum(parts) for parts in zip(*(self.times[name].seconds for name in STAGES))]
+        return Times([whole - stages for whole, stages in zip(self.all.seconds, sums)])
 
 
 def code_bytes(factory: str, d: int, sub_dim: int) -> int:
@@ -35,7 +71,7 @@ def code_bytes(factory: str, d: int, sub_dim: int) -> int:
     return 2 * math.ceil(blocks / 4) + 2
 
 
-def bytes_moved(index, factory: str, counted, nprobe: int) -> dict[str, float]:
+def bytes_moved(index: Any, factory: str, counted: Any, nprobe: int) -> dict[str, float]:
     """Bytes a query must read, per stage."""
     d, per_query = index.d, 1 / counted.nq
     # without raw rows some centroids are scored again in full precision
@@ -51,73 +87,65 @@ def bytes_moved(index, factory: str, counted, nprobe: int) -> dict[str, float]:
     }
 
 
-def measure(index, query, k: int, setting: dict, repetitions: int):
-    """(microseconds a query of each stage and of `all`, statistics, ids)."""
+def measure(index: Any, query: Floats, k: int, setting: dict[str, int], repetitions: int) -> Stages:
+    """Both passes, in turn."""
     rows = [q[None] for q in query]
-    stages: dict[str, list[float]] = {name: [] for name in (*STAGES, "all")}
-    for _ in range(repetitions):
-        counted = fx.SearchStats()
+    stats, times = library().SearchStats, {name: Times() for name in STAGES}
+    counted: list[Any] = []
+    found: list[Ids] = []
+
+    def with_timers() -> None:
+        counted.append(stats())
         for row in rows:
-            index.search(row, k, stats=counted, **setting)
+            index.search(row, k, stats=counted[-1], **setting)
+
+    def without() -> None:
+        found[:] = [index.search(row, k, **setting)[1][0] for row in rows]
+
+    taken = timing.in_turn({"timers": with_timers, "all": without}, repetitions)
+    for one in counted:
         for name in STAGES:
-            stages[name].append(getattr(counted, f"{name}_time") / len(rows) * 1e6)
-        start = time.perf_counter()
-        found = [index.search(row, k, **setting)[1][0] for row in rows]
-        stages["all"].append((time.perf_counter() - start) / len(rows) * 1e6)
-    return stages, counted, found
+            times[name].seconds.append(getattr(one, f"{name}_time") / len(rows))
+    return Stages(times, taken["all"].per(len(rows)), counted[-1], padded(found, k))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    datasets.add_arguments(parser)
-    parser.add_argument("--factory", required=True)
-    parser.add_argument(
-        "--setting",
-        type=lambda t: {key: int(value) for key, value in (pair.split("=") for pair in t.split(","))},
-        required=True,
-        help="nprobe=..,refine_k=..,reorder_k=..; repeatable",
-        action="append",
-    )
-    parser.add_argument("--k", type=int, default=10)
-    parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument(
-        "--bandwidth",
-        type=lambda t: [float(v) for v in t.split(",")],
-        default=[112, 91, 23],
-        help="GB/s read from L2, L3 and DRAM (112,91,23: Zen 4)",
-    )
-    options = parser.parse_args()
+def rows_of(stages: Stages, moved: dict[str, float], bandwidth: tuple[float, ...]) -> list[list[str]]:
+    """One line a stage, one for what no stage has, one for the whole."""
 
-    data = datasets.load(options.data, options.sets, options.queries)
-    truth = datasets.ground_truth(data, options.cache)
-    kind = fx.METRIC_L2 if data.metric == "l2" else fx.METRIC_INNER_PRODUCT
-    fx.omp_set_num_threads(options.threads)
-    index = fx.index_factory(data.base.shape[1], options.factory, kind)
-    index.train(data.base)
-    index.add(data.base)
-    fx.omp_set_num_threads(1)
-    print(f"{options.sets}, {options.factory}, {fx.simd_level()}, {report.cpu_model()}\n")
-    for setting in options.setting:
-        stages, counted, found = measure(index, data.query, options.k, setting, options.repetitions)
+    def line(name: str, times: Times, size: float) -> list[str]:
+        limits = [f"{size / 1e3 / speed:.1f}" if size else "" for speed in bandwidth]
+        kilobytes = f"{size / 1e3:.0f}" if size else ""
+        return [name, f"{times.minimum * 1e6:.1f}", f"{times.median * 1e6:.1f}", kilobytes, *limits]
+
+    read = [name for name in STAGES if moved[name]]
+    return [
+        *(line(name, stages.times[name], moved[name]) for name in read),
+        line("rest", stages.rest(), 0),
+        line("all", stages.all, sum(moved.values())),
+    ]
+
+
+def run_set(name: str, options: Options) -> None:
+    """Every setting on one set."""
+    data = load_chosen(name, options)
+    truth = ground_truth(data, options.cache)
+    index = build_index(data.base, options.factory, data.metric, options.threads)
+    library().omp_set_num_threads(1)
+    print(f"{name}, {options.factory}, {library().simd_level()}, {cpu_model()}\n")
+    for setting in options.settings():
+        stages = measure(index, data.query, options.k, setting, options.repetitions)
+        counted = stages.counted
         moved = bytes_moved(index, options.factory, counted, setting["nprobe"])
-        rows = []
-        for name, times in stages.items():
-            size = sum(moved.values()) if name == "all" else moved[name]
-            if size:
-                limits = [f"{size / 1e3 / speed:.1f}" for speed in options.bandwidth]
-                spent = [f"{min(times):.1f}", f"{statistics.median(times):.1f}"]
-                rows.append([name, *spent, f"{size / 1e3:.0f}", *limits])
-        rest = [a - sum(s) for a, s in zip(stages["all"], zip(*(stages[n] for n in STAGES)))]
-        rows.insert(-1, ["rest", f"{min(rest):.1f}", f"{statistics.median(rest):.1f}"] + [""] * 4)
-        recall = datasets.recall(found, truth, options.k)
-        print(f"{setting}: recall@{options.k} {recall:.4f}; a query: {counted.lists / counted.nq:.0f} lists,"
-              f" {counted.codes / counted.nq:.0f} codes, {counted.candidates / counted.nq:.0f} candidates,"
-              f" {counted.refined / counted.nq:.0f} refined, {counted.reranked / counted.nq:.0f} reranked\n")
+        counts = ", ".join(
+            f"{getattr(counted, what) / counted.nq:.0f} {what}"
+            for what in ("lists", "codes", "candidates", "refined", "reranked")
+        )
+        print(f"{setting}: recall@{options.k} {recall(stages.found, truth, options.k):.4f}; a query: {counts}\n")
         head = "stage,min us,median us,KB,limit L2,limit L3,limit DRAM".split(",")
-        print(report.table(head, rows) + "\n")
+        print(table(head, rows_of(stages, moved, options.bandwidth)) + "\n", flush=True)
 
 
-if __name__ == "__main__":
-    main()
+def run(options: Options) -> None:
+    """All sets."""
+    for name in options.sets:
+        run_set(name, options)

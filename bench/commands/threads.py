@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """What a second thread brings in search, and how fast rows are added.
 
 Search: a batch with omp_set_num_threads(1) and (2), and two Python threads that
@@ -13,116 +12,107 @@ Out, in --out: threads.md.
 
 from __future__ import annotations
 
-import argparse
-import statistics
+import importlib
 import threading
-import time
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-import datasets
-import engines
-import report
-
-import faiss
-import faiss_ext as fx
-
-
-def seconds(action) -> float:
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
+from bench import timing
+from bench.datasets import Dataset, Floats, load_chosen
+from bench.engines.base import usual_nlist
+from bench.engines.ours import build_index, library
+from bench.options import IndexOptions, RepetitionOptions, option
+from bench.tables import publish, table
+from bench.timing import Times
 
 
-def best_and_median(times) -> str:
-    return f"{min(times):.4f} / {statistics.median(times):.4f}"
+@dataclass(frozen=True)
+class Options(RepetitionOptions, IndexOptions):
+    added: int = option(100_000, "rows added", low=1)
 
 
-def one_by_one(index, queries, k: int) -> None:
+def calls(index: Any, queries: Floats, k: int) -> None:
+    """One query a call."""
     for row in queries:
         index.search(row[None], k)
 
 
-def together(index, parts, k: int) -> None:
-    """A thread for each part of the queries."""
-    threads = [threading.Thread(target=one_by_one, args=(index, part, k)) for part in parts]
+def calls_together(index: Any, queries: Floats, k: int) -> None:
+    """Two threads, each with every second query."""
+    threads = [threading.Thread(target=calls, args=(index, queries[i::2], k)) for i in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
 
-def search_rows(name: str, data, options) -> list[list]:
+def search_rows(data: Dataset, options: Options) -> list[list[object]]:
     """One line of the table for batches, one for callers."""
-    n, d = data.base.shape
-    fx.omp_set_num_threads(2)
-    kind = fx.METRIC_L2 if data.metric == "l2" else fx.METRIC_INNER_PRODUCT
-    index = fx.index_factory(d, "ScaNN", kind)
-    index.train(data.base)
-    index.add(data.base)
-    q, k = data.query, options.k
-    batch: dict[int, list] = {1: [], 2: []}
-    callers: dict[int, list] = {1: [], 2: []}
-    for _ in range(options.repetitions):
-        for threads in (1, 2):
-            fx.omp_set_num_threads(threads)
-            batch[threads].append(seconds(lambda: index.search(q, k)))
-        fx.omp_set_num_threads(1)
-        callers[1].append(seconds(lambda: one_by_one(index, q, k)))
-        callers[2].append(seconds(lambda: together(index, (q[::2], q[1::2]), k)))
+    lib, q, k = library(), data.query, options.k
+    index = build_index(data.base, "ScaNN", data.metric, options.threads)
+
+    def batch(threads: int) -> None:
+        lib.omp_set_num_threads(threads)
+        index.search(q, k)
+
+    def callers(action: Any) -> None:
+        lib.omp_set_num_threads(1)
+        action(index, q, k)
+
+    times = timing.in_turn(
+        {
+            "batch, one": lambda: batch(1),
+            "batch, two": lambda: batch(2),
+            "calls, one": lambda: callers(calls),
+            "calls, two": lambda: callers(calls_together),
+        },
+        options.repetitions,
+    )
+
+    def line(what: str, one: Times, two: Times) -> list[object]:
+        return [data.name, what, one, two, f"{one.minimum / two.minimum:.2f}"]
+
     return [
-        [name, what, best_and_median(t[1]), best_and_median(t[2]), f"{min(t[1]) / min(t[2]):.2f}"]
-        for what, t in ((f"batch of {len(q)}", batch), (f"{len(q)} calls", callers))
+        line(f"batch of {len(q)}", times["batch, one"], times["batch, two"]),
+        line(f"{len(q)} calls", times["calls, one"], times["calls, two"]),
     ]
 
 
-def add_row(name: str, data, options) -> list:
+def add_row(data: Dataset, options: Options) -> list[object]:
     """One line: seconds to add the first rows, ours and Faiss'."""
+    fx: Any = library()
+    faiss: Any = importlib.import_module("faiss")
     n, d = data.base.shape
-    nlist, pairs = engines.usual_nlist(n), (d + 1) // 2
-    x = data.base[: options.rows]
-    fx.omp_set_num_threads(options.threads)
-    faiss.omp_set_num_threads(options.threads)
-    l2 = data.metric == "l2"
-    ours = fx.index_factory(d, f"IVF{nlist},ScaNN", fx.METRIC_L2 if l2 else fx.METRIC_INNER_PRODUCT)
-    theirs = faiss.index_factory(
-        d, f"IVF{nlist},PQ{pairs}x4fsr", faiss.METRIC_L2 if l2 else faiss.METRIC_INNER_PRODUCT
-    )
-    ours.train(data.base)
-    theirs.train(data.base)
-    times: tuple[list, list] = ([], [])
+    nlist, rows = usual_nlist(n), data.base[: options.added]
+    trained = {}
+    for lib, factory in ((fx, f"IVF{nlist},ScaNN"), (faiss, f"IVF{nlist},PQ{(d + 1) // 2}x4fsr")):
+        lib.omp_set_num_threads(options.threads)
+        metric = lib.METRIC_L2 if data.metric == "l2" else lib.METRIC_INNER_PRODUCT
+        trained[lib] = lib.index_factory(d, factory, metric)
+        trained[lib].train(data.base)
+    times = {fx: Times(), faiss: Times()}
     for _ in range(options.repetitions):
-        copies = fx.clone_index(ours), faiss.clone_index(theirs)
-        for copy, series in zip(copies, times):
-            series.append(seconds(lambda: copy.add(x)))
-    return [name, len(x), *map(best_and_median, times), f"{min(times[1]) / min(times[0]):.2f}"]
+        for lib, index in trained.items():
+            clone = lib.clone_index(index)
+            times[lib].seconds.append(timing.timed(partial(clone.add, rows)).seconds)
+    ours, theirs = times[fx], times[faiss]
+    return [data.name, len(rows), ours, theirs, f"{theirs.minimum / ours.minimum:.2f}"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    datasets.add_arguments(parser)
-    parser.add_argument("--k", type=int, default=10)
-    parser.add_argument("--rows", type=int, default=100_000, help="rows added (%(default)s)")
-    parser.add_argument("--repetitions", type=int, default=7)
-    options = parser.parse_args()
-    search, adds = [], []
-    for name in options.sets.split(","):
-        data = datasets.load(options.data, name, options.queries)
-        search += search_rows(name, data, options)
-        adds.append(add_row(name, data, options))
-        print(search[-2], search[-1], adds[-1], sep="\n", flush=True)
-    text = (
-        f"# Threads\n\n{report.cpu_model()}, {time.strftime('%Y-%m-%d')}; seconds, best / median.\n\n"
-        + report.table(["set", "search", "one thread", "two", "gain"], search)
-        + f"\n\nAdding on {options.threads} threads:\n\n"
-        + report.table(["set", "rows", "ours", "IVFPQFastScan", "faster"], adds)
-        + "\n"
-    )
-    Path(options.out).mkdir(parents=True, exist_ok=True)
-    Path(options.out, "threads.md").write_text(text, encoding="utf-8")
-    print("\n" + text)
-
-
-if __name__ == "__main__":
-    main()
+def run(options: Options) -> None:
+    """All sets."""
+    search: list[list[object]] = []
+    adds: list[list[object]] = []
+    for name in options.sets:
+        data = load_chosen(name, options)
+        search += search_rows(data, options)
+        adds.append(add_row(data, options))
+        print(f"{name}: measured", flush=True)
+    parts = [
+        "Seconds, best / median.",
+        table(["set", "search", "one thread", "two", "gain"], search),
+        f"Adding on {options.threads} threads:",
+        table(["set", "rows", "ours", "IVFPQFastScan", "faster"], adds),
+    ]
+    publish(options.out / "threads.md", "Threads", parts)

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Recall of the codes alone against eta, and against T (ICML 2020, figure 2).
 
 No refine codes and no raw rows: what the 4-bit codes rank first is the answer.
@@ -12,181 +11,153 @@ Out, in --out: threshold.jsonl, threshold.md, threshold-eta and threshold-T
 
 from __future__ import annotations
 
-import argparse
-import time
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import datasets
-import engines
-import report
-from worker import Failed, Worker
+from bench import plots, points
+from bench.datasets import Dataset, load_chosen
+from bench.engines.base import usual_nlist
+from bench.options import IndexOptions, numbers, option
+from bench.tables import publish, reason_cell, table
+from bench.worker import recalls, task_for
 
-ETAS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+ETAS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 # For unit vectors; sets of longer ones scale T by their typical length.
 THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+AXES = {
+    "eta": "eta (weight of the parallel error; 1 = plain product quantisation)",
+    "T": "T (score from which errors count, for unit vectors)",
+}
 
 
-def plan(name: str, options):
-    """(parameter, value, factory string, length) of every index of a set."""
-    data = datasets.load(options.data, name, options.queries)
-    n = len(data.base)
-    nlist = options.nlist or engines.usual_nlist(n)
-    length = 1.0
-    if data.metric == "l2":
-        # T counts in units of the score, so it follows the vectors' length.
-        length = float((data.base[:: max(1, n // 1000)] ** 2).sum(axis=1).mean() ** 0.5)
+@dataclass(frozen=True)
+class Options(IndexOptions):
+    nlist: int = option(0, "lists, 0: near 4 sqrt(n)", low=0)
+    nprobe: int = option(0, "lists probed, 0: all, so that codes alone lose recall", low=0)
+    etas: tuple[float, ...] = option(ETAS, "values of eta", parse=numbers)
+    thresholds: tuple[float, ...] = option(THRESHOLDS, "values of T", parse=numbers)
+    more: str = option("", "further ScaNN(...) options, e.g. rotation=1")
+    timeout: float = option(1800.0, "seconds of a build or search", low=0)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One value of eta or T, and the index that has it."""
+
+    parameter: str
+    value: float
+    factory: str
+
+
+@dataclass(frozen=True)
+class ThresholdPoint:
+    """Recall of a variant; or why it has none."""
+
+    set: str
+    parameter: str
+    value: float
+    factory: str
+    nprobe: int
+    length: float  # typical of the set's vectors
+    k: int
+    recall: float | None
+    reason: str | None
+
+
+def typical_length(data: Dataset) -> float:
+    """T counts in units of the score, so it follows the vectors' length where they differ in it."""
+    if data.metric != "l2":
+        return 1.0
+    sample = data.base[:: max(1, len(data.base) // 1000)]
+    return float((sample**2).sum(axis=1).mean() ** 0.5)
+
+
+def variants(nlist: int, length: float, options: Options) -> list[Variant]:
+    """Every index of a set."""
     more = f",{options.more}" if options.more else ""
-    runs = [("eta", eta, f"IVF{nlist},ScaNN(eta={eta:g}{more})") for eta in options.etas]
-    runs += [
-        ("T", t, f"IVF{nlist},ScaNN(threshold={t * length:g}{more})") for t in options.thresholds
+
+    def variant(parameter: str, value: float, text: str) -> Variant:
+        return Variant(parameter, value, f"IVF{nlist},ScaNN({text}{more})")
+
+    return [variant("eta", eta, f"eta={eta:g}") for eta in options.etas] + [
+        variant("T", t, f"threshold={t * length:g}") for t in options.thresholds
     ]
-    return nlist, length, runs
 
 
-def recalls(name: str, options) -> list[dict]:
+def measure(name: str, options: Options) -> list[ThresholdPoint]:
     """One point an index: recall@k of all queries."""
-    nlist, length, runs = plan(name, options)
-    nprobe = nlist if options.nprobe == 0 else min(options.nprobe, nlist)
-    request = {
-        "data": options.data,
-        "set": name,
-        "queries": options.queries,
-        "cache": options.cache,
-        "threads": options.threads,
-        "k": options.k,
-    }
-    points = []
-    for parameter, value, factory in runs:
-        with open(Path(options.out) / "threshold.log", "a", encoding="utf-8") as log:
-            worker = Worker("ours", {"factory": factory}, options.threads, log)
-        point = {
-            "set": name,
-            "parameter": parameter,
-            "value": value,
-            "factory": factory,
-            "nprobe": nprobe,
-            "length": length,
-            "k": options.k,
-        }
-        try:
-            facts = worker.build(request, options.timeout)
-            setting = {"nprobe": nprobe, "reorder_k": options.k, "refine_k": options.k}
-            run = worker.measure(setting, "batch", "all", options.k, options.timeout)
-            point.update(
-                recall=run["recall"],
-                build_seconds=facts["build_seconds"],
-                version=facts["version"],
-            )
-            print(f"  {factory}: recall@{options.k} {run['recall']:.4f}", flush=True)
-        except Failed as reason:
-            point["reason"] = str(reason)
-            print(f"  {factory}: FAILED {reason}", flush=True)
-        finally:
-            worker.close()
-        points.append(point)
-    return points
-
-
-def write(points, options) -> None:
-    """Tables and plots: rows are values, columns are sets."""
-    stem = Path(options.out) / "threshold"
-    sets = list(dict.fromkeys(p["set"] for p in points))
-    parts = [
-        f"# Recall@{options.k} of the codes alone\n\n"
-        f"{report.cpu_model()}, {time.strftime('%Y-%m-%d')}. No refine codes, no raw rows.\n"
-        "T is given for unit vectors and multiplied by the set's typical length (root mean\n"
-        "square) where they are longer. Bold: best of the column."
-    ]
-    for parameter in ("eta", "T"):
-        good = [p for p in points if p["parameter"] == parameter and "recall" in p]
-        if not good:
-            continue
-        cell = {(p["value"], p["set"]): p["recall"] for p in good}
-        best = {
-            s: max(p["recall"] for p in good if p["set"] == s)
-            for s in sets
-            if any(p["set"] == s for p in good)
-        }
-        rows = [
-            [f"{value:g}"] + [bold(cell.get((value, s)), best.get(s)) for s in sets]
-            for value in sorted({p["value"] for p in good})
-        ]
-        parts.append(report.table([parameter] + sets, rows))
-        plot_lines(good, parameter, options.k, stem)
-    failures = [p for p in points if "reason" in p]
-    if failures:
-        parts.append(
-            report.table(
-                ["failed", "factory", "reason"],
-                [[p["set"], p["factory"], p["reason"]] for p in failures],
+    data = load_chosen(name, options)
+    nlist = options.nlist or usual_nlist(len(data.base))
+    nprobe = min(options.nprobe or nlist, nlist)
+    length = typical_length(data)
+    del data
+    task = task_for(name, options)
+    setting = {"nprobe": nprobe, "reorder_k": options.k, "refine_k": options.k}
+    found = []
+    for variant in variants(nlist, length, options):
+        got = recalls("ours", variant.factory, task, [setting], options.timeout, options.out / "threshold.log")
+        recall = got.found[0] if got.found else None
+        found.append(
+            ThresholdPoint(
+                set=name,
+                parameter=variant.parameter,
+                value=variant.value,
+                factory=variant.factory,
+                nprobe=nprobe,
+                length=length,
+                k=options.k,
+                recall=recall,
+                reason=got.reason,
             )
         )
-    text = "\n\n".join(parts) + "\n"
-    Path(f"{stem}.md").write_text(text, encoding="utf-8")
-    print(text)
+    return found
 
 
-def bold(value, best):
-    """A cell; the best of its column stands out."""
-    if value is None:
+def by_set(measured: Sequence[ThresholdPoint], parameter: str) -> dict[str, dict[float, float]]:
+    """Recall by set and value of eta or T."""
+    found: dict[str, dict[float, float]] = {}
+    for p in measured:
+        if p.parameter == parameter and p.recall is not None:
+            found.setdefault(p.set, {})[p.value] = p.recall
+    return found
+
+
+def cell(recalls_of_set: dict[float, float], value: float) -> str | None:
+    """A recall; the best of its column stands out."""
+    recall = recalls_of_set.get(value)
+    if recall is None:
         return None
-    return f"**{value:.4f}**" if value == best else f"{value:.4f}"
+    return f"**{recall:.4f}**" if recall == max(recalls_of_set.values()) else f"{recall:.4f}"
 
 
-def plot_lines(points, parameter: str, k: int, stem) -> None:
-    """One curve a set; skipped without matplotlib."""
-    try:
-        import plot  # matplotlib is optional
-    except ImportError:
-        return
-    series = {}
-    for point in sorted(points, key=lambda p: p["value"]):
-        x, y = series.setdefault(point["set"], ([], []))
-        x.append(point["value"])
-        y.append(point["recall"])
-    said = {
-        "eta": "eta (weight of the parallel error; 1 = plain product quantisation)",
-        "T": "T (score from which errors count, for unit vectors)",
-    }[parameter]
-    plot.lines(
-        series,
-        "Recall of the codes alone",
-        said,
-        f"recall@{k}",
-        f"{stem}-{parameter}",
-        log_x=parameter == "eta",
-    )
+def value_table(parameter: str, found: dict[str, dict[float, float]]) -> str:
+    """Rows are values, columns are sets."""
+    values = sorted({value for one in found.values() for value in one})
+    rows = [[f"{value:g}", *(cell(one, value) for one in found.values())] for value in values]
+    return table([parameter, *found], rows)
 
 
-def numbers(text: str) -> list[float]:
-    """'1,2,4' -> [1.0, 2.0, 4.0]"""
-    return [float(word) for word in text.split(",") if word]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    datasets.add_arguments(parser)
-    parser.add_argument("--k", type=int, default=10)
-    parser.add_argument("--nlist", type=int, default=0, help="0: near 4 sqrt(n)")
-    parser.add_argument(
-        "--nprobe", type=int, default=0, help="0: all lists, so that codes alone lose recall"
-    )
-    parser.add_argument("--etas", type=numbers, default=list(ETAS))
-    parser.add_argument("--thresholds", type=numbers, default=list(THRESHOLDS))
-    parser.add_argument("--more", default="", help="further ScaNN(...) options, e.g. rotation=1")
-    parser.add_argument("--timeout", type=float, default=1800, help="seconds of a build or search")
-    options = parser.parse_args()
-    Path(options.out).mkdir(parents=True, exist_ok=True)
-    points = []
-    for name in options.sets.split(","):
+def run(options: Options) -> None:
+    """All sets: points, tables and plots."""
+    measured: list[ThresholdPoint] = []
+    for name in options.sets:
         print(name, flush=True)
-        points += recalls(name, options)
-    Path(options.out, "threshold.jsonl").unlink(missing_ok=True)
-    report.append(Path(options.out) / "threshold.jsonl", points)
-    write(points, options)
-
-
-if __name__ == "__main__":
-    main()
+        measured += measure(name, options)
+    points.write(options.out / "threshold.jsonl", map(points.as_line, measured))
+    parts = [
+        "No refine codes, no raw rows. T is given for unit vectors and multiplied by the set's typical\n"
+        "length (root mean square) where they are longer. Bold: best of the column."
+    ]
+    curves = {parameter: by_set(measured, parameter) for parameter in AXES}
+    parts += [value_table(parameter, found) for parameter, found in curves.items() if found]
+    failures = [[p.set, p.factory, reason_cell(p.reason)] for p in measured if p.reason]
+    if failures:
+        parts.append(table(["failed", "factory", "reason"], failures))
+    publish(options.out / "threshold.md", f"Recall@{options.k} of the codes alone", parts)
+    if not plots.available():
+        return
+    for parameter, found in curves.items():
+        if found:
+            series = {name: plots.Series(sorted(one), [one[v] for v in sorted(one)]) for name, one in found.items()}
+            titles = plots.Titles("Recall of the codes alone", AXES[parameter], f"recall@{options.k}")
+            plots.lines(series, titles, options.out / f"threshold-{parameter}", log_x=parameter == "eta")
