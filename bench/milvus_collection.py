@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faiss_ext.milvus_host import Server
 from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, connections, utility
 
 from bench import timing
 from bench.datasets import Floats, Ids
 from bench.ground_truth import padded, recall
 from bench.points import Parameters
+from faiss_ext.milvus_host import Server
 
 # the server's age needs a client that still has these (cmake/setup.sh)
 warnings.filterwarnings("ignore", message=".*ORM-style PyMilvus API")

@@ -36,9 +36,8 @@ class Scann(IndexType):
     """SCANN of this project, the file mapped: processes share one copy of it."""
 
     def build(self, rows: Floats, metric: str, params: Parameters, threads: int, path: Path) -> None:
-        from faiss_ext.scann_parameters import BuildParameters
-
         import faiss_ext as fx
+        from faiss_ext.scann_parameters import BuildParameters
 
         fx.omp_set_num_threads(threads)
         kind = fx.METRIC_L2 if metric == "L2" else fx.METRIC_INNER_PRODUCT
@@ -49,9 +48,8 @@ class Scann(IndexType):
         fx.write_index(index, path)
 
     def open(self, path: Path, params: Parameters, allowed: Flags | None) -> Searcher:
-        from faiss_ext.scann_parameters import SearchParameters
-
         import faiss_ext as fx
+        from faiss_ext.scann_parameters import SearchParameters
 
         fx.omp_set_num_threads(1)
         index = fx.read_index(path, mmap=True)

@@ -365,7 +365,8 @@ def test_registration_and_client(client_smoke, tmp_path):
 def test_the_command_line(client_smoke, tmp_path):
     data = json.loads(next(client_smoke[0].parent.glob("runs/*/data/dataset.json")).read_text())
     command = [str(CLIENT_PYTHON), "-m", "bench.vdbbench", "scannfaiss", "--path", str(tmp_path / "index")]
-    command += ["--nlist", "32", "--nprobe", "8", "--reorder-k", "50", "--case-type", "PerformanceCustomDataset", "--k", "10"]
+    command += ["--nlist", "32", "--nprobe", "8", "--reorder-k", "50", "--k", "10"]
+    command += ["--case-type", "PerformanceCustomDataset"]
     command += ["--num-concurrency", "1", "--concurrency-duration", "1", "--custom-dataset-with-gt"]
     for key in ("name", "dir", "size", "dim"):
         command += [f"--custom-dataset-{key}", str(data[key])]
