@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
 import signal
 import sys
@@ -85,8 +86,19 @@ def _stop(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def _go_on_in_venv(arguments: list[str]) -> None:
+    """Where this Python has no numpy, that of build/venv runs the command, if bench/demo or tests/run has made it."""
+    venv = REPOSITORY / "build" / "venv"
+    python = venv / "bin" / "python"
+    if importlib.util.find_spec("numpy") is not None or sys.prefix == str(venv) or not python.is_file():
+        return
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+    os.execve(python, [str(python), "-m", "bench", *arguments], {**os.environ, "PYTHONPATH": path})
+
+
 def command_line(arguments: list[str]) -> int:
     """`main` for a process of its own."""
+    _go_on_in_venv(arguments)
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _stop)
     started = time.monotonic()

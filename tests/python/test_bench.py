@@ -592,6 +592,23 @@ def test_every_command_explains_itself(capsys):
             assert code == 2 and "is not installed" in capsys.readouterr().err
 
 
+def test_a_python_without_numpy_hands_over(monkeypatch, tmp_path):
+    python = tmp_path / "build" / "venv" / "bin" / "python"
+    started = []
+    monkeypatch.setattr(cli, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(cli.os, "execve", lambda *given: started.append(given))
+    cli._go_on_in_venv(["curves"])  # numpy is here
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    cli._go_on_in_venv(["curves"])  # there is no environment
+    assert started == []
+    python.parent.mkdir(parents=True)
+    python.touch()
+    cli._go_on_in_venv(["curves", "--k", "5"])
+    [(program, arguments, environment)] = started
+    assert program == python and arguments[1:] == ["-m", "bench", "curves", "--k", "5"]
+    assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(tmp_path)
+
+
 # ------------------------------------------------------------- whole commands
 
 
