@@ -33,7 +33,7 @@ COMMANDS = {
     "demo-server": "the demonstration's part in a Milvus server",
     "kernels": "speed of every kernel; sets up and builds, options of Google Benchmark",
 }
-FAILED, BAD_USE, STOPPED = 1, 2, 130  # exit codes
+BAD_USE, STOPPED = 2, 130  # exit codes
 
 
 def command_module(name: str) -> ModuleType:

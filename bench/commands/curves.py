@@ -58,9 +58,7 @@ class Options(SeedOptions, RepetitionOptions, IndexOptions):
         metavar="ENGINE=PARAMETERS",
     )
     metric: str = option("", "instead of the set's own", choices=("", "ip", "l2", "cosine"))
-    share: float = option(
-        1.0, "share of the rows that a filter passes, for engines that can", flag="--pass", low=0, high=1
-    )
+    share: float = option(1.0, "share of the rows that a filter passes, for engines that can", flag="--pass")
     mode: tuple[str, ...] = option(tuple(MODES), "one query a call, all in one", parse=words)
     clock: str = option("wall", "what QPS counts; cpu where other programs compute too", choices=("wall", "cpu"))
     points: int = option(12, "most settings an engine and mode", low=1)
@@ -77,6 +75,8 @@ class Options(SeedOptions, RepetitionOptions, IndexOptions):
                 f"unknown engine or mode {', '.join(sorted(unknown))} "
                 f"(engines: {', '.join(ENGINES)}; modes: {', '.join(MODES)})"
             )
+        if not 0 < self.share <= 1:
+            raise OptionError(f"--pass {self.share:g} (allowed: above 0, to 1)")
         for text in self.build:
             chosen_build(text)
 

@@ -160,7 +160,7 @@ class Comparison:
         truth = ground_truth(data, options.cache)
         if options.k > truth.shape[1]:
             raise Unavailable(f"--k {options.k}: {name} has {truth.shape[1]} rows")
-        folder = options.out / "runs" / f"{data.name}-{len(data.base)}"
+        folder = (options.out / "runs" / f"{data.name}-{len(data.base)}").resolve()  # tasks run elsewhere
         return cls(options, data, truth, folder, dataset.write(folder / "data", data, truth, [options.removed]))
 
     def run(self) -> None:
