@@ -70,10 +70,10 @@ class MiniLM:
             y = self.linear(x, f"{name}.self.{part}")
             return y.reshape(n, length, HEADS, width // HEADS).transpose(0, 2, 1, 3)
 
-        scores = heads("query") @ heads("key").transpose(0, 1, 3, 2) / np.float32(np.sqrt(width // HEADS))
+        scores: Floats = heads("query") @ heads("key").transpose(0, 1, 3, 2) / np.float32(np.sqrt(width // HEADS))
         scores = np.exp(scores - scores.max(-1, keepdims=True))
         scores /= scores.sum(-1, keepdims=True)
-        seen = (scores @ heads("value")).transpose(0, 2, 1, 3).reshape(n, length, width)
+        seen: Floats = (scores @ heads("value")).transpose(0, 2, 1, 3).reshape(n, length, width)
         return self.linear(seen, f"{name}.output.dense")
 
     def layer(self, x: Floats, name: str) -> Floats:
