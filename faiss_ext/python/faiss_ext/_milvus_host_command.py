@@ -26,8 +26,9 @@ def run(arguments: list[str] | None = None) -> int:
     serve.add_argument("--no-plugin", action="store_true", help="the server with its own SCANN")
     serve.add_argument("--environment", help="virtual environment with the package milvus, default: this one")
     serve.add_argument("--binaries", help="where its files are unpacked once, default: ~/.cache/faiss_ext")
-    serve.add_argument("--wait", type=float, default=0.0, metavar="SECONDS",
-                       help="for another server of this machine to end")
+    serve.add_argument(
+        "--wait", type=float, default=0.0, metavar="SECONDS", help="for another server of this machine to end"
+    )
     given = parser.parse_args(arguments)
     try:
         if given.command == "plugin-path":
@@ -55,8 +56,10 @@ def _serve(given: argparse.Namespace) -> int:
             wait=given.wait,
             on_wait=lambda holder: print(f"waiting for another server: {holder}", flush=True),
         ) as server:
-            print(f"{server.uri}  (pid {server.pid}; SCANN: {server.plugin or 'its own'}; logs: {server.logs})",
-                  flush=True)
+            print(
+                f"{server.uri}  (pid {server.pid}; SCANN: {server.plugin or 'its own'}; logs: {server.logs})",
+                flush=True,
+            )
             server.wait()
     except KeyboardInterrupt:
         print("stopped", flush=True)

@@ -232,9 +232,7 @@ class Server:
 
     # ---------------------------------------------------- start and stop
 
-    def start(
-        self, *, timeout: float = 120.0, wait: float = 0.0, on_wait: Callable[[str], None] | None = None
-    ) -> None:
+    def start(self, *, timeout: float = 120.0, wait: float = 0.0, on_wait: Callable[[str], None] | None = None) -> None:
         """Start the server, or start it again; see `start` of the module."""
         if self.running:
             return

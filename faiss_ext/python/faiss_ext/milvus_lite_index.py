@@ -243,7 +243,7 @@ class ScannIndex:
         near_is_less = self.metric == "L2"
         widest = np.float32(np.finfo(np.float32).max) * (1 if near_is_less else -1)
         far = widest if radius is None else self._score_limit(radius, outwards=1 if near_is_less else -1)
-        limits, scores, labels = self._index.range_search(q, far, nprobe=nprobe, filter=mask)
+        limits, scores, labels = self._index.range_search(q, float(far), nprobe=nprobe, filter=mask)
         ids = np.full((len(q), k), -1, dtype=np.int64)
         distances = np.full(ids.shape, np.inf, dtype=np.float32)
         for i in range(len(q)):

@@ -1,4 +1,4 @@
-"""One collection in a Milvus server, indexed and timed; shared by demo_server.py and milvus_times.py.
+"""One collection in a Milvus server, indexed and timed; shared by the commands milvus and demo-server.
 
 In:  a server of faiss_ext.milvus_host, rows, an index type and ways to search
      it. Out: Built (seconds, bytes) and Measured (recall, time of a query).
@@ -8,25 +8,32 @@ Every call has a timeout, since pymilvus retries for ever.
 from __future__ import annotations
 
 import re
-import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Callable
+from typing import Any
 
 import numpy as np
 from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, connections, utility
 
+from bench import timing
+from bench.datasets import Floats, Ids
+from bench.ground_truth import padded, recall
+from bench.points import Parameters
 from faiss_ext.milvus_host import Server
 
 # the server's age needs a client that still has these (cmake/setup.sh)
 warnings.filterwarnings("ignore", message=".*ORM-style PyMilvus API")
 
 TIMEOUT = 600.0
+WAIT_FOR_OTHERS = 600.0  # seconds: there is one server on a machine
 BATCH_BYTES = 16 << 20  # of an insert; Milvus takes 64 MB
 # so that 512 MB of rows are one segment and get one index; Milvus' own are 118 MB
 ONE_SEGMENT = {"dataCoord.segment.maxSize": 2048, "dataCoord.segment.sealProportion": 1.0}
+SINGLES, BATCHES = 300, 7  # calls that are timed
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,8 @@ class IndexType:
     """An index of Milvus: build parameters, and search parameters to choose from."""
 
     name: str
-    build: dict
-    searches: tuple[dict, ...]
+    build: Parameters
+    searches: tuple[Parameters, ...]
 
 
 @dataclass(frozen=True)
@@ -47,27 +54,36 @@ class Built:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """One way of searching an index."""
+
+    parameters: Parameters
+    recall: float
+    seconds: float  # of a call with all queries
+
+
+@dataclass(frozen=True)
 class Measured:
     """Times of an index, searched in one way."""
 
-    parameters: dict
+    parameters: Parameters
     recall: float
     single: float  # seconds of a call with one query, median
     batch: float  # seconds of a call with all queries, median
 
 
-def scann(nlist: int, nprobes: tuple[int, ...], reorder_ks: tuple[int, ...], **build: object) -> IndexType:
+def scann(nlist: int, nprobes: Sequence[int], reorder_ks: Sequence[int], **build: object) -> IndexType:
     """SCANN, Milvus' own or ours: their parameters have the same names."""
     searches = tuple({"nprobe": nprobe, "reorder_k": reorder_k} for nprobe in nprobes for reorder_k in reorder_ks)
     return IndexType("SCANN", {"nlist": nlist, **build}, searches)
 
 
-def ivf_flat(nlist: int, nprobes: tuple[int, ...]) -> IndexType:
+def ivf_flat(nlist: int, nprobes: Sequence[int]) -> IndexType:
     """Every row of the lists that are visited is compared."""
     return IndexType("IVF_FLAT", {"nlist": nlist}, tuple({"nprobe": nprobe} for nprobe in nprobes))
 
 
-def hnsw(efs: tuple[int, ...]) -> IndexType:
+def hnsw(efs: Sequence[int]) -> IndexType:
     """The graph, with the parameters of Milvus' documentation."""
     return IndexType("HNSW", {"M": 16, "efConstruction": 200}, tuple({"ef": ef} for ef in efs))
 
@@ -83,13 +99,13 @@ class Rows:
     It is made, or taken as it is if it exists.
     """
 
-    def __init__(self, server: Server, name: str, vectors: np.ndarray, metric: str, **columns: list) -> None:
+    def __init__(self, server: Server, name: str, vectors: Floats, metric: str, **columns: list[Any]) -> None:
         self.server, self.metric = server, metric
         connect(server)
         if utility.has_collection(name, timeout=TIMEOUT):
-            self.collection = Collection(name, timeout=TIMEOUT)
+            self.collection: Any = Collection(name, timeout=TIMEOUT)
             return
-        kinds = {int: (DataType.INT64, {}), str: (DataType.VARCHAR, {"max_length": 256})}
+        kinds: dict[type, Any] = {int: (DataType.INT64, {}), str: (DataType.VARCHAR, {"max_length": 256})}
         fields = [FieldSchema("id", DataType.INT64, is_primary=True)]
         for column, values in columns.items():
             kind, options = kinds[type(values[0])]
@@ -100,8 +116,8 @@ class Rows:
         for first in range(0, len(vectors), step):
             part = slice(first, first + step)
             ids = list(range(first, first + len(vectors[part])))
-            self.collection.insert([ids, *(values[part] for values in columns.values()), vectors[part].tolist()],
-                                   timeout=TIMEOUT)
+            inserted = [ids, *(values[part] for values in columns.values()), vectors[part].tolist()]
+            self.collection.insert(inserted, timeout=TIMEOUT)
         self.collection.flush(timeout=TIMEOUT)
 
     def index(self, kind: IndexType) -> Built:
@@ -143,43 +159,51 @@ class Rows:
         connect(self.server)
         utility.wait_for_loading_complete(self.collection.name, timeout=TIMEOUT)
 
-    def search(self, queries: list, k: int, parameters: dict, expr: str | None = None,
-               output_fields: list[str] | None = None):
+    def search(
+        self,
+        queries: list[Any],
+        k: int,
+        parameters: Parameters,
+        expr: str | None = None,
+        output_fields: list[str] | None = None,
+    ) -> Any:
         """Hits of every query; `queries` are lists of floats, so that their conversion is not timed."""
         return self.collection.search(
-            queries, "vector", {"metric_type": self.metric, "params": parameters}, k, expr=expr,
-            output_fields=output_fields, consistency_level="Eventually", timeout=TIMEOUT)
+            queries,
+            "vector",
+            {"metric_type": self.metric, "params": parameters},
+            k,
+            expr=expr,
+            output_fields=output_fields,
+            consistency_level="Eventually",
+            timeout=TIMEOUT,
+        )
 
 
 def original_size(file: Path) -> int:
     """Bytes of an index, or of a part of it, before Milvus has compressed it for its storage."""
     with open(file, "rb") as content:
-        return int(re.search(rb'"original_size":"(\d+)"', content.read(4096))[1])
+        found = re.search(rb'"original_size":"(\d+)"', content.read(4096))
+    if found is None:
+        raise RuntimeError(f"{file} says no original_size")
+    return int(found[1])
 
 
-def recall(hits, truth: np.ndarray) -> float:
-    """Share of the true neighbours, (nq, k), among the hits."""
-    return sum(len(set(found.ids) & set(near.tolist())) for found, near in zip(hits, truth)) / truth.size
+def fastest(tried: Sequence[Tried], goal: float) -> Tried:
+    """The fastest that reaches the recall `goal`; else the one with most recall."""
+    enough = [one for one in tried if one.recall >= goal]
+    return min(enough, key=lambda one: one.seconds) if enough else max(tried, key=lambda one: one.recall)
 
 
-def measure(rows: Rows, kind: IndexType, queries: np.ndarray, truth: np.ndarray, goal: float,
-            singles: int = 300, batches: int = 7) -> Measured:
+def measure(rows: Rows, kind: IndexType, queries: Floats, truth: Ids, goal: float) -> Measured:
     """Times of the fastest search that reaches the recall `goal`; else of the one with most recall."""
     asked, k = queries.tolist(), truth.shape[1]
     tried = []
     for parameters in kind.searches:
-        first, hits = timed(lambda parameters=parameters: rows.search(asked, k, parameters))
-        again, _ = timed(lambda parameters=parameters: rows.search(asked, k, parameters))
-        tried.append((parameters, recall(hits, truth), min(first, again)))
-    enough = [one for one in tried if one[1] >= goal]
-    parameters, reached, _ = min(enough, key=lambda one: one[2]) if enough else max(tried, key=lambda one: one[1])
-    single = [timed(lambda query=query: rows.search([query], k, parameters))[0] for query in asked[:singles]]
-    batch = [timed(lambda: rows.search(asked, k, parameters))[0] for _ in range(batches)]
-    return Measured(parameters, reached, float(np.median(single)), float(np.median(batch)))
-
-
-def timed(call: Callable[[], object]) -> tuple[float, object]:
-    """(seconds, result)."""
-    started = time.perf_counter()
-    result = call()
-    return time.perf_counter() - started, result
+        passes = [timing.timed(partial(rows.search, asked, k, parameters)) for _ in range(2)]
+        found = padded([near.ids for near in passes[0].result], k)
+        tried.append(Tried(parameters, recall(found, truth, k), min(one.seconds for one in passes)))
+    best = fastest(tried, goal)
+    single = timing.one_by_one(lambda query: rows.search([query], k, best.parameters), asked[:SINGLES])
+    batch = timing.repeated(lambda: rows.search(asked, k, best.parameters), BATCHES)
+    return Measured(best.parameters, best.recall, float(np.median(single.micros)) / 1e6, batch.median)
