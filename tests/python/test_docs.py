@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import graphlib
 import inspect
 import pathlib
 
@@ -96,3 +97,24 @@ def test_typed():
     assert pathlib.Path(fx.__file__).with_name("py.typed").exists()
     assert fx.__version__ and fx.FAISS_VERSION.count(".") == 2
     assert isinstance(fx.simd_levels(), list) and np.isscalar(fx.METRIC_L2)
+
+
+def imported(path, folder):
+    """Modules of the package that a file imports, anywhere in it, as paths without .py."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            names = [base / alias.name for alias in node.names]
+            modules = [m for m in names if m.with_suffix(".py").exists()] or [base]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == folder.name:
+            modules = [folder.parent.joinpath(*node.module.split("."))]
+        else:
+            continue
+        yield from (m / "__init__" if m.is_dir() else m for m in modules)
+
+
+def test_modules_import_in_one_direction():
+    folder = pathlib.Path(fx.__file__).resolve().parent
+    graph = {path.with_suffix(""): set(imported(path, folder)) for path in folder.rglob("*.py")}
+    assert folder / "milvus_host" / "server" in graph[folder / "milvus_host" / "command"]
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises a CycleError that names them
