@@ -128,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench/milvus", description="SCANN in Milvus beside its own indexes.")
     datasets.add_arguments(parser, queries=1000)
     build = datasets.REPOSITORY / "build"
-    nothing = build / "wheel" / "knowhere_plugin" / "milvus23" / "libknowhere_nothing.so"
+    nothing = build / "wheel" / "knowhere_plugin" / "milvus23" / "libknowhere_baseline.so"
     parser.add_argument("--nothing", default=str(nothing), help="plug-in with the node that does nothing (%(default)s)")
     parser.add_argument("--binaries", default=str(build / "milvus"), help="where the server is unpacked (%(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="medians of so many (%(default)s)")

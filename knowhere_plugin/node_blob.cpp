@@ -73,14 +73,14 @@ struct CountingWriter : faiss::IOWriter {
 
 } // namespace
 
-Blob write_blob(const char* type, const Held& held) {
+Blob write_blob(const char* type, const BuiltIndex& built) {
     faiss::VectorIOWriter writer;
     writer.data.resize(sizeof(Header));
-    faiss::write_index(held.index.get(), &writer);
+    faiss::write_index(built.index.get(), &writer);
     Header header{};
     std::memcpy(header.magic, kMagic, sizeof(kMagic));
     header.version = kBlobVersion;
-    header.metric = uint32_t(held.metric);
+    header.metric = uint32_t(built.metric);
     std::strncpy(header.type, type, sizeof(header.type) - 1);
     header.size = writer.data.size() - sizeof(header);
     header.checksum =
@@ -89,7 +89,7 @@ Blob write_blob(const char* type, const Held& held) {
     return std::move(writer.data);
 }
 
-Held read_blob(const char* type, std::span<const uint8_t> blob) {
+BuiltIndex read_blob(const char* type, std::span<const uint8_t> blob) {
     Header header{};
     if (blob.size() < sizeof(header)) {
         refuse(type, std::to_string(blob.size()) + " bytes");
@@ -164,23 +164,23 @@ int64_t FaissNode::bytes_of(const faiss::Index& index) const {
     return written_size(index);
 }
 
-Blob FaissNode::write(const Held& held) const {
-    return write_blob(type_, held);
+Blob FaissNode::write(const BuiltIndex& built) const {
+    return write_blob(type_, built);
 }
 
-Held FaissNode::read(std::span<const uint8_t> blob) const {
+BuiltIndex FaissNode::read(std::span<const uint8_t> blob) const {
     return read_blob(type_, blob);
 }
 
-Held FaissNode::read_file(const std::string& path, bool) const {
+BuiltIndex FaissNode::read_file(const std::string& path, bool) const {
     return read(read_bytes(path));
 }
 
 Expected<Blob> FaissNode::Serialize() const noexcept {
     return guarded_value<Blob>([&] {
         std::shared_lock lock(mutex_);
-        check_held();
-        return write(held_);
+        check_built();
+        return write(built_);
     });
 }
 

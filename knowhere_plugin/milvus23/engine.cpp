@@ -228,7 +228,7 @@ bool engine_build(
         EngineFailure* failure) noexcept {
     return with_node(engine, failure, [&](IndexNode& node) {
         DataSet data = data_of(rows);
-        Repaired plan = repaired(node.Schema(), config_of(settings));
+        Repaired plan = repaired(node, config_of(settings));
         for (const std::string& text : plan.notes) {
             note(text);
         }

@@ -22,7 +22,7 @@ struct EngineNode {
 
 namespace {
 
-constexpr char kMagic[8] = {'n', 'o', 't', 'h', 'i', 'n', 'g', '1'};
+constexpr char kMagic[8] = {'b', 'a', 's', 'e', 'l', 'i', 'n', 'e'};
 constexpr int32_t kNotImplemented = 7, kMallocError = 13, kInvalidBlob = 19;
 
 constexpr EngineParameter kParameters[] = {
@@ -139,7 +139,7 @@ bool engine_vectors(
         int64_t,
         EngineResult*,
         EngineFailure* failure) noexcept {
-    return refuse(failure, kNotImplemented, "nothing: no rows");
+    return refuse(failure, kNotImplemented, "no index: no rows");
 }
 
 bool engine_serialize(
@@ -163,7 +163,7 @@ bool engine_deserialize(
         EngineFailure* failure) noexcept {
     if (size != sizeof(kMagic) + sizeof(EngineNode) ||
         std::memcmp(bytes, kMagic, sizeof(kMagic)) != 0) {
-        return refuse(failure, kInvalidBlob, "not a blob of nothing");
+        return refuse(failure, kInvalidBlob, "not a blob of this node");
     }
     std::memcpy(engine, bytes + sizeof(kMagic), sizeof(EngineNode));
     return true;
@@ -174,7 +174,7 @@ bool engine_open(
         const char*,
         const EngineSettings&,
         EngineFailure* failure) noexcept {
-    return refuse(failure, kNotImplemented, "nothing: no files");
+    return refuse(failure, kNotImplemented, "no index: no files");
 }
 
 void engine_release(EngineResult* result) noexcept {
