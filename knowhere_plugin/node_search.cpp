@@ -69,8 +69,8 @@ RangeLimits range_limits(const Parameters& parameters, Metric metric) {
                : limits.range_filter <= limits.radius) {
             throw Fault(
                     StatusCode::out_of_range_in_json,
-                    "range_filter = " + shown(limits.range_filter) +
-                            " with radius = " + shown(limits.radius) +
+                    "range_filter = " + shown(parameters.real("range_filter")) +
+                            " with radius = " + shown(parameters.real("radius")) +
                             " (allowed for " + name_of(metric) +
                             ": range_filter " + (l2 ? "<" : ">") + " radius)");
         }

@@ -2,6 +2,7 @@
  * so many rows, and what is refused before there are any. */
 
 #include <knowhere_plugin/guard.h>
+#include <knowhere_plugin/nodes.h>
 #include <knowhere_plugin/scann_parameters.h>
 
 #include "fixtures/node_fixtures.h"
@@ -166,8 +167,42 @@ TEST(BuildPolicy, WithoutRawRowsCodesFillWholeGroups) {
         EXPECT_FALSE(made.with_raw_data);
         EXPECT_EQ(made.M, codes) << d;
         EXPECT_EQ(made.soar_lambda, 0);
+        config["refine_type"] = "int8";
+        config["eta"] = "3";
+        EXPECT_EQ(options_for(kMany, d, config).M, codes) << d;
         config["sub_dim"] = "2";
         EXPECT_EQ(options_for(kMany, d, config).M, 0u) << d;
+    }
+}
+
+/// What the codes take, of every dimension.
+TEST(BuildPolicy, CodesOfEveryDimension) {
+    for (int64_t d = 1; d <= 1536; d += d < 200 ? 1 : 67) {
+        const size_t pairs = size_t(d) / 2;
+        const size_t fours = pairs < 16 ? 0 : pairs / 4 * 4;
+        for (Metric metric : {Metric::L2, Metric::IP, Metric::COSINE}) {
+            for (const char* raw : {"true", "false"}) {
+                const bool kept = raw == std::string("true");
+                auto made = options_for(
+                        kMany,
+                        d,
+                        {{"with_raw_data", raw}, {"soar_lambda", "0"}},
+                        metric);
+                EXPECT_EQ(made.sub_dim, 2u);
+                EXPECT_EQ(made.M, kept ? 0 : fours) << d;
+                faiss_ext::IndexIVFScaNN index(
+                        size_t(d), 256, faiss_metric(metric), made);
+                const size_t codes =
+                        kept || fours == 0 ? size_t(d + 1) / 2 : fours;
+                const size_t term = 2, list_number = 1;
+                EXPECT_EQ(
+                        index.sa_code_size(),
+                        (codes + 1) / 2 + term + list_number +
+                                (kept ? size_t(4 * d) : 0) +
+                                (kept && metric == Metric::COSINE ? 4 : 0))
+                        << d;
+            }
+        }
     }
 }
 
