@@ -478,6 +478,16 @@ void bind_factory(py::module_& module) {
                     },
                     arg("path"),
                     doc::knowhere_load)
+            .def("__repr__",
+                 [](const FactoryHandle& self) {
+                     std::string names;
+                     for (const auto& [name, features] : ask([&]() -> Names {
+                              return self.factory.Types();
+                          })) {
+                         names += (names.empty() ? "" : ", ") + name;
+                     }
+                     return "<faiss_ext.knowhere.IndexFactory: " + names + ">";
+                 })
             .def("__reduce__", refuse_pickle);
 }
 
@@ -642,6 +652,10 @@ void bind_knowhere(py::module_& parent) {
                      return self;
                  })
             .def("__next__", next_row)
+            .def("__repr__",
+                 [](const NodeRows&) {
+                     return "<faiss_ext.knowhere.RowIterator>";
+                 })
             .def("__reduce__", refuse_pickle);
     module.def("_schema", schema, py::arg("name"), doc::knowhere_schema);
 }

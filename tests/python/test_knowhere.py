@@ -500,10 +500,6 @@ def test_one_iterator_in_many_threads(x):
     assert sorted(id for id, _ in seen) == list(range(N))
 
 
-def threads_now():
-    return len(list(pathlib.Path("/proc/self/task").iterdir()))
-
-
 def test_the_build_takes_the_threads_of_the_package():
     code = (
         "import numpy as np, faiss_ext as fx, pathlib; from faiss_ext import knowhere\n"
