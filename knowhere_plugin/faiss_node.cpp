@@ -14,6 +14,9 @@ namespace {
 using ReadLock = std::shared_lock<std::shared_mutex>;
 using WriteLock = std::unique_lock<std::shared_mutex>;
 
+/// a tenth of what a float holds is left for sums of two
+constexpr double kMostSquares = 1e37;
+
 int build_threads(const Parameters& parameters) {
     return parameters.given("num_build_thread")
                    ? int(parameters.integer("num_build_thread"))
@@ -82,6 +85,30 @@ void FaissNode::check_rows(const DataSet& rows, const char* what, int64_t d)
     }
 }
 
+void FaissNode::check_lengths(
+        const DataSet& rows,
+        const char* what,
+        Metric metric) const {
+    if (takes_any_length() || metric == Metric::COSINE) {
+        return;
+    }
+    for (int64_t i = 0; i < rows.rows; i++) {
+        const float* row = rows.tensor + i * rows.dim;
+        double squares = 0;
+        for (int64_t j = 0; j < rows.dim; j++) {
+            squares += double(row[j]) * row[j];
+        }
+        if (squares > kMostSquares) {
+            throw Fault(
+                    StatusCode::invalid_args,
+                    std::string(what) + "[" + std::to_string(i) +
+                            "]: sum of squares = " + shown(squares) +
+                            " (allowed for " + type_ + ": 0.." +
+                            shown(kMostSquares) + ")");
+        }
+    }
+}
+
 // ----------------------------------------------------------------- build
 
 std::vector<float> FaissNode::unit_rows(const DataSet& rows, Metric metric)
@@ -117,6 +144,7 @@ BuiltIndex FaissNode::train_new(
                         ", as the rows have)");
     }
     Metric metric = metric_of(parameters.word("metric_type"));
+    check_lengths(rows, "rows", metric);
     // a unit vector stands in for no rows: zero has no direction
     std::vector<float> standin(rows.rows == 0 ? rows.dim : 0);
     if (!standin.empty()) {
@@ -137,6 +165,7 @@ BuiltIndex FaissNode::train_new(
 
 void FaissNode::add_rows(BuiltIndex& built, const DataSet& rows) const {
     check_rows(rows, "rows", built.index->d);
+    check_lengths(rows, "rows", built.metric);
     if (rows.rows == 0) {
         return;
     }

@@ -130,6 +130,11 @@ class FaissNode : public IndexNode {
     virtual bool completes_short_results(const Parameters&) const {
         return false;
     }
+    /// Whether distances of any finite rows are sound. Those of Faiss' own
+    /// indexes, where they are infinite, lead out of its arrays.
+    virtual bool takes_any_length() const {
+        return false;
+    }
     /// For COSINE: rows and queries are scaled before the index sees them.
     virtual bool normalizes_rows() const {
         return true;
@@ -154,6 +159,8 @@ class FaissNode : public IndexNode {
     void check_built() const;
     void check_metric(const Parameters& parameters) const;
     void check_rows(const DataSet& rows, const char* what, int64_t d) const;
+    void check_lengths(const DataSet& rows, const char* what, Metric metric)
+            const;
     void check_ids(const DataSet& ids) const;
     /// Fills all results: beyond those that there are, -1 and the worst value.
     void search_rows(const SearchRequest& request) const;

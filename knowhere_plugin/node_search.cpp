@@ -53,7 +53,8 @@ RangeLimits range_limits(const Parameters& parameters, Metric metric) {
     if (!parameters.given("radius")) {
         throw Fault(
                 StatusCode::invalid_args,
-                "radius is missing (allowed: a number; a range search needs it)");
+                "radius is missing (allowed: a number; a range search needs "
+                "it)");
     }
     RangeLimits limits{
             float(parameters.real("radius")),
@@ -70,7 +71,8 @@ RangeLimits range_limits(const Parameters& parameters, Metric metric) {
             throw Fault(
                     StatusCode::out_of_range_in_json,
                     "range_filter = " + shown(parameters.real("range_filter")) +
-                            " with radius = " + shown(parameters.real("radius")) +
+                            " with radius = " +
+                            shown(parameters.real("radius")) +
                             " (allowed for " + name_of(metric) +
                             ": range_filter " + (l2 ? "<" : ">") + " radius)");
         }
@@ -175,6 +177,7 @@ Expected<DataSet> FaissNode::Search(
         check_built();
         check_metric(parameters);
         check_rows(queries, "queries", built_.index->d);
+        check_lengths(queries, "queries", built_.metric);
         const int64_t n = queries.rows;
         const int64_t k = parameters.integer("k");
         check_search(parameters, k);
@@ -219,6 +222,7 @@ Expected<DataSet> FaissNode::RangeSearch(
         check_built();
         check_metric(parameters);
         check_rows(queries, "queries", built_.index->d);
+        check_lengths(queries, "queries", built_.metric);
         RangeLimits limits = range_limits(parameters, built_.metric);
         std::vector<float> unit = unit_rows(queries, built_.metric);
         const float* x = unit.empty() ? queries.tensor : unit.data();
@@ -300,6 +304,7 @@ Expected<IndexNode::Iterators> FaissNode::AnnIterator(
         check_built();
         check_metric(*parameters);
         check_rows(queries, "queries", built_.index->d);
+        check_lengths(queries, "queries", built_.metric);
         std::vector<float> unit = unit_rows(queries, built_.metric);
         const float* x = unit.empty() ? queries.tensor : unit.data();
         auto filter =

@@ -52,7 +52,9 @@ std::string allowed(const Parameter& p) {
             std::string kind = p.type == ParameterType::Integer
                                        ? "an integer in "
                                        : "a number in ";
-            return kind + shown(p.min) + ".." + shown(p.max);
+            std::string min = p.min <= -kNoLimit ? "-inf" : shown(p.min);
+            std::string max = p.max >= kNoLimit ? "inf" : shown(p.max);
+            return kind + min + ".." + max;
         }
         case ParameterType::Bool:
             return "true or false";
@@ -168,9 +170,6 @@ const char* name_of_phase(unsigned phases) {
 } // namespace
 
 std::string shown(double value) {
-    if (std::abs(value) >= kNoLimit) {
-        return value < 0 ? "-inf" : "inf";
-    }
     std::ostringstream out;
     out.precision(10);
     out << value;

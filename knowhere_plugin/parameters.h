@@ -57,7 +57,7 @@ const Parameter* find_parameter(
 /// What every node knows, followed by `own`.
 std::vector<Parameter> with_common(std::vector<Parameter> own);
 
-/// A number as people write it, for messages: "0.2", "1", "inf" from kNoLimit on.
+/// A number as people write it, for messages: "0.2", "1", "1e+37".
 std::string shown(double value);
 
 constexpr double kNoLimit = std::numeric_limits<float>::max();

@@ -109,6 +109,9 @@ class ScaNNNode : public FaissNode {
         rows_.reset();
     }
 
+    bool takes_any_length() const override {
+        return true;
+    }
     bool normalizes_rows() const override {
         return false;
     }

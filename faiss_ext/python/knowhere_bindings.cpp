@@ -146,13 +146,23 @@ auto ask(Work&& work) {
 
 // --------------------------------------------------------------- arguments
 
+/// @throws UnicodeEncodeError, a ValueError
+std::string utf8(const py::str& text) {
+    py::ssize_t size = 0;
+    const char* bytes = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
+    if (bytes == nullptr) {
+        throw py::error_already_set();
+    }
+    return {bytes, size_t(size)};
+}
+
 /// Values as str() spells them, which the schema then reads; None: not given.
 kn::Config config_of(const py::kwargs& parameters) {
     kn::Config config;
     for (auto [key, value] : parameters) {
         if (!value.is_none()) {
-            config[key.cast<std::string>()] =
-                    py::str(value).cast<std::string>();
+            config[utf8(py::reinterpret_borrow<py::str>(key))] =
+                    utf8(py::str(value));
         }
     }
     return config;

@@ -315,6 +315,24 @@ def test_rows_come_back_bit_by_bit(built):
             built.node.get_vectors([0, bad])
 
 
+@pytest.mark.parametrize("name", TYPES)
+def test_rows_whose_distances_are_no_floats(name, x):
+    """Faiss' k-means reads memory that is not its own for them; SCANN takes them."""
+    node, long = FACTORY.create(name), x[:100] * np.float32(1e37)
+    if name == "SCANN":
+        node.build(long)
+        assert (node.search(long[:5], k=1)[1].ravel() >= 0).all()
+        return
+    parameters = {**BUILD.get(name, {}), "metric_type": "IP"}
+    node.build(x[:100], **parameters)
+    for call in (node.build, node.train, node.add, node.search, node.iterate):
+        with pytest.raises(ValueError, match=rf"\[0\]: sum of squares = .*e\+7\d \(allowed for {name}: 0\.\.1e\+37\)"):
+            call(long, **(parameters if call == node.build else {}))
+    assert node.count == 100
+    node.build(long, **{**parameters, "metric_type": "COSINE"})
+    assert (node.search(long[:5], k=1)[1].ravel() >= 0).all()
+
+
 def test_few_rows_and_none(built):
     for n in (0, 1, 5):
         node = FACTORY.create(built.type)
@@ -426,6 +444,8 @@ def test_bad_parameters_change_nothing(built):
         (built.node.search, {"k": 2**31 - 1}, rf"k = 2147483647 for {NQ} queries \(allowed: k \* queries <= "),
         (built.node.search, {"k": "many"}, r'k = "many" \(allowed'),
         (built.node.search, {"k": [1]}, r'k = "\[1\]" \(allowed'),
+        (built.node.search, {"k": "\udcff"}, "'utf-8' codec can't encode"),
+        (built.node.search, {"\udcff": 1}, "'utf-8' codec can't encode"),
         (built.node.search, {"nprobes": 3}, r'unknown parameter nprobes = "3" \(known: metric_type'),
         (built.node.search, {"metric_type": other}, rf'metric_type = "{other}" \(allowed: {built.metric}, which'),
         (built.node.build, {"metric_type": "HAMMING"}, r'metric_type = "HAMMING" \(allowed: L2\|IP\|COSINE\)'),
