@@ -52,6 +52,12 @@ def test_examples(name, tmp_path):
     assert runner.failures == 0, "".join(report)
 
 
+def test_examples_of_the_index_factory():
+    page = pathlib.Path(__file__).parents[2] / "docs" / "index-factory.md"
+    failed, run = doctest.testfile(str(page), module_relative=False)
+    assert run > 0 and failed == 0
+
+
 def stub(name):
     return ast.parse((pathlib.Path(fx.__file__).with_name("_faiss_ext") / f"{name}.pyi").read_text())
 

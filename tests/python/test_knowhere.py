@@ -17,7 +17,8 @@ from faiss_ext import knowhere
 FACTORY = knowhere.IndexFactory()
 TYPES = ("FLAT", "HNSW", "IVF_FLAT", "IVF_PQ", "SCANN")
 METRICS = ("L2", "IP", "COSINE")
-BUILD = {"IVF_FLAT": {"nlist": 16}, "IVF_PQ": {"nlist": 16, "m": 8, "nbits": 5, "num_build_thread": 1}, "SCANN": {"nlist": 16}, "HNSW": {"M": 16}}
+BUILD = {"IVF_FLAT": {"nlist": 16}, "IVF_PQ": {"nlist": 16, "m": 8, "nbits": 5, "num_build_thread": 1},
+         "SCANN": {"nlist": 16}, "HNSW": {"M": 16}}  # fmt: skip
 ALL = {"IVF_FLAT": {"nprobe": 16}, "IVF_PQ": {"nprobe": 16}, "SCANN": {"nprobe": 16, "reorder_k": 3000},
        "HNSW": {"ef": 400}}  # fmt: skip
 # recall@10 of searches that look at everything

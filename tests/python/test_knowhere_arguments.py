@@ -46,7 +46,8 @@ LIKELY = {
     "data": st.just("blob") | st.binary(max_size=200), "path": texts | st.just("file"),
     "metric_type": st.sampled_from(["L2", "IP", "COSINE"]), "version": numbers,
 }  # fmt: skip
-values = numbers | texts | st.sampled_from(["L2", "ip", "COSINE", "true", "int8", " 3 ", '"7"', "1e400", None, [], b"3"])
+spellings = st.sampled_from(["L2", "ip", "COSINE", "true", "int8", " 3 ", '"7"', "1e400", None, [], b"3"])
+values = numbers | texts | spellings
 
 
 @st.composite

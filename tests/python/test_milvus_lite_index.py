@@ -240,7 +240,8 @@ def test_rows_that_are_not_finite_are_never_found_in_files(x, q, tmp_path):
     with pytest.raises(ValueError, match=r"valid_mask has shape .*; want one flag for each of 4000 rows"):
         loaded.search(q, K, valid_mask=mask[:-1])
     whole = path.read_bytes()
-    for damaged in (whole[:20], whole[:1000], whole[:40] + b"x" + whole[41:], whole[:-9], whole[:9] + b"\1" + whole[10:]):
+    flipped = [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in (8, 9, 17, 25, 40, len(whole) // 2)]
+    for damaged in (whole[:20], whole[:1000], whole[:-9], *flipped):
         path.write_bytes(damaged)
         with pytest.raises(RuntimeError, match="holes.idx: "):
             ScannIndex.load(str(path), "L2", x.shape[1])

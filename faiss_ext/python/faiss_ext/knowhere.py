@@ -14,7 +14,7 @@ array([0, 1])
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple
 
 from ._faiss_ext.knowhere import IndexFactory, IndexNode, RowIterator, _schema
 
@@ -42,9 +42,9 @@ class Parameter(NamedTuple):
 
     name: str
     type: type
-    default: Optional[Union[bool, int, float, str]]
-    minimum: Optional[Union[int, float]]
-    maximum: Optional[Union[int, float]]
+    default: bool | int | float | str | None
+    minimum: int | float | None
+    maximum: int | float | None
     words: tuple[str, ...]
     phases: tuple[str, ...]
     help: str

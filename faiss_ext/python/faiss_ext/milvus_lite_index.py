@@ -287,11 +287,11 @@ class ScannIndex:
 
     def save(self, path: str) -> None:
         """Writes the index; a failure leaves an older file as it was."""
-        parts = [self._node.serialize()]
+        parts: list[Any] = [self._node.serialize()]
         if self._positions is not None:
             positions = self._positions.astype("<i8").tobytes()
-            sizes = _HEADER.pack(_MAGIC, self._rows, len(self._positions), zlib.crc32(positions))
-            parts = [sizes, positions, *parts]
+            checksum = _checksum(self._rows, len(self._positions), positions)
+            parts = [_HEADER.pack(_MAGIC, self._rows, len(self._positions), checksum), positions, *parts]
         try:
             _write_file(path, parts)
         except OSError as error:
@@ -326,7 +326,11 @@ class ScannIndex:
 # finite and so not in the node: this header, and the positions of those that are.
 
 _MAGIC = b"fx-rows1"
-_HEADER = struct.Struct("<8sQQI")  # rows of the segment, of the node, CRC-32 of the positions
+_HEADER = struct.Struct("<8sQQI")  # rows of the segment, of the node, CRC-32 of both and the positions
+
+
+def _checksum(rows: int, count: int, positions: bytes | memoryview) -> int:
+    return zlib.crc32(positions, zlib.crc32(struct.pack("<QQ", rows, count)))
 
 
 def _write_file(path: str, parts: list[Any]) -> None:
@@ -358,7 +362,7 @@ def _read_file(path: str) -> ScannIndex:
     with open(path, "rb") as file:
         data = memoryview(file.read())[_HEADER.size :]
     positions, blob = data[: 8 * count], data[8 * count :]
-    if len(positions) != 8 * count or zlib.crc32(positions) != checksum:
+    if len(positions) != 8 * count or _checksum(rows, count, positions) != checksum:
         raise RuntimeError("damaged: the positions of the rows have a wrong checksum")
     node.deserialize(blob)
     found = np.frombuffer(positions, dtype="<i8")
