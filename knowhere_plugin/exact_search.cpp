@@ -109,7 +109,7 @@ ListRows::ListRows(const faiss_ext::IndexIVFScaNN& index)
             all_.pointers.push_back(row);
             all_.ids.push_back(list.ids[i]);
             all_.factors.push_back(unit_ ? sign * row[d_] : sign);
-            ordinary_ = ordinary_ && (!unit_ || row[d_] >= 0);
+            scores_are_floats_ = scores_are_floats_ && (!unit_ || row[d_] >= 0);
         }
     }
 }
@@ -146,7 +146,7 @@ const float* ListRows::moderate_queries(
 bool ListRows::search(const SearchRequest& request) const {
     std::vector<float> scaled;
     const float* queries =
-            ordinary_ ? moderate_queries(request, scaled) : nullptr;
+            scores_are_floats_ ? moderate_queries(request, scaled) : nullptr;
     if (queries == nullptr) {
         return false;
     }

@@ -52,7 +52,7 @@ class ListRows {
     bool l2_;
     bool unit_;
     Rows all_;
-    bool ordinary_ = true; ///< all factors are right
+    bool scores_are_floats_ = true; ///< all factors are right
 };
 
 } // namespace knowhere_plugin

@@ -145,13 +145,13 @@ BuiltIndex FaissNode::train_new(
     }
     Metric metric = metric_of(parameters.word("metric_type"));
     check_lengths(rows, "rows", metric);
-    // a unit vector stands in for no rows: zero has no direction
-    std::vector<float> standin(rows.rows == 0 ? rows.dim : 0);
-    if (!standin.empty()) {
-        standin[0] = 1;
+    // without rows, one unit vector is trained on: zero has no direction
+    std::vector<float> unit_vector(rows.rows == 0 ? rows.dim : 0);
+    if (!unit_vector.empty()) {
+        unit_vector[0] = 1;
     }
     std::vector<float> unit = unit_rows(rows, metric);
-    const float* x = rows.rows == 0 ? standin.data()
+    const float* x = rows.rows == 0 ? unit_vector.data()
                      : unit.empty() ? rows.tensor
                                     : unit.data();
     return {train_index(
@@ -218,7 +218,7 @@ Status FaissNode::Add(const DataSet& rows, const Config& config) noexcept {
             add_rows(built_, rows);
             return;
         }
-        // aside: where tuning fails, the rows are not there either
+        // on a copy: if calibration fails, the rows are not added either
         BuiltIndex more{
                 std::unique_ptr<faiss::Index>(
                         faiss_ext::clone_index(built_.index.get())),

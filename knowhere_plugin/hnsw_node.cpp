@@ -15,10 +15,11 @@ namespace knowhere_plugin {
 
 namespace {
 
-/// Knowhere's rules: all rows are scanned where less than 7 % pass, or k is
-/// half of those; a walk would look at most of them too, one by one.
-constexpr double kFewPass = 0.07;
-constexpr int64_t kLargeShare = 2;
+/// Knowhere's rules: all rows are scanned if less than 7 % pass the filter, or
+/// if k is at least half of those that pass. A walk through the graph would
+/// visit most of them, too.
+constexpr double kScannedShare = 0.07;
+constexpr int64_t kScannedMultiple = 2;
 
 constexpr int64_t kDefaultEf = 64;
 
@@ -139,8 +140,8 @@ class HnswNode : public FaissNode {
     }
     static bool
     scans_all(const RowFilter& filter, SearchScope scope, int64_t k) {
-        return scope.complete || kLargeShare * k >= filter.passing() ||
-               double(filter.passing()) < kFewPass * double(filter.rows());
+        return scope.complete || kScannedMultiple * k >= filter.passing() ||
+               double(filter.passing()) < kScannedShare * double(filter.rows());
     }
     static size_t ef_of(
             const Parameters& parameters,

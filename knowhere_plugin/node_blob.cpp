@@ -100,7 +100,7 @@ BuiltIndex read_blob(const char* type, std::span<const uint8_t> blob) {
     }
     if (header.version != kBlobVersion) {
         refuse(type,
-               "version " + std::to_string(header.version) + " (known: 1)");
+               "version = " + std::to_string(header.version) + " (allowed: 1)");
     }
     // all of it, also behind the end of the word
     char wanted[sizeof(header.type)] = {};
@@ -112,15 +112,16 @@ BuiltIndex read_blob(const char* type, std::span<const uint8_t> blob) {
     auto bytes = blob.subspan(sizeof(header));
     if (header.size != bytes.size()) {
         refuse(type,
-               std::to_string(bytes.size()) + " bytes after the header, " +
-                       std::to_string(header.size) + " expected");
+               "bytes after the header = " + std::to_string(bytes.size()) +
+                       " (allowed: " + std::to_string(header.size) + ")");
     }
     if (header.checksum != checksum(header, bytes)) {
         refuse(type, "the checksum is wrong");
     }
     if (header.metric > uint32_t(Metric::COSINE)) {
         refuse(type,
-               "metric " + std::to_string(header.metric) + " (allowed: 0..2)");
+               "metric = " + std::to_string(header.metric) +
+                       " (allowed: 0..2)");
     }
     const Metric metric{header.metric};
     faiss_ext::FaissExpected expected;

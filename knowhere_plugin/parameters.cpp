@@ -113,7 +113,7 @@ bool parse_bool(
     return word == "true";
 }
 
-/// In the case of the schema, whatever the case given.
+/// Spelled as in the schema; upper and lower case mean the same.
 std::string parse_word(
         const Parameter& p,
         const std::string& text,

@@ -54,7 +54,7 @@ std::string letters_of(const std::string& text) {
 }
 
 /// A value in place of one that was refused; nullopt: the default.
-std::optional<std::string> nearest(
+std::optional<std::string> nearest_allowed(
         const Parameter& p,
         const std::string& text) {
     switch (p.type) {
@@ -85,7 +85,7 @@ std::optional<std::string> nearest(
 }
 
 /// What is wrong with one value alone; empty: nothing.
-std::string complaint(
+std::string fault_of(
         const IndexNode& node,
         const std::string& key,
         const std::string& text) {
@@ -102,8 +102,8 @@ std::string repair_value(
     if (p == nullptr) {
         return "ignored";
     }
-    auto value = nearest(*p, text);
-    if (value && complaint(node, key, *value).empty()) {
+    auto value = nearest_allowed(*p, text);
+    if (value && fault_of(node, key, *value).empty()) {
         config[key] = *value;
         return "using " + *value;
     }
@@ -136,7 +136,7 @@ void drop_excluded(const IndexNode& node, Repaired& made) {
 Repaired repaired(const IndexNode& node, const Config& asked) {
     Repaired made;
     for (const auto& [key, text] : asked) {
-        std::string wrong = complaint(node, key, text);
+        std::string wrong = fault_of(node, key, text);
         if (wrong.empty()) {
             made.config[key] = text;
         } else {
@@ -148,7 +148,7 @@ Repaired repaired(const IndexNode& node, const Config& asked) {
     return made;
 }
 
-Config without_choices(const Config& config) {
+Config without_shaping_parameters(const Config& config) {
     Config plain;
     for (const char* key :
          {"metric_type", "dim", "with_raw_data", "num_build_thread"}) {

@@ -26,6 +26,6 @@ Repaired repaired(const IndexNode& node, const Config& asked);
 
 /** After a build that failed although each value alone is right: without
  * whatever shapes the index, except the metric and with_raw_data. */
-Config without_choices(const Config& config);
+Config without_shaping_parameters(const Config& config);
 
 } // namespace knowhere_plugin::milvus23
