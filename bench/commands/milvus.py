@@ -30,13 +30,13 @@ NPROBES = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 REORDER_KS = (30, 60, 100, 200, 400)
 EFS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
 MOST = 2.0  # a recall that nothing reaches: the most that can be had
-NOTHING = REPOSITORY / "build" / "wheel" / "knowhere_plugin" / "milvus23" / "libknowhere_nothing.so"
+BASELINE = REPOSITORY / "build" / "wheel" / "knowhere_plugin" / "milvus23" / "libknowhere_baseline.so"
 
 
 @dataclass(frozen=True)
 class Options(NeighbourOptions, OutOptions, SetOptions):
     queries: int = another_default(SetOptions, "queries", 1000)
-    nothing: Path = option(NOTHING, "plug-in with the node that does nothing")
+    nothing: Path = option(BASELINE, "plug-in with the node that does nothing")
     binaries: Path = option(MILVUS_BINARIES, "where the server is unpacked")
     rounds: int = option(2, "medians of so many", low=1)
     goal: float = option(0.95, "recall that is asked for", low=0, high=1)

@@ -36,30 +36,25 @@ class Scann(IndexType):
     """SCANN of this project, the file mapped: processes share one copy of it."""
 
     def build(self, rows: Floats, metric: str, params: Parameters, threads: int, path: Path) -> None:
-        import faiss_ext as fx
-        from faiss_ext.scann_parameters import BuildParameters
+        from faiss_ext import knowhere
 
-        fx.omp_set_num_threads(threads)
-        kind = fx.METRIC_L2 if metric == "L2" else fx.METRIC_INNER_PRODUCT
-        description = BuildParameters.parse(params).factory(*rows.shape)
-        index = fx.index_factory(rows.shape[1], description, kind)
-        index.train(rows)
-        index.add(rows)
-        fx.write_index(index, path)
+        node = knowhere.IndexFactory().create("SCANN")
+        node.check("build", **params)  # a search parameter among them is a mistake
+        node.build(rows, metric_type=metric, num_build_thread=threads, **params)
+        part = path.with_suffix(".part")
+        node.serialize().tofile(part)
+        part.replace(path)
 
     def open(self, path: Path, params: Parameters, allowed: Flags | None) -> Searcher:
-        import faiss_ext as fx
-        from faiss_ext.scann_parameters import SearchParameters
+        from faiss_ext import knowhere
 
-        fx.omp_set_num_threads(1)
-        index = fx.read_index(path, mmap=True)
-        parameters = SearchParameters.parse(params)
-        facts: dict[str, Any] = {"rows": index.ntotal, "nlist": index.nlist, "with_raw_data": index.with_raw_data}
-        chosen = None if allowed is None else fx.Filter(allowed)
+        node = knowhere.IndexFactory().create("SCANN")
+        node.deserialize_from_file(path, enable_mmap=True)
+        node.check("search", k=1, **params)  # VectorDBBench passes over queries that fail
+        filtered = None if allowed is None else ~allowed
 
         def search(query: Floats, k: int) -> Ids:
-            parameters.check(k)
-            return index.search(query[None], k, filter=chosen, **parameters.arguments(k=k, **facts))[1][0]
+            return node.search(query[None], filtered=filtered, k=k, **params)[1][0]
 
         return search
 

@@ -1,21 +1,7 @@
-"""A real Milvus server on this machine, with ScaNN as its index type "SCANN".
+"""The process of a Milvus server: started with the plug-in, watched, stopped.
 
-The server is the one inside the PyPI package `milvus` 2.3.5, unmodified; the
-library `libknowhere_scann.so` is preloaded into it. Clients are ordinary ones
-(`pymilvus`), here or in any other Python environment.
-
->>> from faiss_ext import milvus_host
->>> with milvus_host.start("/tmp/milvus") as server:  # doctest: +SKIP
-...     print(server.uri, server.serving(), server.statistics()["searches"])
-
-From a shell::
-
-    python -m faiss_ext.milvus_host serve /tmp/milvus      # until Ctrl-C
-    LD_PRELOAD=$(python -m faiss_ext.milvus_host plugin-path) ...  # any start script
-
-One server runs per machine at a time, since Milvus' embedded etcd has a fixed
-port; a second start waits or is refused. Like every Milvus, the server listens
-on all network interfaces and asks for no password.
+In:  a folder, the package `milvus` (files.py), ports (ports.py), the lock of this
+     machine (lock.py). Out: Server, a process that clients can ask.
 """
 
 from __future__ import annotations
@@ -31,11 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Callable
 
-from . import _milvus_files as files
-from . import _server_ports as ports
-from ._server_lock import ServerLock
-
-__all__ = ["MilvusHostError", "Server", "plugin_path", "start"]
+from . import files, ports
+from .lock import ServerLock
 
 METRICS_PORT = 9091
 POLL_SECONDS = 0.05
@@ -59,7 +42,7 @@ def plugin_path() -> Path:
     FileNotFoundError
         This installation was built without it.
     """
-    path = Path(__file__).resolve().with_name("libknowhere_scann.so")
+    path = Path(__file__).resolve().parents[1] / "libknowhere_scann.so"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: this installation of faiss_ext was built without it")
     return path
@@ -444,14 +427,3 @@ def _prepend(environment: dict[str, str], name: str, path: Path) -> None:
 
 def _exit_text(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; see the top of this file."""
-    from . import _milvus_host_command
-
-    return _milvus_host_command.run(arguments)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

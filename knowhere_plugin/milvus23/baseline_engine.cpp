@@ -22,7 +22,7 @@ struct EngineNode {
 
 namespace {
 
-constexpr char kMagic[8] = {'n', 'o', 't', 'h', 'i', 'n', 'g', '1'};
+constexpr char kMagic[8] = {'b', 'a', 's', 'e', 'l', 'i', 'n', 'e'};
 constexpr int32_t kNotImplemented = 7, kMallocError = 13, kInvalidBlob = 19;
 
 constexpr EngineParameter kParameters[] = {
@@ -34,34 +34,34 @@ constexpr EngineParameter kParameters[] = {
          kEngineBuild | kEngineSearch | kEngineRange},
 };
 
-struct Owned {
+struct ResultMemory {
     std::vector<int64_t> ids;
     std::vector<float> distance;
     std::vector<size_t> lims;
     std::vector<uint8_t> bytes;
 };
 
-bool refuse(EngineFailure* failure, int32_t code, const char* text) {
+bool fail(EngineFailure* failure, int32_t code, const char* text) {
     failure->code = code;
     snprintf(failure->text, sizeof(failure->text), "%s", text);
     return false;
 }
 
-/// work(Owned&) fills what the result then points to.
+/// work(ResultMemory&) fills what the result then points to.
 template <class Work>
-bool give(EngineResult* result, EngineFailure* failure, Work&& work) {
+bool fill_result(EngineResult* result, EngineFailure* failure, Work&& work) {
     try {
-        auto owned = std::make_unique<Owned>();
-        work(*owned);
-        result->ids = owned->ids.data();
-        result->distance = owned->distance.data();
-        result->lims = owned->lims.empty() ? nullptr : owned->lims.data();
-        result->bytes = owned->bytes.data();
-        result->byte_count = owned->bytes.size();
-        result->owner = owned.release();
+        auto memory = std::make_unique<ResultMemory>();
+        work(*memory);
+        result->ids = memory->ids.data();
+        result->distance = memory->distance.data();
+        result->lims = memory->lims.empty() ? nullptr : memory->lims.data();
+        result->bytes = memory->bytes.data();
+        result->byte_count = memory->bytes.size();
+        result->owner = memory.release();
         return true;
     } catch (const std::bad_alloc&) {
-        return refuse(failure, kMallocError, "out of memory");
+        return fail(failure, kMallocError, "out of memory");
     }
 }
 
@@ -110,11 +110,11 @@ bool engine_search(
     }
     result->rows = queries.rows;
     result->dim = k;
-    return give(result, failure, [&](Owned& owned) {
+    return fill_result(result, failure, [&](ResultMemory& memory) {
         for (int64_t q = 0; q < queries.rows; q++) {
             for (int64_t i = 0; i < k; i++) {
-                owned.ids.push_back(i < engine->rows ? i : -1);
-                owned.distance.push_back(0);
+                memory.ids.push_back(i < engine->rows ? i : -1);
+                memory.distance.push_back(0);
             }
         }
     });
@@ -128,8 +128,8 @@ bool engine_range_search(
         EngineResult* result,
         EngineFailure* failure) noexcept {
     result->rows = queries.rows;
-    return give(result, failure, [&](Owned& owned) {
-        owned.lims.resize(size_t(queries.rows) + 1);
+    return fill_result(result, failure, [&](ResultMemory& memory) {
+        memory.lims.resize(size_t(queries.rows) + 1);
     });
 }
 
@@ -139,18 +139,18 @@ bool engine_vectors(
         int64_t,
         EngineResult*,
         EngineFailure* failure) noexcept {
-    return refuse(failure, kNotImplemented, "nothing: no rows");
+    return fail(failure, kNotImplemented, "no index: no rows");
 }
 
 bool engine_serialize(
         const EngineNode* engine,
         EngineResult* result,
         EngineFailure* failure) noexcept {
-    return give(result, failure, [&](Owned& owned) {
-        owned.bytes.resize(sizeof(kMagic) + sizeof(EngineNode));
-        std::memcpy(owned.bytes.data(), kMagic, sizeof(kMagic));
+    return fill_result(result, failure, [&](ResultMemory& memory) {
+        memory.bytes.resize(sizeof(kMagic) + sizeof(EngineNode));
+        std::memcpy(memory.bytes.data(), kMagic, sizeof(kMagic));
         std::memcpy(
-                owned.bytes.data() + sizeof(kMagic),
+                memory.bytes.data() + sizeof(kMagic),
                 engine,
                 sizeof(EngineNode));
     });
@@ -163,7 +163,7 @@ bool engine_deserialize(
         EngineFailure* failure) noexcept {
     if (size != sizeof(kMagic) + sizeof(EngineNode) ||
         std::memcmp(bytes, kMagic, sizeof(kMagic)) != 0) {
-        return refuse(failure, kInvalidBlob, "not a blob of nothing");
+        return fail(failure, kInvalidBlob, "not a blob of this node");
     }
     std::memcpy(engine, bytes + sizeof(kMagic), sizeof(EngineNode));
     return true;
@@ -174,11 +174,11 @@ bool engine_open(
         const char*,
         const EngineSettings&,
         EngineFailure* failure) noexcept {
-    return refuse(failure, kNotImplemented, "nothing: no files");
+    return fail(failure, kNotImplemented, "no index: no files");
 }
 
 void engine_release(EngineResult* result) noexcept {
-    delete static_cast<Owned*>(result->owner);
+    delete static_cast<ResultMemory*>(result->owner);
     result->owner = nullptr;
 }
 

@@ -1,7 +1,7 @@
 """The command line of milvus_host: plugin-path, serve.
 
 In:  arguments. Out: lines on the screen, an exit code. All work is done by
-milvus_host.py.
+server.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 import signal
 import sys
 
-from . import milvus_host
+from . import server
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -32,10 +32,10 @@ def run(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         if given.command == "plugin-path":
-            print(milvus_host.plugin_path())
+            print(server.plugin_path())
             return 0
         return _serve(given)
-    except (OSError, ValueError, milvus_host.MilvusHostError) as error:
+    except (OSError, ValueError, server.MilvusHostError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -47,7 +47,7 @@ def _serve(given: argparse.Namespace) -> int:
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, end)
     try:
-        with milvus_host.start(
+        with server.start(
             given.base_dir,
             port=given.port,
             plugin=not given.no_plugin,
@@ -55,12 +55,12 @@ def _serve(given: argparse.Namespace) -> int:
             binaries=given.binaries,
             wait=given.wait,
             on_wait=lambda holder: print(f"waiting for another server: {holder}", flush=True),
-        ) as server:
+        ) as running:
             print(
-                f"{server.uri}  (pid {server.pid}; SCANN: {server.plugin or 'its own'}; logs: {server.logs})",
+                f"{running.uri}  (pid {running.pid}; SCANN: {running.plugin or 'its own'}; logs: {running.logs})",
                 flush=True,
             )
-            server.wait()
+            running.wait()
     except KeyboardInterrupt:
         print("stopped", flush=True)
     return 0

@@ -1,7 +1,7 @@
 """One Milvus server per machine: a lock between processes.
 
 In:  who wants to start a server. Out: the lock, or a message that names who
-has it. Next: milvus_host.py hands the lock's file to the server, so that it is
+has it. Next: server.py hands the lock's file to the server, so that it is
 held as long as either of them lives.
 """
 

@@ -1,6 +1,6 @@
 """Ports for a Milvus server: free ones, and the one that is not ours to choose.
 
-In:  wishes by name. Out: a port for each name. Next: milvus_host.py writes them
+In:  wishes by name. Out: a port for each name. Next: server.py writes them
 into the server's configuration.
 """
 

@@ -3,7 +3,7 @@
 In:  the installed package, a version with an embedded server (2.3.x); it is
      read, never imported and never changed. Out: a folder with the server's
      binaries, and the configuration in the folder of one server.
-Next: milvus_host.py runs the binary.
+Next: server.py runs the binary.
 """
 
 from __future__ import annotations
