@@ -392,6 +392,12 @@ std::vector<std::string> IndexIVFScaNN::notes() const {
 
 // ---- memory ----
 
+/// Training decides (trials.cpp).
+bool IndexIVFScaNN::may_list_by_direction() const {
+    return metric_type == faiss::METRIC_INNER_PRODUCT && !options.normalize &&
+           !options.score_aware_centroids && flat_quantizer() != nullptr;
+}
+
 size_t IndexIVFScaNN::estimate_memory(size_t n) const {
     FAISS_THROW_IF_NOT_FMT(
             n <= size_t(1) << 40, "n = %zu (allowed: 0..2^40)", n);
@@ -408,7 +414,11 @@ size_t IndexIVFScaNN::estimate_memory(size_t n) const {
     size_t codebook = d * kernels::kCodewords;
     total += (codebook + lists_wanted * (d + 1)) * sizeof(float);
     return total + Partition::estimate_memory(
-                           lists_wanted, d, flat_quantizer() != nullptr);
+                           lists_wanted,
+                           d,
+                           flat_quantizer() != nullptr,
+                           is_trained ? trained_.by_direction
+                                      : may_list_by_direction());
 }
 
 size_t IndexIVFScaNN::memory_usage() const {
