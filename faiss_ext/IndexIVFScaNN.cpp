@@ -12,6 +12,7 @@
 #include <faiss_ext/lists/direct_map.h>
 #include <faiss_ext/kernels/kernels.h>
 #include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/partition/coarse_quantizer.h>
 #include <faiss_ext/memory/row_products.h>
 
 namespace faiss_ext {
@@ -305,7 +306,8 @@ void IndexIVFScaNN::assign_lists(idx_t n, const float* x, idx_t* lists) const {
     if (quantizer_is_flat_) {
         partition_.assign(n, x, lists);
     } else {
-        quantizer->assign(n, x, lists);
+        std::vector<float> distances(n);
+        search_quantizer(*quantizer, n, x, 1, distances.data(), lists);
     }
 }
 
