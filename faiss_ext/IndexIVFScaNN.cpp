@@ -12,6 +12,7 @@
 #include <faiss_ext/lists/direct_map.h>
 #include <faiss_ext/kernels/kernels.h>
 #include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/partition/coarse_quantizer.h>
 #include <faiss_ext/memory/row_products.h>
 
 namespace faiss_ext {
@@ -305,7 +306,8 @@ void IndexIVFScaNN::assign_lists(idx_t n, const float* x, idx_t* lists) const {
     if (quantizer_is_flat_) {
         partition_.assign(n, x, lists);
     } else {
-        quantizer->assign(n, x, lists);
+        std::vector<float> distances(n);
+        search_quantizer(*quantizer, n, x, 1, distances.data(), lists);
     }
 }
 
@@ -392,6 +394,12 @@ std::vector<std::string> IndexIVFScaNN::notes() const {
 
 // ---- memory ----
 
+/// Training decides (trials.cpp).
+bool IndexIVFScaNN::may_list_by_direction() const {
+    return metric_type == faiss::METRIC_INNER_PRODUCT && !options.normalize &&
+           !options.score_aware_centroids && flat_quantizer() != nullptr;
+}
+
 size_t IndexIVFScaNN::estimate_memory(size_t n) const {
     FAISS_THROW_IF_NOT_FMT(
             n <= size_t(1) << 40, "n = %zu (allowed: 0..2^40)", n);
@@ -408,7 +416,11 @@ size_t IndexIVFScaNN::estimate_memory(size_t n) const {
     size_t codebook = d * kernels::kCodewords;
     total += (codebook + lists_wanted * (d + 1)) * sizeof(float);
     return total + Partition::estimate_memory(
-                           lists_wanted, d, flat_quantizer() != nullptr);
+                           lists_wanted,
+                           d,
+                           flat_quantizer() != nullptr,
+                           is_trained ? trained_.by_direction
+                                      : may_list_by_direction());
 }
 
 size_t IndexIVFScaNN::memory_usage() const {

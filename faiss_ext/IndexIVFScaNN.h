@@ -476,6 +476,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             idx_t n,
             const float* x,
             const std::vector<size_t>& list_rows) const;
+    bool may_list_by_direction() const;
     bool directions_serve_better(idx_t n, const float* x) const;
     float trial_recall(idx_t n, const float* x) const;
     struct EmptyLists {

@@ -17,6 +17,7 @@
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/kernels/dispatch.h>
 #include <faiss_ext/memory/parallel.h>
+#include <faiss_ext/partition/coarse_quantizer.h>
 #include <faiss_ext/memory/query_rows.h>
 #include <faiss_ext/search/query_search.h>
 #include <faiss_ext/search/search_plan.h>
@@ -425,7 +426,8 @@ void IndexIVFScaNN::find_probes(
         partition_.probes(n, x, count, kind, lists, scores);
         return;
     }
-    quantizer->search(n, x, count, scores, lists, quantizer_params);
+    search_quantizer(
+            *quantizer, n, x, count, scores, lists, quantizer_params);
     if (metric_type == faiss::METRIC_L2) {
         for (size_t i = 0; i < n * count; i++) {
             scores[i] *= -0.5f;

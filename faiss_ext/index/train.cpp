@@ -30,6 +30,8 @@ constexpr size_t kSpreadRows = 65536;
 constexpr size_t kSpreadRowsPerList = 32;
 /// Rows assigned together.
 constexpr size_t kTileRows = 4096;
+/// Rows coded together: of wide ones, an array of them all is much.
+constexpr size_t kCodeTileRows = 1024;
 
 /// Residuals longer than so many times the median are shortened to that before
 /// rotation and codebook see them, or few rows decide what all codes can say.
@@ -66,18 +68,50 @@ float typical_length(
     return quantile(row_lengths(sample.size(), d, rows.data()), 0.5);
 }
 
+/// Rows as they were before they were shortened.
+struct LongRows {
+    std::vector<size_t> rows;
+    std::vector<float> values;
+
+    void restore(size_t d, float* to) const {
+        for (size_t i = 0; i < rows.size(); i++) {
+            std::copy_n(&values[i * d], d, to + rows[i] * d);
+        }
+    }
+};
+
 /// Shortens rows that are more than `most` times as long as the median.
-void shorten_longest(size_t n, size_t d, float most, float* rows) {
+LongRows shorten_longest(size_t n, size_t d, float most, float* rows) {
     const std::vector<float> lengths = row_lengths(n, d, rows);
     const float median = quantile(lengths, 0.5);
     // where most rows are equal to their centroids, those of the others
     const float typical = median > 0 ? median : quantile(lengths, 0.9);
     const float longest = most * typical;
+    LongRows before;
     for (size_t i = 0; i < n && longest > 0; i++) {
-        for (size_t j = 0; j < d && lengths[i] > longest; j++) {
-            rows[i * d + j] *= longest / lengths[i];
+        float* row = rows + i * d;
+        if (lengths[i] > longest) {
+            before.rows.push_back(i);
+            before.values.insert(before.values.end(), row, row + d);
+            for (size_t j = 0; j < d; j++) {
+                row[j] *= longest / lengths[i];
+            }
         }
     }
+    return before;
+}
+
+/// Medians of some rows of the sample.
+std::vector<float>
+origin_of(const std::vector<size_t>& sample, size_t d, const float* x) {
+    const size_t count = std::min(kOriginRows, sample.size());
+    std::vector<size_t> chosen(count);
+    for (size_t i = 0; i < count; i++) {
+        chosen[i] = sample[i * sample.size() / count];
+    }
+    std::vector<float> rows(count * d);
+    gather_rows(count, chosen.data(), d, x, rows.data());
+    return dimension_medians(count, d, rows.data(), count);
 }
 
 } // namespace
@@ -189,25 +223,35 @@ ScaNNTrained IndexIVFScaNN::train_codes(
     const float longest_residual =
             metric_type == faiss::METRIC_L2 || keeps_rows() ? kLongestResidual
                                                             : kLongestAnswer;
-    std::vector<float> rows(count * d), residuals(count * d);
-    gather_rows(count, sample.data(), d, x, rows.data());
-    std::vector<idx_t> assign(count);
-    assign_lists(count, rows.data(), assign.data());
-    const std::vector<float> centroids = centroids_of(count, assign.data());
-    for (size_t i = 0; i < count * d; i++) {
-        residuals[i] = std::clamp(rows[i] - centroids[i], -FLT_MAX, FLT_MAX);
-    }
-    shorten_longest(count, d, longest_residual, residuals.data());
-
+    /// Calls work(first, size, rows) for some rows of the sample at a time.
+    auto by_tiles = [&](auto&& work) {
+        std::vector<float> rows(std::min(kCodeTileRows, count) * d);
+        for (size_t begin = 0; begin < count; begin += kCodeTileRows) {
+            const size_t size = std::min(kCodeTileRows, count - begin);
+            gather_rows(size, &sample[begin], d, x, rows.data());
+            work(begin, size, rows.data());
+        }
+    };
     ScaNNTrained made;
     made.list_spread = std::move(list_spread);
     made.by_direction = trained_.by_direction;
     made.pq = ScoreAwarePQ(pq().offsets());
     made.score_term.metric = metric_type;
     if (metric_type == faiss::METRIC_L2) {
-        made.origin = dimension_medians(count, d, rows.data(), kOriginRows);
+        made.origin = origin_of(sample, d, x);
     }
+    std::vector<idx_t> assign(count);
+    std::vector<float> residuals(count * d);
+    by_tiles([&](size_t begin, size_t size, const float* rows) {
+        assign_lists(size, rows, &assign[begin]);
+        const std::vector<float> centroids = centroids_of(size, &assign[begin]);
+        for (size_t i = 0; i < size * d; i++) {
+            residuals[begin * d + i] =
+                    std::clamp(rows[i] - centroids[i], -FLT_MAX, FLT_MAX);
+        }
+    });
     if (rotation_pays(options.rotation, n, d)) {
+        shorten_longest(count, d, longest_residual, residuals.data());
         made.rotation.train(
                 options.rotation,
                 count,
@@ -221,13 +265,15 @@ ScaNNTrained IndexIVFScaNN::train_codes(
     const EntryLayout layout = entry_layout();
     const EntryCodec codec{layout, made, keeps_rows()};
     std::vector<float> rotated(count * d), directions(count * d);
-    codec.rotate(
-            count,
-            rows.data(),
-            centroids.data(),
-            rotated.data(),
-            residuals.data(),
-            directions.data());
+    by_tiles([&](size_t begin, size_t size, const float* rows) {
+        codec.rotate(
+                size,
+                rows,
+                centroids_of(size, &assign[begin]).data(),
+                &rotated[begin * d],
+                &residuals[begin * d],
+                &directions[begin * d]);
+    });
     ScoreAwarePQTraining training;
     training.eta = eta;
     training.seed = options.seed;
@@ -236,13 +282,14 @@ ScaNNTrained IndexIVFScaNN::train_codes(
             progress("codebook", done, total);
         };
     }
-    std::vector<float> shortened = residuals;
-    shorten_longest(count, d, longest_residual, shortened.data());
-    made.pq.train(count, shortened.data(), directions.data(), training);
+    const LongRows long_rows =
+            shorten_longest(count, d, longest_residual, residuals.data());
+    made.pq.train(count, residuals.data(), directions.data(), training);
+    long_rows.restore(d, residuals.data());
 
     std::vector<uint8_t> codes(count * made.pq.M());
-    std::vector<float> decoded(count * d);
     made.pq.encode(count, residuals.data(), directions.data(), codes.data());
+    std::vector<float> decoded = std::move(directions); // not needed any more
     made.pq.decode(count, codes.data(), decoded.data());
     made.score_term.train(
             count,

@@ -58,8 +58,7 @@ best_rows(size_t nq, size_t n, size_t k, const std::vector<float>& scores) {
  * with a large mean: directions; lengths from a heavy tail: near rows, by far),
  * so both are tried on a sample. */
 bool IndexIVFScaNN::directions_serve_better(idx_t n, const float* x) const {
-    if (metric_type != faiss::METRIC_INNER_PRODUCT || options.normalize ||
-        options.score_aware_centroids || flat_quantizer() == nullptr) {
+    if (!may_list_by_direction()) {
         return false;
     }
     const std::vector<size_t> sample =

@@ -14,6 +14,7 @@
 #include "array_arguments.h"
 #include "bindings.h"
 #include "docstrings.h"
+#include "index_locks.h"
 
 namespace faiss_ext::python {
 
@@ -186,6 +187,7 @@ PYBIND11_MODULE(_faiss_ext, module) {
     options.disable_function_signatures();
 
     install_interrupt_callback();
+    install_fork_hooks();
     module.doc() = "Native part of faiss_ext; import faiss_ext instead.";
     bind_constants(module);
     bind_threads(module);

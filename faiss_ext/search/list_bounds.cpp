@@ -22,7 +22,8 @@ bool ListBounds::possible(const IndexIVFScaNN& index) {
            dynamic_cast<const faiss::IndexFlat*>(index.quantizer) != nullptr;
 }
 
-ListBounds::ListBounds(const IndexIVFScaNN& index) : reaches_(index.nlist, -1) {
+ListBounds::ListBounds(const IndexIVFScaNN& index)
+        : reaches_(index.nlist, -1), lengths_(index.nlist) {
     const size_t d = size_t(index.d);
     const bool unit = index.options.normalize;
     const float* centroids =
@@ -30,6 +31,7 @@ ListBounds::ListBounds(const IndexIVFScaNN& index) : reaches_(index.nlist, -1) {
     parallel_slices(index.nlist, 1, [&](size_t begin, size_t end) {
         for (size_t l = begin; l < end; l++) {
             const float* centroid = centroids + l * d;
+            lengths_[l] = std::sqrt(precise_square(d, centroid));
             for (size_t i = 0; i < index.lists().list(l).size(); i++) {
                 const float* row = index.lists().raw_row(l, i);
                 const double length =
@@ -63,25 +65,23 @@ std::vector<int64_t> ListBounds::within(
             continue;
         }
         const float* centroid = centroids + l * d;
-        double product = 0, square = 0, norm = 0;
-        for (size_t j = 0; j < d; j++) {
-            const double value = query[j] * factor;
-            const double apart = value - centroid[j];
-            product += value * centroid[j];
-            square += apart * apart;
-            norm += double(centroid[j]) * centroid[j];
-        }
         bool may_hold = false;
         if (l2) {
+            double square = 0;
+            for (size_t j = 0; j < d; j++) {
+                const double apart = query[j] * factor - centroid[j];
+                square += apart * apart;
+            }
             const double away = std::sqrt(square);
             const double slack = kRounding * (away + reaches_[l]);
             const double least =
                     std::max(0.0, std::max(0.0, away - reaches_[l]) - slack);
             may_hold = least * least < radius;
         } else {
+            const double product = factor * precise_dot(d, query, centroid);
             const double most = product + length * factor * reaches_[l];
-            const double slack = kRounding * length * factor *
-                                 (std::sqrt(norm) + reaches_[l]);
+            const double slack =
+                    kRounding * length * factor * (lengths_[l] + reaches_[l]);
             may_hold = most + slack > radius;
         }
         if (may_hold) {

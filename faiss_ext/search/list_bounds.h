@@ -29,14 +29,13 @@ class ListBounds {
      * inner product above), by the triangle inequality. Lists without rows are
      * left out.
      * @param query  size d, as given */
-    std::vector<int64_t> within(
-            const IndexIVFScaNN& index,
-            const float* query,
-            float radius) const;
+    std::vector<int64_t>
+    within(const IndexIVFScaNN& index, const float* query, float radius) const;
 
  private:
     /// largest distance of a row from the centroid, -1 if there is none
     std::vector<double> reaches_;
+    std::vector<double> lengths_; ///< of the centroids
 };
 
 } // namespace faiss_ext

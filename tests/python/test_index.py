@@ -369,6 +369,22 @@ def test_memory_is_as_estimated(x, description):
     assert index.memory_usage() == pytest.approx(estimate, rel=0.05)
 
 
+@pytest.mark.parametrize("by_direction", [True, False])
+@pytest.mark.parametrize("description", ["IVF64,ScaNN", "IVF64,ScaNN,RFlat"])
+def test_memory_is_as_estimated_for_inner_product(description, by_direction):
+    """Training decides whether lists are of rows with like directions, for which there are tables more."""
+    random = np.random.default_rng(1)
+    axes = random.standard_normal((200, 50))
+    rows = axes[random.integers(200, size=4000)] + 0.3 * random.standard_normal((4000, 50))
+    rows *= 1 + random.random((4000, 1)) if by_direction else 1 / np.linalg.norm(rows, axis=1)[:, None]
+    index = fx.index_factory(50, description, fx.METRIC_INNER_PRODUCT)
+    estimate = index.estimate_memory(4000)
+    index.train(rows)
+    index.add(rows)
+    assert index.memory_usage() == pytest.approx(estimate, rel=0.05)
+    assert index.memory_usage() == pytest.approx(index.estimate_memory(4000), rel=0.05)
+
+
 def test_stats(shared_l2, q):
     stats = fx.SearchStats()
     shared_l2.search(q, 10, nprobe=4, stats=stats)

@@ -54,7 +54,7 @@ int main() {
     size_t bytes = index.partition().memory_usage() +
                    index.rotation().memory_usage() +
                    index.lists().memory_usage() +
-                   faiss_ext::Partition::estimate_memory(16, d, false) +
+                   faiss_ext::Partition::estimate_memory(16, d, false, true) +
                    faiss_ext::Rotation::estimate_memory(d) +
                    index.lists().layout().refine_value_bytes();
     faiss_ext::NearestRows nearest(n, d, x.data(), false);
