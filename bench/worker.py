@@ -1,9 +1,9 @@
 """A process that holds one built index, so that engines can be timed in turn.
 
-`python worker.py` reads one JSON request a line on stdin and writes one JSON
-answer a line on stdout (see serve); Worker is its other end, with deadlines: a
-library that crashes or hangs costs its own points, never the run. Vectors do
-not travel: both ends load the set from the same folder.
+`python -m bench.worker` reads one JSON request a line on stdin and writes one
+JSON answer a line on stdout (see serve); Worker is its other end, with
+deadlines: a library that crashes or hangs costs its own points, never the run.
+Vectors do not travel: both ends load the set from the same folder.
 """
 
 from __future__ import annotations
@@ -17,18 +17,78 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO, Any, Literal
 
 import numpy as np
 
-import datasets
-import engines
+from bench import datasets, timing
+from bench.datasets import Floats, Ids
+from bench.engines import ENGINES
+from bench.engines.base import Engine
+from bench.folders import REPOSITORY
+from bench.ground_truth import filter_mask, ground_truth, padded, recall
+from bench.options import IndexOptions
+from bench.points import BuildFacts, Measurement, Parameters
 
 WARM_UP = 32  # queries before the clock starts: another engine had the caches
+Half = Literal["tune", "report", "all"]  # even query rows choose parameters, odd ones are reported
+HALVES = {"tune": slice(0, None, 2), "report": slice(1, None, 2), "all": slice(None)}
 
 
 class Failed(Exception):
     """The engine of a worker gave no answer; the text is the reason."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all workers of a run are given: the set, its filter, k."""
+
+    data: str  # folder
+    set: str
+    cache: str  # folder
+    threads: int
+    k: int
+    rows: int = 0
+    queries: int = 0
+    metric: str = ""
+    share: float = 1.0  # of the rows, that a filter passes
+    seed: int = 1
+
+
+def task_for(name: str, options: IndexOptions, **more: Any) -> Task:
+    """The set `name` as the command line wants it."""
+    return Task(
+        data=str(options.data),
+        set=name,
+        cache=str(options.cache),
+        threads=options.threads,
+        k=options.k,
+        rows=options.rows,
+        queries=options.queries,
+        **more,
+    )
+
+
+@dataclass(frozen=True)
+class Request:
+    """One measurement: at most `limit` queries of a half (0: all), for single queries at most `seconds`."""
+
+    setting: Parameters
+    mode: str  # "single" or "batch"
+    half: Half
+    k: int
+    limit: int = 0
+    seconds: float = 1e9
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Some of the queries, and their truth."""
+
+    rows: Floats
+    truth: Ids
 
 
 def resident_bytes() -> int:
@@ -45,93 +105,72 @@ def resident_bytes() -> int:
 class Server:
     """State of the worker process: the set, its truth, the index."""
 
-    def build(self, request: dict) -> dict:
-        data = datasets.load(
-            request["data"], request["set"], request["queries"], request.get("metric", "")
-        )
-        allowed = datasets.filter_mask(len(data.base), request.get("share", 1))
-        truth = datasets.ground_truth(data, request["cache"], allowed)
-        # Even rows choose parameters, odd rows are reported.
-        self.halves = {}
-        for name, rows in (
-            ("tune", slice(0, None, 2)),
-            ("report", slice(1, None, 2)),
-            ("all", slice(None)),
-        ):
-            self.halves[name] = np.ascontiguousarray(data.query[rows]), truth[rows]
-        self.engine = engines.ENGINES[request["engine"]](request["params"])
+    engine: Engine
+    halves: dict[str, Queries]
+
+    def build(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Facts of the build, and the settings worth trying."""
+        task = Task(**request["task"])
+        data = datasets.load(Path(task.data), task.set, rows=task.rows, queries=task.queries, metric=task.metric)
+        allowed = filter_mask(len(data.base), task.share, task.seed)
+        truth = ground_truth(data, Path(task.cache), allowed)
+        self.halves = {
+            name: Queries(np.ascontiguousarray(data.query[rows]), truth[rows]) for name, rows in HALVES.items()
+        }
+        self.engine = ENGINES[request["engine"]](request["params"])
         n, d = data.base.shape
         before = resident_bytes()
-        start, cpu = time.perf_counter(), time.process_time()
-        self.engine.build(data.base, data.metric, request["threads"])
-        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        del data
+        cpu = time.process_time()
+        built = timing.timed(lambda: self.engine.build(data.base, data.metric, task.threads))
+        cpu = time.process_time() - cpu
+        data.base = data.base[:0].copy()
         self.engine.one_thread()
         if allowed is not None:
             self.engine.set_filter(allowed)
         # The base has been dropped: what grew is what the library keeps.
         grown = resident_bytes() - before + n * d * 4
-        size, how = self.engine.memory()
-        return {
-            "build_seconds": seconds,
-            "build_cpu_seconds": cpu,
-            "build_threads": request["threads"],
-            "memory_bytes": size,
-            "memory_kind": how,
-            "rss_delta_bytes": grown,
-            "version": self.engine.version(),
-            "n": n,
-            "d": d,
-            "settings": self.engine.settings(request["k"]),
-        }
+        memory = self.engine.memory()
+        facts = BuildFacts(
+            build_seconds=built.seconds,
+            build_cpu_seconds=cpu,
+            build_threads=task.threads,
+            memory_bytes=memory.size,
+            memory_kind=memory.kind,
+            rss_delta_bytes=grown,
+            version=self.engine.version(),
+            n=n,
+            d=d,
+        )
+        return {"facts": asdict(facts), "settings": self.engine.settings(task.k)}
 
-    def measure(self, request: dict) -> dict:
-        """Times at most `limit` queries of a half; stops after `seconds`.
+    def measure(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Times the queries of a request."""
+        wanted = Request(**request["request"])
+        half = self.halves[wanted.half]
+        return asdict(self._single(wanted, half) if wanted.mode == "single" else self._batch(wanted, half))
 
-        qps is by the wall clock, qps_cpu by the CPU time of all threads: equal
-        on a quiet machine, and the second holds on one where others compute.
-        """
-        q, truth = self.halves[request["half"]]
-        limit, k, mode = request.get("limit") or len(q), request["k"], request["mode"]
-        q, truth = q[:limit], truth[:limit]
-        one, many = self.engine.callers(k, request["setting"])
-        answers, micros = [], []
-        if mode == "single":
-            rows = list(q)
-            for row in rows[-WARM_UP:]:
-                one(row)
-            deadline = time.perf_counter() + (request.get("seconds") or 1e9)
-            clock, cpu = time.perf_counter, time.process_time()
-            for row in rows:
-                start = clock()
-                answer = one(row)
-                stop = clock()
-                answers.append(answer)
-                micros.append(1e6 * (stop - start))
-                if stop > deadline:
-                    break
-            cpu = time.process_time() - cpu
-            wall = sum(micros) / 1e6
-            answers = [self.engine.ids(answer) for answer in answers]
-        else:
-            many(q[-WARM_UP:])
-            start, cpu = time.perf_counter(), time.process_time()
-            answer = many(q)
-            wall, cpu = time.perf_counter() - start, time.process_time() - cpu
-            answers = self.engine.ids(answer)
-        found = engines.padded(answers, k)
-        result = {
-            "qps": len(found) / wall,
-            "qps_cpu": len(found) / cpu,
-            "recall": datasets.recall(found, truth[: len(found)], k),
-            "cpu_per_wall": cpu / wall,
-            "timed": len(found),
-        }
-        if micros:
-            result["p50_us"], result["p99_us"] = (
-                float(v) for v in np.percentile(micros, [50, 99])
-            )
-        return result
+    def _single(self, wanted: Request, half: Queries) -> Measurement:
+        call = self.engine.callers(wanted.k, wanted.setting).one
+        listed = list(half.rows[: wanted.limit or None])
+        for row in listed[-WARM_UP:]:
+            call(row)
+        times = timing.one_by_one(call, listed, wanted.seconds)
+        found = padded([self.engine.ids(answer) for answer in times.answers], wanted.k)
+        count, wall, cpu = len(found), times.wall_seconds, times.cpu_seconds
+        p50, p99 = (float(v) for v in np.percentile(times.micros, [50, 99]))
+        share = recall(found, half.truth[:count], wanted.k)
+        return Measurement(count / wall, count / cpu, share, cpu / wall, count, p50, p99)
+
+    def _batch(self, wanted: Request, half: Queries) -> Measurement:
+        call = self.engine.callers(wanted.k, wanted.setting).many
+        rows = half.rows[: wanted.limit or None]
+        call(rows[-WARM_UP:])
+        cpu = time.process_time()
+        answer = timing.timed(lambda: call(rows))
+        cpu = time.process_time() - cpu
+        found = padded(self.engine.ids(answer.result), wanted.k)
+        count, wall = len(found), answer.seconds
+        return Measurement(count / wall, count / cpu, recall(found, half.truth[:count], wanted.k), cpu / wall, count)
 
 
 def serve() -> None:
@@ -149,65 +188,83 @@ def serve() -> None:
         answers.write(json.dumps(result) + "\n")
 
 
-class Worker:
-    """The asking end. `log` is a file for what the library prints."""
+def environment(threads: int) -> dict[str, str]:
+    """Of a worker: set before any library is loaded, since their pools are sized once."""
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    more = {name: str(threads) for name in pools}
+    return {
+        **os.environ,
+        **more,
+        "PYTHONPATH": path,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
 
-    def __init__(self, engine: str, params: dict, threads: int, log):
+
+@dataclass(frozen=True)
+class Built:
+    """A build's facts, and the settings worth trying."""
+
+    facts: BuildFacts
+    settings: list[Parameters]
+
+
+class Worker:
+    """The asking end; a context manager. `log` is a file for what the library prints."""
+
+    def __init__(self, engine: str, params: Parameters, threads: int, log: IO[str]):
         self.engine, self.params = engine, params
-        # Set before any library is loaded: its pools are sized once.
-        env = dict(
-            os.environ,
-            PYTHONDONTWRITEBYTECODE="1",
-            OMP_NUM_THREADS=str(threads),
-            OPENBLAS_NUM_THREADS=str(threads),
-            MKL_NUM_THREADS=str(threads),
-            OMP_WAIT_POLICY="PASSIVE",
-        )
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).resolve())],
-            env=env,
+            [sys.executable, "-m", "bench.worker"],
+            env=environment(threads),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
         )
+        assert self.process.stdin and self.process.stdout
+        self.requests, self.answers = self.process.stdin, self.process.stdout
         self.buffer = b""
 
-    def ask(self, request: dict, timeout: float) -> dict:
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
         """Answer within `timeout` seconds, or Failed and the process is gone."""
         deadline = time.monotonic() + timeout
         try:
-            self.process.stdin.write(json.dumps(request).encode() + b"\n")
-            self.process.stdin.flush()
+            self.requests.write(json.dumps(request).encode() + b"\n")
+            self.requests.flush()
         except OSError as error:
             raise Failed(self.death()) from error
         with selectors.DefaultSelector() as ready:
-            ready.register(self.process.stdout, selectors.EVENT_READ)
+            ready.register(self.answers, selectors.EVENT_READ)
             while b"\n" not in self.buffer:
                 if not ready.select(max(0, deadline - time.monotonic())):
                     self.close()
                     raise Failed(f"{request['do']}: no answer within {timeout:.0f} s")
-                chunk = os.read(self.process.stdout.fileno(), 1 << 20)
+                chunk = os.read(self.answers.fileno(), 1 << 20)
                 if not chunk:
                     raise Failed(f"{request['do']}: {self.death()}")
                 self.buffer += chunk
         line, self.buffer = self.buffer.split(b"\n", 1)
-        result = json.loads(line)
+        result: dict[str, Any] = json.loads(line)
         if "error" in result:
             raise Failed(f"{request['do']}: {result['error']}")
         return result
 
-    def build(self, options: dict, timeout: float) -> dict:
-        """Build facts; `options`: data, set, queries, cache, threads, k."""
-        request = dict(options, do="build", engine=self.engine, params=self.params)
-        return self.ask(request, timeout)
+    def build(self, task: Task, timeout: float) -> Built:
+        """Builds the index of the engine."""
+        request = {"do": "build", "engine": self.engine, "params": self.params, "task": asdict(task)}
+        answer = self.ask(request, timeout)
+        return Built(BuildFacts(**answer["facts"]), answer["settings"])
 
-    def measure(
-        self, setting: dict, mode: str, half: str, k: int, timeout: float = 300, **more
-    ) -> dict:
-        """qps, recall, p50_us, p99_us, cpu_per_wall of one setting."""
-        return self.ask(
-            dict(more, do="measure", setting=setting, mode=mode, half=half, k=k), timeout
-        )
+    def measure(self, request: Request, timeout: float = 300) -> Measurement:
+        """One measurement of the index."""
+        return Measurement(**self.ask({"do": "measure", "request": asdict(request)}, timeout))
 
     def death(self) -> str:
         """How the process ended, in words."""
@@ -223,11 +280,37 @@ class Worker:
         """Ends the process; safe to call twice."""
         self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
+        for pipe in (self.requests, self.answers):
             try:
                 pipe.close()
             except OSError:  # a request was still buffered
                 pass
+
+
+@dataclass
+class Recalls:
+    """Recall of an index in some settings; why it ends early where it does."""
+
+    facts: BuildFacts | None = None
+    found: list[float] = field(default_factory=list)
+    reason: str | None = None
+
+
+def recalls(engine: str, factory: str, task: Task, settings: list[Parameters], timeout: float, log: Path) -> Recalls:
+    """Of all queries, in a process of its own."""
+    result = Recalls()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "a", encoding="utf-8") as file, Worker(engine, {"factory": factory}, task.threads, file) as worker:
+        try:
+            result.facts = worker.build(task, timeout).facts
+            for setting in settings:
+                request = Request(setting, "batch", "all", task.k)
+                result.found.append(worker.measure(request, timeout).recall)
+        except Failed as reason:
+            result.reason = str(reason)
+    said = f"FAILED {result.reason}" if result.reason else ", ".join(f"{recall:.4f}" for recall in result.found)
+    print(f"  {engine} {factory}: {said}", flush=True)
+    return result
 
 
 if __name__ == "__main__":

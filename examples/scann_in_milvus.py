@@ -1,7 +1,7 @@
 """SCANN of this library in an unmodified Milvus server, through ordinary pymilvus.
 
-With the address of a server, that one is used; else one is started in a temporary folder, with this library preloaded, and ended
-afterwards (pip install milvus==2.3.5 pymilvus).
+With the address of a server, that one is used; else one is started in a temporary folder, with this library
+preloaded, and ended afterwards (pip install milvus==2.3.5 pymilvus).
 
 Prints::
 

@@ -25,15 +25,13 @@ size_t tile_rows(int64_t d) {
 void write_nearest(
         std::vector<Nearest>& nearest,
         float sign,
-        int64_t k,
-        float* distances,
-        int64_t* labels) {
-    std::fill_n(labels, int64_t(nearest.size()) * k, -1);
+        const SearchRequest& request) {
+    std::fill_n(request.labels, request.n * request.k, -1);
     for (size_t q = 0; q < nearest.size(); q++) {
-        int64_t at = int64_t(q) * k;
+        int64_t at = int64_t(q) * request.k;
         for (auto [distance, id] : nearest[q].sorted()) {
-            distances[at] = sign * distance;
-            labels[at++] = id;
+            request.distances[at] = sign * distance;
+            request.labels[at++] = id;
         }
     }
 }
@@ -79,21 +77,14 @@ void score_tiles(
 
 } // namespace
 
-void exact_search(
-        const faiss::IndexFlat& rows,
-        const faiss::IDSelector* sel,
-        int64_t n,
-        const float* x,
-        int64_t k,
-        float* distances,
-        int64_t* labels) {
+void exact_search(const faiss::IndexFlat& rows, const SearchRequest& request) {
     float sign = rows.metric_type == faiss::METRIC_L2 ? 1.f : -1.f;
-    std::vector<Nearest> nearest(n, Nearest(size_t(k)));
+    std::vector<Nearest> nearest(request.n, Nearest(size_t(request.k)));
     score_tiles(
             rows,
-            sel,
-            n,
-            x,
+            request.filter.selector(),
+            request.n,
+            request.queries,
             [&](int64_t q, const int64_t* ids, const float* scores, size_t m) {
                 float worst = nearest[q].worst();
                 for (size_t i = 0; i < m; i++) {
@@ -104,7 +95,7 @@ void exact_search(
                     }
                 }
             });
-    write_nearest(nearest, sign, k, distances, labels);
+    write_nearest(nearest, sign, request);
 }
 
 ListRows::ListRows(const faiss_ext::IndexState& state)
@@ -119,7 +110,7 @@ ListRows::ListRows(const faiss_ext::IndexState& state)
             all_.pointers.push_back(row);
             all_.ids.push_back(list.ids[i]);
             all_.factors.push_back(unit_ ? sign * row[d_] : sign);
-            ordinary_ = ordinary_ && (!unit_ || row[d_] >= 0);
+            scores_are_floats_ = scores_are_floats_ && (!unit_ || row[d_] >= 0);
         }
     }
 }
@@ -136,42 +127,47 @@ ListRows::Rows ListRows::passing(const faiss::IDSelector& sel) const {
     return some;
 }
 
-bool ListRows::search(
-        const faiss::IDSelector* sel,
-        int64_t n,
-        const float* x,
-        int64_t k,
-        float* distances,
-        int64_t* labels) const {
-    if (!ordinary_) {
-        return false;
-    }
-    std::vector<float> moved, scales;
+const float* ListRows::moderate_queries(
+        const SearchRequest& request,
+        std::vector<float>& scaled) const {
+    const size_t n = size_t(request.n), d = size_t(d_);
     if (unit_) {
-        moved.assign(x, x + n * d_);
-        faiss_ext::scale_to_unit(size_t(n), size_t(d_), moved.data());
-        x = moved.data();
-    } else if (
-            !l2_ && faiss_ext::moderate_queries(
-                            size_t(n), size_t(d_), x, moved, scales) != x) {
+        scaled.assign(request.queries, request.queries + n * d);
+        faiss_ext::scale_to_unit(n, d, scaled.data());
+        return scaled.data();
+    }
+    std::vector<float> scales;
+    const bool moderate =
+            l2_ ||
+            faiss_ext::moderate_queries(
+                    n, d, request.queries, scaled, scales) == request.queries;
+    return moderate ? request.queries : nullptr;
+}
+
+bool ListRows::search(const SearchRequest& request) const {
+    std::vector<float> scaled;
+    const float* queries =
+            scores_are_floats_ ? moderate_queries(request, scaled) : nullptr;
+    if (queries == nullptr) {
         return false;
     }
+    const faiss::IDSelector* sel = request.filter.selector();
     const Rows some = sel == nullptr ? Rows() : passing(*sel);
     const Rows& rows = sel == nullptr ? all_ : some;
     const auto& kernels = faiss_ext::active_kernels();
     auto kernel = l2_ ? kernels.float_rows_l2 : kernels.float_rows_dot;
     const size_t tile = tile_rows(d_);
     std::vector<float> scores(tile);
-    std::vector<Nearest> nearest(n, Nearest(size_t(k)));
+    std::vector<Nearest> nearest(request.n, Nearest(size_t(request.k)));
     for (size_t first = 0; first < rows.ids.size(); first += tile) {
         const size_t count = std::min(tile, rows.ids.size() - first);
         const float* factors = rows.factors.data() + first;
         const int64_t* ids = rows.ids.data() + first;
-        for (int64_t q = 0; q < n; q++) {
+        for (int64_t q = 0; q < request.n; q++) {
             kernel({rows.pointers.data() + first,
                     count,
                     size_t(d_),
-                    x + q * d_,
+                    queries + q * d_,
                     scores.data()});
             if (!faiss_ext::all_finite(count, scores.data())) {
                 return false;
@@ -186,22 +182,19 @@ bool ListRows::search(
             }
         }
     }
-    write_nearest(nearest, l2_ ? 1.f : -1.f, k, distances, labels);
+    write_nearest(nearest, l2_ ? 1.f : -1.f, request);
     return true;
 }
 
-Hits exact_range(
-        const faiss::IndexFlat& rows,
-        const faiss::IDSelector* sel,
-        const float* query,
-        float radius) {
+Hits exact_range(const faiss::IndexFlat& rows, const RangeRequest& request) {
+    const float radius = request.radius;
     bool l2 = rows.metric_type == faiss::METRIC_L2;
     Hits hits;
     score_tiles(
             rows,
-            sel,
+            request.filter.selector(),
             1,
-            query,
+            request.query,
             [&](int64_t, const int64_t* ids, const float* scores, size_t m) {
                 for (size_t i = 0; i < m; i++) {
                     if (l2 ? scores[i] < radius : scores[i] > radius) {

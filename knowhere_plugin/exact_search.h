@@ -11,27 +11,15 @@
 
 #include <faiss_ext/model/index_state.h>
 
-#include <knowhere_plugin/faiss_node.h>
+#include <knowhere_plugin/search_request.h>
 
 namespace knowhere_plugin {
 
-/** @param sel  nullptr: every row passes
- *  @param distances, labels  size n * k; -1 beyond the rows that pass */
-void exact_search(
-        const faiss::IndexFlat& rows,
-        const faiss::IDSelector* sel,
-        int64_t n,
-        const float* x,
-        int64_t k,
-        float* distances,
-        int64_t* labels);
+/// The nearest rows that pass.
+void exact_search(const faiss::IndexFlat& rows, const SearchRequest& request);
 
 /// Rows nearer than the radius, by id.
-Hits exact_range(
-        const faiss::IndexFlat& rows,
-        const faiss::IDSelector* sel,
-        const float* query,
-        float radius);
+Hits exact_range(const faiss::IndexFlat& rows, const RangeRequest& request);
 
 /** All raw rows of an index of lists, found once: few rows are scored in less
  * time than a search takes to choose among them. Valid until the index
@@ -45,13 +33,7 @@ class ListRows {
      * unit vectors.
      * @return  false: nothing was written, since floats cannot tell the scores
      *          of such rows or queries */
-    bool search(
-            const faiss::IDSelector* sel,
-            int64_t n,
-            const float* x,
-            int64_t k,
-            float* distances,
-            int64_t* labels) const;
+    bool search(const SearchRequest& request) const;
 
  private:
     struct Rows {
@@ -60,12 +42,17 @@ class ListRows {
         std::vector<float> factors; ///< from scores to distances
     };
     Rows passing(const faiss::IDSelector& sel) const;
+    /// As the kernels take them, perhaps in `scaled`; nullptr: their scores
+    /// would leave the range of floats.
+    const float* moderate_queries(
+            const SearchRequest& request,
+            std::vector<float>& scaled) const;
 
     int64_t d_;
     bool l2_;
     bool unit_;
     Rows all_;
-    bool ordinary_ = true; ///< all factors are right
+    bool scores_are_floats_ = true; ///< all factors are right
 };
 
 } // namespace knowhere_plugin

@@ -14,6 +14,9 @@ namespace {
 using ReadLock = std::shared_lock<std::shared_mutex>;
 using WriteLock = std::unique_lock<std::shared_mutex>;
 
+/// a tenth of what a float holds is left for sums of two
+constexpr double kMostSquares = 1e37;
+
 int build_threads(const Parameters& parameters) {
     return parameters.given("num_build_thread")
                    ? int(parameters.integer("num_build_thread"))
@@ -24,8 +27,8 @@ int build_threads(const Parameters& parameters) {
 
 // ---------------------------------------------------------------- checks
 
-void FaissNode::check_held() const {
-    if (held_.index == nullptr) {
+void FaissNode::check_built() const {
+    if (built_.index == nullptr) {
         throw Fault(
                 StatusCode::empty_index,
                 std::string(type_) + ": neither built nor loaded");
@@ -34,23 +37,30 @@ void FaissNode::check_held() const {
 
 void FaissNode::check_metric(const Parameters& parameters) const {
     if (parameters.given("metric_type") &&
-        parameters.word("metric_type") != name_of(held_.metric)) {
+        parameters.word("metric_type") != name_of(built_.metric)) {
         throw Fault(
                 StatusCode::invalid_metric_type,
                 "metric_type = \"" + parameters.word("metric_type") +
-                        "\" (the index was built with " +
-                        name_of(held_.metric) + ")");
+                        "\" (allowed: " + name_of(built_.metric) +
+                        ", which the index was built with)");
     }
 }
 
 void FaissNode::check_rows(const DataSet& rows, const char* what, int64_t d)
         const {
     std::string name = what;
-    if (rows.rows < 0 || (rows.rows > 0 && rows.tensor == nullptr)) {
+    if (rows.rows < 0) {
         throw Fault(
                 StatusCode::invalid_args,
-                name + ": " + std::to_string(rows.rows) + " rows" +
-                        (rows.rows > 0 ? " without a tensor" : ""));
+                name + ": rows = " + std::to_string(rows.rows) +
+                        " (allowed: >= 0)");
+    }
+    if (rows.rows > 0 && rows.tensor == nullptr) {
+        throw Fault(
+                StatusCode::invalid_args,
+                name + ": tensor = nullptr with rows = " +
+                        std::to_string(rows.rows) +
+                        " (allowed: rows * dim floats)");
     }
     if (d != 0 ? rows.dim != d : rows.dim < 1 || rows.dim > 65536) {
         throw Fault(
@@ -58,21 +68,52 @@ void FaissNode::check_rows(const DataSet& rows, const char* what, int64_t d)
                 name + ": dim = " + std::to_string(rows.dim) + " (allowed: " +
                         (d != 0 ? std::to_string(d) : "1..65536") + ")");
     }
-    for (int64_t i = 0; i < rows.rows * rows.dim; i++) {
-        if (!std::isfinite(rows.tensor[i])) {
+    const float* end = rows.tensor + rows.rows * rows.dim;
+    const float* bad = std::find_if(rows.tensor, end, [](float value) {
+        return !std::isfinite(value);
+    });
+    if (bad != end) {
+        const int64_t at = bad - rows.tensor;
+        const char* value = std::isnan(*bad) ? "nan"
+                            : *bad > 0       ? "inf"
+                                             : "-inf";
+        throw Fault(
+                StatusCode::invalid_args,
+                name + "[" + std::to_string(at / rows.dim) + ", " +
+                        std::to_string(at % rows.dim) + "] = " + value +
+                        " (allowed: finite numbers)");
+    }
+}
+
+void FaissNode::check_lengths(
+        const DataSet& rows,
+        const char* what,
+        Metric metric) const {
+    if (takes_any_length() || metric == Metric::COSINE) {
+        return;
+    }
+    for (int64_t i = 0; i < rows.rows; i++) {
+        const float* row = rows.tensor + i * rows.dim;
+        double squares = 0;
+        for (int64_t j = 0; j < rows.dim; j++) {
+            squares += double(row[j]) * row[j];
+        }
+        if (squares > kMostSquares) {
             throw Fault(
                     StatusCode::invalid_args,
-                    name + ": row " + std::to_string(i / rows.dim) +
-                            ", dimension " + std::to_string(i % rows.dim) +
-                            " is not finite");
+                    std::string(what) + "[" + std::to_string(i) +
+                            "]: sum of squares = " + shown(squares) +
+                            " (allowed for " + type_ + ": 0.." +
+                            shown(kMostSquares) + ")");
         }
     }
 }
 
 // ----------------------------------------------------------------- build
 
-std::vector<float> FaissNode::scaled(const DataSet& rows, Metric metric) const {
-    if (metric != Metric::COSINE || !normalizes_here()) {
+std::vector<float> FaissNode::unit_rows(const DataSet& rows, Metric metric)
+        const {
+    if (metric != Metric::COSINE || !normalizes_rows()) {
         return {};
     }
     std::vector<float> unit(rows.tensor, rows.tensor + rows.rows * rows.dim);
@@ -90,23 +131,27 @@ std::vector<float> FaissNode::scaled(const DataSet& rows, Metric metric) const {
     return unit;
 }
 
-Held FaissNode::train_held(const DataSet& rows, const Parameters& parameters)
-        const {
+BuiltIndex FaissNode::train_new(
+        const DataSet& rows,
+        const Parameters& parameters) const {
     check_rows(rows, "rows", 0);
+    check_build(parameters);
     if (parameters.given("dim") && parameters.integer("dim") != rows.dim) {
         throw Fault(
                 StatusCode::invalid_args,
                 "dim = " + std::to_string(parameters.integer("dim")) +
-                        ", but the rows have " + std::to_string(rows.dim));
+                        " (allowed: " + std::to_string(rows.dim) +
+                        ", as the rows have)");
     }
     Metric metric = metric_of(parameters.word("metric_type"));
-    // a unit vector stands in for no rows: zero has no direction
-    std::vector<float> standin(rows.rows == 0 ? rows.dim : 0);
-    if (!standin.empty()) {
-        standin[0] = 1;
+    check_lengths(rows, "rows", metric);
+    // without rows, one unit vector is trained on: zero has no direction
+    std::vector<float> unit_vector(rows.rows == 0 ? rows.dim : 0);
+    if (!unit_vector.empty()) {
+        unit_vector[0] = 1;
     }
-    std::vector<float> unit = scaled(rows, metric);
-    const float* x = rows.rows == 0 ? standin.data()
+    std::vector<float> unit = unit_rows(rows, metric);
+    const float* x = rows.rows == 0 ? unit_vector.data()
                      : unit.empty() ? rows.tensor
                                     : unit.data();
     return {train_index(
@@ -118,20 +163,21 @@ Held FaissNode::train_held(const DataSet& rows, const Parameters& parameters)
             metric};
 }
 
-void FaissNode::add_rows(Held& held, const DataSet& rows) const {
-    check_rows(rows, "rows", held.index->d);
+void FaissNode::add_rows(BuiltIndex& built, const DataSet& rows) const {
+    check_rows(rows, "rows", built.index->d);
+    check_lengths(rows, "rows", built.metric);
     if (rows.rows == 0) {
         return;
     }
-    std::vector<float> unit = scaled(rows, held.metric);
-    held.index->add(rows.rows, unit.empty() ? rows.tensor : unit.data());
+    std::vector<float> unit = unit_rows(rows, built.metric);
+    built.index->add(rows.rows, unit.empty() ? rows.tensor : unit.data());
 }
 
-void FaissNode::replace(Held held) {
+void FaissNode::replace(BuiltIndex built) {
     WriteLock lock(mutex_);
     places_.forget();
-    forget();
-    std::swap(held_, held);
+    index_changed();
+    std::swap(built_, built);
     lock.unlock(); // what was there before is freed without it
 }
 
@@ -139,9 +185,9 @@ Status FaissNode::Build(const DataSet& rows, const Config& config) noexcept {
     return guarded([&] {
         Parameters parameters(schema_, config);
         ThreadScope threads(build_threads(parameters));
-        Held made = train_held(rows, parameters);
+        BuiltIndex made = train_new(rows, parameters);
         add_rows(made, rows);
-        tune(*made.index, parameters);
+        calibrate_index(*made.index, parameters);
         replace(std::move(made));
     });
 }
@@ -150,7 +196,7 @@ Status FaissNode::Train(const DataSet& rows, const Config& config) noexcept {
     return guarded([&] {
         Parameters parameters(schema_, config);
         ThreadScope threads(build_threads(parameters));
-        replace(train_held(rows, parameters));
+        replace(train_new(rows, parameters));
     });
 }
 
@@ -159,68 +205,75 @@ Status FaissNode::Add(const DataSet& rows, const Config& config) noexcept {
         Parameters parameters(schema_, config);
         ThreadScope threads(build_threads(parameters));
         WriteLock lock(mutex_);
-        if (held_.index == nullptr) {
+        if (built_.index == nullptr) {
             throw Fault(
                     StatusCode::index_not_trained,
                     std::string(type_) + ": Add before Train");
         }
         check_metric(parameters);
+        check_build(parameters);
         places_.forget();
-        forget();
-        if (!tunes(parameters)) {
-            add_rows(held_, rows);
+        index_changed();
+        if (!calibrates(parameters)) {
+            add_rows(built_, rows);
             return;
         }
-        // aside: where tuning fails, the rows are not there either
-        Held more{
+        // on a copy: if calibration fails, the rows are not added either
+        BuiltIndex more{
                 std::unique_ptr<faiss::Index>(
-                        faiss_ext::clone_index(held_.index.get())),
-                held_.metric};
+                        faiss_ext::clone_index(built_.index.get())),
+                built_.metric};
         add_rows(more, rows);
-        tune(*more.index, parameters);
-        std::swap(held_, more);
+        calibrate_index(*more.index, parameters);
+        std::swap(built_, more);
     });
 }
 
 // ------------------------------------------------------------------ rows
 
+void FaissNode::check_ids(const DataSet& ids) const {
+    if (!keeps_raw_rows(built_.index.get(), built_.metric)) {
+        throw Fault(
+                StatusCode::not_implemented,
+                std::string(type_) + " with metric_type = " +
+                        name_of(built_.metric) + " keeps no raw data here");
+    }
+    if (ids.rows < 0 || (ids.rows > 0 && ids.ids == nullptr)) {
+        throw Fault(
+                StatusCode::invalid_args,
+                "ids: rows = " + std::to_string(ids.rows) +
+                        (ids.ids == nullptr ? " with ids = nullptr" : "") +
+                        " (allowed: >= 0, and as many ids)");
+    }
+    for (int64_t i = 0; i < ids.rows; i++) {
+        if (ids.ids[i] < 0 || ids.ids[i] >= built_.index->ntotal) {
+            throw Fault(
+                    StatusCode::invalid_args,
+                    "id = " + std::to_string(ids.ids[i]) + " (allowed: 0.." +
+                            std::to_string(built_.index->ntotal - 1) + ")");
+        }
+    }
+}
+
 Expected<DataSet> FaissNode::GetVectorByIds(const DataSet& ids) const noexcept {
     return guarded_value<DataSet>([&] {
         ReadLock lock(mutex_);
-        check_held();
-        const faiss::Index& index = *held_.index;
-        if (!keeps_rows(&index, held_.metric)) {
-            throw Fault(
-                    StatusCode::not_implemented,
-                    std::string(type_) + " with " + name_of(held_.metric) +
-                            " keeps no raw data here");
-        }
-        if (ids.rows < 0 || (ids.rows > 0 && ids.ids == nullptr)) {
-            throw Fault(StatusCode::invalid_args, "ids are missing");
-        }
-        for (int64_t i = 0; i < ids.rows; i++) {
-            if (ids.ids[i] < 0 || ids.ids[i] >= index.ntotal) {
-                throw Fault(
-                        StatusCode::invalid_args,
-                        "id = " + std::to_string(ids.ids[i]) +
-                                " (allowed: 0.." +
-                                std::to_string(index.ntotal - 1) + ")");
-            }
-        }
+        check_built();
+        const faiss::Index& index = *built_.index;
+        check_ids(ids);
         auto rows = std::make_shared<std::vector<float>>(ids.rows * index.d);
         DataSet set{ids.rows, index.d, rows->data()};
-        if (auto ivf = dynamic_cast<const faiss::IndexIVF*>(&index)) {
-            const std::vector<uint64_t>& places = places_.of(*ivf);
-            for (int64_t i = 0; i < ids.rows; i++) {
+        auto ivf = dynamic_cast<const faiss::IndexIVF*>(&index);
+        const uint64_t* places =
+                ivf == nullptr ? nullptr : places_.of(*ivf).data();
+        for (int64_t i = 0; i < ids.rows; i++) {
+            float* row = rows->data() + i * index.d;
+            if (ivf == nullptr) {
+                index.reconstruct(ids.ids[i], row);
+            } else {
                 uint64_t place = places[ids.ids[i]];
                 ivf->reconstruct_from_offset(
-                        faiss::lo_listno(place),
-                        faiss::lo_offset(place),
-                        rows->data() + i * index.d);
-            }
-        } else {
-            for (int64_t i = 0; i < ids.rows; i++) {
-                index.reconstruct(ids.ids[i], rows->data() + i * index.d);
+                        faiss::lo_listno(place), faiss::lo_offset(place), row);
             }
         }
         set.owner = std::move(rows);
@@ -231,28 +284,33 @@ Expected<DataSet> FaissNode::GetVectorByIds(const DataSet& ids) const noexcept {
 bool FaissNode::HasRawData(const std::string& metric) const noexcept {
     try {
         ReadLock lock(mutex_);
-        return keeps_rows(
-                held_.index.get(),
-                held_.index == nullptr ? metric_of(metric) : held_.metric);
+        return keeps_raw_rows(
+                built_.index.get(),
+                built_.index == nullptr ? metric_of(metric) : built_.metric);
     } catch (...) {
         return false;
     }
 }
 
+const char* FaissNode::MetricType() const noexcept {
+    ReadLock lock(mutex_);
+    return built_.index == nullptr ? nullptr : name_of(built_.metric);
+}
+
 int64_t FaissNode::Dim() const noexcept {
     ReadLock lock(mutex_);
-    return held_.index == nullptr ? 0 : held_.index->d;
+    return built_.index == nullptr ? 0 : built_.index->d;
 }
 
 int64_t FaissNode::Count() const noexcept {
     ReadLock lock(mutex_);
-    return held_.index == nullptr ? 0 : held_.index->ntotal;
+    return built_.index == nullptr ? 0 : built_.index->ntotal;
 }
 
 int64_t FaissNode::Size() const noexcept {
     try {
         ReadLock lock(mutex_);
-        return held_.index == nullptr ? 0 : bytes_of(*held_.index);
+        return built_.index == nullptr ? 0 : bytes_of(*built_.index);
     } catch (...) {
         return 0;
     }

@@ -18,10 +18,10 @@
 
 #include <faiss/IndexIVF.h>
 #include <faiss/impl/AuxIndexStructures.h>
-#include <faiss/impl/IDSelector.h>
 
 #include <knowhere_plugin/index_factory.h>
 #include <knowhere_plugin/parameters.h>
+#include <knowhere_plugin/search_request.h>
 
 namespace knowhere_plugin {
 
@@ -29,51 +29,6 @@ enum class Metric : uint32_t { L2 = 0, IP = 1, COSINE = 2 };
 
 Metric metric_of(const std::string& word);
 const char* name_of(Metric metric);
-
-/// (id, distance)
-using Hits = std::vector<std::pair<int64_t, float>>;
-
-/// How much of the index a search looks at.
-struct Reach {
-    /// times what the parameters say: lists visited, rows kept in a graph
-    int64_t factor = 1;
-    /// every row, scored as well as the index can
-    bool complete = false;
-};
-constexpr Reach kUsual{1, false};
-constexpr Reach kComplete{1, true};
-
-/// The bits of a call, the other way round: set = passes.
-class RowFilter {
- public:
-    /// Copies the bits. @param rows  rows of the index
-    RowFilter(const BitsetView& filtered, int64_t rows);
-
-    /// nullptr if every row passes
-    faiss::IDSelector* selector() const {
-        return selector_.get();
-    }
-    int64_t rows() const {
-        return rows_;
-    }
-    /// rows that pass
-    int64_t passing() const {
-        return passing_;
-    }
-
- private:
-    std::vector<uint64_t> words_;
-    std::unique_ptr<faiss::IDSelectorBitmap> selector_;
-    int64_t rows_;
-    int64_t passing_;
-};
-
-/// One call, checked.
-struct SearchCall {
-    const Parameters& parameters;
-    const RowFilter& filter;
-    Reach reach;
-};
 
 /** Where an IVF index keeps each row, found when first asked for. Not Faiss'
  * direct map: that would change the index, and go into its blobs. */
@@ -90,7 +45,7 @@ class RowPlaces {
 };
 
 /// An index and what its node knows of it.
-struct Held {
+struct BuiltIndex {
     std::unique_ptr<faiss::Index> index;
     Metric metric = Metric::L2;
 };
@@ -130,12 +85,14 @@ class FaissNode : public IndexNode {
     std::span<const Parameter> Schema() const noexcept override {
         return schema_;
     }
+    Status CheckConfig(const Config&, unsigned phases) const noexcept override;
+    const char* MetricType() const noexcept override;
 
  protected:
     /** A trained index without rows.
      *  @param n        at least 1 (a unit vector stands in for none)
      *  @param x        size n * d; unit length, or zero, for COSINE if
-     *                  normalizes_here() */
+     *                  normalizes_rows() */
     virtual std::unique_ptr<faiss::Index> train_index(
             int64_t n,
             int64_t d,
@@ -143,82 +100,85 @@ class FaissNode : public IndexNode {
             Metric metric,
             const Parameters& parameters) const = 0;
 
-    /// Whether tune() has anything to do.
-    virtual bool tunes(const Parameters&) const {
+    /// Whether calibrate_index() has anything to do.
+    virtual bool calibrates(const Parameters&) const {
         return false;
     }
     /// After rows were added by a call with these parameters.
-    virtual void tune(faiss::Index&, const Parameters&) const {}
+    virtual void calibrate_index(faiss::Index&, const Parameters&) const {}
 
-    /// Cross checks of a Search, with both numbers in the message.
+    /// Values of a build that exclude each other. @throws Fault with all of them
+    virtual void check_build(const Parameters&) const {}
+    /// The same of a search.
     virtual void check_search(const Parameters&, int64_t /* k */) const {}
 
-    /** The k nearest of each query, on this thread alone.
-     *  @param k  at least 1, at most the rows that pass
-     *  @param distances, labels  size n * k */
+    /// Fills the results of a request, on this thread alone. Its k is at least
+    /// 1, at most the rows that pass.
     virtual void search_index(
             const faiss::Index& index,
-            const SearchCall& call,
-            int64_t n,
-            const float* x,
-            int64_t k,
-            float* distances,
-            int64_t* labels) const = 0;
+            const SearchRequest& request) const = 0;
 
-    /// Rows nearer than the radius, in any order, on this thread alone.
+    /// In any order, on this thread alone.
     virtual Hits search_range(
             const faiss::Index& index,
-            const SearchCall& call,
-            const float* query,
-            float radius) const = 0;
+            const RangeRequest& request) const = 0;
 
     /// What was kept of the index is no longer valid: it has changed.
-    virtual void forget() const {}
+    virtual void index_changed() const {}
 
     /// A second, complete search for queries that got less than k.
-    virtual bool fills_up(const Parameters&) const {
+    virtual bool completes_short_results(const Parameters&) const {
+        return false;
+    }
+    /// Whether distances of any finite rows are sound. Those of Faiss' own
+    /// indexes, where they are infinite, lead out of its arrays.
+    virtual bool takes_any_length() const {
         return false;
     }
     /// For COSINE: rows and queries are scaled before the index sees them.
-    virtual bool normalizes_here() const {
+    virtual bool normalizes_rows() const {
         return true;
     }
-    virtual bool keeps_rows(const faiss::Index* index, Metric metric) const = 0;
+    virtual bool keeps_raw_rows(const faiss::Index* index, Metric metric)
+            const = 0;
     virtual int64_t bytes_of(const faiss::Index& index) const;
-    virtual Blob write(const Held& held) const;
+    virtual Blob write(const BuiltIndex& built) const;
     /// @throws Fault(invalid_binary_set)
-    virtual Held read(std::span<const uint8_t> blob) const;
-    virtual Held read_file(const std::string& path, bool mmap) const;
+    virtual BuiltIndex read(std::span<const uint8_t> blob) const;
+    virtual BuiltIndex read_file(const std::string& path, bool mmap) const;
 
  private:
     friend class NodeIterator;
 
-    Held train_held(const DataSet& rows, const Parameters& parameters) const;
-    void add_rows(Held& held, const DataSet& rows) const;
-    void replace(Held held);
+    BuiltIndex train_new(const DataSet& rows, const Parameters& parameters)
+            const;
+    void add_rows(BuiltIndex& built, const DataSet& rows) const;
+    void replace(BuiltIndex built);
     /// COSINE: unit rows, zero rows stay; else empty.
-    std::vector<float> scaled(const DataSet& rows, Metric metric) const;
-    void check_held() const;
+    std::vector<float> unit_rows(const DataSet& rows, Metric metric) const;
+    void check_built() const;
     void check_metric(const Parameters& parameters) const;
     void check_rows(const DataSet& rows, const char* what, int64_t d) const;
-    /// @param distances, labels  size n * k, filled to the end
-    void search_rows(
-            const SearchCall& call,
-            int64_t n,
-            const float* x,
-            int64_t k,
-            float* distances,
-            int64_t* labels) const;
+    void check_lengths(const DataSet& rows, const char* what, Metric metric)
+            const;
+    void check_ids(const DataSet& ids) const;
+    /// Fills all results: beyond those that there are, -1 and the worst value.
+    void search_rows(const SearchRequest& request) const;
+    /// Searches the whole index for queries that got less than the k results
+    /// that there are.
+    void complete_results(const SearchRequest& request) const;
     /// For iterators: the k nearest first, of the rows that the filter knows.
-    Hits hits_of(
+    Hits next_nearest(
             const std::vector<float>& query,
             int64_t k,
-            const SearchCall& call) const;
+            const Parameters& parameters,
+            const RowFilter& filter,
+            SearchScope scope) const;
 
     const char* type_;
     std::span<const Parameter> schema_;
     mutable std::shared_mutex mutex_;
-    Held held_;
+    BuiltIndex built_;
     mutable RowPlaces places_;
 };
 
@@ -227,19 +187,12 @@ class FaissNode : public IndexNode {
 void search_faiss(
         const faiss::Index& index,
         faiss::SearchParameters& parameters,
-        const RowFilter& filter,
         int64_t batch,
-        int64_t n,
-        const float* x,
-        int64_t k,
-        float* distances,
-        int64_t* labels);
+        const SearchRequest& request);
 Hits search_faiss_range(
         const faiss::Index& index,
         faiss::SearchParameters& parameters,
-        const RowFilter& filter,
-        const float* query,
-        float radius);
+        const RangeRequest& request);
 
 /// The hits of one query.
 Hits hits_in(const faiss::RangeSearchResult& found);

@@ -29,37 +29,18 @@ class FlatNode : public FaissNode {
         return std::make_unique<faiss::IndexFlat>(d, faiss_metric(metric));
     }
 
-    void search_index(
-            const faiss::Index& index,
-            const SearchCall& call,
-            int64_t n,
-            const float* x,
-            int64_t k,
-            float* distances,
-            int64_t* labels) const override {
-        exact_search(
-                static_cast<const faiss::IndexFlat&>(index),
-                call.filter.selector(),
-                n,
-                x,
-                k,
-                distances,
-                labels);
+    void search_index(const faiss::Index& index, const SearchRequest& request)
+            const override {
+        exact_search(static_cast<const faiss::IndexFlat&>(index), request);
     }
 
-    Hits search_range(
-            const faiss::Index& index,
-            const SearchCall& call,
-            const float* query,
-            float radius) const override {
+    Hits search_range(const faiss::Index& index, const RangeRequest& request)
+            const override {
         return exact_range(
-                static_cast<const faiss::IndexFlat&>(index),
-                call.filter.selector(),
-                query,
-                radius);
+                static_cast<const faiss::IndexFlat&>(index), request);
     }
 
-    bool keeps_rows(const faiss::Index*, Metric metric) const override {
+    bool keeps_raw_rows(const faiss::Index*, Metric metric) const override {
         return metric != Metric::COSINE; // scaled rows are not the input
     }
 };

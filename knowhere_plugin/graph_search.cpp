@@ -76,16 +76,17 @@ std::vector<std::pair<float, int64_t>> GraphSearch::nearest(
         return best.sorted();
     }
     // rows whose links were not followed yet, nearest first
-    using Open = std::pair<float, Row>;
-    std::priority_queue<Open, std::vector<Open>, std::greater<>> open;
+    using ToFollow = std::pair<float, Row>;
+    std::priority_queue<ToFollow, std::vector<ToFollow>, std::greater<>>
+            to_follow;
     visited_.assign((rows_.ntotal + 63) / 64, 0);
-    auto take_found = [&] {
+    auto keep_found = [&] {
         score_found(query);
         for (size_t i = 0; i < found_.size(); i++) {
             if (distances_[i] > best.worst()) {
                 continue;
             }
-            open.emplace(distances_[i], found_[i]);
+            to_follow.emplace(distances_[i], found_[i]);
             if (sel == nullptr || sel->is_member(found_[i])) {
                 best.offer(distances_[i], found_[i]);
             }
@@ -93,10 +94,10 @@ std::vector<std::pair<float, int64_t>> GraphSearch::nearest(
     };
     found_ = {descend(query)};
     visit(found_[0]);
-    take_found();
-    while (!open.empty() && open.top().first <= best.worst()) {
-        Row row = open.top().second;
-        open.pop();
+    keep_found();
+    while (!to_follow.empty() && to_follow.top().first <= best.worst()) {
+        Row row = to_follow.top().second;
+        to_follow.pop();
         size_t begin, end;
         graph_.neighbor_range(row, 0, &begin, &end);
         found_.clear();
@@ -105,7 +106,7 @@ std::vector<std::pair<float, int64_t>> GraphSearch::nearest(
                 found_.push_back(graph_.neighbors[i]);
             }
         }
-        take_found();
+        keep_found();
     }
     return best.sorted();
 }

@@ -27,8 +27,8 @@ class GraphSearch {
     explicit GraphSearch(const faiss::IndexHNSW& index);
 
     /** (distance, id), nearest first; inner products negated.
-     *  @param ef   at most so many come; the walk ends when none of its open
-     *              ends is nearer than the worst of so many
+     *  @param ef   at most so many come; the walk ends when no row whose links
+     *              are still to be followed is nearer than the ef-th so far
      *  @param sel  nullptr: every row passes */
     std::vector<std::pair<float, int64_t>>
     nearest(const float* query, size_t ef, const faiss::IDSelector* sel);
@@ -38,7 +38,7 @@ class GraphSearch {
 
     /// Distances of found_ to the query, into distances_.
     void score_found(const float* query);
-    /// Nearest row of the layers above the lowest, from the entrance on.
+    /// Nearest row of the layers above the lowest, from the entry point on.
     Row descend(const float* query);
     bool visit(Row row);
 

@@ -15,10 +15,11 @@ namespace knowhere_plugin {
 
 namespace {
 
-/// Knowhere's rules: all rows are scanned where less than 7 % pass, or k is
-/// half of those; a walk would look at most of them too, one by one.
-constexpr double kFewPass = 0.07;
-constexpr int64_t kLargeShare = 2;
+/// Knowhere's rules: all rows are scanned if less than 7 % pass the filter, or
+/// if k is at least half of those that pass. A walk through the graph would
+/// visit most of them, too.
+constexpr double kScannedShare = 0.07;
+constexpr int64_t kScannedMultiple = 2;
 
 constexpr int64_t kDefaultEf = 64;
 
@@ -71,73 +72,62 @@ class HnswNode : public FaissNode {
         }
     }
 
-    void search_index(
-            const faiss::Index& index,
-            const SearchCall& call,
-            int64_t n,
-            const float* x,
-            int64_t k,
-            float* distances,
-            int64_t* labels) const override {
+    void search_index(const faiss::Index& index, const SearchRequest& request)
+            const override {
         const faiss::IndexHNSW& hnsw = graph(index);
-        const faiss::IDSelector* sel = call.filter.selector();
-        if (scans_all(call, k)) {
-            exact_search(rows(hnsw), sel, n, x, k, distances, labels);
+        const int64_t k = request.k;
+        const size_t ef =
+                ef_of(request.parameters, request.filter, request.scope, k);
+        if (scans_all(request.filter, request.scope, k)) {
+            exact_search(rows(hnsw), request);
             return;
         }
         GraphSearch search(hnsw);
         float sign = index.metric_type == faiss::METRIC_L2 ? 1.f : -1.f;
-        for (int64_t q = 0; q < n; q++) {
-            auto found = search.nearest(x + q * index.d, ef_of(call, k), sel);
+        for (int64_t q = 0; q < request.n; q++) {
+            auto found = search.nearest(
+                    request.query(q), ef, request.filter.selector());
             if (int64_t(found.size()) < k) { // not all rows can be reached
-                exact_search(
-                        rows(hnsw),
-                        sel,
-                        1,
-                        x + q * index.d,
-                        k,
-                        distances + q * k,
-                        labels + q * k);
+                exact_search(rows(hnsw), request.part(q, 1));
                 continue;
             }
             for (int64_t i = 0; i < k; i++) {
-                distances[q * k + i] = sign * found[i].first;
-                labels[q * k + i] = found[i].second;
+                request.distances[q * k + i] = sign * found[i].first;
+                request.labels[q * k + i] = found[i].second;
             }
         }
     }
 
     /// Walks that keep more and more rows, until the worst of them is outside.
-    Hits search_range(
-            const faiss::Index& index,
-            const SearchCall& call,
-            const float* query,
-            float radius) const override {
+    Hits search_range(const faiss::Index& index, const RangeRequest& request)
+            const override {
         const faiss::IndexHNSW& hnsw = graph(index);
-        const faiss::IDSelector* sel = call.filter.selector();
+        const RowFilter& filter = request.filter;
         GraphSearch search(hnsw);
         float sign = index.metric_type == faiss::METRIC_L2 ? 1.f : -1.f;
-        for (size_t ef = ef_of(call, 1); !scans_all(call, int64_t(ef));
+        const float limit = sign * request.radius;
+        for (size_t ef = ef_of(request.parameters, filter, request.scope, 1);
+             !scans_all(filter, request.scope, int64_t(ef));
              ef *= 4) {
-            auto found = search.nearest(query, ef, sel);
+            auto found = search.nearest(request.query, ef, filter.selector());
             if (found.size() < ef) {
                 break;
             }
-            if (found.back().first < sign * radius) {
+            if (found.back().first < limit) {
                 continue;
             }
             Hits hits;
             for (auto [distance, id] : found) {
-                if (distance < sign * radius) {
+                if (distance < limit) {
                     hits.emplace_back(id, sign * distance);
                 }
             }
             return hits;
         }
-        return exact_range(rows(hnsw), sel, query, radius);
+        return exact_range(rows(hnsw), request);
     }
 
-    bool keeps_rows(const faiss::Index*, Metric metric) const override {
+    bool keeps_raw_rows(const faiss::Index*, Metric metric) const override {
         return metric != Metric::COSINE;
     }
 
@@ -148,16 +138,19 @@ class HnswNode : public FaissNode {
     static const faiss::IndexFlat& rows(const faiss::IndexHNSW& index) {
         return static_cast<const faiss::IndexFlat&>(*index.storage);
     }
-    static bool scans_all(const SearchCall& call, int64_t k) {
-        return call.reach.complete ||
-               kLargeShare * k >= call.filter.passing() ||
-               double(call.filter.passing()) <
-                       kFewPass * double(call.filter.rows());
+    static bool
+    scans_all(const RowFilter& filter, SearchScope scope, int64_t k) {
+        return scope.complete || kScannedMultiple * k >= filter.passing() ||
+               double(filter.passing()) < kScannedShare * double(filter.rows());
     }
-    static size_t ef_of(const SearchCall& call, int64_t k) {
-        int64_t ef = call.parameters.given("ef") ? call.parameters.integer("ef")
-                                                 : kDefaultEf;
-        ef = std::min(ef * call.reach.factor, call.filter.passing());
+    static size_t ef_of(
+            const Parameters& parameters,
+            const RowFilter& filter,
+            SearchScope scope,
+            int64_t k) {
+        int64_t ef =
+                parameters.given("ef") ? parameters.integer("ef") : kDefaultEf;
+        ef = std::min(ef * scope.factor, filter.passing());
         return size_t(std::max(ef, k));
     }
 };

@@ -5,6 +5,8 @@
 
 #include <dlfcn.h>
 
+#include <faiss_ext/wrappers/factory_parts.h>
+
 #include <knowhere_plugin/guard.h>
 #include <knowhere_plugin/nodes.h>
 
@@ -41,7 +43,9 @@ class Registry : public IndexFactory {
             if (name.empty() || !creator) {
                 throw Fault(
                         StatusCode::invalid_args,
-                        "\"" + name + "\": a type needs a name and a creator");
+                        "name = " + faiss_ext::quoted(name) +
+                                " without a creator or empty (allowed: a name "
+                                "and a creator)");
             }
             std::lock_guard lock(mutex_);
             Entry& entry = entries_[name];
@@ -71,8 +75,8 @@ class Registry : public IndexFactory {
                     }
                     throw Fault(
                             StatusCode::invalid_index_error,
-                            "no index type \"" + name + "\" (known: " + names +
-                                    ")");
+                            "no index type " + faiss_ext::quoted(name) +
+                                    " (known: " + names + ")");
                 }
                 creator = found->second.creator;
             }
@@ -80,7 +84,8 @@ class Registry : public IndexFactory {
             if (node == nullptr) {
                 throw Fault(
                         StatusCode::invalid_index_error,
-                        "the creator of \"" + name + "\" made nothing");
+                        "the creator of " + faiss_ext::quoted(name) +
+                                " made nothing");
             }
             return node;
         });

@@ -9,7 +9,7 @@
  *
  * Ids are row numbers in the order of Add. Nothing here throws: every fault
  * is a Status. Beside it: data_set.h.
- * Behind it: parameters.h, faiss_node.h and the nodes.
+ * Behind it: parameters.h, search_request.h, faiss_node.h and the nodes.
  */
 
 #pragma once
@@ -102,6 +102,17 @@ class IndexNode {
     virtual int64_t Count() const noexcept = 0; ///< rows
     virtual const char* Type() const noexcept = 0;
     virtual std::span<const Parameter> Schema() const noexcept = 0;
+    /** What calls of these phases (Phase, or several) refuse before they look
+     * at rows: keys that none of them knows, values out of range, values that
+     * exclude each other. */
+    virtual Status CheckConfig(const Config&, unsigned /* phases */)
+            const noexcept {
+        return {};
+    }
+    /// L2, IP or COSINE; nullptr before Train and Deserialize.
+    virtual const char* MetricType() const noexcept {
+        return nullptr;
+    }
 };
 using NodePtr = std::shared_ptr<IndexNode>;
 

@@ -47,37 +47,27 @@ class IvfNode : public FaissNode {
         return std::max(1, faiss::distance_compute_blas_threshold - 1);
     }
 
-    static faiss::SearchParametersIVF probes(
+    static faiss::SearchParametersIVF search_parameters(
             const faiss::Index& index,
-            const SearchCall& call) {
+            const Parameters& parameters,
+            SearchScope scope) {
         faiss::SearchParametersIVF made;
         size_t nlist = static_cast<const faiss::IndexIVF&>(index).nlist;
-        size_t nprobe =
-                size_t(call.parameters.integer("nprobe") * call.reach.factor);
-        made.nprobe = call.reach.complete ? nlist : std::min(nprobe, nlist);
+        size_t nprobe = size_t(parameters.integer("nprobe") * scope.factor);
+        made.nprobe = scope.complete ? nlist : std::min(nprobe, nlist);
         return made;
     }
 
-    void search_index(
-            const faiss::Index& index,
-            const SearchCall& call,
-            int64_t n,
-            const float* x,
-            int64_t k,
-            float* distances,
-            int64_t* labels) const override {
-        auto made = probes(index, call);
-        search_faiss(
-                index, made, call.filter, batch(), n, x, k, distances, labels);
+    void search_index(const faiss::Index& index, const SearchRequest& request)
+            const override {
+        auto made = search_parameters(index, request.parameters, request.scope);
+        search_faiss(index, made, batch(), request);
     }
 
-    Hits search_range(
-            const faiss::Index& index,
-            const SearchCall& call,
-            const float* query,
-            float radius) const override {
-        auto made = probes(index, call);
-        return search_faiss_range(index, made, call.filter, query, radius);
+    Hits search_range(const faiss::Index& index, const RangeRequest& request)
+            const override {
+        auto made = search_parameters(index, request.parameters, request.scope);
+        return search_faiss_range(index, made, request);
     }
 
     /// The index owns its quantizer. Without Faiss' warnings, which it prints,
@@ -118,7 +108,7 @@ class IvfFlatNode : public IvfNode {
         return index;
     }
 
-    bool keeps_rows(const faiss::Index*, Metric metric) const override {
+    bool keeps_raw_rows(const faiss::Index*, Metric metric) const override {
         return metric != Metric::COSINE; // scaled rows are not the input
     }
 };
@@ -153,8 +143,8 @@ class IvfPqNode : public IvfNode {
         if (d % m != 0) {
             throw Fault(
                     StatusCode::out_of_range_in_json,
-                    "m = " + std::to_string(m) +
-                            " does not divide dim = " + std::to_string(d));
+                    "m = " + std::to_string(m) + " with dim = " +
+                            std::to_string(d) + " (allowed: divisors of dim)");
         }
         int64_t nbits = parameters.integer("nbits");
         while (nbits > 1 && (int64_t(1) << nbits) > n) {
@@ -174,7 +164,7 @@ class IvfPqNode : public IvfNode {
         return index;
     }
 
-    bool keeps_rows(const faiss::Index*, Metric) const override {
+    bool keeps_raw_rows(const faiss::Index*, Metric) const override {
         return false;
     }
 };

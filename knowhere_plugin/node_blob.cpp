@@ -73,14 +73,14 @@ struct CountingWriter : faiss::IOWriter {
 
 } // namespace
 
-Blob write_blob(const char* type, const Held& held) {
+Blob write_blob(const char* type, const BuiltIndex& built) {
     faiss::VectorIOWriter writer;
     writer.data.resize(sizeof(Header));
-    faiss::write_index(held.index.get(), &writer);
+    faiss::write_index(built.index.get(), &writer);
     Header header{};
     std::memcpy(header.magic, kMagic, sizeof(kMagic));
     header.version = kBlobVersion;
-    header.metric = uint32_t(held.metric);
+    header.metric = uint32_t(built.metric);
     std::strncpy(header.type, type, sizeof(header.type) - 1);
     header.size = writer.data.size() - sizeof(header);
     header.checksum =
@@ -89,7 +89,7 @@ Blob write_blob(const char* type, const Held& held) {
     return std::move(writer.data);
 }
 
-Held read_blob(const char* type, std::span<const uint8_t> blob) {
+BuiltIndex read_blob(const char* type, std::span<const uint8_t> blob) {
     Header header{};
     if (blob.size() < sizeof(header)) {
         refuse(type, std::to_string(blob.size()) + " bytes");
@@ -100,7 +100,7 @@ Held read_blob(const char* type, std::span<const uint8_t> blob) {
     }
     if (header.version != kBlobVersion) {
         refuse(type,
-               "version " + std::to_string(header.version) + " (known: 1)");
+               "version = " + std::to_string(header.version) + " (allowed: 1)");
     }
     // all of it, also behind the end of the word
     char wanted[sizeof(header.type)] = {};
@@ -112,15 +112,16 @@ Held read_blob(const char* type, std::span<const uint8_t> blob) {
     auto bytes = blob.subspan(sizeof(header));
     if (header.size != bytes.size()) {
         refuse(type,
-               std::to_string(bytes.size()) + " bytes after the header, " +
-                       std::to_string(header.size) + " expected");
+               "bytes after the header = " + std::to_string(bytes.size()) +
+                       " (allowed: " + std::to_string(header.size) + ")");
     }
     if (header.checksum != checksum(header, bytes)) {
         refuse(type, "the checksum is wrong");
     }
     if (header.metric > uint32_t(Metric::COSINE)) {
         refuse(type,
-               "metric " + std::to_string(header.metric) + " (allowed: 0..2)");
+               "metric = " + std::to_string(header.metric) +
+                       " (allowed: 0..2)");
     }
     const Metric metric{header.metric};
     faiss_ext::FaissExpected expected;
@@ -164,23 +165,23 @@ int64_t FaissNode::bytes_of(const faiss::Index& index) const {
     return written_size(index);
 }
 
-Blob FaissNode::write(const Held& held) const {
-    return write_blob(type_, held);
+Blob FaissNode::write(const BuiltIndex& built) const {
+    return write_blob(type_, built);
 }
 
-Held FaissNode::read(std::span<const uint8_t> blob) const {
+BuiltIndex FaissNode::read(std::span<const uint8_t> blob) const {
     return read_blob(type_, blob);
 }
 
-Held FaissNode::read_file(const std::string& path, bool) const {
+BuiltIndex FaissNode::read_file(const std::string& path, bool) const {
     return read(read_bytes(path));
 }
 
 Expected<Blob> FaissNode::Serialize() const noexcept {
     return guarded_value<Blob>([&] {
         std::shared_lock lock(mutex_);
-        check_held();
-        return write(held_);
+        check_built();
+        return write(built_);
     });
 }
 

@@ -14,9 +14,9 @@
 
 namespace knowhere_plugin {
 
-Blob write_blob(const char* type, const Held& held);
+Blob write_blob(const char* type, const BuiltIndex& built);
 /// @throws Fault(invalid_binary_set)
-Held read_blob(const char* type, std::span<const uint8_t> blob);
+BuiltIndex read_blob(const char* type, std::span<const uint8_t> blob);
 /// A regular file. @throws Fault(disk_file_error)
 faiss_ext::InputFile open_file(const std::string& path);
 /// @throws Fault(disk_file_error)

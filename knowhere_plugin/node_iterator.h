@@ -56,22 +56,24 @@ class NodeIterator : public Iterator {
     bool fetch() {
         while (at_ == hits_.size() && !complete_) {
             int64_t passing = filter_->passing();
-            Reach reach{factor_, false};
+            SearchScope scope{factor_, false};
             if (parameters_->flag("retain_iterator_order") ||
                 kFirst * factor_ >= passing) {
-                reach = kComplete;
+                scope = kWholeIndex;
             }
-            Hits more = node_.hits_of(
+            Hits more = node_.next_nearest(
                     query_,
-                    reach.complete ? passing : kFirst * factor_,
-                    {*parameters_, *filter_, reach});
+                    scope.complete ? passing : kFirst * factor_,
+                    *parameters_,
+                    *filter_,
+                    scope);
             std::erase_if(more, [&](const auto& hit) {
                 return !seen_.insert(hit.first).second;
             });
             hits_ = std::move(more);
             at_ = 0;
             factor_ *= kGrowth;
-            complete_ = reach.complete;
+            complete_ = scope.complete;
         }
         return at_ < hits_.size();
     }

@@ -53,7 +53,8 @@ RangeLimits range_limits(const Parameters& parameters, Metric metric) {
     if (!parameters.given("radius")) {
         throw Fault(
                 StatusCode::invalid_args,
-                "radius is missing: a range search needs it");
+                "radius is missing (allowed: a number; a range search needs "
+                "it)");
     }
     RangeLimits limits{
             float(parameters.real("radius")),
@@ -69,8 +70,9 @@ RangeLimits range_limits(const Parameters& parameters, Metric metric) {
                : limits.range_filter <= limits.radius) {
             throw Fault(
                     StatusCode::out_of_range_in_json,
-                    "range_filter = " + std::to_string(limits.range_filter) +
-                            " with radius = " + std::to_string(limits.radius) +
+                    "range_filter = " + shown(parameters.real("range_filter")) +
+                            " with radius = " +
+                            shown(parameters.real("radius")) +
                             " (allowed for " + name_of(metric) +
                             ": range_filter " + (l2 ? "<" : ">") + " radius)");
         }
@@ -93,38 +95,73 @@ void sort_nearest_first(Hits& hits, bool l2) {
 
 } // namespace
 
-void FaissNode::search_rows(
-        const SearchCall& call,
-        int64_t n,
-        const float* x,
-        int64_t k,
-        float* distances,
-        int64_t* labels) const {
-    bool l2 = held_.metric == Metric::L2;
-    std::fill_n(labels, n * k, -1);
+Status FaissNode::CheckConfig(const Config& config, unsigned phases)
+        const noexcept {
+    return guarded([&] {
+        Parameters parameters(schema_, config, phases);
+        if ((phases & kBuild) != 0) {
+            check_build(parameters);
+        }
+        if ((phases & kSearch) != 0) {
+            check_search(parameters, parameters.integer("k"));
+        }
+        ReadLock lock(mutex_);
+        if (built_.index != nullptr && (phases & kBuild) == 0) {
+            check_metric(parameters);
+        }
+        if ((phases & kRange) != 0 && parameters.given("radius")) {
+            const bool as_built =
+                    built_.index != nullptr && !parameters.given("metric_type");
+            range_limits(
+                    parameters,
+                    as_built ? built_.metric
+                             : metric_of(parameters.word("metric_type")));
+        }
+    });
+}
+
+void FaissNode::search_rows(const SearchRequest& request) const {
+    const auto [n, k] = std::pair(request.n, request.k);
+    const bool l2 = built_.metric == Metric::L2;
+    std::fill_n(request.labels, n * k, -1);
     std::fill_n(
-            distances,
+            request.distances,
             n * k,
             std::numeric_limits<float>::max() * (l2 ? 1.f : -1.f));
-    int64_t few = std::min(k, call.filter.passing());
-    if (few == 0 || n == 0) {
+    const int64_t found = std::min(k, request.filter.passing());
+    if (found == 0 || n == 0) {
         return;
     }
-    if (few == k) {
-        search_index(*held_.index, call, n, x, k, distances, labels);
-    }
-    if (few < k) {
-        std::vector<float> found(n * few);
-        std::vector<int64_t> ids(n * few);
-        search_index(*held_.index, call, n, x, few, found.data(), ids.data());
+    if (found == k) {
+        search_index(*built_.index, request);
+    } else { // fewer columns than the results have
+        std::vector<float> distances(n * found);
+        std::vector<int64_t> labels(n * found);
+        SearchRequest narrow = request;
+        narrow.k = found;
+        narrow.distances = distances.data();
+        narrow.labels = labels.data();
+        search_index(*built_.index, narrow);
         for (int64_t q = 0; q < n; q++) {
-            std::copy_n(&found[q * few], few, distances + q * k);
-            std::copy_n(&ids[q * few], few, labels + q * k);
+            std::copy_n(
+                    &distances[q * found], found, request.distances + q * k);
+            std::copy_n(&labels[q * found], found, request.labels + q * k);
         }
     }
     for (int64_t i = 0; i < n * k; i++) {
-        if (labels[i] >= 0) {
-            distances[i] = clamped(held_.metric, distances[i]);
+        if (request.labels[i] >= 0) {
+            request.distances[i] = clamped(built_.metric, request.distances[i]);
+        }
+    }
+}
+
+void FaissNode::complete_results(const SearchRequest& request) const {
+    const int64_t full = std::min(request.k, request.filter.passing());
+    for (int64_t q = 0; q < request.n && full > 0; q++) {
+        if (request.labels[q * request.k + full - 1] == -1) {
+            SearchRequest again = request.part(q, 1);
+            again.scope = kWholeIndex;
+            search_rows(again);
         }
     }
 }
@@ -137,11 +174,12 @@ Expected<DataSet> FaissNode::Search(
         Parameters parameters(schema_, config);
         ThreadScope threads(1);
         ReadLock lock(mutex_);
-        check_held();
+        check_built();
         check_metric(parameters);
-        check_rows(queries, "queries", held_.index->d);
-        int64_t n = queries.rows;
-        int64_t k = parameters.integer("k");
+        check_rows(queries, "queries", built_.index->d);
+        check_lengths(queries, "queries", built_.metric);
+        const int64_t n = queries.rows;
+        const int64_t k = parameters.integer("k");
         check_search(parameters, k);
         if (k > kMaxResults / std::max<int64_t>(n, 1)) {
             throw Fault(
@@ -150,27 +188,24 @@ Expected<DataSet> FaissNode::Search(
                             " queries (allowed: k * queries <= " +
                             std::to_string(kMaxResults) + ")");
         }
-        std::vector<float> unit = scaled(queries, held_.metric);
-        const float* x = unit.empty() ? queries.tensor : unit.data();
-        RowFilter filter(filtered, held_.index->ntotal);
+        std::vector<float> unit = unit_rows(queries, built_.metric);
+        RowFilter filter(filtered, built_.index->ntotal);
         auto results = std::make_shared<Results>();
         results->ids.resize(n * k);
         results->distance.resize(n * k);
-        float* distances = results->distance.data();
-        int64_t* labels = results->ids.data();
-        search_rows({parameters, filter, kUsual}, n, x, k, distances, labels);
-        int64_t full = std::min(k, filter.passing());
-        int64_t refilled = full > 0 && fills_up(parameters) ? n : 0;
-        for (int64_t q = 0; q < refilled; q++) {
-            if (labels[q * k + full - 1] == -1) {
-                search_rows(
-                        {parameters, filter, kComplete},
-                        1,
-                        x + q * queries.dim,
-                        k,
-                        distances + q * k,
-                        labels + q * k);
-            }
+        SearchRequest request{
+                .parameters = parameters,
+                .filter = filter,
+                .scope = kAsAsked,
+                .n = n,
+                .d = queries.dim,
+                .queries = unit.empty() ? queries.tensor : unit.data(),
+                .k = k,
+                .distances = results->distance.data(),
+                .labels = results->ids.data()};
+        search_rows(request);
+        if (completes_short_results(parameters)) {
+            complete_results(request);
         }
         return result_set(n, k, std::move(results));
     });
@@ -184,24 +219,27 @@ Expected<DataSet> FaissNode::RangeSearch(
         Parameters parameters(schema_, config);
         ThreadScope threads(1);
         ReadLock lock(mutex_);
-        check_held();
+        check_built();
         check_metric(parameters);
-        check_rows(queries, "queries", held_.index->d);
-        RangeLimits limits = range_limits(parameters, held_.metric);
-        std::vector<float> unit = scaled(queries, held_.metric);
+        check_rows(queries, "queries", built_.index->d);
+        check_lengths(queries, "queries", built_.metric);
+        RangeLimits limits = range_limits(parameters, built_.metric);
+        std::vector<float> unit = unit_rows(queries, built_.metric);
         const float* x = unit.empty() ? queries.tensor : unit.data();
-        RowFilter filter(filtered, held_.index->ntotal);
+        RowFilter filter(filtered, built_.index->ntotal);
         auto results = std::make_shared<Results>();
         results->lims.resize(queries.rows + 1);
         int64_t n = filter.passing() == 0 ? 0 : queries.rows;
         for (int64_t q = 0; q < n; q++) {
             Hits hits = search_range(
-                    *held_.index,
-                    {parameters, filter, kUsual},
-                    x + q * queries.dim,
-                    limits.index_radius);
+                    *built_.index,
+                    {.parameters = parameters,
+                     .filter = filter,
+                     .scope = kAsAsked,
+                     .query = x + q * queries.dim,
+                     .radius = limits.index_radius});
             for (auto& [id, value] : hits) {
-                value = clamped(held_.metric, value);
+                value = clamped(built_.metric, value);
             }
             sort_nearest_first(hits, limits.l2);
             for (auto [id, value] : hits) {
@@ -216,34 +254,39 @@ Expected<DataSet> FaissNode::RangeSearch(
     });
 }
 
-Hits FaissNode::hits_of(
+Hits FaissNode::next_nearest(
         const std::vector<float>& query,
         int64_t k,
-        const SearchCall& call) const {
+        const Parameters& parameters,
+        const RowFilter& given,
+        SearchScope scope) const {
     ThreadScope threads(1);
     ReadLock lock(mutex_);
-    check_held();
+    check_built();
     check_rows(
-            {1, int64_t(query.size()), query.data()}, "query", held_.index->d);
+            {1, int64_t(query.size()), query.data()}, "query", built_.index->d);
     // rows added since the iterator was made stay out
-    int64_t known = call.filter.rows();
+    int64_t known = given.rows();
     std::optional<RowFilter> first;
-    if (known < held_.index->ntotal && call.filter.selector() == nullptr) {
+    if (known < built_.index->ntotal && given.selector() == nullptr) {
         std::vector<uint8_t> none((known + 7) / 8);
         first.emplace(
-                BitsetView(none.data(), size_t(known)), held_.index->ntotal);
+                BitsetView(none.data(), size_t(known)), built_.index->ntotal);
     }
-    const RowFilter& filter = first ? *first : call.filter;
+    const RowFilter& filter = first ? *first : given;
     k = std::min(k, filter.passing());
     std::vector<float> distances(k);
     std::vector<int64_t> labels(k);
     search_rows(
-            {call.parameters, filter, call.reach},
-            1,
-            query.data(),
-            k,
-            distances.data(),
-            labels.data());
+            {.parameters = parameters,
+             .filter = filter,
+             .scope = scope,
+             .n = 1,
+             .d = int64_t(query.size()),
+             .queries = query.data(),
+             .k = k,
+             .distances = distances.data(),
+             .labels = labels.data()});
     Hits hits;
     for (int64_t i = 0; i < k && labels[i] != -1; i++) {
         hits.emplace_back(labels[i], distances[i]);
@@ -258,13 +301,14 @@ Expected<IndexNode::Iterators> FaissNode::AnnIterator(
     return guarded_value<Iterators>([&] {
         auto parameters = std::make_shared<Parameters>(schema_, config);
         ReadLock lock(mutex_);
-        check_held();
+        check_built();
         check_metric(*parameters);
-        check_rows(queries, "queries", held_.index->d);
-        std::vector<float> unit = scaled(queries, held_.metric);
+        check_rows(queries, "queries", built_.index->d);
+        check_lengths(queries, "queries", built_.metric);
+        std::vector<float> unit = unit_rows(queries, built_.metric);
         const float* x = unit.empty() ? queries.tensor : unit.data();
         auto filter =
-                std::make_shared<RowFilter>(filtered, held_.index->ntotal);
+                std::make_shared<RowFilter>(filtered, built_.index->ntotal);
         Iterators iterators;
         for (int64_t q = 0; q < queries.rows; q++) {
             const float* query = x + q * queries.dim;

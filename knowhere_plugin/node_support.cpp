@@ -112,21 +112,18 @@ void RowPlaces::forget() {
 void search_faiss(
         const faiss::Index& index,
         faiss::SearchParameters& parameters,
-        const RowFilter& filter,
         int64_t batch,
-        int64_t n,
-        const float* x,
-        int64_t k,
-        float* distances,
-        int64_t* labels) {
-    parameters.sel = filter.selector();
-    for (int64_t first = 0; first < n; first += batch) {
+        const SearchRequest& request) {
+    parameters.sel = request.filter.selector();
+    for (int64_t first = 0; first < request.n; first += batch) {
+        const SearchRequest some =
+                request.part(first, std::min(batch, request.n - first));
         index.search(
-                std::min(batch, n - first),
-                x + first * index.d,
-                k,
-                distances + first * k,
-                labels + first * k,
+                some.n,
+                some.queries,
+                some.k,
+                some.distances,
+                some.labels,
                 &parameters);
     }
 }
@@ -134,12 +131,10 @@ void search_faiss(
 Hits search_faiss_range(
         const faiss::Index& index,
         faiss::SearchParameters& parameters,
-        const RowFilter& filter,
-        const float* query,
-        float radius) {
-    parameters.sel = filter.selector();
+        const RangeRequest& request) {
+    parameters.sel = request.filter.selector();
     faiss::RangeSearchResult found(1);
-    index.range_search(1, query, radius, &found, &parameters);
+    index.range_search(1, request.query, request.radius, &found, &parameters);
     return hits_in(found);
 }
 

@@ -14,16 +14,16 @@ namespace knowhere_plugin {
 
 namespace {
 
-std::string number(double value) {
-    std::ostringstream out;
-    out.precision(10);
-    out << value;
-    return out.str();
-}
-
 std::string lower(std::string text) {
     std::transform(text.begin(), text.end(), text.begin(), [](char c) {
         return char(std::tolower(static_cast<unsigned char>(c)));
+    });
+    return text;
+}
+
+std::string upper(std::string text) {
+    std::transform(text.begin(), text.end(), text.begin(), [](char c) {
+        return char(std::toupper(static_cast<unsigned char>(c)));
     });
     return text;
 }
@@ -52,8 +52,8 @@ std::string allowed(const Parameter& p) {
             std::string kind = p.type == ParameterType::Integer
                                        ? "an integer in "
                                        : "a number in ";
-            std::string min = p.min <= -kNoLimit ? "-inf" : number(p.min);
-            std::string max = p.max >= kNoLimit ? "inf" : number(p.max);
+            std::string min = p.min <= -kNoLimit ? "-inf" : shown(p.min);
+            std::string max = p.max >= kNoLimit ? "inf" : shown(p.max);
             return kind + min + ".." + max;
         }
         case ParameterType::Bool:
@@ -82,89 +82,126 @@ bool is_one_of(const std::string& word, const char* words) {
     return false;
 }
 
+/// All of the text, within the range. Number: int64_t or double
+template <class Number>
+Number parse_number(
+        const Parameter& p,
+        const std::string& text,
+        const std::string& given) {
+    const char* end = text.data() + text.size();
+    Number value = 0;
+    auto [at, error] = std::from_chars(text.data(), end, value);
+    const bool too_large = error == std::errc::result_out_of_range;
+    if (at != end || (error != std::errc() && !too_large) ||
+        std::isnan(double(value))) {
+        refuse(StatusCode::type_conflict_in_json, p, given);
+    }
+    if (too_large || double(value) < p.min || double(value) > p.max) {
+        refuse(StatusCode::out_of_range_in_json, p, given);
+    }
+    return value;
+}
+
+bool parse_bool(
+        const Parameter& p,
+        const std::string& text,
+        const std::string& given) {
+    std::string word = lower(text);
+    if (word != "true" && word != "false") {
+        refuse(StatusCode::type_conflict_in_json, p, given);
+    }
+    return word == "true";
+}
+
+/// Spelled as in the schema; upper and lower case mean the same.
+std::string parse_word(
+        const Parameter& p,
+        const std::string& text,
+        const std::string& given) {
+    if (p.words[0] == 0) {
+        return text;
+    }
+    for (const std::string& word : {text, lower(text), upper(text)}) {
+        if (is_one_of(word, p.words)) {
+            return word;
+        }
+    }
+    refuse(std::string(p.name) == "metric_type"
+                   ? StatusCode::invalid_metric_type
+                   : StatusCode::invalid_value_in_json,
+           p,
+           given);
+}
+
+/// For messages: "build " and so on, if it is one phase.
+const char* name_of_phase(unsigned phases) {
+    switch (phases) {
+        case kBuild:
+            return "build ";
+        case kSearch:
+            return "search ";
+        case kRange:
+            return "range search ";
+        case kLoad:
+            return "load ";
+        default:
+            return "";
+    }
+}
+
+[[noreturn]] void refuse_unknown(
+        std::span<const Parameter> schema,
+        const std::string& key,
+        const std::string& text,
+        unsigned phases) {
+    std::string names;
+    for (const Parameter& p : schema) {
+        if ((p.phases & phases) != 0) {
+            names += names.empty() ? p.name : std::string(", ") + p.name;
+        }
+    }
+    throw Fault(
+            StatusCode::invalid_param_in_json,
+            std::string("unknown ") + name_of_phase(phases) + "parameter " +
+                    faiss_ext::printable(key) + " = " +
+                    faiss_ext::quoted(text) + " (known: " + names + ")");
+}
+
 } // namespace
+
+std::string shown(double value) {
+    std::ostringstream out;
+    out.precision(10);
+    out << value;
+    return out.str();
+}
 
 Parameters::Value Parameters::parse(
         const Parameter& p,
         const std::string& given) {
     std::string text = bare(given);
-    const char* end = text.data() + text.size();
     switch (p.type) {
-        case ParameterType::Integer: {
-            int64_t value = 0;
-            auto [at, error] = std::from_chars(text.data(), end, value);
-            if (error == std::errc::result_out_of_range && at == end) {
-                refuse(StatusCode::out_of_range_in_json, p, given);
-            }
-            if (error != std::errc() || at != end) {
-                refuse(StatusCode::type_conflict_in_json, p, given);
-            }
-            if (double(value) < p.min || double(value) > p.max) {
-                refuse(StatusCode::out_of_range_in_json, p, given);
-            }
-            return value;
-        }
-        case ParameterType::Real: {
-            double value = 0;
-            auto [at, error] = std::from_chars(text.data(), end, value);
-            if (error == std::errc::result_out_of_range && at == end) {
-                refuse(StatusCode::out_of_range_in_json, p, given);
-            }
-            if (error != std::errc() || at != end || std::isnan(value)) {
-                refuse(StatusCode::type_conflict_in_json, p, given);
-            }
-            if (value < p.min || value > p.max) {
-                refuse(StatusCode::out_of_range_in_json, p, given);
-            }
-            return value;
-        }
-        case ParameterType::Bool: {
-            std::string word = lower(text);
-            if (word != "true" && word != "false") {
-                refuse(StatusCode::type_conflict_in_json, p, given);
-            }
-            return word == "true";
-        }
-        case ParameterType::Word: {
-            if (p.words[0] == 0) {
-                return text;
-            }
-            for (std::string word :
-                 {text, lower(text), [&] {
-                      std::string upper = text;
-                      for (char& c : upper) {
-                          c = char(std::toupper(static_cast<unsigned char>(c)));
-                      }
-                      return upper;
-                  }()}) {
-                if (is_one_of(word, p.words)) {
-                    return word;
-                }
-            }
-            refuse(std::string(p.name) == "metric_type"
-                           ? StatusCode::invalid_metric_type
-                           : StatusCode::invalid_value_in_json,
-                   p,
-                   given);
-        }
+        case ParameterType::Integer:
+            return parse_number<int64_t>(p, text, given);
+        case ParameterType::Real:
+            return parse_number<double>(p, text, given);
+        case ParameterType::Bool:
+            return parse_bool(p, text, given);
+        case ParameterType::Word:
+            return parse_word(p, text, given);
     }
     return int64_t(0);
 }
 
-Parameters::Parameters(std::span<const Parameter> schema, const Config& config)
+Parameters::Parameters(
+        std::span<const Parameter> schema,
+        const Config& config,
+        unsigned phases)
         : schema_(schema) {
     for (const auto& [key, text] : config) {
         const Parameter* found = find_parameter(schema, key);
-        if (found == nullptr) {
-            std::string names;
-            for (const Parameter& p : schema) {
-                names += names.empty() ? p.name : std::string(", ") + p.name;
-            }
-            throw Fault(
-                    StatusCode::invalid_param_in_json,
-                    "unknown parameter " + faiss_ext::printable(key) + " = " +
-                            faiss_ext::quoted(text) + " (known: " + names +
-                            ")");
+        if (found == nullptr || (found->phases & phases) == 0) {
+            refuse_unknown(schema, key, text, phases);
         }
         values_.emplace(key, parse(*found, text));
     }

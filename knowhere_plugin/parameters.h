@@ -2,6 +2,7 @@
  * A config as typed values: checked against the schema of a node.
  *
  * In: Config (strings), the schema. Out: Parameters; next: faiss_node.
+ * SCANN's own schema and rules: scann_parameters.h.
  */
 
 #pragma once
@@ -17,11 +18,17 @@
 
 namespace knowhere_plugin {
 
+constexpr unsigned kAnyPhase = kBuild | kSearch | kRange | kLoad;
+
 class Parameters {
  public:
-    /** @throws Fault on unknown keys, values that do not parse or are out of
+    /** @param phases  keys that have no effect in any of them are unknown
+     *  @throws Fault on unknown keys, values that do not parse or are out of
      *          range, with key, value and what is allowed */
-    Parameters(std::span<const Parameter> schema, const Config& config);
+    Parameters(
+            std::span<const Parameter> schema,
+            const Config& config,
+            unsigned phases = kAnyPhase);
 
     /// whether the client said so
     bool given(const std::string& name) const {
@@ -49,6 +56,9 @@ const Parameter* find_parameter(
 
 /// What every node knows, followed by `own`.
 std::vector<Parameter> with_common(std::vector<Parameter> own);
+
+/// A number as people write it, for messages: "0.2", "1", "1e+37".
+std::string shown(double value);
 
 constexpr double kNoLimit = std::numeric_limits<float>::max();
 

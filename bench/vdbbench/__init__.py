@@ -6,7 +6,7 @@ client.py    that client; indexes.py: the indexes it drives in process
 task.py      runs one task inside VectorDBBench's own environment
 runs.py      starts task.py, ends it when it hangs, reads and judges its result file
 rows.py      which indexes are compared, with which parameters
-compare.py   the comparison: a table, a plot, a result file; ../vectordbbench starts it
 
-`python -m vdbbench` is VectorDBBench's own command line with our client added.
+The comparison itself, with its tables and plots, is the command vectordbbench.
+`python -m bench.vdbbench` is VectorDBBench's own command line with our client added.
 """

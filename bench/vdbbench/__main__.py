@@ -1,20 +1,20 @@
 """VectorDBBench's command line, with a command for our client.
 
-    python -m vdbbench scannfaiss --path /tmp/index --nlist 512 --nprobe 16 \
+    python -m bench.vdbbench scannfaiss --path /tmp/index --nlist 512 --nprobe 16 \
         --reorder-k 300 --case-type PerformanceCustomDataset ...
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import click
 import vectordb_bench.cli.vectordbbench  # noqa: F401  (the stock commands)
 from vectordb_bench.backend.clients import DB
 from vectordb_bench.cli.cli import CommonTypedDict, cli, click_parameter_decorators_from_typed_dict, run
 
-from vdbbench.client import CaseConfig, Config
-from vdbbench.register import NAME
+from bench.vdbbench.client import CaseConfig, Config
+from bench.vdbbench.register import NAME
 
 
 class Options(CommonTypedDict):
@@ -30,7 +30,7 @@ class Options(CommonTypedDict):
 
 @cli.command(name=NAME.lower())
 @click_parameter_decorators_from_typed_dict(Options)
-def scann_faiss(**given):
+def scann_faiss(**given: Any) -> None:
     """SCANN of this project, in process."""
     build = {
         "nlist": given["nlist"],

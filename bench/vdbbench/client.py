@@ -11,16 +11,21 @@ import os
 import shutil
 import threading
 import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 from vectordb_bench.backend.clients.api import DBCaseConfig, DBConfig, MetricType, VectorDB
 from vectordb_bench.backend.filter import FilterOp
 from vectordb_bench.backend.payload import PayloadProfile
 
-from vdbbench.indexes import TYPES
+from bench.datasets import Flags, Floats, Ids
+from bench.vdbbench.indexes import TYPES, Searcher
 
 
 class Config(DBConfig):
@@ -28,7 +33,7 @@ class Config(DBConfig):
 
     path: str
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         return {"path": self.path}
 
 
@@ -36,16 +41,25 @@ class CaseConfig(BaseModel, DBCaseConfig):
     """A type of indexes.TYPES and its parameters, by Milvus' names."""
 
     index: str = "SCANN"
-    build: dict = {}
-    search: dict = {}
+    build: dict[str, Any] = {}
+    search: dict[str, Any] = {}
     build_threads: int = 0  # 0: as many as there are processors
     metric_type: MetricType | None = None  # set by VectorDBBench, from the data
 
-    def index_param(self) -> dict:
+    def index_param(self) -> dict[str, Any]:
         return {"index_type": self.index, "params": self.build}
 
-    def search_param(self) -> dict:
+    def search_param(self) -> dict[str, Any]:
         return {"params": self.search}
+
+
+@dataclass(frozen=True)
+class Inserted:
+    """Rows of all inserting processes, by rising id; labels may be missing."""
+
+    ids: Ids
+    rows: Floats
+    labels: NDArray[np.str_]
 
 
 class RowFile:
@@ -61,7 +75,7 @@ class RowFile:
         self.files = {kind: open(f"{self.stem}.{kind}.part", "wb") for kind in self.KINDS}
         self.lock = threading.Lock()
 
-    def append(self, rows: np.ndarray, ids: np.ndarray, labels: list[str]) -> None:
+    def append(self, rows: Floats, ids: Ids, labels: list[str]) -> None:
         with self.lock:
             self.files["rows"].write(np.ascontiguousarray(rows, dtype="<f4").tobytes())
             self.files["ids"].write(ids.astype("<i8").tobytes())
@@ -73,8 +87,8 @@ class RowFile:
             os.replace(f"{self.stem}.{kind}.part", f"{self.stem}.{kind}")
 
     @staticmethod
-    def read_all(folder: Path, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """ids, rows, labels of all processes, by rising id."""
+    def read_all(folder: Path, dim: int) -> Inserted:
+        """What all processes have inserted."""
         broken = sorted(folder.glob("insert-*.part"))
         if broken:
             raise RuntimeError(f"an inserting process has died: {broken[0]} is not whole")
@@ -87,7 +101,7 @@ class RowFile:
         order = np.argsort(ids, kind="stable")
         if (np.diff(ids[order]) == 0).any():
             raise RuntimeError(f"an id was inserted twice into {folder}")
-        return ids[order], rows[order], np.asarray(labels)[order] if labels else np.empty(0, dtype=str)
+        return Inserted(ids[order], rows[order], np.asarray(labels)[order] if labels else np.empty(0, dtype=str))
 
 
 class Client(VectorDB):
@@ -100,7 +114,7 @@ class Client(VectorDB):
     def __init__(
         self,
         dim: int,
-        db_config: dict,
+        db_config: dict[str, Any],
         db_case_config: CaseConfig,
         collection_name: str = "collection",
         drop_old: bool = False,
@@ -111,7 +125,7 @@ class Client(VectorDB):
         self.case_config = db_case_config
         self.folder = Path(db_config["path"]) / collection_name
         self.index_file = self.folder / "index"
-        self.filters = None
+        self.filters: Any = None
         self._close()
         if drop_old:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -119,16 +133,16 @@ class Client(VectorDB):
 
     def _close(self) -> None:
         self._inserted: RowFile | None = None
-        self._search = None
-        self._ids: np.ndarray | None = None  # of positions; None: ids are positions
+        self._search: Searcher | None = None
+        self._ids: Ids | None = None  # of positions; None: ids are positions
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         if self._inserted is not None or self._search is not None:
             raise TypeError("an open client does not go to another process")
         return dict(self.__dict__, _inserted=None, _search=None, _lock=None)
 
     @contextmanager
-    def init(self):
+    def init(self) -> Iterator[None]:
         self._lock = threading.Lock()
         try:
             if self.index_file.exists():
@@ -156,18 +170,19 @@ class Client(VectorDB):
         return len(metadata), None
 
     def optimize(self, data_size: int | None = None) -> None:
-        ids, rows, labels = RowFile.read_all(self.folder, self.dim)
-        if data_size is not None and len(ids) != data_size:
-            raise RuntimeError(f"{len(ids)} rows were inserted, the data set has {data_size}")
+        inserted = RowFile.read_all(self.folder, self.dim)
+        if data_size is not None and len(inserted.ids) != data_size:
+            raise RuntimeError(f"{len(inserted.ids)} rows were inserted, the data set has {data_size}")
         threads = self.case_config.build_threads or os.cpu_count() or 1
         metric = "L2" if self.case_config.metric_type == MetricType.L2 else "IP"
-        TYPES[self.case_config.index].build(rows, metric, self.case_config.build, threads, self.index_file)
-        np.save(self.folder / "ids.npy", ids)
-        np.save(self.folder / "labels.npy", labels)
+        params = self.case_config.build
+        TYPES[self.case_config.index].build(inserted.rows, metric, params, threads, self.index_file)
+        np.save(self.folder / "ids.npy", inserted.ids)
+        np.save(self.folder / "labels.npy", inserted.labels)
         for path in self.folder.glob("insert-*"):
             path.unlink()
 
-    def prepare_filter(self, filters) -> None:
+    def prepare_filter(self, filters: Any) -> None:
         """Called before `init` and inside."""
         self.filters = filters
         if self._search is not None:
@@ -178,16 +193,16 @@ class Client(VectorDB):
         self._ids = None if ids[0] == 0 and ids[-1] == len(ids) - 1 else ids
         self._search = TYPES[self.case_config.index].open(self.index_file, self.case_config.search, self._allowed(ids))
 
-    def _allowed(self, ids: np.ndarray) -> np.ndarray | None:
+    def _allowed(self, ids: Ids) -> Flags | None:
         kind = FilterOp.NonFilter if self.filters is None else self.filters.type
         if kind == FilterOp.NonFilter:
             return None
         if kind == FilterOp.NumGE:
-            return np.asarray(ids) >= self.filters.int_value
+            return np.asarray(np.asarray(ids) >= self.filters.int_value)
         labels = np.load(self.folder / "labels.npy")
         if len(labels) != len(ids):
             raise RuntimeError(f"{self.folder} was loaded without labels")
-        return labels == self.filters.label_value
+        return np.asarray(labels == self.filters.label_value)
 
     def search_embedding(
         self,
@@ -200,4 +215,5 @@ class Client(VectorDB):
             raise RuntimeError(f"no index in {self.folder}: optimize builds it")
         found = self._search(np.asarray(query, dtype=np.float32), k)
         found = found[found >= 0]
-        return (found if self._ids is None else self._ids[found]).tolist()
+        ids: list[int] = (found if self._ids is None else self._ids[found]).tolist()
+        return ids

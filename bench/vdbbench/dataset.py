@@ -1,6 +1,6 @@
 """A set of vectors as the folder of Parquet files that VectorDBBench reads.
 
-In:  a Dataset of ../datasets.py, its exact neighbours.
+In:  a Dataset of bench/datasets.py, its exact neighbours.
 Out: train, test, neighbors and, for every share of rows that a filter takes
      away, neighbors_int_<share>p.parquet; and what a custom case must say of it.
 """
@@ -8,10 +8,15 @@ Out: train, test, neighbors and, for every share of rows that a filter takes
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import datasets
 import numpy as np
+from numpy.typing import NDArray
+
+from bench.datasets import Dataset, Ids
+from bench.ground_truth import exact_neighbours, fingerprint
 
 READY = "dataset.json"  # written last
 
@@ -27,10 +32,8 @@ def first_allowed(rate: float, rows: int) -> int:
     return int(rows * rate)
 
 
-def write(folder, data: datasets.Dataset, truth: np.ndarray, rates=()) -> dict:
+def write(folder: Path, data: Dataset, truth: Ids, rates: Sequence[float] = ()) -> dict[str, Any]:
     """Writes what is not there yet; the answer is kept as dataset.json."""
-    folder = Path(folder)
-    stamp = f"{np.asarray(data.base[:: max(1, len(data.base) // 97)], dtype=np.float64).sum():.9g}"
     facts = {
         "name": data.name,
         "dir": str(folder.resolve()),
@@ -39,7 +42,7 @@ def write(folder, data: datasets.Dataset, truth: np.ndarray, rates=()) -> dict:
         "metric_type": data.metric.upper(),
         "queries": len(data.query),
         "rates": sorted(rates),
-        "stamp": stamp,
+        "stamp": fingerprint(data),
     }
     ready = folder / READY
     if ready.is_file() and json.loads(ready.read_text(encoding="utf-8")) == facts:
@@ -51,13 +54,13 @@ def write(folder, data: datasets.Dataset, truth: np.ndarray, rates=()) -> dict:
     _write_rows(folder / "neighbors.parquet", "neighbors_id", truth)
     for rate in rates:
         start = first_allowed(rate, len(data.base))
-        found, _ = datasets.exact_neighbours(data.base[start:], data.query, data.metric)
+        found, _ = exact_neighbours(data.base[start:], data.query, data.metric)
         _write_rows(folder / f"{filter_name(rate)}.parquet", "neighbors_id", found + start)
     ready.write_text(json.dumps(facts), encoding="utf-8")
     return facts
 
 
-def _write_rows(path: Path, column: str, rows: np.ndarray) -> None:
+def _write_rows(path: Path, column: str, rows: NDArray[Any]) -> None:
     """A file with the columns id (0, 1, ...) and `column` (lists)."""
     import pyarrow as pa
     import pyarrow.parquet as pq

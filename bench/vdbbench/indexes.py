@@ -11,52 +11,50 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from bench.datasets import Flags, Floats, Ids, Metric
+from bench.engines import faiss_indexes
+from bench.points import Parameters
 
-Searcher = Callable[[np.ndarray, int], np.ndarray]
+Searcher = Callable[[Floats, int], Ids]
 
 
 class IndexType(ABC):
     """One type of index; stateless, so that clients can be pickled."""
 
     @abstractmethod
-    def build(self, rows: np.ndarray, metric: str, params: dict, threads: int, path: Path) -> None:
+    def build(self, rows: Floats, metric: str, params: Parameters, threads: int, path: Path) -> None:
         """Builds and writes the file `path`."""
 
     @abstractmethod
-    def open(self, path: Path, params: dict, allowed: np.ndarray | None) -> Searcher:
+    def open(self, path: Path, params: Parameters, allowed: Flags | None) -> Searcher:
         """A searcher with these parameters, of rows whose flag in `allowed` is true."""
 
 
 class Scann(IndexType):
     """SCANN of this project, the file mapped: processes share one copy of it."""
 
-    def build(self, rows, metric, params, threads, path):
-        import faiss_ext as fx
-        from faiss_ext.scann_parameters import BuildParameters
+    def build(self, rows: Floats, metric: str, params: Parameters, threads: int, path: Path) -> None:
+        from faiss_ext import knowhere
 
-        fx.omp_set_num_threads(threads)
-        kind = fx.METRIC_L2 if metric == "L2" else fx.METRIC_INNER_PRODUCT
-        description = BuildParameters.parse(params).factory(*rows.shape)
-        index = fx.index_factory(rows.shape[1], description, kind)
-        index.train(rows)
-        index.add(rows)
-        fx.write_index(index, path)
+        node = knowhere.IndexFactory().create("SCANN")
+        node.check("build", **params)  # a search parameter among them is a mistake
+        node.build(rows, metric_type=metric, num_build_thread=threads, **params)
+        part = path.with_suffix(".part")
+        node.serialize().tofile(part)
+        part.replace(path)
 
-    def open(self, path, params, allowed):
-        import faiss_ext as fx
-        from faiss_ext.scann_parameters import SearchParameters
+    def open(self, path: Path, params: Parameters, allowed: Flags | None) -> Searcher:
+        from faiss_ext import knowhere
 
-        fx.omp_set_num_threads(1)
-        index = fx.read_index(path, mmap=True)
-        parameters = SearchParameters.parse(params)
-        facts = {"rows": index.ntotal, "nlist": index.nlist, "with_raw_data": index.with_raw_data}
-        chosen = None if allowed is None else fx.Filter(allowed)
+        node = knowhere.IndexFactory().create("SCANN")
+        node.deserialize_from_file(path, enable_mmap=True)
+        node.check("search", k=1, **params)  # VectorDBBench passes over queries that fail
+        filtered = None if allowed is None else ~allowed
 
-        def search(query, k):
-            parameters.check(k)
-            return index.search(query[None], k, filter=chosen, **parameters.arguments(k=k, **facts))[1][0]
+        def search(query: Floats, k: int) -> Ids:
+            return node.search(query[None], filtered=filtered, k=k, **params)[1][0]
 
         return search
 
@@ -64,66 +62,62 @@ class Scann(IndexType):
 class Faiss(IndexType):
     """Base of Faiss' own types (PyPI faiss-cpu)."""
 
-    def description(self, d: int, params: dict) -> str:
+    def description(self, d: int, params: Parameters) -> str:
         """Faiss' factory string."""
         raise NotImplementedError
 
-    def parameters(self, faiss, params: dict, k: int, sel):
+    def parameters(self, faiss: Any, params: Parameters, k: int, sel: Any) -> Any:
         """Faiss' search parameters."""
         raise NotImplementedError
 
-    def build(self, rows, metric, params, threads, path):
+    def build(self, rows: Floats, metric: str, params: Parameters, threads: int, path: Path) -> None:
         import faiss
 
-        faiss.omp_set_num_threads(threads)
-        kind = faiss.METRIC_L2 if metric == "L2" else faiss.METRIC_INNER_PRODUCT
-        index = faiss.index_factory(rows.shape[1], self.description(rows.shape[1], params), kind)
-        if "efConstruction" in params:
-            index.hnsw.efConstruction = int(params["efConstruction"])
-        index.train(rows)
-        index.add(rows)
+        factory = self.description(rows.shape[1], params)
+        kind: Metric = "l2" if metric == "L2" else "ip"
+        index = faiss_indexes.build_index(faiss, rows, factory, kind, threads, params)
         part = path.with_suffix(".part")
         faiss.write_index(index, str(part))
         part.replace(path)
 
-    def open(self, path, params, allowed):
+    def open(self, path: Path, params: Parameters, allowed: Flags | None) -> Searcher:
         import faiss
 
         faiss.omp_set_num_threads(1)
         index = faiss.read_index(str(path))
-        bits = None if allowed is None else np.packbits(allowed, bitorder="little")
-        sel = None if bits is None else faiss.IDSelectorBitmap(bits)
-        made = {}
+        sel = faiss_indexes.selector(faiss, allowed)
+        made: dict[int, Any] = {}
 
-        def search(query, k):
+        def search(query: Floats, k: int) -> Ids:
             if k not in made:
                 made[k] = self.parameters(faiss, params, k, sel)
-            return index.search(query[None], k, params=made[k])[1][0]
+            ids: Ids = index.search(query[None], k, params=made[k])[1][0]
+            return ids
 
         return search
 
 
 class IVFFlat(Faiss):
-    def description(self, d, params):
+    def description(self, d: int, params: Parameters) -> str:
         return f"IVF{params['nlist']},Flat"
 
-    def parameters(self, faiss, params, k, sel):
+    def parameters(self, faiss: Any, params: Parameters, k: int, sel: Any) -> Any:
         return faiss.SearchParametersIVF(nprobe=int(params["nprobe"]), sel=sel)
 
 
 class IVFPQ(IVFFlat):
-    def description(self, d, params):
+    def description(self, d: int, params: Parameters) -> str:
         return f"IVF{params['nlist']},PQ{params['m']}x{params.get('nbits', 8)}"
 
 
 class FastScan(Faiss):
     """What SCANN is inside Milvus: 4-bit codes, FastScan, rows beside them."""
 
-    def description(self, d, params):
+    def description(self, d: int, params: Parameters) -> str:
         rows = ",RFlat" if params.get("with_raw_data", True) else ""
         return f"IVF{params['nlist']},PQ{(d + 1) // 2}x4fs{rows}"
 
-    def parameters(self, faiss, params, k, sel):
+    def parameters(self, faiss: Any, params: Parameters, k: int, sel: Any) -> Any:
         lists = faiss.SearchParametersIVF(nprobe=int(params["nprobe"]), sel=sel)
         if not params.get("rerank", True):
             return lists
@@ -132,10 +126,10 @@ class FastScan(Faiss):
 
 
 class HNSW(Faiss):
-    def description(self, d, params):
+    def description(self, d: int, params: Parameters) -> str:
         return f"HNSW{params['M']},Flat"
 
-    def parameters(self, faiss, params, k, sel):
+    def parameters(self, faiss: Any, params: Parameters, k: int, sel: Any) -> Any:
         return faiss.SearchParametersHNSW(efSearch=int(params["ef"]), sel=sel)
 
 

@@ -3,7 +3,7 @@
 `DB` there is a closed enumeration without any hook, and all look-ups go through
 three of its methods. `register` adds a member and lets the methods know it; no
 file of VectorDBBench changes. Uses private parts of `enum`: tested with CPython
-3.11 to 3.13, pinned to the versions of VectorDBBench in ../vectordbbench.
+3.11 to 3.13, pinned to the versions of VectorDBBench in bench/vectordbbench.
 
 Import it before VectorDBBench's front end, which lists the databases once.
 """
@@ -11,6 +11,8 @@ Import it before VectorDBBench's front end, which lists the databases once.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from typing import Any
 
 from vectordb_bench.backend.clients import DB
 
@@ -22,8 +24,8 @@ def _restore(name: str) -> DB:
     return DB(name)
 
 
-def _ours(class_name: str):
-    return getattr(importlib.import_module("vdbbench.client"), class_name)
+def _ours(class_name: str) -> Any:
+    return getattr(importlib.import_module("bench.vdbbench.client"), class_name)
 
 
 def register() -> DB:
@@ -39,8 +41,8 @@ def register() -> DB:
     DB._value2member_map_[NAME] = member
     type.__setattr__(DB, NAME, member)
 
-    def before(original, class_name):
-        def look_up(self, *args, **kwargs):
+    def before(original: Callable[..., Any], class_name: str) -> Callable[..., Any]:
+        def look_up(self: DB, *args: Any, **kwargs: Any) -> Any:
             return _ours(class_name) if self is member else original(self, *args, **kwargs)
 
         return look_up
@@ -49,7 +51,7 @@ def register() -> DB:
     DB.config_cls = property(before(DB.config_cls.fget, "Config"))
     DB.case_config_cls = before(DB.case_config_cls, "CaseConfig")
     reduce = DB.__reduce_ex__
-    DB.__reduce_ex__ = lambda self, protocol: ((_restore, (self.value,)) if self is member else reduce(self, protocol))
+    DB.__reduce_ex__ = lambda self, protocol: (_restore, (self.value,)) if self is member else reduce(self, protocol)
     return member
 
 

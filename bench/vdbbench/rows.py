@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import engines
+from bench.engines.base import usual_nlist
+from bench.points import Parameters
 
 
 @dataclass(frozen=True)
@@ -17,22 +18,22 @@ class Row:
 
     name: str
     index: str
-    build: dict
-    settings: list[dict]
+    build: Parameters
+    settings: list[Parameters]
     ours: bool = False
 
 
 def rows(vehicle: str, n: int, d: int, k: int) -> list[Row]:
     """Rows for "client" (in process) or "server" (Milvus, with and without the plug-in)."""
-    nlist = min(engines.usual_nlist(n), max(1, n // 39))
+    nlist = min(usual_nlist(n), max(1, n // 39))
     probes = sorted({max(1, nlist // share) for share in (64, 24, 8)})
     reorder = [max(k, k * times) for times in (2, 4, 8)][-len(probes) :]
-    lists = [{"nprobe": p} for p in probes]
-    raw = [{"nprobe": p, "reorder_k": r} for p, r in zip(probes, reorder)]
+    lists: list[Parameters] = [{"nprobe": p} for p in probes]
+    raw: list[Parameters] = [{"nprobe": p, "reorder_k": r} for p, r in zip(probes, reorder)]
     ivf = {"nlist": nlist}
     codes = max(m for m in range(1, max(2, d // 2 + 1)) if d % m == 0)
     graph = {"M": 16, "efConstruction": 200}
-    widths = [{"ef": max(k, int(k * times))} for times in (1.2, 2, 4)]
+    widths: list[Parameters] = [{"ef": max(k, int(k * times))} for times in (1.2, 2, 4)]
     found = [
         Row("ours", "SCANN", {**ivf, "with_raw_data": True}, raw, ours=True),
         Row("ours, no raw data", "SCANN", {**ivf, "with_raw_data": False}, raw, ours=True),

@@ -17,8 +17,10 @@ import signal
 import subprocess
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
-BENCH = Path(__file__).resolve().parent.parent
+from bench.folders import REPOSITORY
+
 LABELS = {"x": "failed", "?": "ran into its time limit"}  # of VectorDBBench
 # Lines of its log that give a reason; the last one counts.
 REASON = re.compile(r"(?:failed to run, reason=|reason = |VectorDB (?:load|optimize).*error: |search error: )(.+)")
@@ -36,10 +38,10 @@ class Task:
     label: str
     client: str  # "milvus" (its stock client) or "faiss_ext" (ours)
     index: str
-    build: dict
-    search: dict
-    db: dict  # {"uri": ...} or {"path": ...}
-    data: dict  # of dataset.write
+    build: dict[str, Any]
+    search: dict[str, Any]
+    db: dict[str, Any]  # {"uri": ...} or {"path": ...}
+    data: dict[str, Any]  # of dataset.write
     k: int
     clients: list[int]
     seconds: int  # for each number of clients
@@ -48,7 +50,7 @@ class Task:
     threads: int = 0
     batch: int = 5000
 
-    def written(self) -> dict:
+    def written(self) -> dict[str, Any]:
         stages = ["drop_old", "load"] if self.load else []
         return {**asdict(self), "stages": [*stages, "search_serial", "search_concurrent"]}
 
@@ -62,12 +64,11 @@ class Outcome:
     p99_ms: float  # of the first number of clients; the serial pass rounds to 0.1 ms
     insert_seconds: float
     build_seconds: float
-    files: dict = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
 
-def run(python, task: Task, folder, timeout: float) -> Outcome:
+def run(python: Path | str, task: Task, folder: Path, timeout: float) -> Outcome:
     """Runs `task` with the interpreter `python`; all files go to `folder`."""
-    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     results = folder / "results"
     for old in results.glob("*/result_*.json"):
@@ -77,7 +78,7 @@ def run(python, task: Task, folder, timeout: float) -> Outcome:
     log = folder / "vectordbbench.log"
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(BENCH), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "RESULTS_LOCAL_DIR": str(results),
         "CONFIG_LOCAL_DIR": str(folder),
         "DATASET_LOCAL_DIR": str(folder),
@@ -85,7 +86,7 @@ def run(python, task: Task, folder, timeout: float) -> Outcome:
         "NUM_PER_BATCH": str(task.batch),
         "OMP_NUM_THREADS": "1",
     }
-    command = [str(python), "-m", "vdbbench.task", str(description)]
+    command = [str(python), "-m", "bench.vdbbench.task", str(description)]
     with open(log, "wb") as out:
         ended = _watched(command, out, environment, folder, timeout)
     text = log.read_text(encoding="utf-8", errors="replace")
@@ -104,7 +105,9 @@ def run(python, task: Task, folder, timeout: float) -> Outcome:
     return outcome
 
 
-def _watched(command, out, environment, folder, timeout: float) -> int | None:
+def _watched(
+    command: list[str], out: IO[bytes], environment: dict[str, str], folder: Path, timeout: float
+) -> int | None:
     """Exit code, or None after the time limit; no process of it is left."""
     process = subprocess.Popen(
         command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment, cwd=folder, start_new_session=True
@@ -129,7 +132,7 @@ def _last(text: str) -> str:
     return f" ({line.strip()[:300]})" if line else ""
 
 
-def judged(result: dict, task: Task, log: str = "") -> Outcome:
+def judged(result: dict[str, Any], task: Task, log: str = "") -> Outcome:
     """The figures of a result file; Failed unless every one of them was measured."""
     cases = result.get("results", [])
     if len(cases) != 1:

@@ -10,10 +10,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import datasets
-
+from bench.folders import MILVUS_BINARIES
+from bench.vdbbench.runs import Failed
 from faiss_ext import milvus_host
-from vdbbench.runs import Failed
 
 COLLECTION = "VDBBench"  # the name that VectorDBBench's Milvus client uses
 CLIENT_SECONDS = 300.0
@@ -34,15 +33,15 @@ else:
 class MilvusRow:
     """One server in a folder of its own; a context manager."""
 
-    def __init__(self, folder, plugin: bool, milvus_environment, client_python):
-        self.folder = Path(folder)
+    def __init__(self, folder: Path, plugin: bool, milvus_environment: str | None, client_python: str):
+        self.folder = folder
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.python = str(client_python)
+        self.python = client_python
         self.server = milvus_host.start(
             self.folder,
             plugin=plugin,
             environment=milvus_environment,
-            binaries=datasets.REPOSITORY / "build" / "milvus",
+            binaries=MILVUS_BINARIES,
             wait=WAIT_FOR_OTHERS,
         )
         self.plugin = plugin
@@ -50,7 +49,7 @@ class MilvusRow:
     def __enter__(self) -> MilvusRow:
         return self
 
-    def __exit__(self, kind, *_) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self.server.stop()
         if kind is None:  # after a fault its logs are wanted
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -61,14 +60,15 @@ class MilvusRow:
 
     def served_by(self, index: str) -> str:
         """The library that answered; Failed if it was not the one that was meant."""
+        serving = self.server.serving()
         if not self.plugin or index != "SCANN":
-            if self.server.serving() is not None:
-                raise Failed(f"{self.server.serving()} is in the server that was to be the stock one")
+            if serving is not None:
+                raise Failed(f"{serving} is in the server that was to be the stock one")
             return "libknowhere.so of the server"
         counters = self.server.statistics()
-        if not (counters.get("builds") and counters.get("searches")):
+        if serving is None or not (counters.get("builds") and counters.get("searches")):
             raise Failed(f"the plug-in built and searched nothing: {counters}")
-        return f"{self.server.serving().name}, {counters['searches']} searches"
+        return f"{serving.name}, {counters['searches']} searches"
 
     def loaded_bytes(self) -> int:
         """Resident bytes that loading the collection adds to a server just started."""

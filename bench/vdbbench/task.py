@@ -1,6 +1,6 @@
 """One task inside VectorDBBench's own environment, of version 1.0 or 2.
 
-    python -m vdbbench.task task.json
+    python -m bench.vdbbench.task task.json
 
 In:  the task as runs.py writes it. Out: VectorDBBench's own result file in
      RESULTS_LOCAL_DIR. Its exit code says nothing: runs.py judges the file.
@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import sys
+from typing import Any
 
 from vectordb_bench.backend import cases
 from vectordb_bench.backend.cases import CaseType, PerformanceCustomDataset
@@ -20,7 +21,7 @@ from vectordb_bench.backend.filter import Filter, NewIntFilter
 from vectordb_bench.interface import benchmark_runner
 from vectordb_bench.models import CaseConfig, ConcurrencySearchConfig, TaskConfig, TaskStage
 
-from vdbbench.dataset import filter_name, first_allowed
+from bench.vdbbench.dataset import filter_name, first_allowed
 
 LOAD_SECONDS = 36000.0  # runs.py has the limit that counts
 
@@ -34,7 +35,7 @@ class FilteredCustomDataset(PerformanceCustomDataset):
 
     removed: float = 0.0
 
-    def __init__(self, removed: float = 0.0, **custom):
+    def __init__(self, removed: float = 0.0, **custom: Any):
         super().__init__(**custom)
         self.removed = removed
 
@@ -47,7 +48,7 @@ class FilteredCustomDataset(PerformanceCustomDataset):
         return found
 
 
-def milvus_index(index: str, params: dict):
+def milvus_index(index: str, params: dict[str, Any]) -> Any:
     """The stock client's configuration; build and search parameters are one there."""
     from vectordb_bench.backend.clients.milvus import config
 
@@ -60,14 +61,14 @@ def milvus_index(index: str, params: dict):
     return kinds[index](**params)
 
 
-def made(task: dict) -> TaskConfig:
+def made(task: dict[str, Any]) -> TaskConfig:
     """VectorDBBench's own object for a task of runs.py."""
     if task["client"] == "milvus":
         db = DB.Milvus
         index = milvus_index(task["index"], {**task["build"], **task["search"]})
     else:
-        from vdbbench.client import CaseConfig as Index
-        from vdbbench.register import register
+        from bench.vdbbench.client import CaseConfig as Index
+        from bench.vdbbench.register import register
 
         db = register()
         index = Index(index=task["index"], build=task["build"], search=task["search"], build_threads=task["threads"])

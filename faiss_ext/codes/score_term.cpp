@@ -20,6 +20,7 @@ constexpr size_t kPseudoQueries = 512;
 constexpr size_t kNeighbors = 15;
 /// rows that are searched for neighbours
 constexpr size_t kSearchedRows = 32768;
+constexpr size_t kRowsTogether = 4096;
 constexpr size_t kQueriesPerSlice = 8;
 constexpr size_t kRowsPerSlice = 1024;
 /// Rows at either end of the terms that do not count for their range.
@@ -136,43 +137,42 @@ float limit_of_errors(const std::vector<float>& errors) {
     return std::max(16 * median, median < 1e-3f * most ? 4 * most : 0);
 }
 
-/// The kNeighbors best of the rows for some queries, as indexes.
-void nearest_rows(
+/// Score and number of a row.
+using Scored = std::pair<float, size_t>;
+
+/// Keeps, for some queries, the kNeighbors best of `best` and n more rows, the
+/// first of which has the number `first`.
+void keep_nearest(
         faiss::MetricType metric,
         size_t nq,
         size_t d,
         const float* queries,
+        size_t first,
         size_t n,
         const float* panels,
-        const std::vector<float>& half_norms,
-        std::vector<std::vector<size_t>>& neighbors) {
-    size_t padded =
-            (n + kernels::kPanel - 1) / kernels::kPanel * kernels::kPanel;
+        const float* half_norms,
+        std::vector<Scored>* best) {
+    const size_t padded = round_up(n, kernels::kPanel);
     std::vector<float> products(nq * padded);
     active_kernels().panel_products(
             {queries, nq, d, d, panels, n, products.data(), padded});
     for (size_t q = 0; q < nq; q++) {
-        float* scores = products.data() + q * padded;
-        if (metric == faiss::METRIC_L2) {
-            for (size_t i = 0; i < n; i++) {
-                scores[i] -= half_norms[i];
-            }
-        }
-        std::vector<size_t>& best = neighbors[q];
-        best.resize(n);
+        const float* scores = products.data() + q * padded;
+        const bool l2 = metric == faiss::METRIC_L2;
         for (size_t i = 0; i < n; i++) {
-            best[i] = i;
+            best[q].emplace_back(
+                    scores[i] - (l2 ? half_norms[i] : 0), first + i);
         }
-        size_t count = std::min(n, kNeighbors);
+        const size_t count = std::min(best[q].size(), kNeighbors);
         std::partial_sort(
-                best.begin(),
-                best.begin() + count,
-                best.end(),
-                [&](size_t a, size_t b) {
-                    return scores[a] != scores[b] ? scores[a] > scores[b]
-                                                  : a < b;
+                best[q].begin(),
+                best[q].begin() + ptrdiff_t(count),
+                best[q].end(),
+                [](const Scored& a, const Scored& b) {
+                    return a.first != b.first ? a.first > b.first
+                                              : a.second < b.second;
                 });
-        best.resize(count);
+        best[q].resize(count);
     }
 }
 
@@ -225,31 +225,33 @@ void ScoreTerm::fit_weights(
         const float* decoded) {
     const size_t nq = std::min(kPseudoQueries, order.size() / 4);
     const size_t searched = std::min(kSearchedRows, order.size() - nq);
-    std::vector<float> queries(nq * d), rows(searched * d);
+    std::vector<float> queries(nq * d);
     std::vector<float> half_norms(searched);
     gather_rows(nq, order.data(), d, x, queries.data());
-    gather_rows(searched, order.data() + nq, d, x, rows.data());
     for (size_t i = 0; i < searched; i++) {
-        half_norms[i] = float(precise_square(d, &rows[i * d]) / 2);
+        half_norms[i] = float(precise_square(d, x + order[nq + i] * d) / 2);
     }
     const std::vector<float> lengths = row_lengths(nq, d, queries.data());
     const float typical = quantile(lengths, 0.5);
 
-    AlignedBuffer<float> panels = make_panels(searched, d, rows.data());
-    std::vector<std::vector<size_t>> neighbors(nq);
-    parallel_slices(nq, kQueriesPerSlice, [&](size_t begin, size_t end) {
-        std::vector<std::vector<size_t>> found(end - begin);
-        nearest_rows(
-                metric,
-                end - begin,
-                d,
-                queries.data() + begin * d,
-                searched,
-                panels.data(),
-                half_norms,
-                found);
-        std::move(found.begin(), found.end(), neighbors.begin() + begin);
-    });
+    std::vector<std::vector<Scored>> neighbors(nq);
+    for (size_t first = 0; first < searched; first += kRowsTogether) {
+        const size_t size = std::min(kRowsTogether, searched - first);
+        const AlignedBuffer<float> panels =
+                make_panels(size, d, x, &order[nq + first]);
+        parallel_slices(nq, kQueriesPerSlice, [&](size_t begin, size_t end) {
+            keep_nearest(
+                    metric,
+                    end - begin,
+                    d,
+                    queries.data() + begin * d,
+                    first,
+                    size,
+                    panels.data(),
+                    half_norms.data() + first,
+                    neighbors.data() + begin);
+        });
+    }
 
     Matrix normal{};
     std::array<double, 4> right{};
@@ -263,7 +265,7 @@ void ScoreTerm::fit_weights(
             continue;
         }
         const double weight = l2 && length > typical ? typical / length : 1;
-        for (size_t neighbor : neighbors[q]) {
+        for (const auto& [score, neighbor] : neighbors[q]) {
             size_t i = order[nq + neighbor];
             const float* residual = residuals + i * d;
             const float* codes = decoded + i * d;

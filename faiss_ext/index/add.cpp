@@ -26,8 +26,11 @@ namespace faiss_ext {
 
 namespace {
 
-/// Rows encoded before they are appended; bounds the memory of an add.
-constexpr size_t kChunk = 8192;
+/// Entries made before they are appended; bounds the memory of an add: so
+/// many, fewer if they take more bytes, but enough for some threads.
+constexpr size_t kMostEntries = 8192;
+constexpr size_t kMostEntryBytes = size_t(8) << 20;
+constexpr size_t kLeastEntries = 2048;
 /// Rows a thread encodes at a time.
 constexpr size_t kEncodeSlice = 128;
 
@@ -127,14 +130,15 @@ void append_entries(
         Make&& make) {
     lists.reserve_each(order.lists);
     const std::vector<size_t>& rows = order.rows;
-    std::vector<uint8_t> entries(
-            std::min(kChunk, rows.size()) * lists.code_size);
-    for (size_t chunk = 0; chunk < rows.size(); chunk += kChunk) {
+    const size_t most = std::clamp(
+            kMostEntryBytes / lists.code_size, kLeastEntries, kMostEntries);
+    std::vector<uint8_t> entries(std::min(most, rows.size()) * lists.code_size);
+    for (size_t chunk = 0; chunk < rows.size(); chunk += most) {
         faiss::InterruptCallback::check();
         if (progress) {
             progress("add", chunk, rows.size());
         }
-        size_t n = std::min(kChunk, rows.size() - chunk);
+        size_t n = std::min(most, rows.size() - chunk);
         parallel_slices(n, kEncodeSlice, [&](size_t begin, size_t end) {
             make(chunk + begin,
                  chunk + end,

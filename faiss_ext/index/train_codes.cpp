@@ -14,6 +14,8 @@ namespace {
 
 /// Rows that the rotation and the term learn from.
 constexpr size_t kCodeTrainingRows = 32768;
+/// Rows coded together: of wide ones, an array of them all is much.
+constexpr size_t kCodeTileRows = 1024;
 /// Residuals longer than so many times the median are shortened to that before
 /// rotation and codebook see them, or few rows decide what all codes can say.
 /// Where codes are all that tells rows apart, and the longest are the answers
@@ -21,91 +23,143 @@ constexpr size_t kCodeTrainingRows = 32768;
 constexpr float kLongestResidual = 3;
 constexpr float kLongestAnswer = 30;
 
+/// Rows as they were before they were shortened.
+struct LongRows {
+    std::vector<size_t> rows;
+    std::vector<float> values;
+
+    void restore(size_t d, float* to) const {
+        for (size_t i = 0; i < rows.size(); i++) {
+            std::copy_n(&values[i * d], d, to + rows[i] * d);
+        }
+    }
+};
+
 /// Shortens rows that are more than `most` times as long as the median.
-void shorten_longest(size_t n, size_t d, float most, float* rows) {
+LongRows shorten_longest(size_t n, size_t d, float most, float* rows) {
     const std::vector<float> lengths = row_lengths(n, d, rows);
     const float median = quantile(lengths, 0.5);
     // where most rows are equal to their centroids, those of the others
     const float typical = median > 0 ? median : quantile(lengths, 0.9);
     const float longest = most * typical;
+    LongRows before;
     for (size_t i = 0; i < n && longest > 0; i++) {
-        for (size_t j = 0; j < d && lengths[i] > longest; j++) {
-            rows[i * d + j] *= longest / lengths[i];
+        float* row = rows + i * d;
+        if (lengths[i] > longest) {
+            before.rows.push_back(i);
+            before.values.insert(before.values.end(), row, row + d);
+            for (size_t j = 0; j < d; j++) {
+                row[j] *= longest / lengths[i];
+            }
         }
     }
+    return before;
 }
 
-/// Some of the training rows, and their residuals.
-struct Sample {
-    size_t n = 0;
-    std::vector<float> rows;      ///< size n * d, as the others
-    std::vector<float> centroids; ///< of the rows' lists
-    std::vector<float> residuals;
+/// Some of the training rows, gathered a tile at a time.
+class Sample {
+ public:
+    Sample(const IndexState& state, size_t n, const float* x)
+            : state_(state),
+              x_(x),
+              chosen_(sample_rows(n, kCodeTrainingRows, state.options.seed)),
+              lists_(chosen_.size()) {}
+    size_t size() const {
+        return chosen_.size();
+    }
 
-    Sample(const IndexState& state, size_t all, const float* x) {
-        const size_t d = state.d();
-        const std::vector<size_t> chosen =
-                sample_rows(all, kCodeTrainingRows, state.options.seed);
-        n = chosen.size();
-        rows.resize(n * d);
-        gather_rows(n, chosen.data(), d, x, rows.data());
-        std::vector<int64_t> lists(n);
-        assign_lists(state, n, rows.data(), lists.data());
-        centroids = centroids_of(state, n, lists.data());
-        residuals.resize(n * d);
-        for (size_t i = 0; i < n * d; i++) {
-            residuals[i] =
-                    std::clamp(rows[i] - centroids[i], -FLT_MAX, FLT_MAX);
+    /// Medians of some of the rows, size d.
+    std::vector<float> origin() const {
+        const size_t d = state_.d();
+        const size_t count = std::min(kOriginRows, size());
+        std::vector<size_t> some(count);
+        for (size_t i = 0; i < count; i++) {
+            some[i] = chosen_[i * size() / count];
+        }
+        std::vector<float> rows(count * d);
+        gather_rows(count, some.data(), d, x_, rows.data());
+        return dimension_medians(count, d, rows.data(), count);
+    }
+
+    /// Of all rows, size() * d. Finds their lists.
+    std::vector<float> residuals() {
+        const size_t d = state_.d();
+        std::vector<float> residuals(size() * d);
+        by_tiles([&](size_t begin, size_t n, const float* rows) {
+            assign_lists(state_, n, rows, &lists_[begin]);
+            const std::vector<float> centroids = centroids_of_tile(begin, n);
+            for (size_t i = 0; i < n * d; i++) {
+                residuals[begin * d + i] =
+                        std::clamp(rows[i] - centroids[i], -FLT_MAX, FLT_MAX);
+            }
+        });
+        return residuals;
+    }
+
+    /// Calls work(first, n, rows) for some rows at a time.
+    template <class Work>
+    void by_tiles(Work&& work) const {
+        const size_t d = state_.d();
+        std::vector<float> rows(std::min(kCodeTileRows, size()) * d);
+        for (size_t begin = 0; begin < size(); begin += kCodeTileRows) {
+            const size_t n = std::min(kCodeTileRows, size() - begin);
+            gather_rows(n, &chosen_[begin], d, x_, rows.data());
+            work(begin, n, rows.data());
         }
     }
+    /// After residuals().
+    std::vector<float> centroids_of_tile(size_t begin, size_t n) const {
+        return centroids_of(state_, n, &lists_[begin]);
+    }
+
+ private:
+    const IndexState& state_;
+    const float* x_;
+    std::vector<size_t> chosen_;
+    std::vector<int64_t> lists_;
 };
 
-/// What codebook and term learn from, in the space of the codes.
+/// What codebook and term learn from, in the space of the codes: size n * d each.
 struct RotatedSample {
-    std::vector<float> rows; ///< size n * d, as the others
+    std::vector<float> rows;
     std::vector<float> residuals;
     std::vector<float> directions;
 
+    /// @param memory  of size n * d, for the residuals
     RotatedSample(
             const IndexState& state,
             const ScaNNModel& model,
-            Sample sample)
-            : rows(sample.rows.size()),
-              residuals(std::move(sample.residuals)),
-              directions(sample.rows.size()) {
+            const Sample& sample,
+            std::vector<float> memory)
+            : rows(memory.size()),
+              residuals(std::move(memory)),
+              directions(rows.size()) {
+        const size_t d = state.d();
         const EntryLayout layout = entry_layout(state);
         const EntryCodec codec{layout, model, state.keeps_rows()};
-        codec.rotate(
-                sample.n,
-                sample.rows.data(),
-                sample.centroids.data(),
-                rows.data(),
-                residuals.data(),
-                directions.data());
+        sample.by_tiles([&](size_t begin, size_t n, const float* tile) {
+            codec.rotate(
+                    n,
+                    tile,
+                    sample.centroids_of_tile(begin, n).data(),
+                    &rows[begin * d],
+                    &residuals[begin * d],
+                    &directions[begin * d]);
+        });
     }
 };
 
-void train_pq(
-        const RotatedSample& sample,
-        size_t n,
-        float longest,
-        const ScoreAwarePQTraining& training,
-        ScoreAwarePQ& pq) {
-    std::vector<float> shortened = sample.residuals;
-    shorten_longest(n, pq.d(), longest, shortened.data());
-    pq.train(n, shortened.data(), sample.directions.data(), training);
-}
-
 void train_term(
-        const RotatedSample& sample,
+        RotatedSample& sample,
         size_t n,
         uint64_t seed,
         ScaNNModel& model) {
     const ScoreAwarePQ& pq = model.pq;
     std::vector<uint8_t> codes(n * pq.M());
-    std::vector<float> decoded(n * pq.d());
     pq.encode(
             n, sample.residuals.data(), sample.directions.data(), codes.data());
+    // not needed any more
+    std::vector<float> decoded = std::move(sample.directions);
     pq.decode(n, codes.data(), decoded.data());
     model.score_term.train(
             n,
@@ -130,30 +184,29 @@ ScaNNModel train_codes(
     const float longest = state.is_l2() || state.keeps_rows() ? kLongestResidual
                                                               : kLongestAnswer;
     Sample sample(state, n, x);
-    shorten_longest(sample.n, d, longest, sample.residuals.data());
-
+    const size_t count = sample.size();
     ScaNNModel made;
     made.list_spread = std::move(list_spread);
     made.by_direction = state.model.by_direction;
     made.pq = ScoreAwarePQ(state.model.pq.offsets());
     made.score_term.metric = state.ivf.metric_type;
     if (state.is_l2()) {
-        made.origin =
-                dimension_medians(sample.n, d, sample.rows.data(), kOriginRows);
+        made.origin = sample.origin();
     }
+    std::vector<float> residuals = sample.residuals();
     if (rotation_pays(options.rotation, n, d)) {
+        shorten_longest(count, d, longest, residuals.data());
         made.rotation.train(
                 options.rotation,
-                sample.n,
+                count,
                 d,
-                sample.residuals.data(),
+                residuals.data(),
                 made.pq.offsets(),
                 options.seed);
     } else {
         made.rotation.set_matrix(d, {});
     }
-    const size_t count = sample.n;
-    const RotatedSample rotated(state, made, std::move(sample));
+    RotatedSample rotated(state, made, sample, std::move(residuals));
     ScoreAwarePQTraining training;
     training.eta = eta;
     training.seed = options.seed;
@@ -162,7 +215,14 @@ ScaNNModel train_codes(
             progress("codebook", done, total);
         };
     }
-    train_pq(rotated, count, longest, training, made.pq);
+    const LongRows long_rows =
+            shorten_longest(count, d, longest, rotated.residuals.data());
+    made.pq.train(
+            count,
+            rotated.residuals.data(),
+            rotated.directions.data(),
+            training);
+    long_rows.restore(d, rotated.residuals.data());
     train_term(rotated, count, options.seed, made);
     return made;
 }

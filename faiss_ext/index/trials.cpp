@@ -55,8 +55,7 @@ bool directions_serve_better(
     const ScaNNOptions& options = state.options;
     const size_t d = state.d();
     const size_t nlist = state.ivf.nlist;
-    if (state.is_l2() || options.normalize || options.score_aware_centroids ||
-        flat_quantizer(state) == nullptr) {
+    if (!may_list_by_direction(state)) {
         return false;
     }
     const std::vector<size_t> sample =

@@ -47,7 +47,8 @@ const char* name_of(faiss::MetricType metric) {
 /// One walk over the bytes of an index.
 class IndexChecker {
  public:
-    explicit IndexChecker(std::span<const uint8_t> bytes) : cursor_(bytes) {}
+    explicit IndexChecker(std::span<const uint8_t> bytes)
+            : cursor_(bytes), size_(bytes.size()) {}
 
     FaissContents check(const FaissExpected& expected);
 
@@ -71,6 +72,7 @@ class IndexChecker {
     void pre_transform(const FaissContents& whole, const Kinds& allowed);
 
     FaissByteCursor cursor_;
+    uint64_t size_;   ///< of all bytes
     PQShape last_pq_; ///< of a graph's storage
 };
 
@@ -212,13 +214,15 @@ void IndexChecker::hnsw(const FaissContents& whole, FaissKind storage) {
     }
     check_part("storage", rows, whole);
     if (storage == FaissKind::PQ) {
-        // Faiss makes a table of the distances of all pairs of centroids
-        constexpr uint64_t kMostPairs = uint64_t(1) << 25;
+        // Faiss makes a table of the distances of all pairs of centroids:
+        // 32 MB, or as much as the bytes
+        const uint64_t most_pairs =
+                std::max<uint64_t>(1 << 23, size_ / sizeof(float));
         cursor_.check_in(
                 "M * 2^(2 * nbits) of the storage",
                 last_pq_.M << 2 * last_pq_.nbits,
                 uint64_t(0),
-                kMostPairs);
+                most_pairs);
     }
 }
 

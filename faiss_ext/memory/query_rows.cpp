@@ -40,7 +40,6 @@ float largest_value(size_t d) {
 
 const float*
 moderate_rows(size_t n, size_t d, const float* x, std::vector<float>& storage) {
-    constexpr float kLeast = 1e-30f;
     const float most = largest_value(d);
     // on the bits, as in all_finite(); they order positive floats as integers
     auto bits_of = [](float value) {
@@ -48,7 +47,7 @@ moderate_rows(size_t n, size_t d, const float* x, std::vector<float>& storage) {
         std::memcpy(&bits, &value, sizeof(bits));
         return bits & 0x7FFFFFFF;
     };
-    const uint32_t least_bits = bits_of(kLeast);
+    const uint32_t least_bits = bits_of(kLeastValue);
     const uint32_t most_bits = bits_of(most);
     uint32_t beyond = 0;
     for (size_t i = 0; i < n * d; i++) {
@@ -62,7 +61,8 @@ moderate_rows(size_t n, size_t d, const float* x, std::vector<float>& storage) {
     }
     storage.assign(x, x + n * d);
     for (float& value : storage) {
-        value = std::fabs(value) < kLeast ? 0 : std::clamp(value, -most, most);
+        value = std::fabs(value) < kLeastValue ? 0
+                                               : std::clamp(value, -most, most);
     }
     return storage.data();
 }

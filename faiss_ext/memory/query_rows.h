@@ -44,8 +44,12 @@ const float* moderate_queries(
  * distances, summed up, stay floats. */
 float largest_value(size_t d);
 
+/// Values and ranges below this count as 0: the steps of a code, divided by it,
+/// are still a float.
+constexpr float kLeastValue = 1e-30f;
+
 /** Rows for centroids and codes: values beyond largest_value() count as that,
- * those below 1e-30, whose inverse may be no float, as 0. Raw rows keep theirs.
+ * those below kLeastValue as 0. Raw rows keep theirs.
  * @param x  finite
  * @return x itself, or a copy in `storage` */
 const float*

@@ -10,6 +10,7 @@
 #include <faiss/impl/FaissAssert.h>
 #include <faiss/utils/fp16.h>
 
+#include <faiss_ext/memory/query_rows.h>
 #include <faiss_ext/memory/row_products.h>
 
 namespace faiss_ext {
@@ -28,9 +29,6 @@ float decode_bf16(uint16_t code) {
     std::memcpy(&x, &bits, sizeof(x));
     return x;
 }
-
-/// A row without larger values counts as 0: 127 / largest must be finite.
-constexpr float kLeastRange = 1e-30f;
 
 /// The power of two that brings values up to `largest` below 2. Halves end at
 /// 65504 and lose digits below 6e-5, and bf16 rounds the largest float to
@@ -56,7 +54,7 @@ float encode_refine_values(
         largest = std::max(largest, std::fabs(r[i]));
     }
     if (type == RefineType::Int8) {
-        if (!(largest > kLeastRange)) {
+        if (!(largest > kLeastValue)) {
             std::memset(row, 0, d);
             return 0;
         }

@@ -7,6 +7,7 @@
 #include <faiss_ext/lists/direct_map.h>
 #include <faiss_ext/memory/query_rows.h>
 #include <faiss_ext/model/defaults.h>
+#include <faiss_ext/partition/coarse_quantizer.h>
 
 namespace faiss_ext {
 
@@ -36,6 +37,12 @@ const faiss::IndexFlat* flat_quantizer(const IndexState& state) {
     return flat != nullptr && flat->metric_type == state.ivf.metric_type
                    ? flat
                    : nullptr;
+}
+
+bool may_list_by_direction(const IndexState& state) {
+    return !state.is_l2() && !state.options.normalize &&
+           !state.options.score_aware_centroids &&
+           flat_quantizer(state) != nullptr;
 }
 
 Partition make_partition(const IndexState& state, const ScaNNModel& model) {
@@ -92,7 +99,14 @@ void assign_lists(
     if (state.quantizer_is_flat) {
         state.partition.assign(n, x, lists);
     } else {
-        state.ivf.quantizer->assign(int64_t(n), x, lists);
+        std::vector<float> distances(n);
+        search_quantizer(
+                *state.ivf.quantizer,
+                int64_t(n),
+                x,
+                1,
+                distances.data(),
+                lists);
     }
 }
 
@@ -144,7 +158,11 @@ size_t estimate_memory(const IndexState& state, size_t n) {
     const size_t codebook = d * kernels::kCodewords;
     total += (codebook + nlist * (d + 1)) * sizeof(float);
     return total + Partition::estimate_memory(
-                           nlist, d, flat_quantizer(state) != nullptr);
+                           nlist,
+                           d,
+                           flat_quantizer(state) != nullptr,
+                           state.ivf.is_trained ? state.model.by_direction
+                                                : may_list_by_direction(state));
 }
 
 } // namespace faiss_ext

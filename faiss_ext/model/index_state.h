@@ -84,6 +84,10 @@ ListSets empty_lists(const IndexState& state, size_t nlist);
 /// in for it; else nullptr.
 const faiss::IndexFlat* flat_quantizer(const IndexState& state);
 
+/// Whether lists may be by direction (ScaNNModel::by_direction); training
+/// decides (index/trials.h).
+bool may_list_by_direction(const IndexState& state);
+
 /// The partition of the quantizer's nlist centroids, for lists of this model.
 Partition make_partition(const IndexState& state, const ScaNNModel& model);
 

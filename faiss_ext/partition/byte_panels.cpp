@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <faiss_ext/partition/panels.h>
+#include <faiss_ext/memory/query_rows.h>
 #include <faiss_ext/memory/row_products.h>
 #include <faiss_ext/memory/row_sample.h>
 
@@ -20,12 +21,10 @@ constexpr float kQueryRange = 63;
 constexpr float kRowRange = 127;
 /// added to the codes of rows, which are unsigned
 constexpr int kExcess = 128;
-/// A range below this counts as 0: its reciprocal would not be finite.
-constexpr float kLeastRange = 1e-30f;
 
 /// What `range` is multiplied with to become `steps`.
 float reciprocal(float steps, float range) {
-    return range > kLeastRange ? steps / range : 0;
+    return range > kLeastValue ? steps / range : 0;
 }
 
 } // namespace

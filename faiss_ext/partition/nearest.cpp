@@ -57,6 +57,7 @@ struct NearestRows::Scratch {
     std::vector<uint64_t> keys;
     std::vector<uint64_t> best;
     std::vector<const void*> close; ///< rows that may be the nearest
+    std::vector<float> units;       ///< these, scaled
     std::vector<float> distances;   ///< squared, of these; or losses
     std::vector<float> along;
 };
@@ -66,10 +67,26 @@ NearestRows::Scratch& NearestRows::scratch() {
     return kept;
 }
 
-NearestRows::NearestRows(size_t n, size_t d, const float* rows, bool borrow)
+NearestRows::NearestRows(
+        size_t n,
+        size_t d,
+        const float* rows,
+        bool borrow,
+        bool unit)
         : d_(d), rows_(AlignedBuffer<float>::borrow(rows, n * d)) {
     if (!borrow) {
         rows_.mutable_data(); // copies
+    }
+    std::vector<float> units;
+    if (unit) {
+        units.assign(rows, rows + n * d);
+        scale_to_unit(n, d, units.data());
+        scales_.resize(n);
+        for (size_t j = 0; j < n; j++) {
+            const double square = precise_square(d, rows + j * d);
+            scales_[j] = square > 0 ? 1 / std::sqrt(square) : 0;
+        }
+        rows = units.data();
     }
     center_ = dimension_medians(n, d, rows, kMedianRows);
     std::vector<float> shifted(n * d);
@@ -92,7 +109,8 @@ NearestRows::NearestRows(size_t n, size_t d, const float* rows, bool borrow)
 
 size_t NearestRows::memory_usage() const {
     return rows_.allocated_bytes() + terms_.allocated_bytes() +
-           center_.size() * sizeof(float) + bytes_.memory_usage();
+           center_.size() * sizeof(float) + scales_.size() * sizeof(double) +
+           bytes_.memory_usage();
 }
 
 size_t NearestRows::estimate_memory(size_t n, size_t d, bool borrow) {
@@ -130,6 +148,18 @@ void NearestRows::rows_of_keys(const uint64_t* keys, size_t count, Scratch& s)
     s.close.resize(count);
     for (size_t i = 0; i < count; i++) {
         s.close[i] = row(uint32_t(~keys[i]));
+    }
+    if (!scales_.empty()) {
+        s.units.resize(count * d_);
+        for (size_t i = 0; i < count; i++) {
+            const float* given = static_cast<const float*>(s.close[i]);
+            const double scale = scales_[uint32_t(~keys[i])];
+            float* scaled = s.units.data() + i * d_;
+            for (size_t j = 0; j < d_; j++) {
+                scaled[j] = float(given[j] * scale);
+            }
+            s.close[i] = scaled;
+        }
     }
 }
 

@@ -25,8 +25,14 @@ class NearestRows {
     NearestRows() = default;
     /** @param rows    size n * d, finite
      *  @param borrow  read `rows` in place as long as this lives, instead of
-     *         copying them */
-    NearestRows(size_t n, size_t d, const float* rows, bool borrow);
+     *         copying them
+     *  @param unit  take each row as if it had length 1; only for find() */
+    NearestRows(
+            size_t n,
+            size_t d,
+            const float* rows,
+            bool borrow,
+            bool unit = false);
 
     /** Smallest ||x - row||.
      * @param x        size n * d
@@ -105,6 +111,7 @@ class NearestRows {
 
     size_t d_ = 0;
     AlignedBuffer<float> rows_;
+    std::vector<double> scales_; ///< to unit length, or empty
     std::vector<float> center_;
     AlignedBuffer<float> terms_;
     BytePanels bytes_;

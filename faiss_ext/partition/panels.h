@@ -18,7 +18,12 @@ constexpr size_t round_up(size_t n, size_t unit) {
     return (n + unit - 1) / unit * unit;
 }
 
-/// out[j/16][i][j%16] = rows[j][i], zero padded.
-AlignedBuffer<float> make_panels(size_t n, size_t d, const float* rows);
+/** out[j/16][i][j%16] = rows[j][i], zero padded.
+ * @param which  size n: rows[which[j]] instead; or nullptr */
+AlignedBuffer<float> make_panels(
+        size_t n,
+        size_t d,
+        const float* rows,
+        const size_t* which = nullptr);
 
 } // namespace faiss_ext

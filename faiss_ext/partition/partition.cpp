@@ -110,9 +110,7 @@ Partition::Partition(
             "a centroid has a NaN or infinite value");
     nearest_ = NearestRows(nlist, d, centroids, borrow_centroids);
     if (by_direction) {
-        std::vector<float> units(centroids, centroids + nlist * d);
-        scale_to_unit(nlist, d, units.data());
-        directions_ = NearestRows(nlist, d, units.data(), false);
+        directions_ = NearestRows(nlist, d, centroids, borrow_centroids, true);
     }
     if (metric == faiss::METRIC_INNER_PRODUCT) {
         gain_.resize(nearest_.bytes().padded());
@@ -128,10 +126,14 @@ size_t Partition::memory_usage() const {
            gain_.allocated_bytes() + scales_.allocated_bytes();
 }
 
-size_t
-Partition::estimate_memory(size_t nlist, size_t d, bool borrow_centroids) {
+size_t Partition::estimate_memory(
+        size_t nlist,
+        size_t d,
+        bool borrow_centroids,
+        bool by_direction) {
     size_t padded = round_up(nlist, kernels::kPanel); // gains and scales
-    return NearestRows::estimate_memory(nlist, d, borrow_centroids) +
+    size_t rows = NearestRows::estimate_memory(nlist, d, borrow_centroids);
+    return (by_direction ? 2 * rows + nlist * sizeof(double) : rows) +
            2 * padded * sizeof(float);
 }
 

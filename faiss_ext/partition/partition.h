@@ -73,8 +73,11 @@ class Partition {
     }
     size_t memory_usage() const;
     /// what memory_usage() will be
-    static size_t
-    estimate_memory(size_t nlist, size_t d, bool borrow_centroids);
+    static size_t estimate_memory(
+            size_t nlist,
+            size_t d,
+            bool borrow_centroids,
+            bool by_direction);
 
     /// Exact similarity of one centroid, as probes() gives it.
     float score(const float* query, int64_t list_no) const;

@@ -161,13 +161,9 @@ py::array integers(const char* name, py::handle value) {
     return convert<int64_t>(array);
 }
 
-} // namespace
-
-Rows rows_argument(
-        const char* name,
-        py::handle value,
-        int64_t d,
-        RowSize size) {
+/// Two dimensions, of float32 or of what can be converted.
+py::array
+float_matrix(const char* name, py::handle value, const std::string& wanted) {
     py::array array = as_array(name, value);
     char kind = kind_of(array);
     if (kind != 'f' && kind != 'i' && kind != 'u') {
@@ -177,7 +173,6 @@ Rows rows_argument(
                 "float32 (used as it is), other floats and integers "
                 "(converted)");
     }
-    std::string wanted = "(n, " + std::to_string(d) + ")";
     if (array.ndim() != 2) {
         throw py::value_error(
                 std::string(name) + " has shape " + shape_of(array) +
@@ -187,6 +182,18 @@ Rows rows_argument(
                                    ".reshape(1, -1)"
                          : ""));
     }
+    return array;
+}
+
+} // namespace
+
+Rows rows_argument(
+        const char* name,
+        py::handle value,
+        int64_t d,
+        RowSize size) {
+    std::string wanted = "(n, " + std::to_string(d) + ")";
+    py::array array = float_matrix(name, value, wanted);
     if (array.shape(1) != d) {
         throw py::value_error(
                 std::string(name) + " has shape " + shape_of(array) +
@@ -205,7 +212,53 @@ Rows rows_argument(
     if (size == RowSize::Moderate) {
         check_moderate(name, data, n, d);
     }
-    return {std::move(rows), data, n};
+    return {std::move(rows), data, n, d};
+}
+
+Rows any_rows_argument(const char* name, py::handle value) {
+    py::array rows = convert<float>(float_matrix(name, value, "(n, dim)"));
+    const float* data = static_cast<const float*>(rows.data());
+    int64_t n = rows.shape(0);
+    int64_t d = rows.shape(1);
+    return {std::move(rows), data, n, d};
+}
+
+Flags flags_argument(const char* name, py::handle value) {
+    py::array array = as_array(name, value);
+    if (kind_of(array) != 'b') {
+        refuse_dtype(name, array, "bool");
+    }
+    if (array.ndim() != 1) {
+        throw py::value_error(
+                std::string(name) + " has shape " + shape_of(array) +
+                "; want a 1-d array, one flag for each row");
+    }
+    py::array flags = convert<bool>(array);
+    const auto* data = static_cast<const uint8_t*>(flags.data());
+    int64_t n = flags.shape(0);
+    return {std::move(flags), data, n};
+}
+
+py::buffer_info bytes_argument(const char* name, const py::buffer& data) {
+    py::buffer_info info = data.request();
+    if (info.itemsize != 1 || info.ndim != 1 ||
+        (info.shape[0] > 1 && info.strides[0] != 1)) {
+        throw py::value_error(
+                std::string(name) +
+                " must be bytes or a contiguous 1-d uint8 array, as "
+                "serialize_index() returns it");
+    }
+    return info;
+}
+
+py::array_t<uint8_t> bytes_array(std::vector<uint8_t> bytes) {
+    auto kept = std::make_unique<std::vector<uint8_t>>(std::move(bytes));
+    uint8_t* data = kept->data();
+    auto n = py::ssize_t(kept->size());
+    py::capsule owner(kept.release(), [](void* vector) {
+        delete static_cast<std::vector<uint8_t>*>(vector);
+    });
+    return py::array_t<uint8_t>(n, data, owner);
 }
 
 Ids ids_argument(const char* name, py::handle value, std::optional<int64_t> n) {

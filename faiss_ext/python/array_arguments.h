@@ -30,7 +30,8 @@ namespace py = pybind11;
 struct Rows {
     py::array owner;
     const float* data; ///< size n * d
-    int64_t n;         ///< >= 1
+    int64_t n;
+    int64_t d;
 };
 
 /// Which rows an index takes.
@@ -43,11 +44,24 @@ constexpr double kMostSquares = 1e37;
 
 /// @param name  of the argument, for messages
 /// @param d     columns wanted
+/// @return at least one row
 Rows rows_argument(
         const char* name,
         py::handle value,
         int64_t d,
         RowSize size = RowSize::Any);
+
+/// Any number of rows, of any finite or other values: what takes them checks.
+Rows any_rows_argument(const char* name, py::handle value);
+
+/// One flag after the other.
+struct Flags {
+    py::array owner;
+    const uint8_t* data; ///< size n
+    int64_t n;           ///< may be 0
+};
+
+Flags flags_argument(const char* name, py::handle value);
 
 struct Ids {
     py::array owner;
@@ -72,6 +86,12 @@ struct Codes {
 
 /// Codes of sa_encode(): uint8, nothing is converted.
 Codes codes_argument(const char* name, py::handle value, size_t code_size);
+
+/// Bytes of a file in memory: bytes, or a contiguous 1-d array of them.
+py::buffer_info bytes_argument(const char* name, const py::buffer& data);
+
+/// Without a copy.
+py::array_t<uint8_t> bytes_array(std::vector<uint8_t> bytes);
 
 /** An integer option. @throws ValueError outside of minimum..maximum */
 size_t checked_integer(

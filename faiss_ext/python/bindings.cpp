@@ -8,13 +8,13 @@
 
 #include <pybind11/stl.h>
 
-#include <faiss_ext/model/defaults.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/kernels/dispatch.h>
 
 #include "array_arguments.h"
 #include "bindings.h"
 #include "docstrings.h"
+#include "index_locks.h"
 
 namespace faiss_ext::python {
 
@@ -33,14 +33,6 @@ make_index(int64_t d, const std::string& description, int64_t metric) {
         return std::make_shared<IndexHandle>(std::unique_ptr<faiss::Index>(
                 index_factory(int(d), description, faiss::MetricType(metric))));
     });
-}
-
-/// See Index.__reduce__: protocols below 2 would end the process.
-py::object refuse_pickle(const py::object& self) {
-    throw py::type_error(
-            "cannot pickle or copy " +
-            py::str(py::type::of(self).attr("__name__")).cast<std::string>() +
-            " objects");
 }
 
 void bind_filter(py::module_& module) {
@@ -124,36 +116,6 @@ void bind_stats(py::module_& module) {
             .def("__repr__", stats_repr);
 }
 
-/// For scann_parameters.py, so that it chooses as the node of Knowhere does.
-void bind_choices(py::module_& module) {
-    module.def(
-            "_codes_in_fours",
-            [](int64_t d, int64_t sub_dim) {
-                return codes_in_fours(
-                        size_t(checked_integer("d", d, 1, 65536)),
-                        size_t(checked_integer("sub_dim", sub_dim, 1, 8)));
-            },
-            py::arg("d"),
-            py::arg("sub_dim"),
-            doc::codes_in_fours);
-    module.def(
-            "_segment_reach",
-            [](int64_t rows, int64_t nlist, int64_t k, int64_t usual) {
-                constexpr int64_t kMost = int64_t(1) << 40;
-                SegmentReach reach = segment_reach(
-                        size_t(checked_integer("rows", rows, 0, kMost)),
-                        size_t(checked_integer("nlist", nlist, 1, kMost)),
-                        size_t(checked_integer("k", k, 1, kMost)),
-                        size_t(checked_integer("usual", usual, 1, kMost)));
-                return py::make_tuple(reach.nprobe, reach.reorder_k);
-            },
-            py::arg("rows"),
-            py::arg("nlist"),
-            py::arg("k"),
-            py::arg("usual"),
-            doc::segment_reach);
-}
-
 void bind_threads(py::module_& module) {
     using py::arg;
     module.def(
@@ -209,6 +171,13 @@ void bind_constants(py::module_& module) {
 
 } // namespace
 
+py::object refuse_pickle(const py::object& self) {
+    throw py::type_error(
+            "cannot pickle or copy " +
+            py::str(py::type::of(self).attr("__name__")).cast<std::string>() +
+            " objects");
+}
+
 } // namespace faiss_ext::python
 
 PYBIND11_MODULE(_faiss_ext, module) {
@@ -218,10 +187,10 @@ PYBIND11_MODULE(_faiss_ext, module) {
     options.disable_function_signatures();
 
     install_interrupt_callback();
+    install_fork_hooks();
     module.doc() = "Native part of faiss_ext; import faiss_ext instead.";
     bind_constants(module);
     bind_threads(module);
-    bind_choices(module);
     bind_filter(module);
     bind_stats(module);
     IndexClass index(module, "Index", doc::index);
@@ -229,6 +198,7 @@ PYBIND11_MODULE(_faiss_ext, module) {
     bind_build(index);
     bind_search(index);
     bind_files(module, index);
+    bind_knowhere(module);
     module.def(
             "index_factory",
             make_index,

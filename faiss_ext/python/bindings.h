@@ -21,6 +21,11 @@ void bind_build(IndexClass& index);      // train, add, remove, merge
 void bind_search(IndexClass& index);     // search, range_search, reconstruct
 void bind_properties(IndexClass& index); // ntotal, nprobe, sub_dim, ...
 void bind_files(py::module_& module, IndexClass& index); // read, write, pickle
+void bind_knowhere(py::module_& module); // the submodule knowhere
+
+/// For __reduce__ of what is not pickled: protocols below 2 would end the
+/// process. See Index.__reduce__.
+py::object refuse_pickle(const py::object& self);
 
 /// A float as people write it: the shortest decimal that is this one.
 /// (.95 as a double would be 0.949999988079071 otherwise.)

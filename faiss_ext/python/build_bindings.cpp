@@ -132,7 +132,7 @@ py::dict calibrate(
                 "the index is not trained: call train(x) and add(x) before "
                 "calibrating");
     }
-    Rows rows{{}, nullptr, 0};
+    Rows rows{{}, nullptr, 0, 0};
     if (!queries.is_none()) {
         rows = rows_for(self, "queries", queries);
     }

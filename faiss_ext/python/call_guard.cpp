@@ -74,16 +74,6 @@ std::string readable(const std::string& message) {
     return message.substr(start);
 }
 
-/// Messages hold what the caller gave: names of files may be no UTF-8.
-void set_error(PyObject* type, const char* message) {
-    PyObject* text = PyUnicode_DecodeUTF8(
-            message, Py_ssize_t(std::strlen(message)), "backslashreplace");
-    if (text != nullptr) {
-        PyErr_SetObject(type, text);
-        Py_DECREF(text);
-    }
-}
-
 } // namespace
 
 void install_interrupt_callback() {
@@ -97,6 +87,15 @@ void check_signals() {
     if (signal_raised()) {
         py::gil_scoped_acquire gil;
         throw py::error_already_set();
+    }
+}
+
+void set_error(PyObject* type, const char* message) {
+    PyObject* text = PyUnicode_DecodeUTF8(
+            message, Py_ssize_t(std::strlen(message)), "backslashreplace");
+    if (text != nullptr) {
+        PyErr_SetObject(type, text);
+        Py_DECREF(text);
     }
 }
 

@@ -8,6 +8,9 @@
 
 #pragma once
 
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
 #include <utility>
 
 #include <pybind11/pybind11.h>
@@ -32,6 +35,31 @@ void install_interrupt_callback();
  * without the GIL.
  * @throws py::error_already_set  what a handler raised (KeyboardInterrupt) */
 void check_signals();
+
+/// Calls work(begin, count) for slices of n queries, with a look at signals
+/// between them: small slices first, so that Ctrl-C works whatever a query
+/// costs, larger ones while they take less than 50 ms.
+template <class Work>
+void in_slices(int64_t n, Work&& work) {
+    using Clock = std::chrono::steady_clock;
+    int64_t slice = 256;
+    for (int64_t begin = 0; begin < n;) {
+        Clock::time_point start = Clock::now();
+        int64_t count = std::min(slice, n - begin);
+        work(begin, count);
+        begin += count;
+        if (begin < n) {
+            check_signals();
+        }
+        if (Clock::now() - start < std::chrono::milliseconds(50)) {
+            slice *= 2;
+        }
+    }
+}
+
+/// Sets a Python error. Messages hold what the caller gave, which may be no
+/// UTF-8. Needs the GIL.
+void set_error(PyObject* type, const char* message);
 
 /// Rethrows the exception being handled as a Python exception. Needs the GIL.
 [[noreturn]] void rethrow_as_python(Blame blame);

@@ -21,6 +21,9 @@ namespace faiss_ext::python {
 
 class Filter;
 class IndexHandle;
+class NodeHandle;
+class NodeRows;
+struct FactoryHandle;
 
 /// A caster of pybind11 that looks whether there is an object.
 template <class T>
@@ -57,6 +60,17 @@ struct type_caster<faiss_ext::python::IndexHandle>
 template <>
 struct type_caster<faiss_ext::python::Filter>
         : faiss_ext::python::ConstructedCaster<faiss_ext::python::Filter> {};
+template <>
+struct type_caster<faiss_ext::python::NodeHandle>
+        : faiss_ext::python::ConstructedCaster<faiss_ext::python::NodeHandle> {
+};
+template <>
+struct type_caster<faiss_ext::python::NodeRows>
+        : faiss_ext::python::ConstructedCaster<faiss_ext::python::NodeRows> {};
+template <>
+struct type_caster<faiss_ext::python::FactoryHandle>
+        : faiss_ext::python::ConstructedCaster<
+                  faiss_ext::python::FactoryHandle> {};
 template <>
 struct type_caster<faiss_ext::ScaNNSearchStats>
         : faiss_ext::python::ConstructedCaster<faiss_ext::ScaNNSearchStats> {};

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "docstrings_build.h"
+#include "docstrings_knowhere.h"
 #include "docstrings_module.h"
 #include "docstrings_properties.h"
 #include "docstrings_search.h"

@@ -193,17 +193,6 @@ RuntimeError
     The bytes are damaged.
 )";
 
-constexpr const char* codes_in_fours = R"(_codes_in_fours(d, sub_dim)
---
-
-How many codes SCANN has without raw rows, 0: as many as ``sub_dim`` says.)";
-
-constexpr const char* segment_reach =
-        R"(_segment_reach(rows, nlist, k, usual)
---
-
-nprobe and reorder_k (0: the engine's) of SCANN where nobody says.)";
-
 constexpr const char* omp_set_num_threads = R"(omp_set_num_threads(n)
 --
 

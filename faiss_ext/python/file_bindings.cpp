@@ -73,23 +73,11 @@ IndexPointer deserialized(const void* data, size_t n) {
 }
 
 py::array_t<uint8_t> serialize(const IndexHandle& self) {
-    auto bytes = std::make_unique<std::vector<uint8_t>>(serialized(self));
-    uint8_t* data = bytes->data();
-    int64_t n = bytes->size();
-    py::capsule owner(bytes.release(), [](void* vector) {
-        delete static_cast<std::vector<uint8_t>*>(vector);
-    });
-    return py::array_t<uint8_t>(n, data, owner);
+    return bytes_array(serialized(self));
 }
 
 IndexPointer deserialize(const py::buffer& data) {
-    py::buffer_info info = data.request();
-    if (info.itemsize != 1 || info.ndim != 1 ||
-        (info.shape[0] > 1 && info.strides[0] != 1)) {
-        throw py::value_error(
-                "data must be bytes or a contiguous 1-d uint8 array, as "
-                "serialize_index() returns it");
-    }
+    py::buffer_info info = bytes_argument("data", data);
     return deserialized(info.ptr, info.size);
 }
 

@@ -76,27 +76,6 @@ SearchArguments search_arguments(
     return arguments;
 }
 
-/// Calls work(begin, count) for slices of n queries, with a look at signals
-/// between them: small slices first, so that Ctrl-C works whatever a query
-/// costs, larger ones while they take less than 50 ms.
-template <class Work>
-void in_slices(int64_t n, Work&& work) {
-    using Clock = std::chrono::steady_clock;
-    int64_t slice = 256;
-    for (int64_t begin = 0; begin < n;) {
-        Clock::time_point start = Clock::now();
-        int64_t count = std::min(slice, n - begin);
-        work(begin, count);
-        begin += count;
-        if (begin < n) {
-            check_signals();
-        }
-        if (Clock::now() - start < std::chrono::milliseconds(50)) {
-            slice *= 2;
-        }
-    }
-}
-
 /// Under the GIL: calls of several threads may fill the same object.
 void add_stats(ScaNNSearchStats* to, const ScaNNSearchStats& from) {
     if (to == nullptr) {

@@ -24,7 +24,7 @@ bool ListBounds::possible(const IndexState& state) {
 }
 
 ListBounds::ListBounds(const IndexState& state)
-        : reaches_(state.lists->nlist, -1) {
+        : reaches_(state.lists->nlist, -1), lengths_(state.lists->nlist) {
     const size_t d = state.d();
     const bool unit = state.options.normalize;
     const float* centroids =
@@ -32,6 +32,7 @@ ListBounds::ListBounds(const IndexState& state)
     parallel_slices(state.lists->nlist, 1, [&](size_t begin, size_t end) {
         for (size_t l = begin; l < end; l++) {
             const float* centroid = centroids + l * d;
+            lengths_[l] = std::sqrt(precise_square(d, centroid));
             for (size_t i = 0; i < state.lists->list(l).size(); i++) {
                 const float* row = state.lists->raw_row(l, i);
                 const double length =
@@ -65,25 +66,23 @@ std::vector<int64_t> ListBounds::within(
             continue;
         }
         const float* centroid = centroids + l * d;
-        double product = 0, square = 0, norm = 0;
-        for (size_t j = 0; j < d; j++) {
-            const double value = query[j] * factor;
-            const double apart = value - centroid[j];
-            product += value * centroid[j];
-            square += apart * apart;
-            norm += double(centroid[j]) * centroid[j];
-        }
         bool may_hold = false;
         if (l2) {
+            double square = 0;
+            for (size_t j = 0; j < d; j++) {
+                const double apart = query[j] * factor - centroid[j];
+                square += apart * apart;
+            }
             const double away = std::sqrt(square);
             const double slack = kRounding * (away + reaches_[l]);
             const double least =
                     std::max(0.0, std::max(0.0, away - reaches_[l]) - slack);
             may_hold = least * least < radius;
         } else {
+            const double product = factor * precise_dot(d, query, centroid);
             const double most = product + length * factor * reaches_[l];
-            const double slack = kRounding * length * factor *
-                                 (std::sqrt(norm) + reaches_[l]);
+            const double slack =
+                    kRounding * length * factor * (lengths_[l] + reaches_[l]);
             may_hold = most + slack > radius;
         }
         if (may_hold) {

@@ -35,6 +35,7 @@ class ListBounds {
  private:
     /// largest distance of a row from the centroid, -1 if there is none
     std::vector<double> reaches_;
+    std::vector<double> lengths_; ///< of the centroids
 };
 
 } // namespace faiss_ext

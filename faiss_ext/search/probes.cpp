@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include <faiss_ext/partition/coarse_quantizer.h>
+
 namespace faiss_ext {
 
 PreparedQueries
@@ -31,7 +33,8 @@ void find_probes(
         state.partition.probes(n, x, count, parameters.scores, lists, scores);
         return;
     }
-    state.ivf.quantizer->search(
+    search_quantizer(
+            *state.ivf.quantizer,
             int64_t(n),
             x,
             int64_t(count),

@@ -88,9 +88,7 @@ void Rescorer::quantize_query() {
     // 128 * high + low with |low| <= 64; the sum over d rows of at most
     // 127 * limit must fit an int32.
     float limit = std::min(16256.0f, std::floor(2147483520.0f / (127.0f * d)));
-    // values below that count as 0: the quotients must stay in range
-    constexpr float kLeastRange = 1e-30f;
-    query_step_ = std::max(largest, kLeastRange) / limit;
+    query_step_ = std::max(largest, kLeastValue) / limit;
     for (size_t i = 0; i < d; i++) {
         int code = int(std::nearbyint(from_origin_[i] / query_step_));
         int high = (code + 64) >> 7;

@@ -18,9 +18,10 @@ namespace knowhere_plugin::knowhere26 {
 
 class PluginConfig : public knowhere::BaseConfig {
  public:
-    /// @param schema  borrowed, for ever
-    explicit PluginConfig(std::span<const Parameter> schema) : schema_(schema) {
-        for (const Parameter& p : schema) {
+    /// @param node  unbuilt; judges what was read
+    explicit PluginConfig(NodePtr node)
+            : node_(std::move(node)), schema_(node_->Schema()) {
+        for (const Parameter& p : schema_) {
             if (__DICT__.count(p.name) == 0) { // k, radius, ... are the host's
                 declare(p);
             }
@@ -51,15 +52,19 @@ class PluginConfig : public knowhere::BaseConfig {
     knowhere::Status CheckAndAdjust(
             knowhere::PARAM_TYPE phase,
             std::string* message) override {
-        if (phase == knowhere::TRAIN && reals_.at("eta").has_value() &&
-            reals_.at("anisotropic_threshold").has_value()) {
-            return HandleError(
-                    message,
-                    "eta and anisotropic_threshold are given (allowed: one of "
-                    "them)",
-                    knowhere::Status::invalid_args);
-        }
-        return knowhere::Status::success;
+        const bool checked =
+                phase == knowhere::TRAIN || phase == knowhere::SEARCH;
+        const knowhere_plugin::Status status =
+                checked ? node_->CheckConfig(
+                                  values(phase),
+                                  kBuild | kSearch | kRange | kLoad)
+                        : knowhere_plugin::Status();
+        return status.ok() ? knowhere::Status::success
+                           : HandleError(
+                                     message,
+                                     status.message,
+                                     static_cast<knowhere::Status>(
+                                             int(status.code)));
     }
 
  private:
@@ -127,6 +132,7 @@ class PluginConfig : public knowhere::BaseConfig {
         }
     }
 
+    NodePtr node_;
     std::span<const Parameter> schema_;
     // std::map: the host keeps pointers to the values
     std::map<std::string, CFG_INT> integers_;

@@ -274,8 +274,8 @@ class ScannPluginNode : public IndexNode {
     }
 
     static std::unique_ptr<BaseConfig> StaticCreateConfig() {
-        static const plugin::NodePtr node = make_node(); // owns the schema
-        return std::make_unique<PluginConfig>(node->Schema());
+        static const plugin::NodePtr node = make_node();
+        return std::make_unique<PluginConfig>(node);
     }
     std::unique_ptr<BaseConfig> CreateConfig() const override {
         return StaticCreateConfig();

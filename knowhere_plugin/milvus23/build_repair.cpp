@@ -54,7 +54,7 @@ std::string letters_of(const std::string& text) {
 }
 
 /// A value in place of one that was refused; nullopt: the default.
-std::optional<std::string> nearest(
+std::optional<std::string> nearest_allowed(
         const Parameter& p,
         const std::string& text) {
     switch (p.type) {
@@ -85,55 +85,70 @@ std::optional<std::string> nearest(
 }
 
 /// What is wrong with one value alone; empty: nothing.
-std::string complaint(
-        std::span<const Parameter> schema,
+std::string fault_of(
+        const IndexNode& node,
         const std::string& key,
         const std::string& text) {
-    try {
-        Parameters alone(schema, {{key, text}});
-        return {};
-    } catch (const Fault& fault) {
-        return fault.what();
+    return node.CheckConfig({{key, text}}, kAnyPhase).message;
+}
+
+/// In place of one value that is refused. @return what became of it
+std::string repair_value(
+        const IndexNode& node,
+        const std::string& key,
+        const std::string& text,
+        Config& config) {
+    const Parameter* p = find_parameter(node.Schema(), key);
+    if (p == nullptr) {
+        return "ignored";
+    }
+    auto value = nearest_allowed(*p, text);
+    if (value && fault_of(node, key, *value).empty()) {
+        config[key] = *value;
+        return "using " + *value;
+    }
+    return p->default_value[0] != 0 ? "using " + std::string(p->default_value)
+                                    : std::string("using the default");
+}
+
+/// Leaves out values that others exclude, the first of them by name.
+void drop_excluded(const IndexNode& node, Repaired& made) {
+    for (Status status = node.CheckConfig(made.config, kAnyPhase); !status.ok();
+         status = node.CheckConfig(made.config, kAnyPhase)) {
+        auto excluded = made.config.begin();
+        for (; excluded != made.config.end(); ++excluded) {
+            Config without = made.config;
+            without.erase(excluded->first);
+            if (node.CheckConfig(without, kAnyPhase).ok()) {
+                break;
+            }
+        }
+        if (excluded == made.config.end()) {
+            return; // two faults at once: the build says so
+        }
+        made.notes.push_back(status.message + ": ignoring " + excluded->first);
+        made.config.erase(excluded);
     }
 }
 
 } // namespace
 
-Repaired repaired(std::span<const Parameter> schema, const Config& asked) {
+Repaired repaired(const IndexNode& node, const Config& asked) {
     Repaired made;
     for (const auto& [key, text] : asked) {
-        std::string wrong = complaint(schema, key, text);
+        std::string wrong = fault_of(node, key, text);
         if (wrong.empty()) {
             made.config[key] = text;
-            continue;
+        } else {
+            made.notes.push_back(
+                    wrong + ": " + repair_value(node, key, text, made.config));
         }
-        const Parameter* p = find_parameter(schema, key);
-        std::string used = "ignored";
-        if (p != nullptr) {
-            auto value = nearest(*p, text);
-            if (value && complaint(schema, key, *value).empty()) {
-                made.config[key] = *value;
-                used = "using " + *value;
-            } else {
-                used = p->default_value[0] != 0
-                               ? "using " + std::string(p->default_value)
-                               : std::string("using the default");
-            }
-        }
-        made.notes.push_back(wrong + ": " + used);
     }
-    auto threshold = made.config.find("anisotropic_threshold");
-    auto eta = made.config.find("eta");
-    if (threshold != made.config.end() && eta != made.config.end()) {
-        made.notes.push_back(
-                "eta = " + eta->second + " and anisotropic_threshold = " +
-                threshold->second + " (allowed: one of them): using eta");
-        made.config.erase(threshold);
-    }
+    drop_excluded(node, made);
     return made;
 }
 
-Config without_choices(const Config& config) {
+Config without_shaping_parameters(const Config& config) {
     Config plain;
     for (const char* key :
          {"metric_type", "dim", "with_raw_data", "num_build_thread"}) {

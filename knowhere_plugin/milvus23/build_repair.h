@@ -3,12 +3,12 @@
  * cannot replaced by the nearest that can. Milvus 2.3.5 retries a failing build
  * for ever and tells no user, so a build must not fail for them.
  *
- * In: the config of a build, the schema. Out: Repaired; next: engine.cpp.
+ * In: the config of a build, the node that judges it. Out: Repaired; next:
+ * engine.cpp.
  */
 
 #pragma once
 
-#include <span>
 #include <string>
 #include <vector>
 
@@ -22,10 +22,10 @@ struct Repaired {
     std::vector<std::string> notes;
 };
 
-Repaired repaired(std::span<const Parameter> schema, const Config& asked);
+Repaired repaired(const IndexNode& node, const Config& asked);
 
 /** After a build that failed although each value alone is right: without
  * whatever shapes the index, except the metric and with_raw_data. */
-Config without_choices(const Config& config);
+Config without_shaping_parameters(const Config& config);
 
 } // namespace knowhere_plugin::milvus23

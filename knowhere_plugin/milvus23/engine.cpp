@@ -39,7 +39,7 @@ NodePtr new_node() {
     return created.ok() ? created.value() : nullptr;
 }
 
-bool report(const Status& status, EngineFailure* failure) {
+bool fill_failure(const Status& status, EngineFailure* failure) {
     failure->code = int32_t(status.code);
     snprintf(
             failure->text, sizeof(failure->text), "%s", status.message.c_str());
@@ -62,7 +62,7 @@ bool with_node(Node* engine, EngineFailure* failure, Work&& work) noexcept {
         snprintf(failure->text, sizeof(failure->text), "out of memory");
         return false;
     }
-    return report(status, failure);
+    return fill_failure(status, failure);
 }
 
 Config config_of(const EngineSettings& settings) {
@@ -86,7 +86,7 @@ BitsetView bits_of(const EngineFilter& filter) {
 }
 
 /// Hands a DataSet over. @throws std::bad_alloc
-void give(const DataSet& data, EngineResult* result) {
+void hand_over(const DataSet& data, EngineResult* result) {
     result->owner = new std::shared_ptr<const void>(data.owner);
     result->rows = data.rows;
     result->dim = data.dim;
@@ -112,13 +112,13 @@ Status build(
     return {};
 }
 
-using Question = Expected<DataSet> (IndexNode::*)(
+using SearchMethod = Expected<DataSet> (IndexNode::*)(
         const DataSet&,
         const Config&,
         const BitsetView&) const noexcept;
 
-bool answer(
-        Question question,
+bool run_search(
+        SearchMethod search,
         const EngineNode* engine,
         const EngineRows& queries,
         const EngineSettings& settings,
@@ -126,10 +126,10 @@ bool answer(
         EngineResult* result,
         EngineFailure* failure) noexcept {
     return with_node(engine, failure, [&](const IndexNode& node) {
-        auto found = (node.*question)(
+        auto found = (node.*search)(
                 data_of(queries), config_of(settings), bits_of(filter));
         if (found.ok()) {
-            give(found.value(), result);
+            hand_over(found.value(), result);
         }
         return found.status();
     });
@@ -137,7 +137,7 @@ bool answer(
 
 /// What a refused blob is: Faiss' files, as of the host's own SCANN ("IxSC"),
 /// begin with four such letters.
-std::string kind_of(const uint8_t* bytes, size_t size) {
+std::string describe_blob(const uint8_t* bytes, size_t size) {
     std::string kind = std::to_string(size) + " bytes";
     std::string letters;
     for (size_t i = 0; i < 4 && i < size && std::isalnum(bytes[i]); i++) {
@@ -151,7 +151,7 @@ std::string kind_of(const uint8_t* bytes, size_t size) {
     return " (" + kind + ")";
 }
 
-void note(const std::string& text) {
+void log_repair(const std::string& text) {
     count(Counter::repairs);
     log_line("build: %s", text.c_str());
 }
@@ -228,12 +228,12 @@ bool engine_build(
         EngineFailure* failure) noexcept {
     return with_node(engine, failure, [&](IndexNode& node) {
         DataSet data = data_of(rows);
-        Repaired plan = repaired(node.Schema(), config_of(settings));
+        Repaired plan = repaired(node, config_of(settings));
         for (const std::string& text : plan.notes) {
-            note(text);
+            log_repair(text);
         }
         Status status = build(node, step, data, plan.config);
-        Config plain = without_choices(plan.config);
+        Config plain = without_shaping_parameters(plan.config);
         if (status.ok() || status.code == StatusCode::malloc_error ||
             plain == plan.config) {
             return status;
@@ -242,8 +242,9 @@ bool engine_build(
         if (!again.ok()) { // not for its parameters
             return status;
         }
-        note(status.message + ": using defaults for all parameters but " +
-             "metric_type and with_raw_data");
+        log_repair(
+                status.message + ": using defaults for all parameters but " +
+                "metric_type and with_raw_data");
         return again;
     });
 }
@@ -255,7 +256,7 @@ bool engine_search(
         const EngineFilter& filter,
         EngineResult* result,
         EngineFailure* failure) noexcept {
-    return answer(
+    return run_search(
             &IndexNode::Search,
             engine,
             queries,
@@ -272,7 +273,7 @@ bool engine_range_search(
         const EngineFilter& filter,
         EngineResult* result,
         EngineFailure* failure) noexcept {
-    return answer(
+    return run_search(
             &IndexNode::RangeSearch,
             engine,
             queries,
@@ -294,7 +295,7 @@ bool engine_vectors(
         wanted.ids = ids;
         auto found = node.GetVectorByIds(wanted);
         if (found.ok()) {
-            give(found.value(), result);
+            hand_over(found.value(), result);
         }
         return found.status();
     });
@@ -310,7 +311,7 @@ bool engine_serialize(
             auto blob = std::make_shared<Blob>(std::move(written.value()));
             DataSet bytes;
             bytes.owner = blob;
-            give(bytes, result);
+            hand_over(bytes, result);
             result->bytes = blob->data();
             result->byte_count = blob->size();
         }
@@ -326,7 +327,7 @@ bool engine_deserialize(
     return with_node(engine, failure, [&](IndexNode& node) {
         Status status = node.Deserialize({bytes, size});
         if (status.code == StatusCode::invalid_binary_set) {
-            status.message += kind_of(bytes, size);
+            status.message += describe_blob(bytes, size);
         }
         return status;
     });

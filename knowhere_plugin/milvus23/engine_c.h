@@ -1,7 +1,8 @@
 /*
  * The border inside libknowhere_scann_engine.so: node.cpp speaks the host's
  * old std::string, engine.cpp ours. Between them plain C types only; nothing
- * is thrown. engine.cpp is the index, nothing.cpp what the host costs alone.
+ * is thrown. engine.cpp is the index; baseline_engine.cpp, for benchmarks, has
+ * none, so that what is measured is the host.
  */
 
 #pragma once

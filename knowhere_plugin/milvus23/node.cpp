@@ -27,7 +27,7 @@ Status status_of(const EngineFailure& failure) {
     return known ? Status(failure.code) : Status::invalid_args;
 }
 
-void fail(EngineFailure* failure, Status status, const char* text) {
+void set_failure(EngineFailure* failure, Status status, const char* text) {
     failure->code = int32_t(status);
     snprintf(failure->text, sizeof(failure->text), "%s", text);
 }
@@ -124,7 +124,7 @@ class Node : public abi::IndexNode {
             const BitsetView& bitset) const override {
         TimeCount time(Counter::search_ns);
         int64_t nq = 0;
-        auto answer = found(engine_search, queries, config, bitset, &nq);
+        auto answer = search_with(engine_search, queries, config, bitset, &nq);
         if (!answer.value) {
             count(Counter::search_failures);
             return answer;
@@ -141,7 +141,8 @@ class Node : public abi::IndexNode {
             const BitsetView& bitset) const override {
         TimeCount time(Counter::range_ns);
         int64_t nq = 0;
-        auto answer = found(engine_range_search, queries, config, bitset, &nq);
+        auto answer =
+                search_with(engine_range_search, queries, config, bitset, &nq);
         if (!answer.value) {
             count(Counter::range_failures);
             return answer;
@@ -156,9 +157,10 @@ class Node : public abi::IndexNode {
             const Config&,
             const BitsetView&) const override {
         EngineFailure failure;
-        fail(&failure,
-             Status::not_implemented,
-             "SCANN: iterators (Milvus 2.3.5 makes them of range searches)");
+        set_failure(
+                &failure,
+                Status::not_implemented,
+                "SCANN: iterators (Milvus 2.3.5 makes them of range searches)");
         return refused<abi::Iterators>(failure);
     }
 
@@ -202,7 +204,7 @@ class Node : public abi::IndexNode {
 
     Expected<DataSetPtr> GetIndexMeta(const Config&) const override {
         EngineFailure failure;
-        fail(&failure, Status::not_implemented, "SCANN: no index meta");
+        set_failure(&failure, Status::not_implemented, "SCANN: no index meta");
         return refused<DataSetPtr>(failure);
     }
 
@@ -229,9 +231,10 @@ class Node : public abi::IndexNode {
             auto found = set.find(kTypeName);
             if (found == set.end() || found->second == nullptr ||
                 found->second->data == nullptr || found->second->size < 0) {
-                fail(failure,
-                     Status::invalid_binary_set,
-                     "not a blob of SCANN: none of that name");
+                set_failure(
+                        failure,
+                        Status::invalid_binary_set,
+                        "not a blob of SCANN: none of that name");
                 return false;
             }
             return engine_deserialize(
@@ -273,11 +276,11 @@ class Node : public abi::IndexNode {
         try {
             return work();
         } catch (const std::bad_alloc&) {
-            fail(failure, Status::malloc_error, "out of memory");
+            set_failure(failure, Status::malloc_error, "out of memory");
         } catch (const std::exception& error) {
-            fail(failure, Status::invalid_args, error.what());
+            set_failure(failure, Status::invalid_args, error.what());
         } catch (...) {
-            fail(failure, Status::invalid_args, "unknown exception");
+            set_failure(failure, Status::invalid_args, "unknown exception");
         }
         return false;
     }
@@ -323,7 +326,7 @@ class Node : public abi::IndexNode {
     }
 
     template <class EngineSearch>
-    Expected<DataSetPtr> found(
+    Expected<DataSetPtr> search_with(
             EngineSearch&& search,
             const DataSet& queries,
             const Config& config,

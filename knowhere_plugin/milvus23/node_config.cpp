@@ -51,18 +51,19 @@ Entry entry_of(std::optional<T>* value, uint32_t phases) {
 NodeConfig::NodeConfig(bool empty_node) {
     size_t count;
     const EngineParameter* parameters = engine_parameters(&count);
-    slots_.reserve(count + std::size(kForeignKeys));
+    values_.reserve(count + std::size(kForeignKeys));
     entries.reserve(count + std::size(kForeignKeys));
     auto declare = [&](const char* name, ValueKind kind, uint32_t phases) {
-        Slot& slot = slots_.emplace_back();
-        slot.name = name;
+        Value& value = values_.emplace_back();
+        value.name = name;
         switch (kind) {
             case ValueKind::Text:
                 entries.emplace(
-                        name, entry_of<abi::StringEntry>(&slot.text, phases));
+                        name, entry_of<abi::StringEntry>(&value.text, phases));
                 break;
             case ValueKind::Integer: {
-                auto entry = entry_of<abi::IntegerEntry>(&slot.integer, phases);
+                auto entry =
+                        entry_of<abi::IntegerEntry>(&value.integer, phases);
                 // without a range the host would cut off higher bits
                 entry.range = {
                         std::numeric_limits<int32_t>::min(),
@@ -72,11 +73,11 @@ NodeConfig::NodeConfig(bool empty_node) {
             }
             case ValueKind::Real:
                 entries.emplace(
-                        name, entry_of<abi::FloatEntry>(&slot.real, phases));
+                        name, entry_of<abi::FloatEntry>(&value.real, phases));
                 break;
             case ValueKind::Flag:
                 entries.emplace(
-                        name, entry_of<abi::BoolEntry>(&slot.flag, phases));
+                        name, entry_of<abi::BoolEntry>(&value.flag, phases));
                 break;
         }
     };
@@ -106,40 +107,41 @@ NodeConfig::NodeConfig(bool empty_node) {
 }
 
 void NodeConfig::fill_members() {
-    constexpr int32_t kUsual = 10; // the host's default
-    k = kUsual;
-    for (const Slot& slot : slots_) {
-        const std::string_view name = slot.name;
-        if (name == "k" && slot.integer) {
-            k = slot.integer;
+    constexpr int32_t kHostDefault = 10; // the host's default
+    k = kHostDefault;
+    for (const Value& value : values_) {
+        const std::string_view name = value.name;
+        if (name == "k" && value.integer) {
+            k = value.integer;
         } else if (name == "metric_type") {
-            metric_type = slot.text;
+            metric_type = value.text;
         } else if (name == "radius") {
-            radius = slot.real;
+            radius = value.real;
         } else if (name == "range_filter") {
-            range_filter = slot.real;
+            range_filter = value.real;
         }
     }
 }
 
 NodeSettings::NodeSettings(const abi::Config& config) {
-    const auto& slots = static_cast<const NodeConfig&>(config).slots_;
-    numbers_.reserve(slots.size()); // settings_ points into it
-    settings_.reserve(slots.size());
-    for (const auto& slot : slots) {
-        if (slot.text) {
-            settings_.push_back({slot.name, slot.text->c_str()});
-        } else if (slot.integer || slot.real) {
+    const auto& values = static_cast<const NodeConfig&>(config).values_;
+    numbers_.reserve(values.size()); // settings_ points into it
+    settings_.reserve(values.size());
+    for (const auto& value : values) {
+        if (value.text) {
+            settings_.push_back({value.name, value.text->c_str()});
+        } else if (value.integer || value.real) {
             Number& number = numbers_.emplace_back();
-            if (slot.integer) {
-                snprintf(number.text, sizeof(number.text), "%d", *slot.integer);
+            if (value.integer) {
+                snprintf(
+                        number.text, sizeof(number.text), "%d", *value.integer);
             } else {
                 // enough digits for the same float
-                snprintf(number.text, sizeof(number.text), "%.9g", *slot.real);
+                snprintf(number.text, sizeof(number.text), "%.9g", *value.real);
             }
-            settings_.push_back({slot.name, number.text});
-        } else if (slot.flag) {
-            settings_.push_back({slot.name, *slot.flag ? "true" : "false"});
+            settings_.push_back({value.name, number.text});
+        } else if (value.flag) {
+            settings_.push_back({value.name, *value.flag ? "true" : "false"});
         }
     }
 }

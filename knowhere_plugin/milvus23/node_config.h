@@ -35,7 +35,7 @@ class NodeConfig : public abi::BaseConfig {
     friend class NodeSettings;
     /// Milvus 2.3.2 and 2.3.3 read k after a search, not through its entry.
     void fill_members();
-    struct Slot {
+    struct Value {
         const char* name;
         std::optional<std::string> text;
         std::optional<int32_t> integer;
@@ -43,7 +43,7 @@ class NodeConfig : public abi::BaseConfig {
         std::optional<bool> flag;
     };
     /// addresses stay: the entries point into it
-    std::vector<Slot> slots_;
+    std::vector<Value> values_;
 };
 
 /// What the host filled in. Valid as long as the config and itself.

@@ -20,7 +20,7 @@ using namespace knowhere_plugin::milvus23;
 [[gnu::constructor]] void register_node() {
     HostFunctions functions;
     char text[2048] = "";
-    // again: nobody should preload this library itself, but somebody will
+    // checked again: users may preload this library itself
     if (find_host(&functions, text, sizeof(text)) != Host::Known) {
         return;
     }

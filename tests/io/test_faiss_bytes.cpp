@@ -527,4 +527,19 @@ TEST(FaissBytesTables, StayInProportionToTheBytes) {
     EXPECT_LT(hostile::largest_allocation, 1 << 20);
 }
 
+TEST(FaissBytesTables, OfManyCodesStayInProportionToTheBytes) {
+    // a table of 64 MB out of 256 kB
+    constexpr int kD = 256;
+    for (int m : {128, 256}) {
+        faiss::IndexHNSWPQ graph(kD, m, 4);
+        graph.is_trained = graph.storage->is_trained = true;
+        Bytes bytes = bytes_of(graph);
+        hostile::largest_allocation = 0;
+        std::string message = refusal(bytes, any_of(kAllKinds));
+        EXPECT_EQ(message.find("2^(2 * nbits)") != std::string::npos, m == 256)
+                << message;
+        EXPECT_LE(hostile::largest_allocation, size_t(34) << 20);
+    }
+}
+
 } // namespace

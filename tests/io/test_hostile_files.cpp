@@ -113,10 +113,6 @@ unsigned many_times() {
     return times == nullptr ? 1 : unsigned(std::strtoul(times, nullptr, 10));
 }
 
-bool is_of_faiss(const std::string& section) {
-    return section == "tree" || section == "quantizer";
-}
-
 /// Numbers as hostile as any, in 8 bytes, of which the first 1, 2, 4 count too.
 const std::vector<std::string>& hostile_values() {
     static const std::vector<std::string> list = [] {
@@ -226,9 +222,7 @@ TEST_P(HostileFiles, HostileValues) {
     const size_t trials = 250 * many_times();
     std::mt19937 random(many_times());
     Sections sections = take_apart(bytes_);
-    std::erase_if(sections, [](auto& s) {
-        return is_of_faiss(s.first) || s.second.empty();
-    });
+    std::erase_if(sections, [](auto& s) { return s.second.empty(); });
     auto places = sections_of(bytes_);
     size_t readable = 0;
     for (size_t t = 0; t < trials; t++) {
@@ -257,7 +251,7 @@ TEST_P(HostileFiles, RandomFlips) {
         Sections sections = take_apart(bytes_);
         for (size_t flips = 1 + random() % 4; flips > 0; flips--) {
             auto& [name, contents] = sections[random() % sections.size()];
-            if (!is_of_faiss(name) && !contents.empty()) {
+            if (!contents.empty()) {
                 contents[random() % contents.size()] ^=
                         char(random() % 3 ? 1 << random() % 8 : random());
             }
@@ -273,9 +267,6 @@ TEST_P(HostileFiles, SectionsOfOtherSizes) {
     const Sections sections = take_apart(bytes_);
     std::mt19937 random(3);
     for (size_t s = 0; s < sections.size(); s++) {
-        if (is_of_faiss(sections[s].first)) {
-            continue;
-        }
         const size_t size = sections[s].second.size();
         size_t step = std::max<size_t>(1, size / 16);
         for (size_t cut = 0; cut <= size + 8; cut += step) {

@@ -317,6 +317,57 @@ INSTANTIATE_TEST_SUITE_P(
                    (info.param.with_raw_data[0] == 't' ? "_Raw" : "_Codes");
         });
 
+/// Distances of Faiss' own types would be infinite, and its k-means reads
+/// memory that is not its own then. Cosines are those of unit rows.
+TEST(LongRows, AreRefusedByFaissTypes) {
+    const std::vector<float> good(
+            ordinary().begin(), ordinary().begin() + 200 * kD);
+    std::vector<float> x = good;
+    set_row(x, 7, 3e38f);
+    for (const char* type : {"FLAT", "IVF_FLAT", "IVF_PQ", "HNSW"}) {
+        Config config = {{"nlist", "4"}, {"m", "10"}, {"nbits", "4"}};
+        if (type != std::string("IVF_PQ")) {
+            config.erase("m");
+            config.erase("nbits");
+        }
+        if (type == std::string("FLAT") || type == std::string("HNSW")) {
+            config.erase("nlist");
+        }
+        for (const char* metric : {"L2", "IP", "COSINE"}) {
+            SCOPED_TRACE(std::string(type) + " " + metric);
+            config["metric_type"] = metric;
+            NodePtr node = create(type);
+            if (metric == std::string("COSINE")) {
+                ASSERT_TRUE(node->Build({200, kD, x.data()}, config).ok());
+                auto found = node->Search({1, kD, &x[7 * kD]}, {});
+                ASSERT_TRUE(found.ok());
+                const double error = type == std::string("IVF_PQ") ? .6 : 1e-5;
+                EXPECT_NEAR(found.value().distance[0], 1, error);
+                continue;
+            }
+            std::string wanted = "[7]: sum of squares = 4.5";
+            ASSERT_TRUE(node->Build({200, kD, good.data()}, config).ok());
+            const DataSet rows{200, kD, x.data()};
+            const std::string queries[] = {
+                    node->Search(rows, {}).status().message,
+                    node->RangeSearch(rows, {{"radius", "1"}}).status().message,
+                    node->AnnIterator(rows, {}).status().message};
+            for (const std::string& message : queries) {
+                EXPECT_TRUE(message.starts_with("queries" + wanted)) << message;
+            }
+            const std::string changes[] = {
+                    node->Add(rows, {}).message,
+                    node->Train(rows, config).message,
+                    node->Build(rows, config).message};
+            for (const std::string& message : changes) {
+                EXPECT_TRUE(message.starts_with("rows" + wanted)) << message;
+                EXPECT_NE(message.find(type), std::string::npos) << message;
+            }
+            EXPECT_EQ(node->Count(), 200);
+        }
+    }
+}
+
 /// As the others of few rows: exact, and no rotation, which would be larger
 /// than all rows.
 TEST(WideRows, TakeLittleMoreThanTheirBytes) {

@@ -475,7 +475,6 @@ TEST(ScaNNNode, BuildThreadsGiveTheSame) {
     EXPECT_EQ(one, two);
 }
 
-/// As Milvus Lite chooses them (tests/python/test_scann_parameters.py).
 TEST(ScaNNNode, WithoutRawRowsCodesFillWholeGroups) {
     constexpr int64_t kMany = 2049; // of fewer, raw rows are kept
     const std::map<int64_t, size_t> fours = {

@@ -20,10 +20,12 @@ import numpy as np
 import pytest
 
 import faiss_ext as fx
+from faiss_ext import knowhere
 
 D, ROWS = 8, 300
 ERRORS = (TypeError, ValueError, RuntimeError, OverflowError, MemoryError, AttributeError, BufferError)
-CLASSES = (fx.Index, fx.Filter, fx.SearchStats, fx.DirectMap)
+NODE_CLASSES = (knowhere.IndexFactory, knowhere.IndexNode, knowhere.RowIterator)
+CLASSES = (fx.Index, fx.Filter, fx.SearchStats, fx.DirectMap, *NODE_CLASSES)
 
 
 def run_here(file, name, *arguments, timeout=120):
@@ -152,7 +154,11 @@ def unconstructed():
     assert answers(index) == before
     for cls in CLASSES:
         refused(object.__new__, cls, allowed=TypeError)
-    refused(fx.Index)
+    for cls in (fx.Index, knowhere.IndexNode, knowhere.RowIterator):
+        refused(cls)
+    factory = knowhere.IndexFactory.__new__(knowhere.IndexFactory)
+    factory.__init__()
+    assert factory.names() == knowhere.IndexFactory().names()
     for value in (-1, 3, 99, 2**31 - 1):
         try:
             wrong = fx.DirectMap(value)
@@ -174,7 +180,10 @@ def copies():
             other.reset()
             assert answers(index) == before
     plain = made("IVF4,Flat")
-    for thing in (plain, fx.Filter([1, 2]), fx.SearchStats()):
+    factory = knowhere.IndexFactory()
+    node = factory.create("FLAT")
+    node.build(rows())
+    for thing in (plain, fx.Filter([1, 2]), fx.SearchStats(), factory, node, node.iterate(rows()[:1])[0]):
         for way in (copy.copy, copy.deepcopy, pickle.dumps):
             refused(way, thing)
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
@@ -196,6 +205,12 @@ def copies():
     index = fx.deserialize_index(data)
     del data
     assert answers(index) == answers(made())
+    filtered = np.arange(ROWS) < 5
+    iterators = node.iterate(rows()[:2], filtered=filtered)
+    filtered[:] = True
+    del node, filtered, factory
+    assert [next(one)[0] >= 5 for one in iterators] == [True, True]
+    assert len(list(iterators[0])) == ROWS - 6
 
 
 # ------------------------------------------------------------------- arrays
@@ -290,6 +305,15 @@ def arrays():
         "encode": lambda i, x: i.sa_encode(x).tolist(),
         "calibrate": lambda i, x: i.calibrate(x, k=3)["k"],
     }
+    node = knowhere.IndexFactory().create("SCANN")
+    node.build(rows())
+    nodes = {
+        "node.search": lambda x: node.search(x, k=3)[1].tolist(),
+        "node.range_search": lambda x: node.range_search(x, radius=3.0)[0].tolist(),
+        "node.iterate": lambda x: [next(i) for i in node.iterate(x)],
+        "node.build": lambda x: node.build(x),
+        "node.add": lambda x: node.add(x),
+    }
     changes = {
         "add": lambda i, x: i.add(x),
         "add_with_ids": lambda i, x: i.add_with_ids(x, np.arange(6) + 1000),
@@ -309,6 +333,24 @@ def arrays():
                 twin = fx.clone_index(index)
                 assert got == call(twin, meant), (number, name)
                 assert answers(target) == answers(twin)
+        for name, call in nodes.items():
+            print(number, name, type(odd), getattr(odd, "dtype", None), getattr(odd, "shape", None), flush=True)
+            blob = node.serialize()
+            if isinstance(odd, np.ndarray) and odd.shape == (0, D) and name not in ("node.build", "node.add"):
+                assert call(odd) in ([], [0])  # no queries, no results
+                continue
+            try:
+                got = call(odd)
+            except (*ERRORS, *ALSO) as error:
+                assert meant is None, (number, name, error)
+                assert bytes(node.serialize()) == bytes(blob)
+                continue
+            if meant is not None:
+                state = node.serialize()
+                node.deserialize(blob)
+                assert got == call(meant), (number, name)
+                assert bytes(node.serialize()) == bytes(state)
+            node.deserialize(blob)
         untrained = fx.index_factory(D, "IVF2,ScaNN")
         try:
             untrained.train(odd)
@@ -340,6 +382,22 @@ def arrays():
                 assert answers(target) == before
     for bad in (b"", b"x" * 4096, memoryview(bytes(100))[::2], np.zeros((3, 3), np.uint8), np.zeros(3), "text", None):
         refused(fx.deserialize_index, bad)
+        refused(node.deserialize, bad)
+    for number, (odd, fine) in enumerate(odd_ids):
+        print("node ids", number, flush=True)
+        try:
+            node.get_vectors(odd)
+        except (*ERRORS, *ALSO) as error:
+            assert not fine, (number, error)
+    flags = np.arange(ROWS) % 2 == 0
+    for odd in (flags[::-1], np.broadcast_to(np.bool_(True), ROWS), flags.tolist(), flags.view(Sub)):
+        np.testing.assert_array_equal(
+            node.search(good, filtered=odd)[1], node.search(good, filtered=np.array(odd, bool))[1])
+    for odd in (np.broadcast_to(np.bool_(True), 2**50), flags[None], flags.astype("u1"), [], "x", Raises(), 3, [None]):
+        try:
+            refused(node.search, good, filtered=odd)
+        except ALSO:
+            pass
     codes = index.sa_encode(good)
     for bad in (np.asfortranarray(codes), codes[::-2], np.broadcast_to(codes[:1], (6, codes.shape[1]))):
         np.testing.assert_array_equal(index.sa_decode(bad), index.sa_decode(bad.copy()))
@@ -375,6 +433,9 @@ def paths():
                 lambda p: fx.export_to_faiss(index, p),
                 fx.read_index,
                 lambda p: fx.read_index(p, mmap=True),
+                lambda p: knowhere.IndexFactory().create("SCANN").deserialize_from_file(p),
+                lambda p: knowhere.IndexFactory().create("HNSW").deserialize_from_file(p, enable_mmap=True),
+                knowhere.IndexFactory().load,
             ):
                 print(repr(path)[:60], flush=True)
                 try:
@@ -492,6 +553,8 @@ def interrupts():
     index.add(x)
     before = answers(index)
     blank = fx.index_factory(D, "IVF64,ScaNN(soar_lambda=1),RFlat")
+    node = knowhere.IndexFactory().create("SCANN")
+    node.build(x, nlist=64)
     signal.signal(signal.SIGALRM, signal.default_int_handler)
     jobs = [
         lambda: blank.train(x),
@@ -503,6 +566,10 @@ def interrupts():
         lambda: index.update_vectors(np.arange(20000), x),
         lambda: fx.clone_index(index),
         lambda: fx.serialize_index(index),
+        lambda: node.build(x, nlist=64, soar_lambda=1),
+        lambda: node.search(x, k=100, nprobe=64),
+        lambda: node.range_search(x[:2000], radius=4.0),
+        lambda: list(node.iterate(x[:1])[0]),
     ]
     stopped = 0
     start = time.monotonic()
@@ -522,6 +589,7 @@ def interrupts():
                 index.reset()
                 index.add(x)
             assert answers(index) == before
+            assert node.count == len(x) and node.search(x[:1], k=1)[1][0, 0] == 0
             if blank.is_trained:
                 blank = fx.index_factory(D, "IVF64,ScaNN(soar_lambda=1),RFlat")
     assert stopped > len(jobs)

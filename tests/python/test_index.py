@@ -255,7 +255,10 @@ def test_codec_through_wrappers(x):
     assert index.search(x[:5], 1, nprobe=16)[1].ravel().tolist() == [0, 7, 14, 21, 28]
 
 
-@pytest.mark.parametrize("description", ["IVF32,ScaNN,RFlat", "IVF32,ScaNN(soar_lambda=1),RFlat", "IDMap2,IVF32,ScaNN,RFlat", "PCA50,IVF32,ScaNN,RFlat"])
+@pytest.mark.parametrize(
+    "description",
+    ["IVF32,ScaNN,RFlat", "IVF32,ScaNN(soar_lambda=1),RFlat", "IDMap2,IVF32,ScaNN,RFlat", "PCA50,IVF32,ScaNN,RFlat"],
+)
 def test_merge_from(x, q, description):
     a = fx.index_factory(50, description)
     a.train(x)
@@ -346,22 +349,40 @@ def test_plain_faiss_index(x, q):
     _, truth = brute_force(x, q, 10, fx.METRIC_L2)
     assert recall(index.search(q, 10, nprobe=16)[1], truth) == 1
     with pytest.raises(AttributeError, match="needs a ScaNN index"):
-        index.sub_dim
+        _ = index.sub_dim
     with pytest.raises(ValueError, match="reorder_k"):
         index.search(q, 10, reorder_k=100)
     flat = made("Flat", x)
     assert recall(flat.search(q, 10)[1], truth) == 1
     with pytest.raises(AttributeError, match="needs an IVF index"):
-        flat.nprobe
+        _ = flat.nprobe
 
 
-@pytest.mark.parametrize("description", ["IVF32,ScaNN", "IVF32,ScaNN,SQ8", "IVF32,ScaNN,RFlat", "IVF32,ScaNN(soar_lambda=1),SQ8,RFlat"])
+@pytest.mark.parametrize(
+    "description", ["IVF32,ScaNN", "IVF32,ScaNN,SQ8", "IVF32,ScaNN,RFlat", "IVF32,ScaNN(soar_lambda=1),SQ8,RFlat"]
+)
 def test_memory_is_as_estimated(x, description):
     index = fx.index_factory(50, description)
     estimate = index.estimate_memory(len(x))
     index.train(x)
     index.add(x)
     assert index.memory_usage() == pytest.approx(estimate, rel=0.05)
+
+
+@pytest.mark.parametrize("by_direction", [True, False])
+@pytest.mark.parametrize("description", ["IVF64,ScaNN", "IVF64,ScaNN,RFlat"])
+def test_memory_is_as_estimated_for_inner_product(description, by_direction):
+    """Training decides whether lists are of rows with like directions, for which there are tables more."""
+    random = np.random.default_rng(1)
+    axes = random.standard_normal((200, 50))
+    rows = axes[random.integers(200, size=4000)] + 0.3 * random.standard_normal((4000, 50))
+    rows *= 1 + random.random((4000, 1)) if by_direction else 1 / np.linalg.norm(rows, axis=1)[:, None]
+    index = fx.index_factory(50, description, fx.METRIC_INNER_PRODUCT)
+    estimate = index.estimate_memory(4000)
+    index.train(rows)
+    index.add(rows)
+    assert index.memory_usage() == pytest.approx(estimate, rel=0.05)
+    assert index.memory_usage() == pytest.approx(index.estimate_memory(4000), rel=0.05)
 
 
 def test_stats(shared_l2, q):
@@ -408,7 +429,7 @@ def test_documented_stages_are_those_reported(x):
     index = fx.index_factory(50, "IVF16,ScaNN,RFlat")
     for method, arguments in ((index.train, [x]), (index.add, [x]), (index.calibrate, [])):
         stages = set()
-        method(*arguments, progress=lambda stage, *_: stages.add(stage))
+        method(*arguments, progress=lambda stage, *_, seen=stages: seen.add(stage))
         documented = set(re.findall(r'"([a-z-]+)"', method.__doc__.split("progress : callable")[1].split("\n\n")[0]))
         assert stages == documented
 

@@ -15,7 +15,8 @@ import time
 
 import pytest
 
-from faiss_ext import _server_lock, _server_ports, milvus_host
+from faiss_ext import milvus_host
+from faiss_ext.milvus_host import lock, ports
 
 TEMPLATE = """\
 etcd:
@@ -73,8 +74,8 @@ def package(tmp_path):
 @pytest.fixture
 def start(tmp_path, package, monkeypatch):
     """Starts the program; its lock is not the machine's."""
-    monkeypatch.setattr(_server_lock, "LOCK_FILE", tmp_path / "lock")
-    monkeypatch.setattr(_server_ports, "ETCD_PEER_PORT", 42380)
+    monkeypatch.setattr(lock, "LOCK_FILE", tmp_path / "lock")
+    monkeypatch.setattr(ports, "ETCD_PEER_PORT", 42380)
     started = []
 
     def start(mode="", plugin=False, **options):
@@ -192,7 +193,7 @@ def test_illness_at_the_start(start):
 
 
 def test_server_that_does_not_want_to_end(start, monkeypatch):
-    monkeypatch.setattr(milvus_host, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(milvus_host.server, "STOP_SECONDS", 0.2)
     server = start("ignores SIGTERM")
     pid = server.pid
     server.stop()
@@ -293,9 +294,9 @@ def test_command_serves_until_a_signal(tmp_path, package, how):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    code = ("import sys; from faiss_ext import _server_lock, _server_ports, milvus_host; "
-            f"_server_lock.LOCK_FILE = {str(tmp_path / 'lock')!r}; _server_ports.ETCD_PEER_PORT = 42380; "
-            "sys.exit(milvus_host.main(sys.argv[1:]))")
+    code = ("import sys; from faiss_ext.milvus_host import command, lock, ports; "
+            f"lock.LOCK_FILE = {str(tmp_path / 'lock')!r}; ports.ETCD_PEER_PORT = 42380; "
+            "sys.exit(command.run(sys.argv[1:]))")
     process = subprocess.Popen(
         [sys.executable, "-c", code, "serve", str(tmp_path / "base"), "--no-plugin", "--port", str(port),
          "--environment", str(tmp_path / "environment"), "--binaries", str(tmp_path / "binaries")],

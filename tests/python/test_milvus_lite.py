@@ -165,7 +165,7 @@ def test_search_parameters_arrive(client, x, q):
     assert found[1] < found[4] < found[32]
     # pymilvus also takes them without "params"
     client.search(NAME, data=q.tolist(), limit=K, search_params={"nprobe": "7"}, timeout=TIMEOUT)
-    assert activity().last_search == {"nprobe": 7}
+    assert activity().last_search == {"nprobe": "7"}
 
 
 def test_hybrid_search_takes_the_parameters_of_each_part(client, x, q):
@@ -357,7 +357,7 @@ def test_embedded_without_pymilvus(scann, tmp_path, x, q):
         assert done_since(before)["queries"] == len(q)
         assert activity().last_search == {"nprobe": 6}
         with pytest.raises(
-            milvus_lite.SchemaValidationError, match=r'metric_type = "IP" \(the index was built with L2'
+            milvus_lite.SchemaValidationError, match=r'metric_type = "IP" \(allowed: L2, which'
         ):
             words.search(q.tolist(), top_k=K, metric_type="IP")
 
@@ -371,7 +371,10 @@ BAD_INDEX = [
     ({"sub_dim": 9}, 'sub_dim = "9" (allowed: an integer in 1..8)'),
     ({"with_raw_data": "perhaps"}, 'with_raw_data = "perhaps" (allowed: true or false)'),
     ({"refine_type": "int4"}, 'refine_type = "int4" (allowed: none|int8|fp16|bf16)'),
-    ({"nlits": 8}, 'unknown build parameter nlits = "8" (known: nlist, '),
+    ({"nlits": 8}, 'unknown build parameter nlits = "8" (known: metric_type, dim, num_build_thread, nlist, '),
+    ({"nprobe": 8}, 'unknown build parameter nprobe = "8"'),
+    ({"eta": 2, "anisotropic_threshold": 0.2}, "eta = 2 and anisotropic_threshold = 0.2 (allowed: one of them)"),
+    ({"target_recall": 0.9, "with_raw_data": False}, "target_recall = 0.9 with with_raw_data = false"),
     ({"metric_type": "HAMMING"}, 'metric_type = "HAMMING" (allowed: L2|IP|COSINE)'),
 ]
 
@@ -396,7 +399,8 @@ BAD_SEARCH = [
     ({"nprobe": 0}, 'nprobe = "0" (allowed: an integer in 1..65536)'),
     ({"nprobe": "many"}, 'nprobe = "many" (allowed: an integer in 1..65536)'),
     ({"reorder_k": 5}, "reorder_k = 5 is below k = 10 (allowed: >= k)"),
-    ({"ef": 64}, 'unknown search parameter ef = "64" (known: nprobe, reorder_k, ensure_topk_full)'),
+    ({"ef": 64}, 'unknown search parameter ef = "64" (known: metric_type, k, '),
+    ({"k": 5}, 'k = "5" among the parameters (allowed: as k of the request)'),
     ({"radius": 1, "range_filter": 2}, "range_filter = 2 with radius = 1 (allowed for L2: range_filter < radius)"),
 ]
 
@@ -409,11 +413,11 @@ def test_bad_searches_say_what_is_allowed(client, x, q):
         with pytest.raises(pymilvus.MilvusException) as refused:
             search(client, q, params=bad)
         assert message in refused.value.message
-    with pytest.raises(pymilvus.MilvusException, match="metric_type = .*the index was built with L2"):
+    with pytest.raises(pymilvus.MilvusException, match=r"metric_type = .* \(allowed: L2, which the index"):
         client.search(NAME, data=q.tolist(), limit=K, search_params={"metric_type": "IP"}, timeout=TIMEOUT)
-    with pytest.raises(pymilvus.MilvusException, match="dimension"):
+    with pytest.raises(pymilvus.MilvusException, match=r"queries: dim = 49 \(allowed: 50\)"):
         search(client, q[:, :49])
-    with pytest.raises(pymilvus.MilvusException, match=r"\[0, 7\] is nan"):
+    with pytest.raises(pymilvus.MilvusException, match=r"queries\[0, 7\] = nan \(allowed: finite numbers\)"):
         search(client, np.where(np.arange(50) == 7, np.nan, q[:1]))
     with pytest.raises(pymilvus.MilvusException, match="reorder_k = 15 is below k = 20"):
         search(client, q, params={"reorder_k": 15}, offset=10)

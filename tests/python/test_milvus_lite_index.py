@@ -10,8 +10,10 @@ import pytest
 from conftest import brute_force, recall
 
 import faiss_ext as fx
-from faiss_ext.milvus_lite_index import METRICS, ScannIndex, activity, searching_with
+from faiss_ext import knowhere
+from faiss_ext.milvus_lite_index import ScannIndex, activity, searching_with
 
+METRICS = next(p.words for p in knowhere.parameters("SCANN") if p.name == "metric_type")
 K = 10
 EXACT = {"nprobe": 128, "reorder_k": 4000}
 
@@ -134,7 +136,7 @@ def test_search_parameters_reach_the_engine(built, x, q):
     found = {}
     for nprobe in (1, "32"):
         ids, _ = built.search(q, K, params={"nprobe": nprobe, "reorder_k": "200"})
-        assert activity().last_search == {"nprobe": int(nprobe), "reorder_k": 200}
+        assert activity().last_search == {"nprobe": nprobe, "reorder_k": 200}
         found[int(nprobe)] = recall(ids, truth)
     assert found[1] < found[32] - 0.1
     with searching_with({"nprobe": 3}):
@@ -143,14 +145,39 @@ def test_search_parameters_reach_the_engine(built, x, q):
         built.search(q, K, params={"nprobe": 4})  # what the call says goes first
         assert activity().last_search == {"nprobe": 4}
     built.search(q, K)
-    assert activity().last_search == {"nprobe": 32, "reorder_k": 199}  # of few rows all lists
+    assert activity().last_search == {}
+
+
+def test_what_a_search_does_not_say_is_what_the_node_chooses(built, x, q):
+    node = knowhere.IndexFactory().create("SCANN")
+    node.build(x, metric_type=built.metric, nlist=32)
+    for given in ({}, {"nprobe": 4}, {"reorder_k": 50}, {"ensure_topk_full": True}):
+        scores, want = node.search(q, k=K, **given)
+        ids, distances = built.search(q, K, params=given)
+        np.testing.assert_array_equal(ids, want)
+        np.testing.assert_array_equal(distances, built._nearness(scores))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_batches_are_as_queries_alone(built, x, threads):
+    before = fx.omp_get_max_threads()
+    fx.omp_set_num_threads(threads)
+    try:
+        mask = np.arange(len(x)) % 3 > 0
+        ids, distances = built.search(x[:500], K, valid_mask=mask, params={"nprobe": 4})
+    finally:
+        fx.omp_set_num_threads(before)
+    for row in (0, 77, 166, 167, 333, 334, 499):
+        alone = built.search(x[row : row + 1], K, valid_mask=mask, params={"nprobe": 4})
+        np.testing.assert_array_equal(ids[row], alone[0][0])
+        np.testing.assert_array_equal(distances[row], alone[1][0])
 
 
 def test_search_defaults(built, q):
     built.search_defaults = {"nprobe": "5"}
     try:
         built.search(q, K, params={"reorder_k": 50})
-        assert activity().last_search == {"nprobe": 5, "reorder_k": 50}
+        assert activity().last_search == {"nprobe": "5", "reorder_k": 50}
     finally:
         built.search_defaults = {}
 
@@ -165,8 +192,9 @@ def test_ensure_topk_full(x, q):
 
 
 def test_reorder_k_below_k_is_raised(built, q):
-    ids, _ = built.search(q, 50, params={"reorder_k": 20})
-    assert (ids >= 0).all() and activity().last_search["reorder_k"] == 50
+    for spelling in (20, "20", ' "20" '):
+        ids, _ = built.search(q, 50, params={"reorder_k": spelling})
+        assert (ids >= 0).all() and activity().last_search["reorder_k"] == 50
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -177,7 +205,10 @@ def test_without_raw_rows(x, q, metric, refine, floor):
     ids, distances = index.search(q, K, params={"nprobe": 16, "reorder_k": 200})
     assert recall(ids, truth) > floor
     assert np.isfinite(distances).all()
-    assert activity().last_search == {"nprobe": 16, "refine_k": 200}
+    assert activity().last_search == {"nprobe": 16, "reorder_k": 200}
+    # 200 candidates are rescored by the refine codes: all of them, as far as they are better
+    assert refine == "none" or recall(index.search(q, K, params={"nprobe": 16, "reorder_k": 10})[0], truth) < recall(
+        ids, truth)
 
 
 def test_rows_that_are_not_finite_are_never_found(x, q):
@@ -190,6 +221,30 @@ def test_rows_that_are_not_finite_are_never_found(x, q):
     assert ids[0, 0] == 16 and distances[0, 0] == pytest.approx(0, abs=1e-5)
     every = index.search(q[:1], len(x), params=EXACT)[0]
     assert set(every[0]) == set(range(len(x))) - {3, 17, len(x) - 1} | {-1}
+
+
+def test_rows_that_are_not_finite_are_never_found_in_files(x, q, tmp_path):
+    rows = x.copy()
+    rows[[0, 3, len(x) - 1]] = np.nan
+    index = ScannIndex.build(rows, "L2", {"nlist": 16})
+    path = tmp_path / "holes.idx"
+    index.save(str(path))
+    loaded = ScannIndex.load(str(path), "L2", x.shape[1])
+    assert loaded.num_vectors == len(x) - 3
+    mask = np.arange(len(x)) % 2 == 1
+    for valid_mask in (None, mask):
+        got, want = (one.search(x[[2, 5, 101]], 3, valid_mask=valid_mask, params=EXACT) for one in (loaded, index))
+        np.testing.assert_array_equal(got[0], want[0])
+        np.testing.assert_array_equal(got[1], want[1])
+    assert list(want[0][1:, 0]) == [5, 101] and mask[want[0]].all()
+    with pytest.raises(ValueError, match=r"valid_mask has shape .*; want one flag for each of 4000 rows"):
+        loaded.search(q, K, valid_mask=mask[:-1])
+    whole = path.read_bytes()
+    flipped = [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in (8, 9, 17, 25, 40, len(whole) // 2)]
+    for damaged in (whole[:20], whole[:1000], whole[:-9], *flipped):
+        path.write_bytes(damaged)
+        with pytest.raises(RuntimeError, match="holes.idx: "):
+            ScannIndex.load(str(path), "L2", x.shape[1])
 
 
 def test_a_row_of_zeros_has_cosine_0_with_everything(x, q):
@@ -208,9 +263,9 @@ def test_bad_calls(built, x, q):
         built.search(q, K, params={"nprobe": 0})
     with pytest.raises(ValueError, match='unknown search parameter ef = "9"'):
         built.search(q, K, params={"ef": 9})
-    with pytest.raises(ValueError, match="queries have 49 dimensions; the index has 50"):
+    with pytest.raises(ValueError, match=r"queries: dim = 49 \(allowed: 50\)"):
         built.search(q[:, :49], K)
-    with pytest.raises(ValueError, match=r"\[1, 2\] is nan"):
+    with pytest.raises(ValueError, match=r"queries\[1, 2\] = nan \(allowed: finite numbers\)"):
         built.search(np.where(np.arange(100).reshape(2, 50) == 52, np.nan, q[:2]), K)
     with pytest.raises(ValueError, match="shape"):
         built.search(q[None], K)
@@ -252,6 +307,11 @@ def test_many_threads_search_one_index(built, q):
 def test_target_recall_chooses_what_a_search_does_not_say(x, q):
     built = ScannIndex.build(x, "L2", {"nlist": 32, "target_recall": "0.9"})
     assert recall(built.search(q, K)[0], distances_of(x, q, "L2")[1]) >= 0.87
-    assert 1 <= activity().last_search["nprobe"] < 32
-    built.search(q, K, params={"nprobe": 3})
-    assert activity().last_search == {"nprobe": 3}
+    chosen = fx.deserialize_index(built._node.serialize())
+    assert 1 <= chosen.nprobe < 32
+    usual = ScannIndex.build(x, "L2", {"nlist": 32})
+    for params in ({}, {"nprobe": 3}):
+        wanted = {"nprobe": chosen.nprobe, **params}
+        np.testing.assert_array_equal(built.search(q, K, params=params)[0], built.search(q, K, params=wanted)[0])
+        assert activity().last_search == wanted
+    assert (usual.search(q, K)[0] != built.search(q, K)[0]).any()

@@ -197,6 +197,105 @@ def test_forked_while_another_thread_searches():
     )
 
 
+@pytest.mark.parametrize("busy", ["searching", "adding", "waiting to add"])
+def test_children_of_busy_parents_search_and_add(busy):
+    """Another thread of the parent holds the index at the moment of the fork, or waits for it."""
+    run(
+        """
+        busy = sys.argv[1]
+        index = built(5000, 2)
+        more, stop = rows(300, 5), False
+        def search():
+            while not stop:
+                index.search(more, 100, nprobe=16)
+        def add():
+            while not stop:
+                index.add(rows(2000, 4))
+                index.remove_ids(np.arange(5000, index.ntotal))
+        work = {"searching": [search, search], "adding": [add], "waiting to add": [search, add]}
+        threads = [threading.Thread(target=one, daemon=True) for one in work[busy]]
+        for thread in threads:
+            thread.start()
+        ready()
+        for i in range(15):
+            time.sleep(0.003 * i)
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)  # a child that hangs dies
+                ids = np.arange(10**6, 10**6 + len(more))
+                before = index.ntotal
+                index.search(more, 10)
+                index.add_with_ids(more, ids)
+                good = index.ntotal == before + len(more)
+                good &= (index.search(more, 1, nprobe=16)[1][:, 0] == ids).all()
+                good &= index.remove_ids(ids) == len(more)
+                grandchild = os.fork()
+                if grandchild == 0:
+                    index.add_with_ids(more, ids)
+                    os._exit(0)
+                os._exit(0 if good and os.waitpid(grandchild, 0)[1] == 0 else 1)
+            assert os.waitpid(child, 0)[1] == 0, i
+        stop = True
+        for thread in threads:
+            thread.join()
+        index.add(more)
+        """,
+        busy,
+    )
+
+
+def test_child_of_a_parent_that_adds_for_long():
+    """A fork does not wait for ever; the half-changed index of the child says what it is."""
+    run(
+        """
+        index, other = built(500, 1), built(500, 2)
+        running, done = threading.Event(), threading.Event()
+        def progress(*_):
+            running.set()
+            done.wait(60)
+        thread = threading.Thread(target=lambda: index.add(rows(2000, 1), progress))
+        thread.start()
+        running.wait()
+        ready()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            other.add(rows(10, 3))
+            for call in (lambda: index.add(rows(10, 3)), lambda: index.search(rows(1, 1), 1)):
+                try:
+                    call()
+                    os._exit(1)
+                except RuntimeError as error:
+                    assert "when this process was forked" in str(error), error
+            os._exit(0)
+        done.set()
+        assert os.waitpid(child, 0)[1] == 0
+        thread.join()
+        index.add(rows(10, 3))
+        """
+    )
+
+
+def test_fork_in_a_progress_callback():
+    """Parent and child both go on with the call."""
+    run(
+        """
+        index = fx.index_factory(32, "IVF16,ScaNN")
+        children = []
+        def progress(*_):
+            if not children:
+                children.append(os.fork())
+        ready()
+        index.train(rows(2000, 1), progress=progress)
+        signal.alarm(20)
+        index.add(rows(100, 3))
+        assert index.search(rows(1, 3), 1, nprobe=16)[1][0, 0] >= 0
+        if children[0] != 0:
+            assert os.waitpid(children[0], 0)[1] == 0
+        """
+    )
+
+
 # ---- out of memory ----
 
 LIMITED = """

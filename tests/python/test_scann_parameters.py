@@ -1,80 +1,99 @@
-"""Parameters of SCANN as clients send them, for every host that speaks Python."""
+"""Parameters of SCANN as clients send them: what the node makes of them.
+
+The rules by themselves: tests/knowhere_plugin/test_scann_policy.cpp. Here they
+are seen in what was built, and in searches beside those of the same index with
+the engine's own parameters.
+"""
 
 import numpy as np
 import pytest
+from conftest import brute_force, recall
 
 import faiss_ext as fx
-from faiss_ext._faiss_ext import _codes_in_fours
-from faiss_ext.scann_parameters import FEW_ROWS, BuildParameters, SearchParameters
+from faiss_ext import knowhere
+
+EXACT_ROWS = 2048  # up to so many every search is exact
+NODE = knowhere.IndexFactory().create("SCANN")
 
 
-@pytest.mark.parametrize("spelling", [16, "16", " 16 ", '"16"', np.int64(16)])
-def test_integers_in_every_spelling(spelling):
-    assert BuildParameters.parse({"nlist": spelling}).nlist == 16
+def random_rows(n, dim):
+    return np.random.default_rng(n + dim).standard_normal((n, dim), dtype=np.float32)
 
 
-@pytest.mark.parametrize("spelling", [False, "False", "false", "FALSE", '"false"', " false "])
-def test_flags_in_every_spelling(spelling):
-    assert BuildParameters.parse({"with_raw_data": spelling}).with_raw_data is False
+def built(x, **parameters):
+    """The node, and the engine's index in it."""
+    node = knowhere.IndexFactory().create("SCANN")
+    node.build(x, **parameters)
+    return node, fx.deserialize_index(node.serialize())
 
 
-@pytest.mark.parametrize("spelling", [2.5, "2.5", "25e-1", '"2.5"'])
-def test_numbers_in_every_spelling(spelling):
-    assert BuildParameters.parse({"eta": spelling}).eta == 2.5
+@pytest.fixture(scope="module")
+def rows():
+    return random_rows(EXACT_ROWS + 1, 8)
+
+
+@pytest.mark.parametrize("spelling", [16, "16", " 16 ", '"16"', np.int64(16), np.array(16)])
+def test_integers_in_every_spelling(rows, spelling):
+    assert built(rows[: 16 * 39], nlist=spelling)[1].nlist == 16
+
+
+@pytest.mark.parametrize("spelling", [False, "False", "false", "FALSE", '"false"', " false ", np.bool_(False)])
+def test_flags_in_every_spelling(rows, spelling):
+    assert built(rows, nlist=1, with_raw_data=spelling)[1].with_raw_data is False
+
+
+@pytest.mark.parametrize("spelling", [2.5, "2.5", "25e-1", '"2.5"', np.float32(2.5)])
+def test_numbers_in_every_spelling(rows, spelling):
+    assert built(rows, nlist=1, eta=spelling)[1].eta == 2.5
 
 
 def test_defaults_are_those_of_knowhere():
-    build, search = BuildParameters.parse({}), SearchParameters.parse(None)
-    assert (build.nlist, build.with_raw_data) == (128, True)
-    assert build.factory(10 * FEW_ROWS, 48) == "IVF128,ScaNN(sub_dim=2),RFlat"
-    assert (search.reorder_k, search.ensure_topk_full) == (None, False)
-    assert search.arguments(k=10, rows=100000, nlist=64, with_raw_data=True) == {"nprobe": 8}
-
-
-def test_small_segments_are_searched_further():
-    """As the node searches them (tests/knowhere_plugin/test_node_reach.cpp)."""
-    search = SearchParameters.parse(None)
-
-    def nprobe(rows, k=10, **more):
-        return search.arguments(k=k, rows=rows, nlist=128, with_raw_data=True, **more)["nprobe"]
-
-    probes = [nprobe(rows) for rows in (2049, 5000, 10000, 20000, 40000, 80000, 1000000)]
-    assert probes == sorted(probes, reverse=True) and probes[0] == 128 and probes[3] >= 64 and probes[-1] == 8
-    assert nprobe(30000, k=16384) == 128  # as many rows as are wanted, and more
-    assert nprobe(5000, calibrated=3) == 3
-    given = SearchParameters.parse({"nprobe": 2})
-    assert given.arguments(k=10, rows=5000, nlist=128, with_raw_data=True) == {"nprobe": 2}
-    assert search.arguments(k=10, rows=5000, nlist=128, with_raw_data=True)["reorder_k"] > 10
-    assert "reorder_k" not in search.arguments(k=10, rows=5000, nlist=128, with_raw_data=False)
+    known = {p.name: p for p in knowhere.parameters("SCANN")}
+    assert (known["nlist"].default, known["with_raw_data"].default) == (128, True)
+    assert (known["reorder_k"].default, known["ensure_topk_full"].default, known["k"].default) == (None, False, 10)
+    _, index = built(random_rows(128 * 39, 8))
+    assert (index.nlist, index.sub_dim, index.with_raw_data, index.soar_lambda) == (128, 2, True, 0)
+    assert index.refine_type == "none"
 
 
 def test_many_dimensions_get_copies_and_coarser_codes():
-    rows = 10 * FEW_ROWS
-    assert BuildParameters.parse({}).factory(rows, 128) == "IVF128,ScaNN(sub_dim=4,soar_lambda=1.0),RFlat"
-    assert BuildParameters.parse({"sub_dim": 8}).factory(rows, 128) == "IVF128,ScaNN(sub_dim=8,soar_lambda=1.0),RFlat"
-    assert BuildParameters.parse({"soar_lambda": 0}).factory(rows, 128) == "IVF128,ScaNN(sub_dim=2),RFlat"
+    x = random_rows(EXACT_ROWS + 1, 128)
+    for given, wanted in (
+        ({}, (4, 1)), ({"sub_dim": 8}, (8, 1)), ({"soar_lambda": 0}, (2, 0)), ({"with_raw_data": False}, (2, 0))
+    ):  # fmt: skip
+        _, index = built(x, nlist=4, **given)
+        assert (index.sub_dim, index.soar_lambda) == wanted
+    _, index = built(x[:EXACT_ROWS], nlist=4)
+    assert (index.sub_dim, index.soar_lambda) == (2, 0)
+    _, index = built(x[:, :127], nlist=4)
+    assert (index.sub_dim, index.soar_lambda) == (2, 0)
 
 
-def test_without_raw_rows_codes_fill_whole_groups():
-    """The same as the node's (tests/knowhere_plugin/test_scann_node.cpp), for each dimension."""
+@pytest.mark.parametrize("dim", [1, 31, 32, 50])
+@pytest.mark.parametrize("metric", ["L2", "IP"])
+def test_without_raw_rows_codes_fill_whole_groups(dim, metric):
+    """Every dimension: tests/knowhere_plugin/test_scann_policy.cpp."""
+    few = random_rows(EXACT_ROWS + 1, dim)
+    for raw in (False, True):
+        _, index = built(few, metric_type=metric, nlist=1, with_raw_data=raw, soar_lambda=0)
+        codes = (dim + 1) // 2  # of two dimensions
+        if not raw and dim // 2 // 4 * 4 >= 16:
+            codes = dim // 2 // 4 * 4
+        term, raw_row = 2, 4 * dim if raw else 0  # and no byte for the number of the one list
+        assert index.sa_code_size() == (codes + 1) // 2 + term + raw_row
 
-    def factory(dim, rows=10 * FEW_ROWS, **given):
-        return BuildParameters.parse({"with_raw_data": False, **given}).factory(rows, dim)
 
-    assert factory(128) == "IVF128,ScaNN64x4"
-    assert factory(50) == "IVF128,ScaNN24x4"
-    assert factory(50, eta=3, refine_type="int8") == "IVF128,ScaNN24x4(eta=3.0),SQ8"
-    assert factory(50, sub_dim=2) == "IVF128,ScaNN(sub_dim=2)"
-    assert factory(50, rows=FEW_ROWS) == "IVF52,ScaNN(sub_dim=2),RFlat"
-    assert factory(31) == "IVF128,ScaNN(sub_dim=2)"
-    for dim in [*range(1, 200), 255, 256, 383, 384, 768, 1023, 1536]:
-        for metric in (fx.METRIC_L2, fx.METRIC_INNER_PRODUCT):
-            for raw in (False, True):
-                parameters = BuildParameters.parse({"with_raw_data": raw, "soar_lambda": 0})
-                index = fx.index_factory(dim, parameters.factory(10 * FEW_ROWS, dim), metric)
-                codes = (0 if raw else _codes_in_fours(dim, 2)) or (dim + 1) // 2
-                term, list_number, raw_row = 2, 1, 4 * dim if raw else 0
-                assert index.sa_code_size() == (codes + 1) // 2 + term + list_number + raw_row
+def test_whole_groups_are_left_alone_where_users_choose():
+    def codes(rows=EXACT_ROWS + 1, **given):
+        _, index = built(random_rows(rows, 50), nlist=1, with_raw_data=False, **given)
+        raw_row = 4 * 50 if index.with_raw_data else 0
+        refined = 50 if index.refine_type == "int8" else 0
+        return 2 * (index.sa_code_size() - 2 - raw_row - refined)
+
+    assert codes() == 24
+    assert codes(sub_dim=2) == 26  # 25, in bytes
+    assert codes(rows=EXACT_ROWS) == 26
+    assert codes(eta=3, refine_type="int8") == codes(eta=3, refine_type="int8", sub_dim=2) - 2
 
 
 BAD_BUILD = [
@@ -98,15 +117,22 @@ BAD_BUILD = [
     ({"target_recall": 1}, r'target_recall = "1" \(allowed: a number in 0.01\.\.0.999\)'),
     ({"target_recall": 0.9, "with_raw_data": False}, r"target_recall = 0.9 with with_raw_data = false"),
     ({"eta": 2, "anisotropic_threshold": 0.2}, r"eta = 2 and anisotropic_threshold = 0.2 \(allowed: one of them\)"),
-    ({"nlits": 8}, r'unknown build parameter nlits = "8" \(known: nlist, sub_dim, with_raw_data, eta'),
+    ({"nlits": 8}, r'unknown build parameter nlits = "8" \(known: metric_type, dim, num_build_thread, nlist, sub_dim'),
     ({"nprobe": 8}, r'unknown build parameter nprobe = "8"'),
 ]
 
 
 @pytest.mark.parametrize("given, message", BAD_BUILD, ids=[str(g)[:40] for g, _ in BAD_BUILD])
-def test_bad_build_values_name_key_value_and_range(given, message):
-    with pytest.raises(ValueError, match=f"^{message}"):
-        BuildParameters.parse(given)
+def test_bad_build_values_name_key_value_and_range(rows, given, message):
+    with pytest.raises(ValueError, match=f"^{message}") as checked:
+        NODE.check("build", **given)
+    if "nprobe" in given:  # of another phase: no harm in a call
+        return
+    node = knowhere.IndexFactory().create("SCANN")
+    with pytest.raises(ValueError) as refused:
+        node.build(rows, **given)
+    said = [str(error.value).split(" (known")[0].replace("unknown build", "unknown") for error in (checked, refused)]
+    assert said[0] == said[1] and node.count == 0
 
 
 BAD_SEARCH = [
@@ -114,24 +140,22 @@ BAD_SEARCH = [
     ({"nprobe": 65537}, r'nprobe = "65537" \(allowed'),
     ({"reorder_k": 0}, r'reorder_k = "0" \(allowed: an integer in 1\.\.2147483647\)'),
     ({"ensure_topk_full": 2}, r'ensure_topk_full = "2" \(allowed: true or false\)'),
-    ({"ef": 64}, r'unknown search parameter ef = "64" \(known: nprobe, reorder_k, ensure_topk_full\)'),
+    ({"ef": 64}, r'unknown search parameter ef = "64" \(known: .*nprobe, reorder_k, ensure_topk_full\)'),
+    ({"reorder_k": 5}, r"reorder_k = 5 is below k = 10 \(allowed: >= k\)"),
 ]
 
 
 @pytest.mark.parametrize("given, message", BAD_SEARCH, ids=[str(g) for g, _ in BAD_SEARCH])
 def test_bad_search_values_name_key_value_and_range(given, message):
     with pytest.raises(ValueError, match=f"^{message}"):
-        SearchParameters.parse(given)
+        NODE.check("search", **given)
 
 
-def test_reorder_k_below_k_is_refused():
-    with pytest.raises(ValueError, match=r"reorder_k = 5 is below k = 10 \(allowed: >= k\)"):
-        SearchParameters.parse({"reorder_k": 5}).check(10)
-    SearchParameters.parse({"reorder_k": 10}).check(10)
-
-
-def test_ignored_keys_are_not_looked_at():
-    assert SearchParameters.parse({"radius": "?", "nprobe": None}, ignored={"radius"}) == SearchParameters()
+def test_what_is_not_bad():
+    NODE.check("search", reorder_k=10)
+    NODE.check("search", reorder_k=5, k=5)
+    NODE.check("search", nprobe=None, reorder_k=None)
+    NODE.check("build", eta=2, anisotropic_threshold=None)
 
 
 @pytest.mark.parametrize(
@@ -146,28 +170,50 @@ def test_ignored_keys_are_not_looked_at():
     ],
     ids=str,
 )
-@pytest.mark.parametrize("rows", [0, 1, 50, FEW_ROWS, 10 * FEW_ROWS])
-def test_the_engine_takes_the_factory_string_and_the_values_arrive(given, rows):
-    parameters = BuildParameters.parse(given)
-    index = fx.index_factory(48, parameters.factory(rows, 48), fx.METRIC_INNER_PRODUCT)
-    assert index.nlist == max(1, min(parameters.nlist, rows // 39))
-    assert index.sub_dim == (parameters.sub_dim or 2)
-    assert index.with_raw_data == (parameters.with_raw_data or rows <= FEW_ROWS)
-    assert index.soar_lambda == (parameters.soar_lambda or 0)
-    assert index.refine_type == parameters.refine_type
-    if parameters.eta is not None:
-        assert index.eta == parameters.eta
-    if parameters.anisotropic_threshold is not None:
-        assert index.threshold == pytest.approx(parameters.anisotropic_threshold)
+@pytest.mark.parametrize("n", [0, 1, 50, EXACT_ROWS, EXACT_ROWS + 1])
+def test_the_values_arrive(given, n):
+    _, index = built(random_rows(n, 16), metric_type="IP", **given)
+    assert index.ntotal == n and index.metric_type == fx.METRIC_INNER_PRODUCT
+    assert index.nlist == max(1, min(given.get("nlist", 128), n // 39))
+    assert index.with_raw_data == (given.get("with_raw_data", True) or n <= EXACT_ROWS)
+    assert index.soar_lambda == given.get("soar_lambda", 0)
+    assert index.refine_type == given.get("refine_type", "none")
+    if index.with_raw_data or "sub_dim" in given:
+        assert index.sub_dim == given.get("sub_dim", 2)
+    if "eta" in given:
+        assert index.eta == given["eta"]
+    if "anisotropic_threshold" in given:
+        assert index.threshold == pytest.approx(given["anisotropic_threshold"])
 
 
-def test_search_arguments():
-    usual = {"k": 10, "rows": 100000, "nlist": 64, "with_raw_data": True}
-    assert SearchParameters(nprobe=100).arguments(**usual) == {"nprobe": 64}
-    assert SearchParameters(reorder_k=50).arguments(**usual) == {"nprobe": 8, "reorder_k": 50}
-    without_rows = {**usual, "with_raw_data": False}
-    assert SearchParameters(reorder_k=50).arguments(**without_rows) == {"nprobe": 8, "refine_k": 50}
-    assert SearchParameters().arguments(**usual, calibrated=20) == {"nprobe": 20}
-    assert SearchParameters(nprobe=5).arguments(**usual, calibrated=20) == {"nprobe": 5}
-    few = {**usual, "rows": 300}
-    assert SearchParameters(nprobe=1).arguments(**few) == {"nprobe": 64, "reorder_k": 300, "refine_k": 300}
+def test_searches_do_what_the_engine_does_with_these(x, q):
+    node, index = built(x, nlist=64)
+    for given, arguments in (
+        ({"nprobe": 5}, {"nprobe": 5}),
+        ({"nprobe": 100}, {"nprobe": 64}),
+        ({"nprobe": 5, "reorder_k": 50}, {"nprobe": 5, "reorder_k": 50}),
+    ):
+        for got, want in zip(node.search(q, k=10, **given), index.search(q, 10, **arguments)):
+            np.testing.assert_array_equal(got, want)
+    # without raw rows, the refine codes are the last step that rescores
+    node, index = built(x, nlist=64, with_raw_data=False, refine_type="int8")
+    wanted = index.search(q, 10, nprobe=5, refine_k=50)
+    for got, want in zip(node.search(q, k=10, nprobe=5, reorder_k=50), wanted):
+        np.testing.assert_array_equal(got, want)
+    # chosen in training with target_recall
+    node, index = built(x, nlist=64, target_recall=0.9)
+    assert index.calibration
+    for got, want in zip(node.search(q), index.search(q, 10)):
+        np.testing.assert_array_equal(got, want)
+    for got, want in zip(node.search(q, nprobe=5), index.search(q, 10, nprobe=5)):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_small_segments_are_searched_further(x, q):
+    """By how much: tests/knowhere_plugin/test_scann_policy.cpp, test_node_reach.cpp."""
+    _, truth = brute_force(x, q, 10, fx.METRIC_L2)
+    node, _ = built(x, nlist=128)
+    assert recall(node.search(q)[1], truth) > 0.97 > recall(node.search(q, nprobe=8)[1], truth)
+    few, _ = built(x[:EXACT_ROWS], nlist=64, with_raw_data=False)
+    _, truth = brute_force(x[:EXACT_ROWS], q, 10, fx.METRIC_L2)
+    assert recall(few.search(q, nprobe=1, reorder_k=10)[1], truth) > 0.998

@@ -20,9 +20,10 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BENCH = ROOT / "bench"
-sys.path.insert(0, str(BENCH))
+sys.path.insert(0, str(ROOT))
 
-from vdbbench import dataset, rows, runs  # noqa: E402
+from bench import datasets, ground_truth  # noqa: E402
+from bench.vdbbench import dataset, rows, runs  # noqa: E402
 
 CLIENT_PYTHON = ROOT / "build" / "venv-vectordbbench2" / "bin" / "python"
 SMOKE_SECONDS = 1500  # the first run installs packages
@@ -106,7 +107,7 @@ def interpreter(tmp_path, body):
 def test_a_run_writes_its_task_and_reads_the_result(tmp_path):
     body = f"""
 task = json.load(open(sys.argv[3]))
-assert sys.argv[1:3] == ["-m", "vdbbench.task"] and task["stages"][:2] == ["drop_old", "load"]
+assert sys.argv[1:3] == ["-m", "bench.vdbbench.task"] and task["stages"][:2] == ["drop_old", "load"]
 folder = os.path.join(os.environ["RESULTS_LOCAL_DIR"], "ScannFaiss")
 os.makedirs(folder)
 json.dump({result()!r}, open(os.path.join(folder, "result_1_t.json"), "w"))
@@ -164,11 +165,9 @@ def test_rows_have_parameters_that_hosts_take(where, n, d, k):
 
 def test_a_data_set_becomes_parquet_files(tmp_path):
     pq = pytest.importorskip("pyarrow.parquet", reason="PyPI pyarrow is not installed")
-    import datasets
-
     x = np.random.default_rng(0).standard_normal((500, 8)).astype(np.float32)
     data = datasets.Dataset("small", x, x[:20] + 0.01, "l2")
-    truth, _ = datasets.exact_neighbours(data.base, data.query, "l2", 30)
+    truth, _ = ground_truth.exact_neighbours(data.base, data.query, "l2", 30)
     facts = dataset.write(tmp_path, data, truth, [0.5, 0.995])
     assert (facts["size"], facts["dim"], facts["metric_type"]) == (500, 8, "L2")
 
@@ -184,7 +183,7 @@ def test_a_data_set_becomes_parquet_files(tmp_path):
     assert column("neighbors_int_99.5p", "neighbors_id").shape == (20, 3)
     assert (
         np.sort(half[:5, :10])
-        == np.sort([t[t >= 250][:10] for t in datasets.exact_neighbours(x, data.query[:5], "l2", 500)[0]])
+        == np.sort([t[t >= 250][:10] for t in ground_truth.exact_neighbours(x, data.query[:5], "l2", 500)[0]])
     ).all()
 
     written = (tmp_path / "train.parquet").stat().st_mtime_ns
@@ -284,10 +283,10 @@ def test_a_dead_process_of_vectordbbench_is_found(client_smoke, tmp_path):
 IN_ENVIRONMENT = """
 import pickle, sys
 import numpy as np
-import vdbbench.register as register
+import bench.vdbbench.register as register
 from vectordb_bench.backend.clients import DB
 from vectordb_bench.backend.filter import LabelFilter, NewIntFilter, NonFilter
-from vdbbench.client import CaseConfig, Client, Config, RowFile
+from bench.vdbbench.client import CaseConfig, Client, Config, RowFile
 
 member = DB["ScannFaiss"]
 assert register.register() is member and pickle.loads(pickle.dumps(member)) is member
@@ -354,7 +353,7 @@ print("fine")
 def test_registration_and_client(client_smoke, tmp_path):
     done = subprocess.run(
         [str(CLIENT_PYTHON), "-c", IN_ENVIRONMENT, str(tmp_path)],
-        env={"PYTHONPATH": str(BENCH), "LOG_FILE": str(tmp_path / "log"), "HOME": str(tmp_path)},
+        env={"PYTHONPATH": str(ROOT), "LOG_FILE": str(tmp_path / "log"), "HOME": str(tmp_path)},
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -365,19 +364,20 @@ def test_registration_and_client(client_smoke, tmp_path):
 
 def test_the_command_line(client_smoke, tmp_path):
     data = json.loads(next(client_smoke[0].parent.glob("runs/*/data/dataset.json")).read_text())
-    command = [str(CLIENT_PYTHON), "-m", "vdbbench", "scannfaiss", "--path", str(tmp_path / "index"), "--nlist", "32"]
-    command += ["--nprobe", "8", "--reorder-k", "50", "--case-type", "PerformanceCustomDataset", "--k", "10"]
+    command = [str(CLIENT_PYTHON), "-m", "bench.vdbbench", "scannfaiss", "--path", str(tmp_path / "index")]
+    command += ["--nlist", "32", "--nprobe", "8", "--reorder-k", "50", "--k", "10"]
+    command += ["--case-type", "PerformanceCustomDataset"]
     command += ["--num-concurrency", "1", "--concurrency-duration", "1", "--custom-dataset-with-gt"]
     for key in ("name", "dir", "size", "dim"):
         command += [f"--custom-dataset-{key}", str(data[key])]
     command += ["--custom-dataset-metric-type", data["metric_type"], "--custom-dataset-file-count", "1"]
     command += ["--custom-case-name", "words", "--task-label", "words", "--db-label", "ours"]
-    environment = {"PYTHONPATH": str(BENCH), "LOG_FILE": str(tmp_path / "log"), "HOME": str(tmp_path)}
+    environment = {"PYTHONPATH": str(ROOT), "LOG_FILE": str(tmp_path / "log"), "HOME": str(tmp_path)}
     environment["RESULTS_LOCAL_DIR"] = str(tmp_path / "results")
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     [path] = (tmp_path / "results").glob("ScannFaiss/result_*_words_scannfaiss.json")
     read_back = (
-        "import sys, pathlib, vdbbench.register; from vectordb_bench.models import TestResult;"
+        "import sys, pathlib, bench.vdbbench.register; from vectordb_bench.models import TestResult;"
         "r = TestResult.read_file(pathlib.Path(sys.argv[1])).results[0]; print(r.label.value, r.metrics.recall)"
     )
     done = subprocess.run(

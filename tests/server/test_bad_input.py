@@ -93,7 +93,7 @@ def test_wrong_dimension(collection, x, q, queries):
 def test_queries_that_are_no_numbers(collection, x, q, value):
     bad = q.copy()
     bad[2, 7] = value
-    with refused("queries: row 2, dimension 7 is not finite"):
+    with refused(rf"queries\[2, 7\] = {value} \(allowed: finite numbers\)"):
         client.ask(collection, bad, 10, METRIC)
     still_right(collection, x, q)
 

@@ -91,9 +91,7 @@ __all__ = [
 ]
 
 
-def progress_bar(
-    file: TextIO | None = None, *, width: int = 40
-) -> Callable[[str, int, int], None]:
+def progress_bar(file: TextIO | None = None, *, width: int = 40) -> Callable[[str, int, int], None]:
     """Make a callback for `Index.train`, `add`, `calibrate` that draws a bar.
 
     On a terminal one line per stage is redrawn, at most ten times a second;
@@ -145,8 +143,7 @@ def progress_bar(
         share = done / total if total else 1.0
         bar = ("#" * int(share * width)).ljust(width, "-")
         out.write(
-            f"{chr(13) if terminal else ''}{stage:<11} [{bar}] {share:4.0%}"
-            .replace("%", " %")
+            f"{chr(13) if terminal else ''}{stage:<11} [{bar}] {share:4.0%}".replace("%", " %")
             + f"  {done}/{total}  {now - started:.1f} s"
             + (("\n" if last else "\x1b[K") if terminal else "\n")
         )

@@ -4,8 +4,7 @@
 it changes; `uninstall()` puts them back. Data directories stay ordinary: only a
 collection with an index SCANN needs `install()` again before it is loaded.
 
-Build parameters: nlist, sub_dim, with_raw_data, eta, anisotropic_threshold,
-soar_lambda, refine_type, target_recall. Search parameters: nprobe, reorder_k, ensure_topk_full.
+Parameters: those of ``faiss_ext.knowhere.parameters("SCANN")``.
 
 Examples
 --------
@@ -27,8 +26,15 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .milvus_lite_index import METRICS, REQUEST_KEYS, Activity, ScannIndex, activity, searching_with, searching_within
-from .scann_parameters import BuildParameters, SearchParameters
+from .milvus_lite_index import (
+    REQUEST_KEYS,
+    Activity,
+    ScannIndex,
+    activity,
+    check_parameters,
+    searching_with,
+    searching_within,
+)
 
 __all__ = ["SUPPORTED_VERSIONS", "Activity", "ScannIndex", "activity", "install", "installed", "uninstall"]
 
@@ -160,10 +166,9 @@ def _creating(original: Callable[..., Any]) -> Callable[..., Any]:
         if _is_scann(index_params.get("index_type")):
             metric = index_params.get("metric_type")
             with _Refusing():
-                BuildParameters.parse(index_params.get("params"))
-                SearchParameters.parse(index_params.get("search_params"))
-                if isinstance(metric, str) and metric.upper() not in METRICS:
-                    raise ValueError(f'metric_type = "{metric}" (allowed: {"|".join(METRICS)})')
+                metric_type = metric if isinstance(metric, str) else None
+                check_parameters("build", index_params.get("params"), metric_type=metric_type)
+                check_parameters("search", index_params.get("search_params"), k=1)
         original(self, field_name, index_params)
 
     return create_index
@@ -200,20 +205,12 @@ def _searching(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _check_search(spec: Any, asked: dict[str, Any], k: int, given: dict[str, Any]) -> None:
-    SearchParameters.parse({**spec.search_params, **asked}, ignored=REQUEST_KEYS).check(k)
+    check_parameters("search", {**spec.search_params, **asked}, ignored=REQUEST_KEYS, k=k)
     metric = given.get("metric_type")
     if isinstance(metric, str) and metric.upper() != spec.metric_type:
-        raise ValueError(f'metric_type = "{metric}" (the index was built with {spec.metric_type})')
-    radius: float | None = given.get("radius")
-    limit: float | None = given.get("range_filter")
-    if radius is None or limit is None:
-        return
-    nearer_is_less = spec.metric_type == "L2"
-    if limit >= radius if nearer_is_less else limit <= radius:
-        raise ValueError(
-            f"range_filter = {limit:g} with radius = {radius:g} "
-            f"(allowed for {spec.metric_type}: range_filter {'<' if nearer_is_less else '>'} radius)"
-        )
+        raise ValueError(f'metric_type = "{metric}" (allowed: {spec.metric_type}, which the index was built with)')
+    limits = {key: given[key] for key in ("radius", "range_filter") if given.get(key) is not None}
+    check_parameters("range_search", limits, metric_type=spec.metric_type)
 
 
 def _index_request(original: Callable[..., Any]) -> Callable[..., Any]:

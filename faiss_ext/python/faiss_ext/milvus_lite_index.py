@@ -1,6 +1,7 @@
-"""The index of one segment of Milvus Lite, by the engine of this package.
+"""The index of one segment of Milvus Lite: the node "SCANN" of faiss_ext.knowhere.
 
-In:  rows of a segment, its metric, parameters as Milvus Lite hands them over.
+In:  rows of a segment, its metric, parameters as Milvus Lite hands them over; the
+     node knows which there are and what they may be.
 Out: what milvus_lite.index.protocol.VectorIndex asks: ids and distances that
      are smaller for nearer rows (L2: the root, IP: negated, COSINE: 1 - cosine),
      -1 and infinity where there is nothing. Next: milvus_lite.py puts it in.
@@ -11,19 +12,23 @@ One object is searched by several threads of the host at once; it never changes.
 from __future__ import annotations
 
 import contextlib
+import os
+import struct
+import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import METRIC_INNER_PRODUCT, METRIC_L2, Index, index_factory, read_index, write_index
-from .scann_parameters import FEW_ROWS, BuildParameters, SearchParameters
+from . import omp_get_max_threads
+from .knowhere import IndexFactory, IndexNode
 
-METRICS = ("L2", "IP", "COSINE")
 # What a request may say beside the parameters of the index: pymilvus sends all
 # of it in one mapping.
 REQUEST_KEYS = frozenset(
@@ -33,6 +38,10 @@ REQUEST_KEYS = frozenset(
     "range_search_k".split()
 )
 
+# A thread takes 50 to 100 microseconds to start, as much as some queries.
+QUERIES_A_THREAD = 32
+
+_LARGEST = float(np.finfo(np.float32).max)
 _Rows = NDArray[np.float32]
 _carried: ContextVar[Mapping[str, Any] | None] = ContextVar("search parameters", default=None)
 _limits: ContextVar[tuple[float | None, float | None]] = ContextVar("limits of a range", default=(None, None))
@@ -70,7 +79,7 @@ class Activity:
     loads: int = 0
     searches: int = 0
     queries: int = 0
-    last_search: dict[str, int] = field(default_factory=dict)  # of the engine, beside k
+    last_search: dict[str, Any] = field(default_factory=dict)  # parameters that the node was given, beside k
 
 
 _activity = Activity()
@@ -96,19 +105,45 @@ def _rows(vectors: Any, name: str) -> _Rows:
     return np.ascontiguousarray(rows)
 
 
-def _unit(rows: _Rows) -> _Rows:
-    """Rows at length 1. A row of zeros stays: its cosine with everything is 0."""
-    length = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-    return (rows / np.where(length > 0, length, 1)).astype(np.float32)
+def _node() -> IndexNode:
+    return IndexFactory().create("SCANN")
 
 
-def _check_metric(metric: str) -> None:
-    if metric not in METRICS:
-        raise ValueError(f'metric_type = "{metric}" (allowed: {"|".join(METRICS)})')
+def check_parameters(
+    phase: Any,
+    given: Mapping[str, Any] | None,
+    ignored: Collection[str] = (),
+    *,
+    node: IndexNode | None = None,
+    **of_host: Any,
+) -> dict[str, Any]:
+    """Parameters of a user, checked together with what the host says itself.
+
+    Returns
+    -------
+    parameters : dict
+        Those given, without the keys in `ignored`.
+
+    Raises
+    ------
+    ValueError
+        With key, value and what is allowed.
+    """
+    parameters = {key: value for key, value in (given or {}).items() if key not in ignored}
+    for key in of_host.keys() & parameters.keys():
+        raise ValueError(f'{key} = "{parameters[key]}" among the parameters (allowed: as {key} of the request)')
+    (node or _node()).check(phase, **parameters, **of_host)
+    return parameters
 
 
-def _faiss_metric(metric: str) -> int:
-    return METRIC_L2 if metric == "L2" else METRIC_INNER_PRODUCT
+def _in_threads(search: Callable[..., tuple[Any, Any]], queries: _Rows, **parameters: Any) -> tuple[Any, Any]:
+    """As search(queries, ..), which runs on one thread, in as many as the package may use."""
+    parts = min(omp_get_max_threads(), len(queries) // QUERIES_A_THREAD)
+    if parts < 2:
+        return search(queries, **parameters)
+    with ThreadPoolExecutor(parts) as pool:
+        found = list(pool.map(lambda part: search(part, **parameters), np.array_split(queries, parts)))
+    return np.concatenate([one[0] for one in found]), np.concatenate([one[1] for one in found])
 
 
 class ScannIndex:
@@ -126,13 +161,16 @@ class ScannIndex:
     """
 
     index_type = "SCANN"
-    __slots__ = ("_index", "metric", "num_vectors", "dim", "search_defaults")
+    __slots__ = ("_node", "_positions", "_rows", "metric", "num_vectors", "dim", "search_defaults")
 
-    def __init__(self, index: Index, metric: str) -> None:
-        self._index = index
-        self.metric = metric
-        self.num_vectors = index.ntotal
-        self.dim = index.d
+    def __init__(self, node: IndexNode, positions: NDArray[np.int64] | None = None, rows: int | None = None) -> None:
+        """`positions` of the node's rows among the `rows` of the segment; None: all of them."""
+        self._node = node
+        self._positions = positions
+        self._rows = node.count if rows is None else rows
+        self.metric = str(node.metric_type)
+        self.num_vectors = node.count
+        self.dim = node.dim
         self.search_defaults: Mapping[str, Any] = {}
 
     @classmethod
@@ -144,21 +182,17 @@ class ScannIndex:
         ValueError
             Another metric, an unknown parameter or a bad value.
         """
-        _check_metric(metric)
-        parameters = BuildParameters.parse(params)
+        parameters = check_parameters("build", params, metric_type=metric)
         rows = _rows(vectors, "vectors")
-        ids = np.flatnonzero(np.isfinite(rows).all(axis=1))
-        rows = rows[ids] if len(ids) < len(rows) else rows
-        if metric == "COSINE":
-            rows = _unit(rows)
-        index = index_factory(rows.shape[1], parameters.factory(*rows.shape), _faiss_metric(metric))
-        if len(rows):
-            index.train(rows)
-            index.add_with_ids(rows, ids)
-        if parameters.target_recall is not None and len(rows) > FEW_ROWS:
-            index.calibrate(target_recall=parameters.target_recall)
+        finite = np.isfinite(rows).all(axis=1)
+        node = _node()
+        if finite.all():
+            node.build(rows, metric_type=metric, **parameters)
+            _count(builds=1)
+            return cls(node)
+        node.build(rows[finite], metric_type=metric, **parameters)
         _count(builds=1)
-        return cls(index, metric)
+        return cls(node, np.flatnonzero(finite), len(rows))
 
     def search(
         self,
@@ -182,44 +216,38 @@ class ScannIndex:
             Bad parameters, queries of another dimension or not finite.
         """
         given = _carried.get() if params is None else params
-        wanted = SearchParameters.parse({**self.search_defaults, **(given or {})}, ignored=REQUEST_KEYS)
+        both = {**self.search_defaults, **(given or {})}
+        wanted = check_parameters("search", both, ignored=REQUEST_KEYS, node=self._node, k=1)
         q = np.asarray(queries, dtype=np.float32)
         q = _rows(q[None] if q.ndim == 1 else q, "queries")
-        if q.shape[1] != self.dim:
-            raise ValueError(f"queries have {q.shape[1]} dimensions; the index has {self.dim}")
+        filtered = None if valid_mask is None else ~self._passing(valid_mask)
+        passing = self.num_vectors if filtered is None else int(np.count_nonzero(~filtered))
         ids = np.full((len(q), max(top_k, 0)), -1, dtype=np.int64)
         distances = np.full(ids.shape, np.inf, dtype=np.float32)
-        mask = None if valid_mask is None else np.asarray(valid_mask, dtype=bool)
-        passing = self.num_vectors if mask is None else int(np.count_nonzero(mask))
-        k = min(top_k, passing, self.num_vectors)
+        k = min(top_k, passing)
         if not len(q) or k <= 0:
             return ids, distances
-        if self.metric == "COSINE":
-            q = _unit(q)
-        arguments = wanted.arguments(
-            k=k,
-            rows=self.num_vectors,
-            nlist=self._index.nlist,
-            with_raw_data=self._index.with_raw_data,
-            calibrated=self._index.nprobe if self._index.calibration else None,
-        )
-        if _limits.get() != (None, None):
-            ids[:, :k], distances[:, :k], arguments = self._search_range(q, k, mask, wanted)
-            _count(searches=1, queries=len(q))
-            with _activity_lock:
-                _activity.last_search = arguments
-            return ids, distances
-        scores, labels = self._index.search(q, k, filter=mask, **arguments)
-        short = labels[:, -1] < 0
-        if (wanted.ensure_topk_full or wanted.nprobe is None) and short.any():
-            arguments["nprobe"] = self._index.nlist
-            scores[short], labels[short] = self._index.search(q[short], k, filter=mask, **arguments)
-        ids[:, :k] = labels
-        distances[:, :k] = np.where(labels < 0, np.inf, self._nearness(scores))
+        if _limits.get() == (None, None):
+            if wanted.get("reorder_k") is not None:
+                wanted["reorder_k"] = max(int(str(wanted["reorder_k"]).strip('" ')), k)
+            scores, labels = _in_threads(self._node.search, q, k=k, filtered=filtered, **wanted)
+            ids[:, :k] = labels
+            distances[:, :k] = np.where(labels < 0, np.inf, self._nearness(scores))
+        else:
+            ids[:, :k], distances[:, :k] = self._search_range(q, k, filtered, wanted)
+        if self._positions is not None:
+            ids = np.where(ids < 0, -1, self._positions[ids])
         _count(searches=1, queries=len(q))
         with _activity_lock:
-            _activity.last_search = arguments
+            _activity.last_search = wanted
         return ids, distances
+
+    def _passing(self, valid_mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Flags of the node's rows."""
+        mask = np.asarray(valid_mask, dtype=bool)
+        if mask.shape != (self._rows,):
+            raise ValueError(f"valid_mask has shape {mask.shape}; want one flag for each of {self._rows} rows")
+        return mask if self._positions is None else mask[self._positions]
 
     def _nearness(self, scores: _Rows) -> _Rows:
         """Scores of the engine as distances of Milvus Lite."""
@@ -232,40 +260,40 @@ class ScannIndex:
         return 1 - np.clip(scores, -1, 1)
 
     def _search_range(
-        self, q: _Rows, k: int, mask: NDArray[np.bool_] | None, wanted: SearchParameters
-    ) -> tuple[NDArray[np.int64], _Rows, dict[str, int]]:
-        """The k nearest rows within the limits of the range; without nprobe, of all lists."""
+        self, q: _Rows, k: int, filtered: NDArray[np.bool_] | None, wanted: dict[str, Any]
+    ) -> tuple[NDArray[np.int64], _Rows]:
+        """The k nearest rows within the limits of the range."""
         radius, range_filter = _limits.get()
-        nlist = self._index.nlist
-        nprobe = nlist if wanted.nprobe is None or self.num_vectors <= FEW_ROWS else min(wanted.nprobe, nlist)
         # Milvus Lite compares in its own units and in doubles: here the limits
         # only save work, so they are a little wider.
-        near_is_less = self.metric == "L2"
-        widest = np.float32(np.finfo(np.float32).max) * (1 if near_is_less else -1)
-        far = widest if radius is None else self._score_limit(radius, outwards=1 if near_is_less else -1)
-        limits, scores, labels = self._index.range_search(q, far, nprobe=nprobe, filter=mask)
+        outwards = 1 if self.metric == "L2" else -1
+        far = outwards * _LARGEST if radius is None else self._score_limit(radius, outwards)
+        near = None if range_filter is None else self._score_limit(range_filter, -outwards)
+        limits, scores, labels = self._node.range_search(q, filtered=filtered, radius=far, range_filter=near, **wanted)
         ids = np.full((len(q), k), -1, dtype=np.int64)
         distances = np.full(ids.shape, np.inf, dtype=np.float32)
         for i in range(len(q)):
-            found, at = labels[limits[i] : limits[i + 1]], scores[limits[i] : limits[i + 1]]
-            if range_filter is not None:
-                near = self._score_limit(range_filter, outwards=-1 if near_is_less else 1)
-                within = at >= near if near_is_less else at <= near
-                found, at = found[within], at[within]
-            nearness = self._nearness(at)
-            order = np.lexsort((found, nearness))[:k]
-            ids[i, : len(order)], distances[i, : len(order)] = found[order], nearness[order]
-        return ids, distances, {"nprobe": nprobe}
+            found = slice(limits[i], min(limits[i + 1], limits[i] + k))
+            n = found.stop - found.start
+            ids[i, :n], distances[i, :n] = labels[found], self._nearness(scores[found])
+        return ids, distances
 
-    def _score_limit(self, limit: float, outwards: int) -> np.float32:
-        """A limit of a range as a score of the engine, further out by more than Milvus Lite rounds."""
+    def _score_limit(self, limit: float, outwards: int) -> float:
+        """A limit of a range as a score of the node, further out by more than Milvus Lite rounds."""
         slack = 1e-5 * abs(limit) + (1e-6 if self.metric == "COSINE" else 0)
-        largest = float(np.finfo(np.float32).max)
-        return np.float32(min(max(limit + outwards * slack, -largest), largest))
+        return min(max(limit + outwards * slack, -_LARGEST), _LARGEST)
 
     def save(self, path: str) -> None:
         """Writes the index; a failure leaves an older file as it was."""
-        write_index(self._index, path)
+        parts: list[Any] = [self._node.serialize()]
+        if self._positions is not None:
+            positions = self._positions.astype("<i8").tobytes()
+            checksum = _checksum(self._rows, len(self._positions), positions)
+            parts = [_HEADER.pack(_MAGIC, self._rows, len(self._positions), checksum), positions, *parts]
+        try:
+            _write_file(path, parts)
+        except OSError as error:
+            raise RuntimeError(f"cannot write {path}: {error}") from error
 
     @classmethod
     def load(cls, path: str, metric: str, dim: int) -> ScannIndex:
@@ -278,13 +306,64 @@ class ScannIndex:
         ValueError
             It holds another dimension or metric.
         """
-        _check_metric(metric)
+        node = _node()
+        node.check("build", metric_type=metric, dim=dim)
         try:
-            index = read_index(path)
-        except RuntimeError as error:
+            index = _read_file(path)
+        except (OSError, RuntimeError) as error:
             raise RuntimeError(f"{path}: {error}") from error
-        if index.d != dim or index.metric_type != _faiss_metric(metric):
-            held = "L2" if index.metric_type == METRIC_L2 else "IP or COSINE"
-            raise ValueError(f"{path} holds {index.d} dimensions, metric {held}; want {dim}, {metric}")
+        if (index.dim, index.metric) != (dim, metric):
+            raise ValueError(f"{path} holds {index.dim} dimensions, metric {index.metric}; want {dim}, {metric}")
         _count(loads=1)
-        return cls(index, metric)
+        return index
+
+
+# ------------------------------------------------------------------- files
+#
+# A file is the node's blob; before it, where some rows of the segment are not
+# finite and so not in the node: this header, and the positions of those that are.
+
+_MAGIC = b"fx-rows1"
+_HEADER = struct.Struct("<8sQQI")  # rows of the segment, of the node, CRC-32 of both and the positions
+
+
+def _checksum(rows: int, count: int, positions: bytes | memoryview) -> int:
+    return zlib.crc32(positions, zlib.crc32(struct.pack("<QQ", rows, count)))
+
+
+def _write_file(path: str, parts: list[Any]) -> None:
+    """The file appears when it is whole."""
+    folder, name = os.path.split(os.path.abspath(path))
+    handle, part = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for data in parts:
+                file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
+def _read_file(path: str) -> ScannIndex:
+    node = _node()
+    head = b""
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            head = file.read(_HEADER.size)
+    if not head.startswith(_MAGIC) or len(head) < _HEADER.size:
+        node.deserialize_from_file(path)
+        return ScannIndex(node)
+    _, rows, count, checksum = _HEADER.unpack(head)
+    with open(path, "rb") as file:
+        data = memoryview(file.read())[_HEADER.size :]
+    positions, blob = data[: 8 * count], data[8 * count :]
+    if len(positions) != 8 * count or _checksum(rows, count, positions) != checksum:
+        raise RuntimeError("damaged: the positions of the rows have a wrong checksum")
+    node.deserialize(blob)
+    found = np.frombuffer(positions, dtype="<i8")
+    if node.count != count or (len(found) and not 0 <= found[0] <= found[-1] < rows):
+        raise RuntimeError(f"damaged: {count} positions of {node.count} rows")
+    return ScannIndex(node, found, rows)

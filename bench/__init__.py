@@ -1,0 +1,14 @@
+"""Benchmarks and demonstrations of faiss_ext: `python -m bench COMMAND`, from the repository's root.
+
+cli.py, options.py         the command line: commands, the options that they share
+commands/                  one module a command: its options, what it measures, its table
+datasets.py                files -> float32 rows and queries
+ground_truth.py            exact neighbours (cached), recall
+engines/                   one adapter a library, with the parameters worth trying
+worker.py                  a process that holds one built index, so that engines are timed in turn
+timing.py                  seconds of calls, in turn; minimum and median
+points.py                  what was measured: JSON lines, Pareto fronts, interpolation
+tables.py, plots.py        Markdown, PNG and SVG
+milvus_collection.py       a collection in a Milvus server, indexed and timed
+vdbbench/                  our client for VectorDBBench, and its runs
+"""

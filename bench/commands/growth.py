@@ -1,0 +1,164 @@
+"""How time per query and build time grow with the number of rows.
+
+The sets are synthetic, since no real one comes in all sizes: 128 dimensions, a
+mixture of Gaussians of 24 intrinsic dimensions and a little noise in all, as
+many clusters at every size. Every size is a run of bench/curves: one query a
+call, one thread, builds on two; time per query is that of the interpolated
+point at the wanted recall. Exponents are slopes of least squares on logarithms.
+
+    bench/growth --rows 100000,1000000,4000000
+
+Out, in --out: growth.md, growth-search.png and growth-build.png (and .svg),
+and the files of bench/curves for each size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench import plots, points
+from bench.commands import curves
+from bench.datasets import Floats
+from bench.engines.base import usual_nlist
+from bench.folders import RESULTS
+from bench.options import (
+    OutOptions,
+    RepetitionOptions,
+    SeedOptions,
+    ThreadOptions,
+    another_default,
+    integers,
+    option,
+    words,
+)
+from bench.tables import publish, table
+
+DIMENSIONS = 128
+INTRINSIC = 24
+CLUSTERS = 2000
+QUERIES = 2000
+CHUNK = 1 << 16
+NOISE = 0.05
+WORLD, ROWS, ASKED = range(3)  # streams of random numbers of a seed
+
+
+@dataclass(frozen=True)
+class Options(RepetitionOptions, SeedOptions, ThreadOptions, OutOptions):
+    out: Path = another_default(OutOptions, "out", RESULTS / "growth")
+    rows: tuple[int, ...] = option((100_000, 1_000_000, 4_000_000), "sizes", parse=integers)
+    recall: float = option(0.95, "at which times are compared", low=0, high=1)
+    engines: tuple[str, ...] = option(("ours", "scann", "faiss-pq"), "engines with commas", parse=words)
+
+
+def synthetic(n: int, seed: int, stream: int) -> Floats:
+    """(n, DIMENSIONS); all streams of a seed lie in the same clusters."""
+    world = np.random.default_rng([seed, WORLD])
+    centers = world.standard_normal((CLUSTERS, INTRINSIC)).astype(np.float32)
+    shape, _ = np.linalg.qr(world.standard_normal((DIMENSIONS, INTRINSIC)))
+    rng = np.random.default_rng([seed, stream])
+    rows = np.empty((n, DIMENSIONS), dtype=np.float32)
+    for begin in range(0, n, CHUNK):
+        part = rows[begin : begin + CHUNK]
+        inner = 0.5 * rng.standard_normal((len(part), INTRINSIC), dtype=np.float32)
+        inner += centers[rng.integers(CLUSTERS, size=len(part))]
+        part[:] = inner @ shape.T.astype(np.float32)
+        part += NOISE * rng.standard_normal(part.shape, dtype=np.float32)
+    return rows
+
+
+def write_set(folder: Path, n: int, seed: int) -> str:
+    """growth-<n>.base.npy and the queries, which are the same for all sizes; the name of the set."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"growth-{n}"
+    np.save(folder / f"{name}.base.npy", synthetic(n, seed, ROWS))
+    np.save(folder / f"{name}.query.npy", synthetic(QUERIES, seed, ASKED))
+    return name
+
+
+def builds(n: int) -> tuple[str, ...]:
+    """--build options: one build an engine, by the rules of bench/curves."""
+    nlist = usual_nlist(n)
+    return (
+        "ours=ScaNN",
+        f'scann={{"leaves": {nlist // 2}, "eta": null, "soar": null}}',
+        f"faiss-pq=IVF{nlist},PQ{DIMENSIONS // 2}x4fsr,RFlat",
+    )
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Exponent e of y = c x^e."""
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+@dataclass
+class Grown:
+    """Figures of every engine, one a size (nan: not measured)."""
+
+    sizes: Sequence[int]
+    search_us: dict[str, list[float]]
+    build_s: dict[str, list[float]]
+
+
+def grown(options: Options) -> Grown:
+    """Runs bench/curves at every size."""
+    found = Grown(options.rows, {}, {})
+    for n in options.rows:
+        name = write_set(options.out, n, options.seed)
+        asked = curves.Options(
+            data=options.out,
+            cache=options.out,
+            out=options.out,
+            sets=(name,),
+            metric="l2",
+            mode=("single",),
+            threads=options.threads,
+            seed=options.seed,
+            repetitions=options.repetitions,
+            engines=options.engines,
+            build=builds(n),
+        )
+        curves.run(asked)
+        measured = [points.point_of(line) for line in points.read(Path(f"{curves.result_stem(name, asked)}.jsonl"))]
+        groups = points.by_engine(measured)
+        for engine in options.engines:
+            group = groups.get(engine, [])
+            qps = points.qps_at(group, options.recall)
+            found.search_us.setdefault(engine, []).append(1e6 / qps if qps else math.nan)
+            found.build_s.setdefault(engine, []).append(group[0].facts.build_seconds if group else math.nan)
+    return found
+
+
+def growth_table(what: str, sizes: Sequence[int], values: Mapping[str, Sequence[float]]) -> str:
+    """A line an engine: its figures, and the exponent of their growth."""
+    rows = []
+    for name, series in values.items():
+        known = len(sizes) > 1 and not any(map(math.isnan, series))
+        exponent = f"{slope(sizes, series):.2f}" if known else None
+        rows.append([name, *(None if math.isnan(v) else f"{v:.1f}" for v in series), exponent])
+    return table([what, *(f"{n:,}" for n in sizes), "exponent"], rows)
+
+
+def run(options: Options) -> None:
+    """Tables and plots of all sizes."""
+    found = grown(options)
+    parts = [
+        f"Single queries on one thread at recall@10 {options.recall:g}, builds on {options.threads}.",
+        growth_table("query, us", found.sizes, found.search_us),
+        growth_table("build, s", found.sizes, found.build_s),
+    ]
+    publish(options.out / "growth.md", f"Growth, synthetic clusters x {DIMENSIONS}, l2", parts)
+    if not plots.available():
+        return
+    for what, values, unit in (
+        ("search", found.search_us, "microseconds a query"),
+        ("build", found.build_s, "seconds to build"),
+    ):
+        curves_of = {name: plots.Series(found.sizes, v) for name, v in values.items() if not any(map(math.isnan, v))}
+        titles = plots.Titles(f"Synthetic clusters x {DIMENSIONS}: {what}", "rows", unit)
+        if curves_of:
+            plots.growth(curves_of, titles, options.out / f"growth-{what}")

@@ -1,0 +1,49 @@
+#include <faiss_ext/partition/coarse_quantizer.h>
+
+#include <algorithm>
+
+#include <faiss/IndexPQ.h>
+#include <faiss/IndexPreTransform.h>
+
+namespace faiss_ext {
+
+namespace {
+
+/// Rows that may be searched together. An IndexPQ makes tables of M * 2^nbits
+/// floats for all of them at once: 16 GB for a million rows, of PQ16 already.
+int64_t rows_together(const faiss::Index& quantizer, int64_t n) {
+    constexpr size_t kMostTableBytes = size_t(64) << 20;
+    if (auto* chain =
+                dynamic_cast<const faiss::IndexPreTransform*>(&quantizer)) {
+        return rows_together(*chain->index, n);
+    }
+    if (auto* product = dynamic_cast<const faiss::IndexPQ*>(&quantizer)) {
+        const size_t table = product->pq.M * product->pq.ksub * sizeof(float);
+        return int64_t(std::max<size_t>(1, kMostTableBytes / table));
+    }
+    return std::max<int64_t>(n, 1);
+}
+
+} // namespace
+
+void search_quantizer(
+        const faiss::Index& quantizer,
+        int64_t n,
+        const float* x,
+        int64_t k,
+        float* distances,
+        int64_t* labels,
+        const faiss::SearchParameters* parameters) {
+    const int64_t together = rows_together(quantizer, n);
+    for (int64_t begin = 0; begin < n; begin += together) {
+        quantizer.search(
+                std::min(together, n - begin),
+                x + begin * quantizer.d,
+                k,
+                distances + begin * k,
+                labels + begin * k,
+                parameters);
+    }
+}
+
+} // namespace faiss_ext

@@ -1,0 +1,5 @@
+"""python -m faiss_ext.milvus_host"""
+
+from .command import run
+
+raise SystemExit(run())

@@ -1,0 +1,169 @@
+#include "index_locks.h"
+
+#include <chrono>
+#include <stdexcept>
+#include <thread>
+
+#include <pthread.h>
+
+#include "call_guard.h"
+
+namespace faiss_ext::python {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kLongestWait = std::chrono::seconds(5);
+constexpr auto kPause = std::chrono::milliseconds(1);
+
+/// Never 0. Unlike the system's names of threads, none is used twice, not even
+/// in a child.
+uint64_t this_thread() {
+    static std::atomic<uint64_t> last{0};
+    thread_local const uint64_t number = ++last;
+    return number;
+}
+
+std::atomic<unsigned> forks{0};      ///< between the first process and this
+std::atomic<uint64_t> forked_by{0};  ///< thread that made this process
+std::atomic<int> changes{0};         ///< under way
+std::atomic<int> forks_that_wait{0}; ///< for those to end
+thread_local int changes_here = 0;   ///< of this thread
+
+/// Here the only thread: whoever waited or changed stayed behind.
+void in_child() {
+    forks++;
+    forked_by = this_thread();
+    forks_that_wait = 0;
+    changes = changes_here;
+}
+
+[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, in_child);
+
+template <class Lock>
+void wait_for(Lock& lock) {
+    if (lock.try_lock()) {
+        return;
+    }
+    while (!lock.try_lock_for(std::chrono::milliseconds(100))) {
+        check_signals();
+    }
+}
+
+/// Counts a change, unless a fork waits.
+bool begin_change() {
+    changes++;
+    if (forks_that_wait == 0 || changes_here > 0) {
+        changes_here++;
+        return true;
+    }
+    changes--;
+    return false;
+}
+
+void end_change() {
+    changes--;
+    changes_here--;
+}
+
+} // namespace
+
+IndexLocks::IndexLocks() : locks_(new Locks) {
+    locks_.load()->forks = forks.load();
+}
+
+IndexLocks::~IndexLocks() {
+    delete locks_.load();
+}
+
+IndexLocks::Locks& IndexLocks::here() const {
+    Locks* now = locks_.load();
+    // a thread that forks in its change goes on with it in the child
+    if (now->forks != forks && now->changing == forked_by) {
+        now->forks = forks.load();
+    }
+    if (now->forks != forks) {
+        auto fresh = std::make_unique<Locks>();
+        fresh->forks = forks.load();
+        fresh->half_changed = now->half_changed || now->changing != 0;
+        fresh->parent.reset(now);
+        if (locks_.compare_exchange_strong(now, fresh.get())) {
+            now = fresh.release();
+        } else { // another thread was first
+            (void)fresh->parent.release();
+        }
+    }
+    if (now->half_changed) {
+        throw std::runtime_error(
+                "another thread was changing the index when this process was "
+                "forked: here it is half changed; make or read it anew");
+    }
+    return *now;
+}
+
+void IndexLocks::refuse_reentry() const {
+    if (here().changing == this_thread()) {
+        throw std::runtime_error(
+                "the index is being changed by the call that runs this "
+                "callback; use it when that call has returned");
+    }
+}
+
+IndexLocks::ReadScope::ReadScope(const IndexLocks& locks) {
+    Locks& here = locks.here();
+    std::unique_lock gate(here.gate, std::defer_lock);
+    wait_for(gate);
+    lock_ = std::shared_lock(here.mutex, std::defer_lock);
+    wait_for(lock_);
+}
+
+IndexLocks::ChangeScope::ChangeScope(IndexLocks& locks)
+        : locks_(locks.here()),
+          gate_(locks_.gate, std::defer_lock),
+          lock_(locks_.mutex, std::defer_lock) {
+    while (true) {
+        wait_for(gate_);
+        wait_for(lock_);
+        if (begin_change()) {
+            break;
+        }
+        lock_.unlock();
+        gate_.unlock();
+        std::this_thread::sleep_for(kPause);
+        check_signals();
+    }
+    locks_.changing = this_thread();
+}
+
+IndexLocks::ChangeScope::~ChangeScope() {
+    locks_.changing = 0;
+    end_change();
+}
+
+namespace {
+
+void wait_for_changes() {
+    py::gil_scoped_release release; // a change may want it
+    forks_that_wait++;
+    const auto end = Clock::now() + kLongestWait;
+    // a callback of a change that forks would wait for itself
+    while (changes_here == 0 && changes > 0 && Clock::now() < end) {
+        std::this_thread::sleep_for(kPause);
+    }
+}
+
+void end_wait_for_changes() {
+    forks_that_wait--;
+}
+
+} // namespace
+
+void install_fork_hooks() {
+    // the child forgets both counts (in_child)
+    py::module_::import("os").attr("register_at_fork")(
+            py::arg("before") = py::cpp_function(wait_for_changes),
+            py::arg("after_in_parent") =
+                    py::cpp_function(end_wait_for_changes));
+}
+
+} // namespace faiss_ext::python
