@@ -170,7 +170,13 @@ void FaissNode::add_rows(BuiltIndex& built, const DataSet& rows) const {
         return;
     }
     std::vector<float> unit = unit_rows(rows, built.metric);
-    built.index->add(rows.rows, unit.empty() ? rows.tensor : unit.data());
+    add_to_index(
+            *built.index, rows.rows, unit.empty() ? rows.tensor : unit.data());
+}
+
+void FaissNode::add_to_index(faiss::Index& index, int64_t n, const float* x)
+        const {
+    index.add(n, x);
 }
 
 void FaissNode::replace(BuiltIndex built) {

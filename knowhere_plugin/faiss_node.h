@@ -100,6 +100,9 @@ class FaissNode : public IndexNode {
             Metric metric,
             const Parameters& parameters) const = 0;
 
+    /// @param x  as of train_index(). On an exception the index is as before.
+    virtual void add_to_index(faiss::Index& index, int64_t n, const float* x) const;
+
     /// Whether calibrate_index() has anything to do.
     virtual bool calibrates(const Parameters&) const {
         return false;

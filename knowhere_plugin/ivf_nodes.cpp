@@ -1,12 +1,14 @@
 /* "IVF_FLAT", "IVF_PQ": Faiss' own, with Knowhere's parameters. */
 
 #include <algorithm>
+#include <cstring>
 
 #include <faiss/IndexFlat.h>
 #include <faiss/IndexIVFFlat.h>
 #include <faiss/IndexIVFPQ.h>
 #include <faiss/utils/distances.h>
 
+#include <faiss_ext/memory/parallel.h>
 #include <knowhere_plugin/faiss_node.h>
 #include <knowhere_plugin/guard.h>
 #include <knowhere_plugin/nodes.h>
@@ -70,6 +72,53 @@ class IvfNode : public FaissNode {
         return search_faiss_range(index, made, request);
     }
 
+    /** As add() of Faiss, in whose OpenMP regions the process ends where memory
+     * runs out. */
+    void add_to_index(faiss::Index& to, int64_t n, const float* x)
+            const override {
+        constexpr size_t kSlice = 256;
+        auto& index = static_cast<faiss::IndexIVF&>(to);
+        std::vector<int64_t> lists(n);
+        index.quantizer->assign(n, x, lists.data());
+        std::vector<uint8_t> codes(n * index.code_size);
+        faiss_ext::parallel_slices(n, kSlice, [&](size_t begin, size_t end) {
+            for (size_t i = begin; i < end; i++) {
+                if (lists[i] >= 0) {
+                    encode(index,
+                           lists[i],
+                           x + i * index.d,
+                           &codes[i * index.code_size]);
+                }
+            }
+        });
+        faiss::InvertedLists& into = *index.invlists;
+        std::vector<size_t> sizes(index.nlist);
+        for (size_t l = 0; l < index.nlist; l++) {
+            sizes[l] = into.list_size(l);
+        }
+        try {
+            for (int64_t i = 0; i < n; i++) {
+                if (lists[i] >= 0) {
+                    const uint8_t* code = &codes[i * index.code_size];
+                    into.add_entry(lists[i], index.ntotal + i, code);
+                }
+            }
+        } catch (...) {
+            for (size_t l = 0; l < index.nlist; l++) {
+                into.resize(l, sizes[l]);
+            }
+            throw;
+        }
+        index.ntotal += n;
+    }
+
+    /// @param code  out, code_size bytes
+    virtual void encode(
+            const faiss::IndexIVF& index,
+            int64_t list,
+            const float* row,
+            uint8_t* code) const = 0;
+
     /// The index owns its quantizer. Without Faiss' warnings, which it prints,
     /// that there are few rows to train with.
     template <class Index, class... Args>
@@ -106,6 +155,14 @@ class IvfFlatNode : public IvfNode {
                 d, lists_for(parameters.integer("nlist"), n), metric);
         index->train(n, x);
         return index;
+    }
+
+    void encode(
+            const faiss::IndexIVF& index,
+            int64_t,
+            const float* row,
+            uint8_t* code) const override {
+        std::memcpy(code, row, index.code_size);
     }
 
     bool keeps_raw_rows(const faiss::Index*, Metric metric) const override {
@@ -162,6 +219,19 @@ class IvfPqNode : public IvfNode {
         index->pq.cp.min_points_per_centroid = 1;
         index->train(n, x);
         return index;
+    }
+
+    void encode(
+            const faiss::IndexIVF& index,
+            int64_t list,
+            const float* row,
+            uint8_t* code) const override {
+        std::vector<float> residual(row, row + index.d);
+        const auto& ivf_pq = static_cast<const faiss::IndexIVFPQ&>(index);
+        if (ivf_pq.by_residual) {
+            index.quantizer->compute_residual(row, residual.data(), list);
+        }
+        ivf_pq.pq.compute_code(residual.data(), code);
     }
 
     bool keeps_raw_rows(const faiss::Index*, Metric) const override {

@@ -94,6 +94,21 @@ TEST_P(FailedNodeCalls, TrainAndAdd) {
           [&](IndexNode& node) { return node.Add(more, config); });
 }
 
+/// Faiss' training of these is not ours to save.
+using FailedAdds = FailedNodeCalls;
+
+TEST_P(FailedAdds, KeepWhatWasThere) {
+    const Config config = build_config();
+    const DataSet more = rows(30);
+    const Blob blob = holding(kFew)->Serialize().value();
+    auto make = [&] { // training takes longer
+        NodePtr node = create(GetParam().type);
+        EXPECT_TRUE(node->Deserialize(blob, {}).ok());
+        return node;
+    };
+    sweep(make, [&](IndexNode& node) { return node.Add(more, config); });
+}
+
 TEST_P(FailedNodeCalls, AddThatCalibrates) {
     if (std::string(GetParam().type) != "SCANN") {
         GTEST_SKIP() << "nothing to calibrate";
@@ -138,8 +153,8 @@ TEST_P(FailedNodeCalls, Deserialize) {
           [&](IndexNode& node) { return node.Deserialize(blob, {}); });
 }
 
-/// Of Faiss' own types only FLAT: the others allocate in OpenMP regions of
-/// Faiss, which end the process where that fails.
+/// Of Faiss' own types only FLAT: the training of the others, and HNSW's add,
+/// allocate in OpenMP regions of Faiss, which end the process where that fails.
 INSTANTIATE_TEST_SUITE_P(
         Types,
         FailedNodeCalls,
@@ -148,6 +163,16 @@ INSTANTIATE_TEST_SUITE_P(
                 Case{"SCANN", "COSINE", 1},
                 Case{"FLAT", "L2", 1},
                 Case{"FLAT", "COSINE", 1}),
+        case_name);
+
+INSTANTIATE_TEST_SUITE_P(
+        Types,
+        FailedAdds,
+        testing::Values(
+                Case{"IVF_FLAT", "L2", 1},
+                Case{"IVF_FLAT", "COSINE", 1},
+                Case{"IVF_PQ", "L2", 1},
+                Case{"IVF_PQ", "IP", 1}),
         case_name);
 
 } // namespace

@@ -1,0 +1,126 @@
+/*
+ * Calls of the nodes of knowhere_plugin/: what Python's classes hold, and the
+ * way in and out of a call.
+ *
+ * In: arrays and keyword arguments. Out: a node's results as arrays; its Status
+ * as a Python exception. Next: knowhere_bindings.cpp.
+ */
+
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include <pybind11/numpy.h>
+
+#include <knowhere_plugin/index_factory.h>
+
+#include "array_arguments.h"
+#include "call_guard.h"
+#include "constructed.h"
+
+namespace faiss_ext::python {
+
+namespace kn = knowhere_plugin;
+
+/// What Python's IndexNode holds.
+class NodeHandle {
+ public:
+    explicit NodeHandle(kn::NodePtr node) : node(std::move(node)) {}
+
+    const kn::NodePtr node;
+};
+
+/// What Python's RowIterator holds: rows of one query, nearest first.
+class NodeRows {
+ public:
+    NodeRows(kn::NodePtr node, std::unique_ptr<kn::Iterator> rows)
+            : node_(std::move(node)), rows_(std::move(rows)) {}
+
+    /// One thread at a time: a node's iterator belongs to one.
+    kn::Status next(std::pair<int64_t, float>* row, bool* found) {
+        std::lock_guard lock(mutex_);
+        auto more = rows_->HasNext();
+        *found = more.ok() && more.value();
+        if (!*found) {
+            return more.status();
+        }
+        auto next = rows_->Next();
+        if (next.ok()) {
+            *row = next.value();
+        }
+        return next.status();
+    }
+
+ private:
+    kn::NodePtr node_; ///< outlives the iterator
+    std::unique_ptr<kn::Iterator> rows_;
+    std::mutex mutex_;
+};
+
+/// Python's IndexFactory: the one factory of this module.
+struct FactoryHandle {
+    kn::IndexFactory& factory = kn::IndexFactory::Instance();
+};
+
+// ------------------------------------------------------------------- calls
+
+/// A failed status, or an interrupt, as a Python exception. Needs the GIL.
+void raise_unless_ok(const kn::Status& status);
+
+/// work() -> Status, without the GIL: nodes have locks, and a call that holds
+/// one may want the GIL to look for signals.
+template <class Work>
+void run(Work&& work) {
+    raise_unless_ok(
+            without_gil(Blame::Caller, [&]() -> kn::Status { return work(); }));
+}
+
+/// work() -> Expected<T>
+template <class T, class Work>
+T run_for(Work&& work) {
+    std::optional<T> value;
+    run([&] {
+        kn::Expected<T> made = work();
+        if (made.ok()) {
+            value.emplace(std::move(made.value()));
+        }
+        return made.status();
+    });
+    return std::move(*value);
+}
+
+/// work() -> what a node says of itself
+template <class Work>
+auto ask(Work&& work) {
+    return without_gil(Blame::Caller, std::forward<Work>(work));
+}
+
+/// Values as str() spells them, which the schema then reads; None: not given.
+kn::Config config_of(const py::kwargs& parameters);
+
+kn::DataSet data_of(const Rows& rows);
+
+/// What IndexNode.search() and so on do.
+py::tuple search_node(
+        const NodeHandle& self,
+        py::handle queries,
+        py::handle filtered,
+        const py::kwargs& parameters);
+py::tuple range_search_node(
+        const NodeHandle& self,
+        py::handle queries,
+        py::handle filtered,
+        const py::kwargs& parameters);
+py::list iterate_node(
+        const NodeHandle& self,
+        py::handle queries,
+        py::handle filtered,
+        const py::kwargs& parameters);
+py::tuple next_row(NodeRows& self);
+py::array_t<float> get_vectors(const NodeHandle& self, py::handle ids);
+
+} // namespace faiss_ext::python
