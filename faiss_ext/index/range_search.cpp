@@ -22,107 +22,142 @@ namespace faiss_ext {
 
 namespace {
 
-/** @param queries  normalised if the index does
- *  @param scores   as find_probes() gives them */
-void range_search_lists(
-        const IndexState& state,
-        size_t n,
-        const PreparedQueries& queries,
-        float radius,
-        const int64_t* assign,
-        const float* scores,
-        const SearchPlan& plan,
-        faiss::RangeSearchResult* result) {
-    const kernels::Kernels& kernels = active_kernels();
-    const ScaNNLists& lists = *state.lists;
-    const ScaNNModel& model = state.model;
-    const size_t d = state.d();
-    const bool l2 = state.is_l2();
-    bool codes_only = !plan.refine && !plan.rerank;
-    struct Found {
-        float distance;
-        int64_t label;
-    };
-    std::vector<std::vector<Found>> found(n);
-    std::vector<ScaNNSearchStats> stats(n);
-    parallel_slices(n, 1, [&](size_t q, size_t) {
-        const float* query = queries.x + q * d;
-        std::vector<float> shifted;
-        const float* from_origin = model.from_origin(1, query, shifted);
-        LookupTable table;
-        if (codes_only) {
+struct RangeHit {
+    float distance;
+    int64_t label;
+};
+
+/// Everything that the queries of one call share.
+struct RangeCall {
+    const IndexState& state;
+    const SearchPlan& plan;
+    const kernels::Kernels& kernels;
+    const PreparedQueries& queries;
+    float radius;
+    const int64_t* assign; ///< plan.nprobe lists a query
+    const float* scores;   ///< of these, as find_probes() gives them
+};
+
+/// One query; not reused.
+class RangeQuery {
+ public:
+    RangeQuery(const RangeCall& call, size_t q) : call_(call), q_(q) {
+        const ScaNNModel& model = call.state.model;
+        const size_t at = q * call.state.d();
+        const float* query = call.queries.x + at;
+        const float* from_origin = model.from_origin(1, query, shifted_);
+        if (!call.plan.rescores()) {
             std::vector<float> rotated;
-            table.build(
-                    kernels,
+            table_.build(
+                    call.kernels,
                     model.pq,
                     model.rotation.rotated(from_origin, rotated),
                     0);
         }
-        Rescorer rescorer;
-        rescorer.begin(
-                lists,
+        rescorer_.begin(
+                *call.state.lists,
                 model.score_term,
                 query,
-                queries.exact + q * d,
+                call.queries.exact + at,
                 from_origin);
-        std::vector<Row> rows;
+    }
+
+    /// @param stats  out
+    std::vector<RangeHit> run(ScaNNSearchStats& stats) {
+        const SearchPlan& plan = call_.plan;
+        std::vector<RangeHit> hits;
         for (size_t p = 0; p < plan.nprobe; p++) {
-            int64_t list_no = assign[q * plan.nprobe + p];
-            if (list_no < 0) {
+            const int64_t list = call_.assign[q_ * plan.nprobe + p];
+            if (list < 0) {
                 continue;
             }
             FAISS_THROW_IF_NOT_FMT(
-                    size_t(list_no) < lists.nlist,
+                    size_t(list) < call_.state.lists->nlist,
                     "list %lld is not below nlist = %zu",
-                    static_cast<long long>(list_no),
-                    lists.nlist);
-            const ScaNNList& list = lists.list(list_no);
-            stats[q].lists++;
-            rows.clear();
-            for (size_t i = 0; i < list.size(); i++) {
-                if (plan.filter.passes(list.ids[i])) {
-                    rows.push_back(
-                            {uint32_t(list_no),
-                             uint32_t(i),
-                             scores[q * plan.nprobe + p],
-                             0});
-                }
-            }
-            rescorer.rescore_best(kernels, table, rows);
-            stats[q].codes += rows.size();
-            for (const Row& row : rows) {
-                float distance = l2 ? std::max(0.0f, -2 * row.score)
-                                    : row.score / queries.scale(q);
-                if (l2 ? distance < radius : distance > radius) {
-                    int64_t label = plan.store_pairs
-                                            ? int64_t(faiss::lo_build(
-                                                      row.list, row.offset))
-                                            : list.ids[row.offset];
-                    found[q].push_back({distance, label});
-                }
-            }
-            if (plan.max_codes > 0 && stats[q].codes >= plan.max_codes) {
+                    static_cast<long long>(list),
+                    call_.state.lists->nlist);
+            take_passing(size_t(list), call_.scores[q_ * plan.nprobe + p]);
+            rescorer_.rescore_best(call_.kernels, table_, rows_);
+            keep_within(hits);
+            stats.lists++;
+            stats.codes += rows_.size();
+            if (plan.max_codes > 0 && stats.codes >= plan.max_codes) {
                 break;
             }
         }
-    });
-    for (size_t q = 0; q < n; q++) {
-        result->lims[q] = found[q].size();
+        return hits;
     }
-    result->do_allocation();
-    for (size_t q = 0; q < n; q++) {
-        size_t at = result->lims[q];
-        for (const Found& hit : found[q]) {
-            result->distances[at] = hit.distance;
-            result->labels[at++] = hit.label;
+
+ private:
+    /// The rows of a list that pass the filter.
+    void take_passing(size_t list, float score) {
+        const auto& ids = call_.state.lists->list(list).ids;
+        rows_.clear();
+        for (size_t i = 0; i < ids.size(); i++) {
+            if (call_.plan.filter.passes(ids[i])) {
+                rows_.push_back({uint32_t(list), uint32_t(i), score, 0});
+            }
         }
-        if (plan.stats != nullptr) {
-            plan.stats->nq++;
-            plan.stats->lists += stats[q].lists;
-            plan.stats->codes += stats[q].codes;
-            plan.stats->refined += plan.refine ? stats[q].codes : 0;
-            plan.stats->reranked += plan.rerank ? stats[q].codes : 0;
+    }
+
+    /// Appends those of them that lie within the radius.
+    void keep_within(std::vector<RangeHit>& hits) const {
+        const bool l2 = call_.state.is_l2();
+        for (const Candidate& row : rows_) {
+            const float distance = l2 ? std::max(0.0f, -2 * row.score)
+                                      : row.score / call_.queries.scale(q_);
+            if (l2 ? distance < call_.radius : distance > call_.radius) {
+                const ScaNNList& list = call_.state.lists->list(row.list);
+                hits.push_back(
+                        {distance,
+                         call_.plan.store_pairs ? int64_t(faiss::lo_build(
+                                                          row.list, row.offset))
+                                                : list.ids[row.offset]});
+            }
         }
+    }
+
+    const RangeCall& call_;
+    const size_t q_;
+    std::vector<float> shifted_;
+    LookupTable table_; ///< of codes that nothing rescores
+    Rescorer rescorer_;
+    std::vector<Candidate> rows_;
+};
+
+void write_hits(
+        const std::vector<std::vector<RangeHit>>& hits,
+        faiss::RangeSearchResult& result) {
+    for (size_t q = 0; q < hits.size(); q++) {
+        result.lims[q] = hits[q].size();
+    }
+    result.do_allocation();
+    for (size_t q = 0; q < hits.size(); q++) {
+        size_t at = result.lims[q];
+        for (const RangeHit& hit : hits[q]) {
+            result.distances[at] = hit.distance;
+            result.labels[at++] = hit.label;
+        }
+    }
+}
+
+void range_search_lists(
+        const RangeCall& call,
+        size_t n,
+        faiss::RangeSearchResult* result) {
+    std::vector<std::vector<RangeHit>> hits(n);
+    std::vector<ScaNNSearchStats> stats(n);
+    parallel_slices(n, 1, [&](size_t q, size_t) {
+        hits[q] = RangeQuery(call, q).run(stats[q]);
+    });
+    write_hits(hits, *result);
+    const SearchPlan& plan = call.plan;
+    for (size_t q = 0; q < n && plan.stats != nullptr; q++) {
+        plan.stats->nq++;
+        plan.stats->lists += stats[q].lists;
+        plan.stats->codes += stats[q].codes;
+        plan.stats->refined += plan.refine ? stats[q].codes : 0;
+        plan.stats->reranked += plan.rerank ? stats[q].codes : 0;
     }
 }
 
@@ -134,8 +169,8 @@ void IndexIVFScaNN::range_search(
         float radius,
         faiss::RangeSearchResult* result,
         const faiss::SearchParameters* params) const {
-    SearchPlan plan = make_search_plan(
-            *state_, search_defaults(*this), 1, params, 0, false);
+    const SearchPlan plan =
+            make_range_plan(*state_, search_defaults(*this), params, 0, false);
     const PreparedQueries queries = prepare_queries(*state_, size_t(n), x);
     std::vector<idx_t> assign(n * plan.nprobe);
     std::vector<float> scores(n * plan.nprobe);
@@ -148,13 +183,14 @@ void IndexIVFScaNN::range_search(
             assign.data(),
             scores.data());
     range_search_lists(
-            *state_,
+            {*state_,
+             plan,
+             active_kernels(),
+             queries,
+             radius,
+             assign.data(),
+             scores.data()},
             size_t(n),
-            queries,
-            radius,
-            assign.data(),
-            scores.data(),
-            plan,
             result);
 }
 
@@ -170,8 +206,8 @@ void IndexIVFScaNN::range_search_preassigned(
         faiss::IndexIVFStats* ivf_stats) const {
     size_t per_query =
             params != nullptr && params->nprobe != 0 ? params->nprobe : nprobe;
-    SearchPlan plan = make_search_plan(
-            *state_, search_defaults(*this), 1, params, per_query, store_pairs);
+    SearchPlan plan = make_range_plan(
+            *state_, search_defaults(*this), params, per_query, store_pairs);
     const PreparedQueries queries = prepare_queries(*state_, size_t(n), x);
     std::vector<float> scores = scores_from_distances(
             *state_, size_t(n), x, queries, per_query, centroid_dis);
@@ -181,13 +217,14 @@ void IndexIVFScaNN::range_search_preassigned(
     }
     ScaNNSearchStats before = *plan.stats;
     range_search_lists(
-            *state_,
+            {*state_,
+             plan,
+             active_kernels(),
+             queries,
+             radius,
+             assign,
+             scores.data()},
             size_t(n),
-            queries,
-            radius,
-            assign,
-            scores.data(),
-            plan,
             result);
     if (ivf_stats != nullptr) {
         ivf_stats->nq += n;

@@ -83,7 +83,7 @@ class Scanner : public faiss::InvertedListScanner {
     // A scanner belongs to one thread.
     mutable ScaNNLists entry_;
     mutable Rescorer rescorer_;
-    mutable std::vector<Row> rows_;
+    mutable std::vector<Candidate> rows_;
 };
 
 class DistanceById : public faiss::DistanceComputer {

@@ -30,9 +30,8 @@ void search_probes(
         const faiss::SearchParameters* params,
         bool store_pairs) {
     const IndexState& state = index.state();
-    SearchPlan plan = make_search_plan(
+    const SearchPlan plan = make_search_plan(
             state, search_defaults(index), k, params, 0, store_pairs);
-    find_few(state, plan);
     const PreparedQueries queries = prepare_queries(state, size_t(n), x);
     search_batches(
             state,

@@ -71,23 +71,27 @@ struct ScanQuery {
     size_t enough;        ///< scan_lists() pauses at so many keys
 };
 
-/// A list that scan_lists() visits.
-struct ScanVisit {
+/// A list that a query visits.
+struct Probe {
     const uint8_t* blocks; ///< as in ScanList
     const uint32_t* masks; ///< as in ScanList
     uint32_t n;            ///< vectors in the list
-    int32_t bias;          ///< for ScanQuery
     uint32_t position;     ///< for ScanQuery
+    int32_t bias;          ///< for ScanQuery
+    // Kernels do not read what follows.
+    float score;   ///< of the list's centroid
+    uint32_t list; ///< its number
+    bool spilled;  ///< the list's spilled copies, not its own vectors
 };
 
 /** Lists of one layout, to be scanned one after the other for one query. */
 struct ScanListsArgs {
-    const ScanVisit* visits; ///< size n
+    const Probe* probes; ///< size n
     size_t n;
     size_t groups;  ///< as in ScanList
     bool has_term;  ///< as in ScanList
-    bool has_masks; ///< all visits have masks; else none has
-    size_t visit;   ///< in/out: visit to go on with; n when done
+    bool has_masks; ///< all probes have masks; else none has
+    size_t probe;   ///< in/out: probe to go on with; n when done
     size_t begin;   ///< in/out: and its vector, a multiple of kBlockSize
 };
 

@@ -83,23 +83,23 @@ size_t scan(
 }
 
 void scan_lists(ScanListsArgs& a, ScanQuery& query) noexcept {
-    while (a.visit < a.n) {
-        const ScanVisit& visit = a.visits[a.visit];
+    while (a.probe < a.n) {
+        const Probe& probe = a.probes[a.probe];
         ScanList list{
-                visit.blocks,
-                visit.n,
+                probe.blocks,
+                probe.n,
                 a.groups,
                 a.has_term,
-                visit.masks,
+                probe.masks,
                 nullptr};
-        query.bias = visit.bias;
-        query.position = visit.position;
+        query.bias = probe.bias;
+        query.position = probe.position;
         a.begin = scan(list, a.begin, &query, 1);
-        if (a.begin < visit.n) {
+        if (a.begin < probe.n) {
             return;
         }
         a.begin = 0;
-        a.visit++;
+        a.probe++;
         if (query.count >= query.enough) {
             return;
         }

@@ -114,15 +114,15 @@ void scan_lists_of(ScanListsArgs& a, ScanQuery& query) {
     ScanQuery q = query;
     ScanList list = {nullptr, 0, a.groups, kTerm, nullptr, nullptr};
     size_t begin = a.begin;
-    size_t i = a.visit;
+    size_t i = a.probe;
     for (; i < a.n; i++) {
-        const ScanVisit& visit = a.visits[i];
-        list.blocks = visit.blocks;
-        list.n = visit.n;
-        list.masks = kMasks ? visit.masks : nullptr;
-        list.next = a.visits[i + 1 < a.n ? i + 1 : i].blocks;
-        q.bias = visit.bias;
-        q.position = visit.position;
+        const Probe& probe = a.probes[i];
+        list.blocks = probe.blocks;
+        list.n = probe.n;
+        list.masks = kMasks ? probe.masks : nullptr;
+        list.next = a.probes[i + 1 < a.n ? i + 1 : i].blocks;
+        q.bias = probe.bias;
+        q.position = probe.position;
         begin = scan_blocks<1>(list, begin, &q);
         if (begin < list.n) {
             break;
@@ -133,7 +133,7 @@ void scan_lists_of(ScanListsArgs& a, ScanQuery& query) {
             break;
         }
     }
-    a.visit = i;
+    a.probe = i;
     a.begin = begin;
     query.count = q.count;
 }

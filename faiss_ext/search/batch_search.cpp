@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <mutex>
+#include <tuple>
 #include <vector>
 
 #include <faiss/impl/AuxIndexStructures.h>
@@ -38,113 +39,37 @@ struct SearchCall {
     std::mutex& stats_mutex;
 };
 
-/// Few rows pass the filter: visits further lists until as many passed as the
-/// first stage keeps, so that none is missed for want of lists. A quantizer
-/// such as HNSW may order lists otherwise when asked for more of them, and
-/// never find some: each list is visited once, in the end all.
-void extend_probes(
-        const SearchCall& call,
-        const float* query,
-        QuerySearch& search) {
-    // Ranking lists again costs more than ranking too many, but sorting
-    // thousands costs more than both.
-    constexpr double kSpare = 1.5;
-    constexpr double kMostGrowth = 16;
-    constexpr size_t kTogether = 8; // lists whose rows are tested at a time
-    size_t nlist = call.state.ivf.nlist;
-    size_t enough = call.plan.scan_keep;
-    std::vector<int64_t> lists;
-    std::vector<float> scores;
-    std::vector<bool> seen(nlist);
-    for (const Segment& segment : search.segments()) {
-        seen[segment.list] = true;
-    }
-    size_t visited = call.plan.nprobe;
-    while (search.passing() < enough && visited < nlist) {
-        double growth = std::clamp(
-                kSpare * double(enough) /
-                        double(std::max<size_t>(search.passing(), 1)),
-                kSpare,
-                kMostGrowth);
-        size_t wanted =
-                std::min(nlist, size_t(std::ceil(growth * double(visited))));
-        lists.resize(wanted);
-        scores.resize(wanted);
-        find_probes(
-                call.state,
-                1,
-                query,
-                wanted,
-                call.plan.probes,
-                lists.data(),
-                scores.data());
-        size_t fresh = 0;
-        for (size_t i = 0; i < wanted; i++) {
-            if (lists[i] >= 0 && !seen[lists[i]]) {
-                seen[lists[i]] = true;
-                lists[fresh] = lists[i];
-                scores[fresh++] = scores[i];
-            }
-        }
-        for (size_t l = 0; wanted == nlist && l < nlist; l++) {
-            if (!seen[l]) {
-                lists[fresh] = int64_t(l);
-                scores[fresh++] = call.state.partition.score(query, l);
-            }
-        }
-        for (size_t i = 0; i < fresh && search.passing() < enough;
-             i += kTogether) {
-            size_t n = std::min(kTogether, fresh - i);
-            search.add_probes(n, lists.data() + i, scores.data() + i);
-            search.filter_rows();
-        }
-        visited = wanted;
-    }
-}
-
 /// Scans the lists of a batch, each once for all queries that visit it. The
 /// queries' best lists come first: they give each its threshold.
 void scan_list_by_list(QuerySearch* queries, size_t n) {
     struct Task {
-        uint32_t late; ///< 0: the query's best list
-        uint32_t list;
-        bool spilled;
-        QuerySearch::Visit visit;
-        bool same_list(const Task& other) const {
-            return late == other.late && list == other.list &&
-                   spilled == other.spilled;
+        bool first; ///< the query's best list
+        QuerySearch::SharedProbe visit;
+
+        auto list() const {
+            return std::tuple(!first, visit.probe->list, visit.probe->spilled);
         }
     };
     std::vector<Task> tasks;
     for (size_t q = 0; q < n; q++) {
-        const auto& segments = queries[q].segments();
-        for (size_t s = 0; s < segments.size(); s++) {
-            tasks.push_back(
-                    {s == 0 ? 0u : 1u,
-                     segments[s].list,
-                     segments[s].lists->layout().has_primary,
-                     {&queries[q], s}});
+        for (const kernels::Probe& probe : queries[q].probes()) {
+            const bool first = &probe == queries[q].probes().data();
+            tasks.push_back({first, {&queries[q], &probe}});
         }
     }
     std::sort(tasks.begin(), tasks.end(), [](auto& a, auto& b) {
-        if (a.late != b.late) {
-            return a.late < b.late;
-        }
-        if (a.list != b.list) {
-            return a.list < b.list;
-        }
-        return a.spilled != b.spilled ? a.spilled < b.spilled
-                                      : a.visit.query < b.visit.query;
+        return a.list() != b.list() ? a.list() < b.list()
+                                    : a.visit.query < b.visit.query;
     });
-    QuerySearch::Visit visits[kernels::kMaxScanQueries];
+    QuerySearch::SharedProbe shared[kernels::kMaxScanQueries];
     for (size_t i = 0; i < tasks.size();) {
         size_t count = 0;
         while (count < kernels::kMaxScanQueries && i + count < tasks.size() &&
-               tasks[i].same_list(tasks[i + count])) {
-            visits[count] = tasks[i + count].visit;
+               tasks[i].list() == tasks[i + count].list()) {
+            shared[count] = tasks[i + count].visit;
             count++;
         }
-        QuerySearch::scan(visits, count);
+        QuerySearch::scan_shared(shared, count);
         i += count;
     }
 }
@@ -161,102 +86,121 @@ bool sharing_pays(const IndexState& state, size_t visits) {
     return visits >= 2 * nlist && list_bytes >= kCodeBytes;
 }
 
-/// Searches queries [begin, end).
-void search_slice(const SearchCall& call, size_t begin, size_t end) {
-    thread_local std::vector<QuerySearch> states;
-    thread_local std::vector<int64_t> lists;
-    thread_local std::vector<float> scores;
-    const SearchPlan& plan = call.plan;
-    size_t n = end - begin;
-    size_t nprobe = plan.nprobe;
-    size_t d = call.state.d();
-    ScaNNSearchStats stats;
-    stats.nq = n;
-    bool timed = plan.stats != nullptr;
+/// What a thread keeps from slice to slice.
+struct SliceMemory {
+    std::vector<QuerySearch> searches;
+    std::vector<int64_t> lists;
+    std::vector<float> scores;
+};
 
-    const float* x = call.x + begin * d;
-    const float* exact = call.exact + begin * d;
-    const int64_t* probes = nullptr;
-    const float* probe_scores = nullptr;
-    if (call.assign != nullptr) {
-        probes = call.assign + begin * nprobe;
-        probe_scores = call.scores + begin * nprobe;
-    }
-    if (call.assign == nullptr && !plan.few_pass) {
-        StageTimer timer(timed, stats.partition_time);
-        lists.resize(n * nprobe);
-        scores.resize(n * nprobe);
-        find_filled_probes(
-                call.state,
-                n,
-                x,
-                nprobe,
-                plan.probes,
-                lists.data(),
-                scores.data());
-        probes = lists.data();
-        probe_scores = scores.data();
+/// Queries [begin, end) of a call, searched by one thread.
+class Slice {
+ public:
+    Slice(const SearchCall& call, size_t begin, size_t end, SliceMemory& memory)
+            : call_(call), begin_(begin), n_(end - begin), memory_(memory) {
+        stats_.nq = n_;
     }
 
-    bool together = plan.filter.passes_all() && n > 1 && !plan.scan_rows &&
-                    sharing_pays(call.state, n * nprobe);
-    if (states.size() < (together ? n : 1)) {
-        states.resize(together ? n : 1);
-    }
-    auto begin_query = [&](QuerySearch& search, size_t i) {
-        search.begin(
-                call.state,
-                plan,
-                call.kernels,
-                x + i * d,
-                exact + i * d,
-                stats);
-    };
-    auto start_query = [&](QuerySearch& search, size_t i) {
-        begin_query(search, i);
-        search.add_probes(
-                nprobe, probes + i * nprobe, probe_scores + i * nprobe);
-    };
-    auto finish_query = [&](QuerySearch& search, size_t i) {
-        search.write_results(
-                call.distances + (begin + i) * plan.k,
-                call.labels + (begin + i) * plan.k);
-    };
-    if (plan.few_pass) {
-        for (size_t i = 0; i < n; i++) {
-            begin_query(states[0], i);
-            finish_query(states[0], i);
+    void search() {
+        const SearchPlan& plan = call_.plan;
+        if (plan.route != Route::DirectMap) {
+            find_lists();
         }
-    } else if (together) {
-        for (size_t i = 0; i < n; i++) {
-            start_query(states[i], i);
-            states[i].build_table();
+        if (plan.route == Route::Scan && n_ > 1 &&
+            sharing_pays(call_.state, n_ * plan.nprobe)) {
+            search_list_by_list();
+        } else {
+            search_one_by_one();
+        }
+        if (plan.stats != nullptr) {
+            std::lock_guard<std::mutex> lock(call_.stats_mutex);
+            *plan.stats += stats_;
+        }
+    }
+
+ private:
+    /// The caller's lists, or the best ones.
+    void find_lists() {
+        const size_t nprobe = call_.plan.nprobe;
+        if (call_.assign != nullptr) {
+            lists_ = call_.assign + begin_ * nprobe;
+            scores_ = call_.scores + begin_ * nprobe;
+            return;
+        }
+        StageTimer timer(call_.plan.stats != nullptr, stats_.partition_time);
+        memory_.lists.resize(n_ * nprobe);
+        memory_.scores.resize(n_ * nprobe);
+        find_filled_probes(
+                call_.state,
+                n_,
+                call_.x + begin_ * call_.state.d(),
+                nprobe,
+                call_.plan.probes,
+                memory_.lists.data(),
+                memory_.scores.data());
+        lists_ = memory_.lists.data();
+        scores_ = memory_.scores.data();
+    }
+
+    void search_one_by_one() {
+        QuerySearch& search = searches(1)[0];
+        for (size_t i = 0; i < n_; i++) {
+            start(search, i);
+            search.run(distances(i), labels(i));
+        }
+    }
+
+    void search_list_by_list() {
+        QuerySearch* each = searches(n_);
+        for (size_t i = 0; i < n_; i++) {
+            start(each[i], i);
+            each[i].build_table();
         }
         {
-            StageTimer timer(timed, stats.scan_time);
-            scan_list_by_list(states.data(), n);
+            StageTimer timer(call_.plan.stats != nullptr, stats_.scan_time);
+            scan_list_by_list(each, n_);
         }
-        for (size_t i = 0; i < n; i++) {
-            finish_query(states[i], i);
-        }
-    } else {
-        for (size_t i = 0; i < n; i++) {
-            start_query(states[0], i);
-            if (!plan.filter.passes_all() && !states[0].filter_later()) {
-                states[0].filter_rows();
-                if (plan.may_extend) {
-                    extend_probes(call, x + i * d, states[0]);
-                }
-            }
-            states[0].scan_all();
-            finish_query(states[0], i);
+        for (size_t i = 0; i < n_; i++) {
+            each[i].finish(distances(i), labels(i));
         }
     }
-    if (plan.stats != nullptr) {
-        std::lock_guard<std::mutex> lock(call.stats_mutex);
-        *plan.stats += stats;
+
+    QuerySearch* searches(size_t n) {
+        if (memory_.searches.size() < n) {
+            memory_.searches.resize(n);
+        }
+        return memory_.searches.data();
     }
-}
+    void start(QuerySearch& search, size_t i) {
+        const size_t at = (begin_ + i) * call_.state.d();
+        search.begin(
+                call_.state,
+                call_.plan,
+                call_.kernels,
+                call_.x + at,
+                call_.exact + at,
+                stats_);
+        if (lists_ != nullptr) {
+            const size_t nprobe = call_.plan.nprobe;
+            search.add_probes(
+                    nprobe, lists_ + i * nprobe, scores_ + i * nprobe);
+        }
+    }
+    float* distances(size_t i) const {
+        return call_.distances + (begin_ + i) * call_.plan.k;
+    }
+    int64_t* labels(size_t i) const {
+        return call_.labels + (begin_ + i) * call_.plan.k;
+    }
+
+    const SearchCall& call_;
+    const size_t begin_;
+    const size_t n_;
+    SliceMemory& memory_;
+    ScaNNSearchStats stats_;
+    const int64_t* lists_ = nullptr; ///< nprobe of each; none by a direct map
+    const float* scores_ = nullptr;
+};
 
 /// Queries a thread takes at a time: whole batches if there are enough.
 size_t slice_size(size_t n) {
@@ -272,7 +216,8 @@ void search_all(const SearchCall& call, size_t n) {
         size_t count = std::min(kQueriesPerRound, n - round);
         parallel_slices(
                 count, slice_size(count), [&](size_t begin, size_t end) {
-                    search_slice(call, round + begin, round + end);
+                    thread_local SliceMemory memory;
+                    Slice(call, round + begin, round + end, memory).search();
                 });
     }
 }

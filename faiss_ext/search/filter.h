@@ -29,9 +29,14 @@ class Filter {
         return sel_ == nullptr || sel_->is_member(id);
     }
 
+    /// Words that masks() writes for n ids: one a packed block.
+    static size_t mask_words(size_t n) {
+        return (n + kernels::kBlockSize - 1) / kernels::kBlockSize;
+    }
+
     /** Bitmaps are tested by the kernel; other selectors once per id.
      * @param ids    size n
-     * @param words  out, size ceil(n / 32)
+     * @param words  out, size mask_words(n)
      * @return       number of ids that pass */
     size_t masks(
             const kernels::Kernels& kernels,

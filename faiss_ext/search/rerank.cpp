@@ -13,7 +13,7 @@ namespace faiss_ext {
 
 namespace {
 
-bool better(const Row& a, const Row& b) {
+bool better(const Candidate& a, const Candidate& b) {
     if (a.score != b.score) {
         return a.score > b.score;
     }
@@ -34,7 +34,7 @@ float get_float(const uint8_t* at) {
 
 } // namespace
 
-void keep_best(std::vector<Row>& rows, size_t keep) {
+void keep_best(std::vector<Candidate>& rows, size_t keep) {
     if (rows.size() > keep) {
         std::nth_element(rows.begin(), rows.begin() + keep, rows.end(), better);
         rows.resize(keep);
@@ -55,10 +55,10 @@ void Rescorer::begin(
     quantized_ = false;
 }
 
-void Rescorer::rescore_codes(const LookupTable& table, std::vector<Row>& rows) {
+void Rescorer::rescore_codes(const LookupTable& table, std::vector<Candidate>& rows) {
     const EntryLayout& layout = lists_->layout();
     codes_.resize(layout.M);
-    for (Row& row : rows) {
+    for (Candidate& row : rows) {
         const ScaNNList& list = lists_->list(row.list);
         uint16_t term = 0;
         unpack_codes(
@@ -98,7 +98,7 @@ void Rescorer::quantize_query() {
     quantized_ = true;
 }
 
-void Rescorer::refine(const kernels::Kernels& kernels, std::vector<Row>& rows) {
+void Rescorer::refine(const kernels::Kernels& kernels, std::vector<Candidate>& rows) {
     const EntryLayout& layout = lists_->layout();
     size_t n = rows.size();
     pointers_.resize(n);
@@ -143,7 +143,7 @@ void Rescorer::refine(const kernels::Kernels& kernels, std::vector<Row>& rows) {
     }
 }
 
-void Rescorer::rerank(const kernels::Kernels& kernels, std::vector<Row>& rows) {
+void Rescorer::rerank(const kernels::Kernels& kernels, std::vector<Candidate>& rows) {
     const EntryLayout& layout = lists_->layout();
     size_t n = rows.size();
     pointers_.resize(n);
@@ -198,7 +198,7 @@ float Rescorer::precise_score(const float* row) const {
 void Rescorer::rescore_best(
         const kernels::Kernels& kernels,
         const LookupTable& table,
-        std::vector<Row>& rows) {
+        std::vector<Candidate>& rows) {
     const EntryLayout& layout = lists_->layout();
     if (layout.with_raw_data) {
         rerank(kernels, rows);

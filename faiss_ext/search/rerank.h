@@ -22,7 +22,7 @@
 namespace faiss_ext {
 
 /// A vector that may be among the results.
-struct Row {
+struct Candidate {
     uint32_t list;   ///< primary list
     uint32_t offset; ///< in that list
     float bias;      ///< score of the list's centroid
@@ -46,17 +46,17 @@ class Rescorer {
             const float* from_origin);
 
     /// Rescores from the codes, by the float table.
-    void rescore_codes(const LookupTable& table, std::vector<Row>& rows);
+    void rescore_codes(const LookupTable& table, std::vector<Candidate>& rows);
     /// Rescores from refine codes.
-    void refine(const kernels::Kernels& kernels, std::vector<Row>& rows);
+    void refine(const kernels::Kernels& kernels, std::vector<Candidate>& rows);
     /// Rescores from raw rows.
-    void rerank(const kernels::Kernels& kernels, std::vector<Row>& rows);
+    void rerank(const kernels::Kernels& kernels, std::vector<Candidate>& rows);
     /// Rescores from the best that the lists keep: raw rows, else refine codes,
     /// else codes. @param table  read in the last case only
     void rescore_best(
             const kernels::Kernels& kernels,
             const LookupTable& table,
-            std::vector<Row>& rows);
+            std::vector<Candidate>& rows);
 
  private:
     void quantize_query();
@@ -78,6 +78,6 @@ class Rescorer {
 };
 
 /// Keeps the `keep` best rows; equal scores: smaller (list, offset).
-void keep_best(std::vector<Row>& rows, size_t keep);
+void keep_best(std::vector<Candidate>& rows, size_t keep);
 
 } // namespace faiss_ext

@@ -1,6 +1,9 @@
 /*
  * What one search call will do: parameters of the call and defaults of the
- * index, checked and resolved once, before any query runs.
+ * index, checked and resolved once, and the route, before any query runs.
+ *
+ * In: an index, its defaults, the caller's parameters. Out: the plan, and from
+ * it and the rows of a query's lists the query's route; next: batch_search.
  */
 
 #pragma once
@@ -24,32 +27,46 @@ struct SearchDefaults {
     const ScaNNCalibration& calibration;
 };
 
+/// The way of a query from its lists to its candidates.
+enum class Route {
+    Scan,           ///< no filter: the codes of all rows are scanned
+    FilterThenScan, ///< the codes of the rows that pass are scanned
+    /// most rows pass: the filter tests what the scan finds (but for the first
+    /// lists, whose rows have told how many pass)
+    ScanThenFilter,
+    RescorePassing, ///< all rows that pass are candidates, whatever their codes
+    DirectMap,      ///< the direct map tells where the few rows that pass lie
+};
+
 struct SearchPlan {
+    /// As far as the call decides it; route_of() adds what the lists of a query
+    /// decide.
+    Route route;
     size_t k;
     size_t nprobe;
     size_t max_codes; ///< 0: no limit
     /// results are list << 32 | offset instead of ids
     bool store_pairs;
-    /// all rows of the lists are rescored, whatever the codes say
-    /// (ScaNNModel::scan_rows)
-    bool scan_rows;
     /// lists beyond nprobe may be visited to find enough rows that pass
     bool may_extend;
-    /// Few rows pass, and the direct map knows where they lie (find_few()):
-    /// these, list << 32 | offset, are rescored, and no list is visited.
-    bool few_pass;
+    /// Route::DirectMap: the rows that pass, list << 32 | offset
     std::vector<uint64_t> places;
     /// Rough where raw rows decide in the end: measured to cost no recall
     ProbeParameters probes;
 
-    // How many candidates each stage hands on; 0: the stage does not exist.
+    // How many candidates each stage hands on.
     size_t scan_keep;
     size_t refine_keep; ///< rescored rows kept for rerank, or k
-    bool refine;
-    bool rerank;
+    bool refine;        ///< the stage exists
+    bool rerank;        ///< the same
 
     Filter filter;
     ScaNNSearchStats* stats;
+
+    /// The lists keep more of a row than its code.
+    bool rescores() const {
+        return refine || rerank;
+    }
 };
 
 /** @param nprobe_given  lists per query that the caller already chose
@@ -63,8 +80,30 @@ SearchPlan make_search_plan(
         size_t nprobe_given,
         bool store_pairs);
 
-/** Sets plan.few_pass where the rows that pass the filter can be listed by the
- * direct map, and take less time than lists with many others. */
-void find_few(const IndexState& state, SearchPlan& plan);
+/// The same for a range search, which rescores every row that passes.
+SearchPlan make_range_plan(
+        const IndexState& state,
+        const SearchDefaults& defaults,
+        const faiss::SearchParameters* params,
+        size_t nprobe_given,
+        bool store_pairs);
+
+/// The rows of the lists that one query visits, spilled copies counted too.
+struct ProbedRows {
+    uint64_t all = 0;
+    uint64_t tested = 0;       ///< those in lists that the filter has tested
+    size_t passing = 0;        ///< of the tested ones
+    size_t passing_blocks = 0; ///< packed blocks that hold one of these
+};
+
+/// So many rows that pass are looked for before tested_enough() is asked.
+size_t passing_to_judge(const SearchPlan& plan);
+
+/** Whether the filter should leave the rows it has not yet tested to the scan:
+ * most rows pass. If not, all have to be tested before route_of(). */
+bool tested_enough(const SearchPlan& plan, const ProbedRows& rows);
+
+/// The route of one query.
+Route route_of(const SearchPlan& plan, const ProbedRows& rows);
 
 } // namespace faiss_ext

@@ -304,16 +304,19 @@ TEST(Scan, ListsInARow) {
         }
         TestList any(1 + random_below(50), M, has_term, 0);
         TestQuery query(any);
-        std::vector<ScanVisit> visits;
+        std::vector<Probe> probes;
         uint32_t position = random_below(1000);
         for (TestList& list : lists) {
             ScanList codes = list.args();
-            visits.push_back(
-                    {codes.blocks,
-                     codes.masks,
-                     uint32_t(codes.n),
-                     query.args.bias + int32_t(random_below(200)) - 100,
-                     position});
+            probes.push_back(
+                    {.blocks = codes.blocks,
+                     .masks = codes.masks,
+                     .n = uint32_t(codes.n),
+                     .position = position,
+                     .bias = query.args.bias + int32_t(random_below(200)) - 100,
+                     .score = 0,
+                     .list = 0,
+                     .spilled = false});
             position += uint32_t(list.n);
         }
         const size_t capacity = 32 + random_below(300);
@@ -326,23 +329,23 @@ TEST(Scan, ListsInARow) {
             args.enough = enough;
             args.count = 0;
             ScanListsArgs at{
-                    visits.data(),
-                    visits.size(),
+                    probes.data(),
+                    probes.size(),
                     (M + 3) / 4,
                     has_term,
                     has_masks,
                     0,
                     0};
             std::vector<uint64_t> found, expected;
-            while (at.visit < at.n) {
-                const size_t visit = at.visit;
+            while (at.probe < at.n) {
+                const size_t probe = at.probe;
                 const size_t begin = at.begin;
                 level->scan_lists(at, args);
                 ASSERT_LE(args.count, capacity);
-                ASSERT_TRUE(at.visit > visit || at.begin > begin);
+                ASSERT_TRUE(at.probe > probe || at.begin > begin);
                 if (at.begin > 0) {
                     ASSERT_LT(capacity - args.count, kBlockSize);
-                } else if (at.visit < at.n) {
+                } else if (at.probe < at.n) {
                     ASSERT_TRUE(
                             args.count >= enough ||
                             capacity - args.count < kBlockSize);
@@ -351,10 +354,10 @@ TEST(Scan, ListsInARow) {
                         found.end(), keys.data(), keys.data() + args.count);
                 args.count = 0;
             }
-            ASSERT_EQ(at.visit, at.n);
+            ASSERT_EQ(at.probe, at.n);
             for (size_t i = 0; i < lists.size(); i++) {
-                query.args.bias = visits[i].bias;
-                query.args.position = visits[i].position;
+                query.args.bias = probes[i].bias;
+                query.args.position = probes[i].position;
                 std::vector<uint64_t> some =
                         query.expected(lists[i], 0, lists[i].n);
                 expected.insert(expected.end(), some.begin(), some.end());

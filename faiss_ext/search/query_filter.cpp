@@ -1,0 +1,149 @@
+#include <faiss_ext/search/query_search.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include <faiss_ext/search/stage_timer.h>
+
+namespace faiss_ext {
+
+/// Tests rows until the route can be chosen: those of the first lists where
+/// most pass, else all, and of further lists if too few pass.
+void QuerySearch::filter_probes() {
+    test_rows(passing_to_judge(*plan_));
+    if (tested_enough(*plan_, probed_)) {
+        return;
+    }
+    test_rows();
+    if (plan_->may_extend) {
+        extend_probes();
+    }
+}
+
+/// Tests the rows of the probes that were not tested yet, until more than
+/// `enough` have passed.
+void QuerySearch::test_rows(size_t enough) {
+    StageTimer timer(plan_->stats != nullptr, stats_->scan_time);
+    for (; tested_ < probes_.size() && probed_.passing <= enough; tested_++) {
+        if (tested_ + 1 < probes_.size()) {
+            // Short runs far apart, for which the hardware's own fetches come
+            // late: a third off the time of the test.
+            const ScaNNList& next = list_of(probes_[tested_ + 1]);
+            for (size_t i = 0; i < next.size(); i += 8) {
+                __builtin_prefetch(next.ids.data() + i, 0, 2);
+            }
+        }
+        const ScaNNList& list = list_of(probes_[tested_]);
+        size_t words = masks_.size();
+        masks_.resize(words + Filter::mask_words(list.size()));
+        probed_.tested += list.size();
+        probed_.passing += plan_->filter.masks(
+                *kernels_, list.ids.data(), list.size(), &masks_[words]);
+        probed_.passing_blocks += std::count_if(
+                masks_.begin() + ptrdiff_t(words),
+                masks_.end(),
+                [](uint32_t mask) { return mask != 0; });
+    }
+}
+
+/** Few rows pass: visits further lists until as many passed as the scan keeps,
+ * so that none is missed for want of lists. A quantizer such as HNSW may order
+ * lists otherwise when asked for more of them, and never find some: each list
+ * is visited once, in the end all. */
+void QuerySearch::extend_probes() {
+    // Ranking lists again costs more than ranking too many, but sorting
+    // thousands costs more than both.
+    constexpr double kSpare = 1.5;
+    constexpr double kMostGrowth = 16;
+    constexpr size_t kListsAtATime = 8; // then looks whether enough pass
+    const size_t nlist = state_->ivf.nlist;
+    const size_t enough = plan_->scan_keep;
+    std::vector<int64_t> lists;
+    std::vector<float> scores;
+    std::vector<bool> seen(nlist);
+    for (const kernels::Probe& probe : probes_) {
+        seen[probe.list] = true;
+    }
+    size_t visited = plan_->nprobe;
+    while (probed_.passing < enough && visited < nlist) {
+        double growth = std::clamp(
+                kSpare * double(enough) /
+                        double(std::max<size_t>(probed_.passing, 1)),
+                kSpare,
+                kMostGrowth);
+        visited = std::min(nlist, size_t(std::ceil(growth * double(visited))));
+        const size_t n = further_lists(visited, seen, lists, scores);
+        for (size_t i = 0; i < n && probed_.passing < enough;
+             i += kListsAtATime) {
+            add_probes(
+                    std::min(kListsAtATime, n - i),
+                    lists.data() + i,
+                    scores.data() + i);
+            test_rows();
+        }
+    }
+}
+
+/** The best lists that were not seen yet, of the `wanted` best of all; if that
+ * is all lists, also those that the quantizer does not find.
+ * @param seen  in/out
+ * @return      how many there are */
+size_t QuerySearch::further_lists(
+        size_t wanted,
+        std::vector<bool>& seen,
+        std::vector<int64_t>& lists,
+        std::vector<float>& scores) const {
+    const size_t nlist = seen.size();
+    lists.resize(wanted);
+    scores.resize(wanted);
+    find_probes(
+            *state_,
+            1,
+            query_,
+            wanted,
+            plan_->probes,
+            lists.data(),
+            scores.data());
+    size_t n = 0;
+    for (size_t i = 0; i < wanted; i++) {
+        if (lists[i] >= 0 && !seen[lists[i]]) {
+            seen[lists[i]] = true;
+            lists[n] = lists[i];
+            scores[n++] = scores[i];
+        }
+    }
+    for (size_t l = 0; wanted == nlist && l < nlist; l++) {
+        if (!seen[l]) {
+            seen[l] = true;
+            lists[n] = int64_t(l);
+            scores[n++] = state_->partition.score(query_, l);
+        }
+    }
+    return n;
+}
+
+/** Drops the keys of rows that do not pass.
+ * @param keys   in the order of the scan; those that pass move to the front
+ * @param probe  in/out, not behind that of the first key
+ * @return       how many pass */
+size_t QuerySearch::drop_filtered(uint64_t* keys, size_t n, size_t& probe) {
+    ids_.resize(n);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t position = key_position(keys[i]);
+        while (probe + 1 < probes_.size() &&
+               probes_[probe + 1].position <= position) {
+            probe++;
+        }
+        const kernels::Probe& at = probes_[probe];
+        ids_[i] = list_of(at).ids.data() + (position - at.position);
+        __builtin_prefetch(ids_[i]);
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        keys[kept] = keys[i];
+        kept += plan_->filter.passes(*ids_[i]);
+    }
+    return kept;
+}
+
+} // namespace faiss_ext
