@@ -17,6 +17,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/kernels/kernels.h>
 #include <faiss_ext/model/index_state.h>
 
 namespace faiss_ext {
@@ -29,8 +30,12 @@ constexpr size_t kDrawn = 1000;
 constexpr size_t kTruthRows = 2000;
 /// Further numbers of lists that are tried, over the fewest possible.
 constexpr float kMoreLists[] = {1, 1.1f, 1.25f, 1.5f, 2};
-/// Steps between numbers of candidates.
+/// Numbers of candidates and of lists are found up to such a factor.
 constexpr double kCandidateStep = 1.12;
+constexpr double kListStep = 1.02;
+/// Vectors of a list from whose packed size the bytes of a code are taken: ten
+/// whole blocks.
+constexpr size_t kTypicalList = 10 * kernels::kBlockSize;
 
 // Nanoseconds of Zen 4 (bench/stages): what a list, a code byte, a rescored
 // row and its bytes cost a query.
@@ -91,7 +96,8 @@ class Trials {
         double cost =
                 kListCost * double(stats.lists) +
                 kCodeByteCost * double(stats.codes) *
-                        double(layout.packed().list_bytes(320)) / 320 +
+                        double(layout.packed().list_bytes(kTypicalList)) /
+                        double(kTypicalList) +
                 double(stats.refined) *
                         (kRowCost +
                          kRowByteCost * double(layout.refine_row_bytes())) +
@@ -189,6 +195,167 @@ void draw_rows(
     }
 }
 
+void check_arguments(
+        const IndexIVFScaNN& index,
+        int64_t n,
+        const float* queries,
+        float target_recall,
+        int64_t k) {
+    check_trained(index.state());
+    FAISS_THROW_IF_NOT_FMT(
+            target_recall > 0 && target_recall < 1,
+            "target_recall = %g (allowed: above 0, below 1)",
+            target_recall);
+    FAISS_THROW_IF_NOT_FMT(
+            index.ntotal >= 2,
+            "calibrating an index of %lld rows (needed: >= 2)",
+            static_cast<long long>(index.ntotal));
+    FAISS_THROW_IF_NOT_FMT(
+            k >= 1 && k < index.ntotal,
+            "k = %lld to calibrate for (allowed: 1..%lld, below the rows)",
+            static_cast<long long>(k),
+            static_cast<long long>(index.ntotal - 1));
+    FAISS_THROW_IF_NOT_MSG(
+            queries != nullptr || index.options.with_raw_data,
+            "calibrating without queries draws them from raw rows, and this "
+            "index keeps none (allowed: queries, or with_raw_data)");
+    FAISS_THROW_IF_NOT_FMT(
+            queries == nullptr || n >= 1,
+            "%lld queries to calibrate with (allowed: >= 1)",
+            static_cast<long long>(n));
+}
+
+/// Tries settings until it knows the cheapest that reaches the target.
+class Calibration {
+ public:
+    Calibration(
+            const IndexIVFScaNN& index,
+            Trials& trials,
+            float target,
+            size_t k)
+            : index_(index),
+              trials_(trials),
+              target_(target),
+              k_(k),
+              refine_(index.options.refine_type != RefineType::None),
+              rerank_(index.options.with_raw_data) {}
+
+    ScaNNCalibration run() {
+        find_plenty();
+        const size_t lists = fewest_lists();
+        for (float more : kMoreLists) {
+            const size_t nprobe = std::min(
+                    index_.nlist, size_t(std::ceil(float(lists) * more)));
+            refine_ ? fit_refined(nprobe) : fit_unrefined(nprobe);
+            if (nprobe == index_.nlist) {
+                break;
+            }
+        }
+        return best_;
+    }
+
+ private:
+    Trials::Outcome outcome_of(const Setting& setting) {
+        if (index_.progress) {
+            index_.progress("calibrate", step_++, 0);
+        }
+        return trials_.run(setting);
+    }
+    bool reaches_goal(const Setting& setting) {
+        return outcome_of(setting).recall >= goal_;
+    }
+
+    /// As many candidates as the target takes with all lists visited, up to all
+    /// rows: then it is the codes, if anything, that keep it out of reach.
+    void find_plenty() {
+        const size_t all = size_t(index_.ntotal);
+        many_ = std::min(all, std::max<size_t>(40 * k_, 400));
+        plenty_ = {index_.nlist, 0, 0};
+        for (;; many_ = std::min(all, 4 * many_)) {
+            plenty_.refine_k = many_;
+            plenty_.reorder_k =
+                    refine_ ? std::min(many_, std::max(10 * k_, many_ / 4))
+                            : many_;
+            widest_ = outcome_of(plenty_);
+            if (many_ == all || !(refine_ || rerank_) ||
+                widest_.recall >= target_ + widest_.error) {
+                break;
+            }
+        }
+    }
+
+    /// That reach the target with plenty of candidates. Sets goal_: one
+    /// standard error above the target, for the queries are a sample.
+    size_t fewest_lists() {
+        goal_ = std::min<double>(target_ + widest_.error / 2, widest_.recall);
+        return smallest(1, index_.nlist, kListStep, [&](size_t nprobe) {
+            auto outcome =
+                    outcome_of({nprobe, plenty_.refine_k, plenty_.reorder_k});
+            if (outcome.recall >= target_) {
+                goal_ = std::min<double>(
+                        target_ + outcome.error, widest_.recall);
+            }
+            return outcome.recall >= goal_;
+        });
+    }
+
+    /// The fewest candidates for so many lists, from raw rows or codes alone.
+    void fit_unrefined(size_t nprobe) {
+        Setting s{nprobe, plenty_.refine_k, 0};
+        s.reorder_k = smallest(k_, many_, kCandidateStep, [&](size_t n) {
+            return reaches_goal({nprobe, s.refine_k, n});
+        });
+        consider(s);
+    }
+
+    /// The same of refine codes: as few as can be refined, and half as many
+    /// again, of which fewer may need raw rows. reorder_k never exceeds
+    /// refine_k: the search would lift it.
+    void fit_refined(size_t nprobe) {
+        const size_t least = smallest(k_, many_, kCandidateStep, [&](size_t n) {
+            return reaches_goal({nprobe, n, std::min(n, plenty_.reorder_k)});
+        });
+        for (size_t refined : {least, std::min(many_, least * 3 / 2)}) {
+            size_t reorder_k = std::min(refined, plenty_.reorder_k);
+            if (rerank_) {
+                reorder_k =
+                        smallest(k_, reorder_k, kCandidateStep, [&](size_t n) {
+                            return reaches_goal({nprobe, refined, n});
+                        });
+            }
+            consider({nprobe, refined, reorder_k});
+        }
+    }
+
+    void consider(const Setting& s) {
+        auto outcome = outcome_of(s);
+        if (outcome.cost < cheapest_) {
+            cheapest_ = outcome.cost;
+            best_ = {
+                    target_,
+                    k_,
+                    s.nprobe,
+                    refine_ ? s.refine_k : 0,
+                    rerank_ ? s.reorder_k : 0,
+                    float(outcome.recall)};
+        }
+    }
+
+    const IndexIVFScaNN& index_;
+    Trials& trials_;
+    const float target_;
+    const size_t k_;
+    const bool refine_;
+    const bool rerank_;
+    size_t step_ = 0;
+    size_t many_ = 0; ///< most candidates that are tried
+    Setting plenty_{};
+    Trials::Outcome widest_{}; ///< of plenty_
+    double goal_ = 0;
+    ScaNNCalibration best_;
+    double cheapest_ = HUGE_VAL;
+};
+
 } // namespace
 
 ScaNNCalibration IndexIVFScaNN::calibrate(
@@ -196,28 +363,7 @@ ScaNNCalibration IndexIVFScaNN::calibrate(
         const float* queries,
         float target_recall,
         idx_t k) {
-    check_trained(*state_);
-    FAISS_THROW_IF_NOT_FMT(
-            target_recall > 0 && target_recall < 1,
-            "target_recall = %g (allowed: above 0, below 1)",
-            target_recall);
-    FAISS_THROW_IF_NOT_FMT(
-            ntotal >= 2,
-            "calibrating an index of %lld rows (needed: >= 2)",
-            static_cast<long long>(ntotal));
-    FAISS_THROW_IF_NOT_FMT(
-            k >= 1 && k < ntotal,
-            "k = %lld to calibrate for (allowed: 1..%lld, below the rows)",
-            static_cast<long long>(k),
-            static_cast<long long>(ntotal - 1));
-    FAISS_THROW_IF_NOT_MSG(
-            queries != nullptr || options.with_raw_data,
-            "calibrating without queries draws them from raw rows, and this "
-            "index keeps none (allowed: queries, or with_raw_data)");
-    FAISS_THROW_IF_NOT_FMT(
-            queries == nullptr || n >= 1,
-            "%lld queries to calibrate with (allowed: >= 1)",
-            static_cast<long long>(n));
+    check_arguments(*this, n, queries, target_recall, k);
     std::vector<float> x;
     std::vector<idx_t> own;
     if (queries != nullptr) {
@@ -227,97 +373,9 @@ ScaNNCalibration IndexIVFScaNN::calibrate(
         draw_rows(*this, kDrawn, x, own);
     }
     Trials trials(*this, std::move(x), std::move(own), size_t(k));
-
-    size_t step = 0;
-    auto run = [&](const Setting& setting) {
-        if (progress) {
-            progress("calibrate", step++, 0);
-        }
-        return trials.run(setting);
-    };
-    bool refine = options.refine_type != RefineType::None;
-    bool rerank = options.with_raw_data;
-    size_t all = size_t(ntotal);
-    size_t few = size_t(k);
-    // As many candidates as the target takes with all lists visited, up to all
-    // rows: then it is the codes, if anything, that keep it out of reach.
-    size_t many = std::min(all, std::max<size_t>(40 * few, 400));
-    Setting plenty{nlist, 0, 0};
-    Trials::Outcome widest;
-    for (;; many = std::min(all, 4 * many)) {
-        plenty.refine_k = many;
-        plenty.reorder_k =
-                refine ? std::min(many, std::max(10 * few, many / 4)) : many;
-        widest = run(plenty);
-        if (many == all || !(refine || rerank) ||
-            widest.recall >= target_recall + widest.error) {
-            break;
-        }
-    }
-    // One standard error above the target: the queries are a sample.
-    double goal =
-            std::min<double>(target_recall + widest.error / 2, widest.recall);
-    size_t lists = smallest(1, nlist, 1.02, [&](size_t nprobe) {
-        auto outcome = run({nprobe, plenty.refine_k, plenty.reorder_k});
-        if (outcome.recall >= target_recall) {
-            goal = std::min<double>(
-                    target_recall + outcome.error, widest.recall);
-        }
-        return outcome.recall >= goal;
-    });
-
-    ScaNNCalibration best;
-    double cheapest = HUGE_VAL;
-    auto consider = [&](const Setting& s) {
-        auto outcome = run(s);
-        if (outcome.cost < cheapest) {
-            cheapest = outcome.cost;
-            best = {target_recall,
-                    size_t(k),
-                    s.nprobe,
-                    refine ? s.refine_k : 0,
-                    rerank ? s.reorder_k : 0,
-                    float(outcome.recall)};
-        }
-    };
-    for (float more : kMoreLists) {
-        Setting s = plenty;
-        s.nprobe = std::min(nlist, size_t(std::ceil(float(lists) * more)));
-        auto reaches_goal = [&] { return run(s).recall >= goal; };
-        if (!refine) {
-            s.reorder_k = smallest(few, many, kCandidateStep, [&](size_t n) {
-                s.reorder_k = n;
-                return reaches_goal();
-            });
-            consider(s);
-        } else {
-            // reorder_k never exceeds refine_k: the search would lift it
-            size_t least = smallest(few, many, kCandidateStep, [&](size_t n) {
-                s.refine_k = n;
-                s.reorder_k = std::min(n, plenty.reorder_k);
-                return reaches_goal();
-            });
-            for (size_t refined : {least, std::min(many, least * 3 / 2)}) {
-                s.refine_k = refined;
-                s.reorder_k = std::min(refined, plenty.reorder_k);
-                if (rerank) {
-                    size_t high = s.reorder_k;
-                    s.reorder_k =
-                            smallest(few, high, kCandidateStep, [&](size_t n) {
-                                s.reorder_k = n;
-                                return reaches_goal();
-                            });
-                }
-                consider(s);
-            }
-        }
-        if (s.nprobe == nlist) {
-            break;
-        }
-    }
-    calibration = best;
-    nprobe = best.nprobe;
-    return best;
+    calibration = Calibration(*this, trials, target_recall, size_t(k)).run();
+    nprobe = calibration.nprobe;
+    return calibration;
 }
 
 } // namespace faiss_ext

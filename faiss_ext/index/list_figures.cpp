@@ -17,8 +17,8 @@ namespace {
 /// the same nprobe is up to .005 worse (4096 lists of glove-50, wordnet-384).
 constexpr size_t kSpreadRows = 65536;
 constexpr size_t kSpreadRowsPerList = 32;
-/// Rows assigned together.
-constexpr size_t kTileRows = 4096;
+/// Rows that are assigned in one call: so many are held as residuals.
+constexpr size_t kRowsAtATime = 4096;
 /// Rows that tell how many lists hold the share of rows that a query visits.
 constexpr size_t kProbeRows = 256;
 
@@ -36,10 +36,10 @@ ListFigures measure_lists(const IndexState& state, size_t n, const float* x) {
     std::vector<double> sums(nlist);
     double total = 0;
     size_t found = 0;
-    std::vector<float> rows(std::min(kTileRows, sample.size()) * d);
-    std::vector<int64_t> lists(kTileRows);
-    for (size_t begin = 0; begin < sample.size(); begin += kTileRows) {
-        size_t size = std::min(kTileRows, sample.size() - begin);
+    std::vector<float> rows(std::min(kRowsAtATime, sample.size()) * d);
+    std::vector<int64_t> lists(kRowsAtATime);
+    for (size_t begin = 0; begin < sample.size(); begin += kRowsAtATime) {
+        size_t size = std::min(kRowsAtATime, sample.size() - begin);
         gather_rows(size, &sample[begin], d, x, rows.data());
         assign_lists(state, size, rows.data(), lists.data());
         std::vector<float> centroids = centroids_of(state, size, lists.data());
