@@ -129,6 +129,22 @@ std::array<double, 4> solve(Matrix A, std::array<double, 4> b) {
     return w;
 }
 
+/// Sums of a weighted least-squares fit.
+struct LeastSquares {
+    Matrix normal{};
+    std::array<double, 4> right{};
+
+    void
+    add(const std::array<double, 4>& features, double target, double weight) {
+        for (size_t a = 0; a < 4; a++) {
+            for (size_t b = 0; b < 4; b++) {
+                normal[a][b] += weight * weight * features[a] * features[b];
+            }
+            right[a] += weight * weight * features[a] * target;
+        }
+    }
+};
+
 /// Squared errors above this are far above the others: four times the median
 /// error, or where most rows have (nearly) none, twice that of nine in ten.
 float limit_of_errors(const std::vector<float>& errors) {
@@ -174,6 +190,41 @@ void keep_nearest(
                 });
         best[q].resize(count);
     }
+}
+
+/// The kNeighbors best rows of each query.
+/// @param rows  numbers of n rows in x
+std::vector<std::vector<Scored>> nearest_rows(
+        faiss::MetricType metric,
+        size_t nq,
+        size_t d,
+        const float* queries,
+        size_t n,
+        const size_t* rows,
+        const float* x) {
+    std::vector<float> half_norms(n);
+    for (size_t i = 0; i < n; i++) {
+        half_norms[i] = float(precise_square(d, x + rows[i] * d) / 2);
+    }
+    std::vector<std::vector<Scored>> best(nq);
+    for (size_t first = 0; first < n; first += kRowsTogether) {
+        const size_t size = std::min(kRowsTogether, n - first);
+        const AlignedBuffer<float> panels =
+                make_panels(size, d, x, rows + first);
+        parallel_slices(nq, kQueriesPerSlice, [&](size_t begin, size_t end) {
+            keep_nearest(
+                    metric,
+                    end - begin,
+                    d,
+                    queries + begin * d,
+                    first,
+                    size,
+                    panels.data(),
+                    half_norms.data() + first,
+                    best.data() + begin);
+        });
+    }
+    return best;
 }
 
 } // namespace
@@ -226,35 +277,13 @@ void ScoreTerm::fit_weights(
     const size_t nq = std::min(kPseudoQueries, order.size() / 4);
     const size_t searched = std::min(kSearchedRows, order.size() - nq);
     std::vector<float> queries(nq * d);
-    std::vector<float> half_norms(searched);
     gather_rows(nq, order.data(), d, x, queries.data());
-    for (size_t i = 0; i < searched; i++) {
-        half_norms[i] = float(precise_square(d, x + order[nq + i] * d) / 2);
-    }
     const std::vector<float> lengths = row_lengths(nq, d, queries.data());
     const float typical = quantile(lengths, 0.5);
 
-    std::vector<std::vector<Scored>> neighbors(nq);
-    for (size_t first = 0; first < searched; first += kRowsTogether) {
-        const size_t size = std::min(kRowsTogether, searched - first);
-        const AlignedBuffer<float> panels =
-                make_panels(size, d, x, &order[nq + first]);
-        parallel_slices(nq, kQueriesPerSlice, [&](size_t begin, size_t end) {
-            keep_nearest(
-                    metric,
-                    end - begin,
-                    d,
-                    queries.data() + begin * d,
-                    first,
-                    size,
-                    panels.data(),
-                    half_norms.data() + first,
-                    neighbors.data() + begin);
-        });
-    }
-
-    Matrix normal{};
-    std::array<double, 4> right{};
+    const std::vector<std::vector<Scored>> neighbors = nearest_rows(
+            metric, nq, d, queries.data(), searched, order.data() + nq, x);
+    LeastSquares fit;
     for (size_t q = 0; q < nq; q++) {
         const float* query = queries.data() + q * d;
         // Inner product: of queries and rows of length 1. L2: long queries
@@ -282,15 +311,10 @@ void ScoreTerm::fit_weights(
                     unit * products.re,
                     unit * products.ee,
                     1};
-            for (size_t a = 0; a < 4; a++) {
-                for (size_t b = 0; b < 4; b++) {
-                    normal[a][b] += weight * weight * features[a] * features[b];
-                }
-                right[a] += weight * weight * features[a] * target;
-            }
+            fit.add(features, target, weight);
         }
     }
-    std::array<double, 4> weights = solve(normal, right);
+    std::array<double, 4> weights = solve(fit.normal, fit.right);
     centroid_weight = float(weights[0]);
     residual_weight = float(weights[1]);
     error_weight = float(weights[2]);
