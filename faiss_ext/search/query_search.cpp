@@ -103,10 +103,10 @@ void QuerySearch::add_probes(
 void QuerySearch::run(float* distances, int64_t* labels) {
     switch (choose_route()) {
         case Route::Scan:
-            scan();
+            scan(false);
             break;
         case Route::FilterThenScan:
-            filter_then_scan();
+            scan(true);
             break;
         case Route::ScanThenFilter:
             scan_then_filter();
@@ -129,24 +129,13 @@ Route QuerySearch::choose_route() {
     return route_of(*plan_, probed_);
 }
 
-void QuerySearch::scan() {
+/// @param by_masks  of rows that pass the filter
+void QuerySearch::scan(bool by_masks) {
     build_table();
     {
         StageTimer timer(plan_->stats != nullptr, stats_->scan_time);
         aim_probes();
-        scan_probes(0, probes_.size(), false, [&](const auto& scanned) {
-            candidates_.take_back(scanned);
-        });
-    }
-    locate_candidates();
-}
-
-void QuerySearch::filter_then_scan() {
-    build_table();
-    {
-        StageTimer timer(plan_->stats != nullptr, stats_->scan_time);
-        aim_probes();
-        scan_probes(0, probes_.size(), true, [&](const auto& scanned) {
+        scan_probes(0, probes_.size(), by_masks, [&](const auto& scanned) {
             candidates_.take_back(scanned);
         });
     }

@@ -70,8 +70,7 @@ class QuerySearch {
 
     // query_search.cpp
     Route choose_route();
-    void scan();
-    void filter_then_scan();
+    void scan(bool by_masks);
     void scan_then_filter();
     int32_t integer_bias(float score) const;
     void aim_probes();
