@@ -11,7 +11,8 @@ logs=build/logs
 build_packages=(cmake g++ ninja-build libboost-dev libfaiss-dev libopenblas-dev
     zlib1g-dev python3-dev python3-venv)
 test_packages=(libgtest-dev ccache)
-clang_packages=(clang libclang-rt-dev libomp-dev)
+# llvm: names in the reports of sanitizers, which the lists of known leaks need
+clang_packages=(clang libclang-rt-dev libomp-dev llvm)
 cross_packages=(g++-aarch64-linux-gnu googletest qemu-user)
 
 build_requirements=("numpy>=1.24,<3" "pybind11>=2.13,<4" "scikit-build-core>=0.11,<2")
