@@ -8,12 +8,10 @@
 #include <cstdlib>
 #include <fstream>
 
-#if defined(__SANITIZE_ADDRESS__)
+#include "../fixtures/sanitizers.h"
+
+#if FAISS_EXT_ADDRESS_SANITIZER
 #define FUZZ_COUNTS_MEMORY
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define FUZZ_COUNTS_MEMORY
-#endif
 #endif
 
 namespace fuzz {

@@ -13,6 +13,7 @@
 #include "fixtures/failing_memory.h"
 #include "fixtures/index_cases.h"
 #include "fixtures/index_state.h"
+#include "fixtures/sanitizers.h"
 
 namespace {
 
@@ -59,7 +60,7 @@ std::vector<float> queries() {
     return {all_rows().end() - 12 * kD, all_rows().end()};
 }
 
-#if defined(__SANITIZE_ADDRESS__)
+#if FAISS_EXT_ADDRESS_SANITIZER
 constexpr double kSkipped = 2;
 #else
 constexpr double kSkipped = .5;

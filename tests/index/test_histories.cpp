@@ -10,12 +10,13 @@
 #include <cstdlib>
 
 #include "fixtures/history_checks.h"
+#include "fixtures/sanitizers.h"
 
 namespace {
 
 using namespace histories;
 
-#if defined(__SANITIZE_ADDRESS__)
+#if FAISS_EXT_ADDRESS_SANITIZER
 constexpr size_t kSteps = 100;
 #else
 constexpr size_t kSteps = 300;

@@ -14,12 +14,13 @@
 
 #include "fixtures/child.h"
 #include "fixtures/index_fixtures.h"
+#include "fixtures/sanitizers.h"
 
 namespace {
 
 using namespace fixtures;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if FAISS_EXT_ADDRESS_SANITIZER || FAISS_EXT_THREAD_SANITIZER
 constexpr bool kMemoryIsOurs = false;
 #else
 constexpr bool kMemoryIsOurs = true;

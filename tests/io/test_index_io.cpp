@@ -18,6 +18,7 @@
 #include <faiss_ext/model/index_state.h>
 
 #include "fixtures/index_cases.h"
+#include "fixtures/sanitizers.h"
 
 using namespace cases;
 using faiss_ext::ReadMode;
@@ -162,7 +163,7 @@ TEST(IndexFile, RowsOfNoListAreCounted) {
 }
 
 TEST(IndexFile, OpensInMillisecondsWhateverItsSize) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if FAISS_EXT_ADDRESS_SANITIZER || FAISS_EXT_THREAD_SANITIZER
     constexpr double kLimit = 1;
     constexpr size_t kPerList = 50;
 #else

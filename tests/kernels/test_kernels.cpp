@@ -12,6 +12,7 @@
 #include "fixtures/kernel_cases.h"
 #include "fixtures/kernel_cases_codes.h"
 #include "fixtures/kernel_fixtures.h"
+#include "fixtures/sanitizers.h"
 
 #include <algorithm>
 #include <chrono>
@@ -387,7 +388,7 @@ TEST(Scan, DoesNotReadBlocksThatAreMaskedOut) {
 }
 
 #if defined(NDEBUG) && defined(__OPTIMIZE__) && \
-        !defined(__SANITIZE_ADDRESS__) && defined(__x86_64__)
+        !FAISS_EXT_ADDRESS_SANITIZER && defined(__x86_64__)
 TEST(Scan, Avx2IsTwiceAsFastAsScalar) {
     TestList list(4096, 64, false, 0);
     TestQuery query(list);

@@ -5,8 +5,9 @@
 #include <faiss_ext/memory/column_arena.h>
 
 #include "fixtures/lists_model.h"
+#include "fixtures/sanitizers.h"
 
-#if defined(__SANITIZE_ADDRESS__)
+#if FAISS_EXT_ADDRESS_SANITIZER
 /// Allocations that are too large return nullptr here too.
 extern "C" const char* __asan_default_options() {
     return "allocator_may_return_null=1";

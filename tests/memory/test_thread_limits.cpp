@@ -11,10 +11,11 @@
 #include <gtest/gtest.h>
 
 #include "fixtures/child.h"
+#include "fixtures/sanitizers.h"
 
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if FAISS_EXT_ADDRESS_SANITIZER || FAISS_EXT_THREAD_SANITIZER
 constexpr bool kLimitsWork = false; ///< the shadow takes terabytes
 #else
 constexpr bool kLimitsWork = true;

@@ -8,6 +8,7 @@
 #include <faiss_ext/index_factory.h>
 
 #include "fixtures/index_fixtures.h"
+#include "fixtures/sanitizers.h"
 
 namespace {
 
@@ -15,6 +16,8 @@ using namespace fixtures;
 using IndexPtr = std::unique_ptr<faiss::Index>;
 
 constexpr int kD = 32, kN = 300;
+/// Sanitizers try one description of five: all would take three minutes.
+constexpr size_t kEvery = FAISS_EXT_ADDRESS_SANITIZER ? 5 : 1;
 
 IndexPtr make(
         const std::string& description,
@@ -184,7 +187,8 @@ TEST(FactoryString, DimensionsAndMetricsAreBounded) {
             std::string message = message_of([&] { make(text, kL2, d); });
             EXPECT_NE(message.find("1..65536"), std::string::npos) << message;
         }
-        for (int metric : {-1, 2, 4, 23, 1 << 30}) {
+        // all that the type can hold without being undefined
+        for (int metric : {2, 4, 23, 24, 31}) {
             std::string message =
                     message_of([&] { make(text, faiss::MetricType(metric)); });
             EXPECT_NE(message.find("METRIC_L2"), std::string::npos) << message;
@@ -269,7 +273,8 @@ TEST(FactoryString, WhatIsAllowedWorks) {
           "SQ8,IDMap2"}) {
         descriptions.push_back(body);
     }
-    for (const std::string& description : descriptions) {
+    for (size_t i = 0; i < descriptions.size(); i += kEvery) {
+        const std::string& description = descriptions[i];
         int d = description.rfind("PQ3x", 0) == 0 ? 30 : kD;
         for (auto metric : {kL2, kIP}) {
             SCOPED_TRACE(description);
