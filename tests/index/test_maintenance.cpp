@@ -100,12 +100,10 @@ class MaintenanceTest : public testing::TestWithParam<Kind> {
     /// All from the same training, so that they can be compared and merged.
     std::unique_ptr<IndexIVFScaNN> empty(
             faiss::DirectMap::Type map = kNoMap) const {
-        static std::map<std::string, std::unique_ptr<IndexIVFScaNN>> made;
-        auto& master = made[GetParam().name()];
-        if (master == nullptr) {
-            master = trained(GetParam(), rows_, kD, kLists);
-        }
-        auto index = trained_like(*master);
+        const IndexIVFScaNN& master = made_once(GetParam().name(), [&] {
+            return trained(GetParam(), rows_, kD, kLists);
+        });
+        auto index = trained_like(master);
         index->set_direct_map_type(map);
         return index;
     }

@@ -52,12 +52,10 @@ State state_of(const IndexIVFScaNN& index) {
 class MergeTest : public testing::TestWithParam<Kind> {
  protected:
     std::unique_ptr<IndexIVFScaNN> empty() const {
-        static std::map<std::string, std::unique_ptr<IndexIVFScaNN>> made;
-        auto& master = made[GetParam().name()];
-        if (master == nullptr) {
-            master = trained(GetParam(), rows_, kD, kLists);
-        }
-        return trained_like(*master);
+        const IndexIVFScaNN& master = made_once(GetParam().name(), [&] {
+            return trained(GetParam(), rows_, kD, kLists);
+        });
+        return trained_like(master);
     }
     /// Rows [from, to) under the numbers from + shift ...
     std::unique_ptr<IndexIVFScaNN>

@@ -66,12 +66,10 @@ class Outliers : public testing::TestWithParam<Kind> {
     }
     /// Trained on ordinary rows, with none.
     std::unique_ptr<IndexIVFScaNN> empty() const {
-        static std::map<std::string, std::unique_ptr<IndexIVFScaNN>> made;
-        auto& master = made[GetParam().name()];
-        if (master == nullptr) {
-            master = trained(GetParam(), rows_, kD, kLists);
-        }
-        auto index = trained_like(*master);
+        const IndexIVFScaNN& master = made_once(GetParam().name(), [&] {
+            return trained(GetParam(), rows_, kD, kLists);
+        });
+        auto index = trained_like(master);
         index->set_direct_map_type(faiss::DirectMap::Hashtable);
         return index;
     }

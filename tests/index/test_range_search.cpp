@@ -44,12 +44,9 @@ size_t count(const Found& found) {
 class RangeSearchTest : public testing::TestWithParam<Kind> {
  protected:
     RangeSearchTest() {
-        static std::map<std::string, std::unique_ptr<IndexIVFScaNN>> made;
-        auto& index = made[GetParam().name()];
-        if (index == nullptr) {
-            index = filled(GetParam(), rows(), kD, kLists);
-        }
-        index_ = index.get();
+        index_ = &made_once(GetParam().name(), [] {
+            return filled(GetParam(), rows(), kD, kLists);
+        });
     }
     static const std::vector<float>& rows() {
         static const std::vector<float> x = whole_rows(kN, kD, 1);

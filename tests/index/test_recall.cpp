@@ -102,13 +102,10 @@ const Floor kFloors[] = {
 };
 
 IndexIVFScaNN& index_of(const Floor& row) {
-    static std::map<std::string, std::unique_ptr<IndexIVFScaNN>> made;
     const Data& data = row.data();
-    auto& index = made[row.kind.name() + std::to_string(data.d)];
-    if (index == nullptr) {
-        index = filled(row.kind, data.base, data.d, 70);
-    }
-    return *index;
+    return made_once(row.kind.name() + std::to_string(data.d), [&] {
+        return filled(row.kind, data.base, data.d, 70);
+    });
 }
 
 const Hits& exact_of(const Floor& row) {

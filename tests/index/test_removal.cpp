@@ -68,12 +68,10 @@ class RemovalTest : public testing::TestWithParam<Kind> {
  protected:
     std::unique_ptr<IndexIVFScaNN> empty(
             faiss::DirectMap::Type map = kNoMap) const {
-        static std::map<std::string, std::unique_ptr<IndexIVFScaNN>> made;
-        auto& master = made[GetParam().name()];
-        if (master == nullptr) {
-            master = trained(GetParam(), rows_, kD, kLists);
-        }
-        auto index = trained_like(*master);
+        const IndexIVFScaNN& master = made_once(GetParam().name(), [&] {
+            return trained(GetParam(), rows_, kD, kLists);
+        });
+        auto index = trained_like(master);
         index->set_direct_map_type(map);
         return index;
     }

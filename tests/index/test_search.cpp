@@ -27,13 +27,11 @@ class SearchTest : public testing::TestWithParam<Kind> {
     SearchTest() : index_(index_of(GetParam())) {}
 
     static IndexIVFScaNN& index_of(const Kind& kind) {
-        static std::map<std::string, std::unique_ptr<IndexIVFScaNN>> made;
-        auto& index = made[kind.name()];
-        if (index == nullptr) {
-            index = filled(kind, rows(), kD, kLists);
+        return made_once(kind.name(), [&] {
+            auto index = filled(kind, rows(), kD, kLists);
             index->nprobe = 5;
-        }
-        return *index;
+            return index;
+        });
     }
     static const std::vector<float>& rows() {
         static const std::vector<float> x = whole_rows(kN, kD, 1);
