@@ -25,9 +25,7 @@ function(faiss_ext_harden target)
     endif()
   endforeach()
   # sanitizers see more without the rest
-  string(TOUPPER "${CMAKE_BUILD_TYPE}" type)
-  set(given "${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${type}}")
-  if(given MATCHES "-fsanitize=")
+  if(FAISS_EXT_SANITIZED)
     return()
   endif()
   # Shadow stacks, but no landing pads (-fcf-protection=full): Linux checks none

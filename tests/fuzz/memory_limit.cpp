@@ -10,10 +10,6 @@
 
 #include "../fixtures/sanitizers.h"
 
-#if FAISS_EXT_ADDRESS_SANITIZER
-#define FUZZ_COUNTS_MEMORY
-#endif
-
 namespace fuzz {
 
 namespace {
@@ -21,7 +17,7 @@ constexpr uint64_t kAlways = uint64_t(256) << 20;
 constexpr uint64_t kPerByte = 8;
 } // namespace
 
-#ifdef FUZZ_COUNTS_MEMORY
+#if FAISS_EXT_ADDRESS_SANITIZER
 
 extern "C" {
 int __sanitizer_install_malloc_and_free_hooks(
