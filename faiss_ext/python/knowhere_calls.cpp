@@ -86,6 +86,18 @@ py::array_t<T> array_of(const std::vector<T>& values) {
     return py::array_t<T>(py::ssize_t(values.size()), values.data());
 }
 
+/// Hits of all slices.
+struct Hits {
+    std::vector<float> distances;
+    std::vector<int64_t> ids;
+
+    void append(const DataSet& found, size_t size) {
+        distances.insert(
+                distances.end(), found.distance, found.distance + size);
+        ids.insert(ids.end(), found.ids, found.ids + size);
+    }
+};
+
 /// Calls work(queries, result) for slices of the queries: Ctrl-C works between
 /// them, whatever a query costs.
 template <class Search, class Take>
@@ -141,8 +153,7 @@ py::tuple search_node(
     const kn::Config config = config_of(parameters);
     const Rows rows = any_rows_argument("queries", queries);
     const Bits bits = bits_argument(self, filtered);
-    std::vector<float> distances;
-    std::vector<int64_t> labels;
+    Hits hits;
     int64_t k = 0;
     search_in_slices(
             rows,
@@ -151,13 +162,10 @@ py::tuple search_node(
             },
             [&](const DataSet& found) {
                 k = found.dim;
-                const int64_t size = found.rows * found.dim;
-                distances.insert(
-                        distances.end(), found.distance, found.distance + size);
-                labels.insert(labels.end(), found.ids, found.ids + size);
+                hits.append(found, size_t(found.rows * found.dim));
             });
     return py::make_tuple(
-            shaped(distances, rows.n, k), shaped(labels, rows.n, k));
+            shaped(hits.distances, rows.n, k), shaped(hits.ids, rows.n, k));
 }
 
 py::tuple range_search_node(
@@ -169,8 +177,7 @@ py::tuple range_search_node(
     const Rows rows = any_rows_argument("queries", queries);
     const Bits bits = bits_argument(self, filtered);
     std::vector<int64_t> limits{0};
-    std::vector<float> distances;
-    std::vector<int64_t> labels;
+    Hits hits;
     search_in_slices(
             rows,
             [&](const DataSet& some) {
@@ -181,13 +188,10 @@ py::tuple range_search_node(
                 for (int64_t q = 1; q <= found.rows; q++) {
                     limits.push_back(before + int64_t(found.lims[q]));
                 }
-                const size_t size = found.lims[found.rows];
-                distances.insert(
-                        distances.end(), found.distance, found.distance + size);
-                labels.insert(labels.end(), found.ids, found.ids + size);
+                hits.append(found, found.lims[found.rows]);
             });
     return py::make_tuple(
-            array_of(limits), array_of(distances), array_of(labels));
+            array_of(limits), array_of(hits.distances), array_of(hits.ids));
 }
 
 py::list iterate_node(
