@@ -73,3 +73,17 @@ def shared_l2(x):
 @pytest.fixture
 def index(shared_l2):
     return fx.clone_index(shared_l2)
+
+
+@pytest.fixture
+def small():
+    """A small set of bench/, for the tests that have its folder in their path."""
+    from bench import datasets
+
+    rng = np.random.default_rng(5)
+    return datasets.Dataset(
+        "small",
+        rng.standard_normal((500, 6)).astype(np.float32),
+        rng.standard_normal((20, 6)).astype(np.float32),
+        "ip",
+    )

@@ -194,17 +194,21 @@ def call(index, function, arguments, said):
         return None, error  # of the arguments themselves
 
 
-def check_one(cases, folder, name, wanted):
-    @seed(1)
-    @settings(
-        max_examples=EXAMPLES if wanted else 3,
+def the_same_calls(examples):
+    """Runs run(data) so many times, with the same data in every run of the tests."""
+    options = settings(
+        max_examples=examples,
         deadline=None,
         database=None,
-        derandomize=True,  # the same calls in every run
+        derandomize=True,
         suppress_health_check=list(HealthCheck),
         print_blob=False,
     )
-    @given(st.data())
+    return lambda run: seed(1)(options(given(st.data())(run)))
+
+
+def check_one(cases, folder, name, wanted):
+    @the_same_calls(EXAMPLES if wanted else 3)
     def run(data):
         case = cases[data.draw(st.integers(0, len(cases) - 1))]
         if name == "set":

@@ -9,10 +9,9 @@ import sys
 import tempfile
 
 import numpy as np
-from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from test_abuse import rows
-from test_arguments_hypothesis import EXAMPLES, anything, arrays, call, id_arrays, numbers, short, texts
+from test_arguments_hypothesis import EXAMPLES, anything, arrays, call, id_arrays, numbers, short, texts, the_same_calls
 
 from faiss_ext import knowhere
 
@@ -83,16 +82,7 @@ class Case:
 
 
 def check_one(cases, folder, name, wanted):
-    @seed(1)
-    @settings(
-        max_examples=EXAMPLES if wanted else 3,
-        deadline=None,
-        database=None,
-        derandomize=True,  # the same calls in every run
-        suppress_health_check=list(HealthCheck),
-        print_blob=False,
-    )
-    @given(st.data())
+    @the_same_calls(EXAMPLES if wanted else 3)
     def run(data):
         case = cases[data.draw(st.integers(0, len(cases) - 1))]
         arguments = {}
