@@ -552,6 +552,9 @@ def interrupts():
     index.train(x)
     index.add(x)
     before = answers(index)
+    kept = fx.clone_index(index)
+    calibrated = fx.clone_index(index)
+    calibrated.calibrate(x[:500])
     blank = fx.index_factory(D, "IVF64,ScaNN(soar_lambda=1),RFlat")
     node = knowhere.IndexFactory().create("SCANN")
     node.build(x, nlist=64)
@@ -588,6 +591,8 @@ def interrupts():
                 assert index.ntotal == 2 * len(x)  # it was through
                 index.reset()
                 index.add(x)
+            if answers(index) == answers(calibrated):  # so was this
+                index = fx.clone_index(kept)
             assert answers(index) == before
             assert node.count == len(x) and node.search(x[:1], k=1)[1][0, 0] == 0
             if blank.is_trained:
