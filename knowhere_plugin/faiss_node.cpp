@@ -27,7 +27,39 @@ int build_threads(const Parameters& parameters) {
 
 // ---------------------------------------------------------------- checks
 
+namespace {
+
+/// Inside of the lock: a fork meanwhile leaves the child half an index.
+class ChangeScope {
+ public:
+    explicit ChangeScope(bool& changing) : changing_(changing) {
+        changing_ = true;
+    }
+    ~ChangeScope() {
+        changing_ = false;
+    }
+    ChangeScope(const ChangeScope&) = delete;
+    ChangeScope& operator=(const ChangeScope&) = delete;
+
+ private:
+    bool& changing_;
+};
+
+} // namespace
+
+void FaissNode::check_whole() const {
+    if (changing_) {
+        throw Fault(
+                StatusCode::faiss_inner_error,
+                std::string(type_) +
+                        ": another thread was changing the index when this "
+                        "process was forked: here it is half changed; build or "
+                        "load it anew");
+    }
+}
+
 void FaissNode::check_built() const {
+    check_whole();
     if (built_.index == nullptr) {
         throw Fault(
                 StatusCode::empty_index,
@@ -180,10 +212,16 @@ void FaissNode::add_to_index(faiss::Index& index, int64_t n, const float* x)
 }
 
 void FaissNode::replace(BuiltIndex built) {
-    WriteLock lock(mutex_);
-    places_.forget();
-    index_changed();
-    std::swap(built_, built);
+    WriteLock lock(mutex_.here());
+    if (changing_) {
+        (void)built_.index.release(); // half changed: freeing it is not safe
+    }
+    {
+        ChangeScope change(changing_);
+        places_.forget();
+        index_changed();
+        std::swap(built_, built);
+    }
     lock.unlock(); // what was there before is freed without it
 }
 
@@ -210,7 +248,8 @@ Status FaissNode::Add(const DataSet& rows, const Config& config) noexcept {
     return guarded([&] {
         Parameters parameters(schema_, config);
         ThreadScope threads(build_threads(parameters));
-        WriteLock lock(mutex_);
+        WriteLock lock(mutex_.here());
+        check_whole();
         if (built_.index == nullptr) {
             throw Fault(
                     StatusCode::index_not_trained,
@@ -218,6 +257,7 @@ Status FaissNode::Add(const DataSet& rows, const Config& config) noexcept {
         }
         check_metric(parameters);
         check_build(parameters);
+        ChangeScope change(changing_);
         places_.forget();
         index_changed();
         if (!calibrates(parameters)) {
@@ -263,7 +303,7 @@ void FaissNode::check_ids(const DataSet& ids) const {
 
 Expected<DataSet> FaissNode::GetVectorByIds(const DataSet& ids) const noexcept {
     return guarded_value<DataSet>([&] {
-        ReadLock lock(mutex_);
+        ReadLock lock(mutex_.here());
         check_built();
         const faiss::Index& index = *built_.index;
         check_ids(ids);
@@ -289,7 +329,7 @@ Expected<DataSet> FaissNode::GetVectorByIds(const DataSet& ids) const noexcept {
 
 bool FaissNode::HasRawData(const std::string& metric) const noexcept {
     try {
-        ReadLock lock(mutex_);
+        ReadLock lock(mutex_.here());
         return keeps_raw_rows(
                 built_.index.get(),
                 built_.index == nullptr ? metric_of(metric) : built_.metric);
@@ -299,23 +339,23 @@ bool FaissNode::HasRawData(const std::string& metric) const noexcept {
 }
 
 const char* FaissNode::MetricType() const noexcept {
-    ReadLock lock(mutex_);
+    ReadLock lock(mutex_.here());
     return built_.index == nullptr ? nullptr : name_of(built_.metric);
 }
 
 int64_t FaissNode::Dim() const noexcept {
-    ReadLock lock(mutex_);
+    ReadLock lock(mutex_.here());
     return built_.index == nullptr ? 0 : built_.index->d;
 }
 
 int64_t FaissNode::Count() const noexcept {
-    ReadLock lock(mutex_);
+    ReadLock lock(mutex_.here());
     return built_.index == nullptr ? 0 : built_.index->ntotal;
 }
 
 int64_t FaissNode::Size() const noexcept {
     try {
-        ReadLock lock(mutex_);
+        ReadLock lock(mutex_.here());
         return built_.index == nullptr ? 0 : bytes_of(*built_.index);
     } catch (...) {
         return 0;

@@ -19,6 +19,7 @@
 #include <faiss/IndexIVF.h>
 #include <faiss/impl/AuxIndexStructures.h>
 
+#include <knowhere_plugin/fork_safe_mutex.h>
 #include <knowhere_plugin/index_factory.h>
 #include <knowhere_plugin/parameters.h>
 #include <knowhere_plugin/search_request.h>
@@ -40,7 +41,7 @@ class RowPlaces {
     void forget();
 
  private:
-    std::mutex mutex_;
+    ForkSafeMutex<std::mutex> mutex_;
     std::vector<uint64_t> places_;
 };
 
@@ -101,7 +102,8 @@ class FaissNode : public IndexNode {
             const Parameters& parameters) const = 0;
 
     /// @param x  as of train_index(). On an exception the index is as before.
-    virtual void add_to_index(faiss::Index& index, int64_t n, const float* x) const;
+    virtual void add_to_index(faiss::Index& index, int64_t n, const float* x)
+            const;
 
     /// Whether calibrate_index() has anything to do.
     virtual bool calibrates(const Parameters&) const {
@@ -159,6 +161,8 @@ class FaissNode : public IndexNode {
     void replace(BuiltIndex built);
     /// COSINE: unit rows, zero rows stay; else empty.
     std::vector<float> unit_rows(const DataSet& rows, Metric metric) const;
+    /// @throws Fault  if a fork cut a change short
+    void check_whole() const;
     void check_built() const;
     void check_metric(const Parameters& parameters) const;
     void check_rows(const DataSet& rows, const char* what, int64_t d) const;
@@ -180,7 +184,9 @@ class FaissNode : public IndexNode {
 
     const char* type_;
     std::span<const Parameter> schema_;
-    mutable std::shared_mutex mutex_;
+    ForkSafeMutex<std::shared_mutex> mutex_;
+    /// Seen by who holds the lock only where a fork cut a change short.
+    bool changing_ = false;
     BuiltIndex built_;
     mutable RowPlaces places_;
 };

@@ -47,7 +47,7 @@ class Registry : public IndexFactory {
                                 " without a creator or empty (allowed: a name "
                                 "and a creator)");
             }
-            std::lock_guard lock(mutex_);
+            std::lock_guard lock(mutex_.here());
             Entry& entry = entries_[name];
             entry.creator = std::move(creator);
             entry.features |= features;
@@ -66,7 +66,7 @@ class Registry : public IndexFactory {
             }
             Creator creator;
             {
-                std::lock_guard lock(mutex_);
+                std::lock_guard lock(mutex_.here());
                 auto found = entries_.find(name);
                 if (found == entries_.end()) {
                     std::string names;
@@ -94,7 +94,7 @@ class Registry : public IndexFactory {
     std::map<std::string, uint64_t> Types() const noexcept override {
         std::map<std::string, uint64_t> types;
         guarded([&] {
-            std::lock_guard lock(mutex_);
+            std::lock_guard lock(mutex_.here());
             for (const auto& [name, entry] : entries_) {
                 types[name] = entry.features;
             }
@@ -127,7 +127,7 @@ class Registry : public IndexFactory {
         Creator creator;
         uint64_t features = 0;
     };
-    mutable std::mutex mutex_;
+    ForkSafeMutex<std::mutex> mutex_;
     std::map<std::string, Entry> entries_;
 };
 

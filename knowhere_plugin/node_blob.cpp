@@ -179,7 +179,7 @@ BuiltIndex FaissNode::read_file(const std::string& path, bool) const {
 
 Expected<Blob> FaissNode::Serialize() const noexcept {
     return guarded_value<Blob>([&] {
-        std::shared_lock lock(mutex_);
+        std::shared_lock lock(mutex_.here());
         check_built();
         return write(built_);
     });

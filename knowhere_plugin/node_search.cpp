@@ -105,7 +105,7 @@ Status FaissNode::CheckConfig(const Config& config, unsigned phases)
         if ((phases & kSearch) != 0) {
             check_search(parameters, parameters.integer("k"));
         }
-        ReadLock lock(mutex_);
+        ReadLock lock(mutex_.here());
         if (built_.index != nullptr && (phases & kBuild) == 0) {
             check_metric(parameters);
         }
@@ -173,7 +173,7 @@ Expected<DataSet> FaissNode::Search(
     return guarded_value<DataSet>([&] {
         Parameters parameters(schema_, config);
         ThreadScope threads(1);
-        ReadLock lock(mutex_);
+        ReadLock lock(mutex_.here());
         check_built();
         check_metric(parameters);
         check_rows(queries, "queries", built_.index->d);
@@ -218,7 +218,7 @@ Expected<DataSet> FaissNode::RangeSearch(
     return guarded_value<DataSet>([&] {
         Parameters parameters(schema_, config);
         ThreadScope threads(1);
-        ReadLock lock(mutex_);
+        ReadLock lock(mutex_.here());
         check_built();
         check_metric(parameters);
         check_rows(queries, "queries", built_.index->d);
@@ -261,7 +261,7 @@ Hits FaissNode::next_nearest(
         const RowFilter& given,
         SearchScope scope) const {
     ThreadScope threads(1);
-    ReadLock lock(mutex_);
+    ReadLock lock(mutex_.here());
     check_built();
     check_rows(
             {1, int64_t(query.size()), query.data()}, "query", built_.index->d);
@@ -300,7 +300,7 @@ Expected<IndexNode::Iterators> FaissNode::AnnIterator(
         const BitsetView& filtered) const noexcept {
     return guarded_value<Iterators>([&] {
         auto parameters = std::make_shared<Parameters>(schema_, config);
-        ReadLock lock(mutex_);
+        ReadLock lock(mutex_.here());
         check_built();
         check_metric(*parameters);
         check_rows(queries, "queries", built_.index->d);

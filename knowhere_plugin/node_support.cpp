@@ -95,7 +95,7 @@ std::vector<uint64_t> find_places(const faiss::IndexIVF& index) {
 } // namespace
 
 const std::vector<uint64_t>& RowPlaces::of(const faiss::IndexIVF& index) {
-    std::lock_guard lock(mutex_);
+    std::lock_guard lock(mutex_.here());
     if (places_.empty()) {
         places_ = find_places(index);
     }
@@ -103,7 +103,7 @@ const std::vector<uint64_t>& RowPlaces::of(const faiss::IndexIVF& index) {
 }
 
 void RowPlaces::forget() {
-    std::lock_guard lock(mutex_);
+    std::lock_guard lock(mutex_.here());
     places_ = {};
 }
 

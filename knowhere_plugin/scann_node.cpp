@@ -105,7 +105,7 @@ class ScaNNNode : public FaissNode {
     }
 
     void index_changed() const override {
-        std::lock_guard lock(derived_mutex_);
+        std::lock_guard lock(derived_mutex_.here());
         bounds_.reset();
         rows_.reset();
     }
@@ -186,7 +186,7 @@ class ScaNNNode : public FaissNode {
     std::shared_ptr<const Made> derived(
             std::shared_ptr<const Made>& made,
             const IndexIVFScaNN& index) const {
-        std::lock_guard lock(derived_mutex_);
+        std::lock_guard lock(derived_mutex_.here());
         if (made == nullptr) {
             made = std::make_shared<Made>(index.state());
         }
@@ -217,7 +217,7 @@ class ScaNNNode : public FaissNode {
         return {std::move(index), metric};
     }
 
-    mutable std::mutex derived_mutex_; ///< of what follows
+    ForkSafeMutex<std::mutex> derived_mutex_; ///< of what follows
     mutable std::shared_ptr<const faiss_ext::ListBounds> bounds_;
     mutable std::shared_ptr<const ListRows> rows_;
 };

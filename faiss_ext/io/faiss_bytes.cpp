@@ -304,12 +304,16 @@ FaissContents IndexChecker::check(const FaissExpected& expected) {
     return found;
 }
 
-/// Faiss' own limit is 2 GB, whatever the bytes. Nodes keep at least 39 rows a
-/// list: then the table has at most 24 times their bytes.
+/** Faiss' own limit is 2 GB, whatever the bytes. Nodes keep at least 39 rows a
+ * list, so that the table has at most 24 times their bytes. More than 192 MB
+ * only in blobs of some size: a load takes at most 256 MB and 8 times its
+ * bytes. */
 void add_table(faiss::IndexIVFPQ& index, size_t bytes) {
-    constexpr size_t kAlways = 64 << 20, kTimes = 24;
+    constexpr size_t kMega = size_t(1) << 20;
+    const size_t limit =
+            std::max(64 * kMega, std::min(24 * bytes, 192 * kMega + 6 * bytes));
     size_t table = index.nlist * index.pq.M * index.pq.ksub * sizeof(float);
-    if (table <= std::max(kAlways, kTimes * bytes)) {
+    if (table <= limit) {
         index.precompute_table();
     }
 }

@@ -16,6 +16,7 @@
 
 #include <pybind11/numpy.h>
 
+#include <knowhere_plugin/fork_safe_mutex.h>
 #include <knowhere_plugin/index_factory.h>
 
 #include "array_arguments.h"
@@ -42,7 +43,7 @@ class NodeRows {
 
     /// One thread at a time: a node's iterator belongs to one.
     kn::Status next(std::pair<int64_t, float>* row, bool* found) {
-        std::lock_guard lock(mutex_);
+        std::lock_guard lock(mutex_.here());
         auto more = rows_->HasNext();
         *found = more.ok() && more.value();
         if (!*found) {
@@ -58,7 +59,7 @@ class NodeRows {
  private:
     kn::NodePtr node_; ///< outlives the iterator
     std::unique_ptr<kn::Iterator> rows_;
-    std::mutex mutex_;
+    kn::ForkSafeMutex<std::mutex> mutex_;
 };
 
 /// Python's IndexFactory: the one factory of this module.

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <set>
 #include <string>
 
@@ -13,6 +14,7 @@
 #include <faiss/IndexHNSW.h>
 #include <faiss/IndexIDMap.h>
 #include <faiss/IndexIVF.h>
+#include <faiss/IndexIVFPQ.h>
 #include <faiss/IndexPQ.h>
 #include <faiss/IndexPreTransform.h>
 #include <faiss/VectorTransform.h>
@@ -540,6 +542,30 @@ TEST(FaissBytesTables, OfManyCodesStayInProportionToTheBytes) {
                 << message;
         EXPECT_LE(hostile::largest_allocation, size_t(34) << 20);
     }
+}
+
+TEST(FaissBytesTables, OfManyListsStayInProportionToTheBytes) {
+    // some 20 MB with few rows a list, and few enough lists not to be refused
+    constexpr int kD = 4;
+    constexpr size_t kLists = 120000, kRows = 14;
+    faiss::IndexFlatL2 quantizer(kD);
+    std::vector<float> zeros(kLists * kD);
+    quantizer.add(kLists, zeros.data());
+    faiss::IndexIVFPQ index(&quantizer, kD, kLists, kD, 8);
+    index.is_trained = true;
+    std::vector<uint8_t> codes(kRows * index.code_size);
+    std::vector<int64_t> ids(kRows);
+    for (size_t list = 0; list < kLists; list++) {
+        std::iota(ids.begin(), ids.end(), index.ntotal);
+        index.invlists->add_entries(list, kRows, ids.data(), codes.data());
+        index.ntotal += kRows;
+    }
+    Bytes bytes = bytes_of(index);
+    ASSERT_GT(bytes.size(), size_t(17) << 20);
+    hostile::largest_allocation = 0;
+    auto read = read_faiss_bytes(bytes, any_of(kAllKinds));
+    EXPECT_EQ(read->ntotal, index.ntotal);
+    EXPECT_LE(hostile::largest_allocation, (256 << 20) + 7 * bytes.size());
 }
 
 } // namespace

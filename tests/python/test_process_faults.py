@@ -244,6 +244,71 @@ def test_children_of_busy_parents_search_and_add(busy):
     )
 
 
+@pytest.mark.parametrize("name", ["SCANN", "IVF_FLAT"])
+def test_children_of_parents_with_busy_nodes(name):
+    """A node's locks are free in a child, whatever the parent's threads do; a half changed node says so."""
+    run(
+        """
+        from faiss_ext import knowhere
+        name, halves, stop = sys.argv[1], 0, False
+        given = {"nlist": 16, "metric_type": "L2"}
+        x, more = rows(3000, 2), rows(300, 5)
+        def made():
+            node = knowhere.IndexFactory().create(name)
+            node.build(x, **given)
+            return node
+        searched, ranged, added = made(), made(), made()
+        row_iterator = searched.iterate(x[:1])[0]
+        def search():
+            while not stop:
+                searched.search(more, k=100, nprobe=16)
+        def iterate():
+            while not stop:
+                ranged.range_search(more[:20], radius=9.0)
+                list(ranged.iterate(more[:1])[0])
+        def add():
+            while not stop:
+                added.add(rows(500, 4), **given)
+                if added.count > 10000:
+                    added.build(x, **given)
+        threads = [threading.Thread(target=one, daemon=True) for one in (search, search, iterate, add)]
+        for thread in threads:
+            thread.start()
+        ready()
+        for i in range(6):
+            time.sleep(0.003 * i)
+            child = os.fork()
+            if child == 0:
+                signal.alarm(40)  # a child that hangs dies
+                for node in (searched, ranged):
+                    node.search(more, k=10)
+                    node.add(more, **given)
+                    assert node.count == len(x) + len(more)
+                    assert (node.search(more, k=1, nprobe=16)[1][:, 0] >= len(x)).all()
+                    node.range_search(more[:2], radius=9.0)
+                next(row_iterator)
+                half = False
+                try:
+                    added.add(more, **given)
+                except RuntimeError as error:
+                    half = "when this process was forked" in str(error)
+                    assert half, error
+                added.build(x, **given)
+                assert added.count == len(x) and added.search(x[:5], k=1, nprobe=16)[1][:, 0].tolist() == [0, 1, 2, 3, 4]
+                os._exit(2 if half else 0)
+            code = os.waitpid(child, 0)[1]
+            assert os.WIFEXITED(code) and os.WEXITSTATUS(code) in (0, 2), (i, code)
+            halves += os.WEXITSTATUS(code) == 2
+        print("half changed:", halves)
+        stop = True
+        for thread in threads:
+            thread.join()
+        searched.add(more, **given)
+        """,
+        name,
+    )
+
+
 def test_child_of_a_parent_that_adds_for_long():
     """A fork does not wait for ever; the half-changed index of the child says what it is."""
     run(
