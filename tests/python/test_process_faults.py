@@ -294,7 +294,8 @@ def test_children_of_parents_with_busy_nodes(name):
                     half = "when this process was forked" in str(error)
                     assert half, error
                 added.build(x, **given)
-                assert added.count == len(x) and added.search(x[:5], k=1, nprobe=16)[1][:, 0].tolist() == [0, 1, 2, 3, 4]
+                assert added.count == len(x)
+                assert added.search(x[:5], k=1, nprobe=16)[1][:, 0].tolist() == [0, 1, 2, 3, 4]
                 os._exit(2 if half else 0)
             code = os.waitpid(child, 0)[1]
             assert os.WIFEXITED(code) and os.WEXITSTATUS(code) in (0, 2), (i, code)
