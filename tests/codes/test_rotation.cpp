@@ -9,6 +9,7 @@
 
 #include <faiss_ext/codes/rotation.h>
 
+#include "fixtures/random_rows.h"
 #include "fixtures/reference.h"
 #include "fixtures/threads.h"
 
@@ -22,7 +23,7 @@ const float kNaN = std::numeric_limits<float>::quiet_NaN();
 std::vector<float> uneven_rows(size_t n, size_t d) {
     Rotation directions;
     directions.train(RotationKind::Random, 0, d, nullptr, {}, 99);
-    auto x = reference::random_normal(n * d, 20);
+    auto x = random_rows::normal(n * d, 20);
     for (size_t i = 0; i < n * d; i++) {
         x[i] *= 2 / std::sqrt(1.f + i % d);
     }
@@ -137,7 +138,7 @@ TEST(Rotation, BalancedBlocksAreAlike) {
 
 TEST(Rotation, BadArgumentsThrow) {
     Rotation rotation;
-    auto x = reference::random_normal(10 * 4, 21);
+    auto x = random_rows::normal(10 * 4, 21);
     EXPECT_THROW(
             rotation.set_matrix(4, std::vector<float>(15)),
             faiss::FaissException);

@@ -12,6 +12,7 @@
 
 #include <faiss_ext/codes/score_aware_pq.h>
 
+#include "fixtures/random_rows.h"
 #include "fixtures/reference.h"
 
 using namespace faiss_ext;
@@ -25,8 +26,8 @@ struct Data {
 };
 
 Data make_data(size_t n, size_t d, uint64_t seed) {
-    Data data{n, d, reference::random_normal(n * d, seed), {}};
-    auto x = reference::random_clustered(n, d, 10, seed + 1);
+    Data data{n, d, random_rows::normal(n * d, seed), {}};
+    auto x = random_rows::clustered(n, d, {10, seed + 1}, seed + 1);
     for (size_t i = 0; i < n * d; i++) {
         data.residuals[i] *= 1 / std::sqrt(1.f + i % d); // uneven dimensions
         x[i] += data.residuals[i];

@@ -11,6 +11,7 @@
 #include <faiss_ext/codes/score_term.h>
 #include <faiss_ext/model/scann_model.h>
 
+#include "fixtures/random_rows.h"
 #include "fixtures/reference.h"
 
 using namespace faiss_ext;
@@ -49,9 +50,9 @@ struct Rows {
 Rows make_rows(size_t n, uint64_t seed) {
     constexpr size_t kCentroids = 40;
     constexpr float kStep = 0.75f;
-    auto centroids = reference::random_normal(kCentroids * kD, seed);
+    auto centroids = random_rows::normal(kCentroids * kD, seed);
     Rows rows;
-    rows.residuals = reference::random_normal(n * kD, seed + 1);
+    rows.residuals = random_rows::normal(n * kD, seed + 1);
     for (size_t i = 0; i < n * kD; i++) {
         float& r = rows.residuals[i];
         r *= 0.6f;

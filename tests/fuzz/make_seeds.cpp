@@ -5,7 +5,6 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
-#include <random>
 
 #include <faiss/impl/io.h>
 
@@ -14,6 +13,7 @@
 #include <faiss_ext/index_io.h>
 #include <knowhere_plugin/index_factory.h>
 
+#include "fixtures/random_rows.h"
 #include "targets.h"
 
 namespace {
@@ -41,13 +41,7 @@ void write(const fs::path& path, const std::string& text) {
 }
 
 std::vector<float> rows(size_t n, size_t d) {
-    std::mt19937 random(7);
-    std::normal_distribution<float> normal;
-    std::vector<float> x(n * d);
-    for (float& value : x) {
-        value = normal(random);
-    }
-    return x;
+    return random_rows::normal(n * d, 7);
 }
 
 void index_files(const fs::path& folder) {

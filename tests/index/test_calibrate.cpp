@@ -2,84 +2,46 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 
-#include <fstream>
 #include <map>
-#include <set>
-
-#include <faiss/utils/fp16.h>
 
 #include <faiss_ext/index_io.h>
 
 #include "fixtures/index_fixtures.h"
 #include "fixtures/threads.h"
+#include "fixtures/words.h"
 
 namespace {
 
 using namespace fixtures;
 
-constexpr size_t kD = 50;
+constexpr size_t kD = words::kD;
 constexpr size_t k = 10;
 
 /// Frequent words at unit length: every 50th a query, the others rows.
-struct Words {
-    std::vector<float> rows;
-    std::vector<float> queries;
-
-    Words() {
-        std::ifstream in(
-                FAISS_EXT_TEST_DATA "/glove-50-frequent.hbin",
-                std::ios::binary);
-        uint32_t shape[2] = {0, 0};
-        in.read(reinterpret_cast<char*>(shape), sizeof(shape));
-        std::vector<uint16_t> halves(kD);
-        for (size_t i = 0; i < shape[0]; i++) {
-            in.read(reinterpret_cast<char*>(halves.data()), 2 * kD);
-            auto& to = i % 50 == 0 ? queries : rows;
-            double norm = 0;
-            for (uint16_t half : halves) {
-                float value = faiss::decode_fp16(half);
-                norm += double(value) * value;
-                to.push_back(value);
-            }
-            for (size_t j = to.size() - kD; j < to.size(); j++) {
-                to[j] /= float(std::sqrt(norm));
-            }
-        }
-    }
+struct Data {
+    std::vector<float> rows = reference::normalized(
+            words::where([](size_t i) { return i % 50 != 0; }),
+            kD);
+    std::vector<float> queries = reference::normalized(
+            words::where([](size_t i) { return i % 50 == 0; }),
+            kD);
 };
 
-const Words& words() {
-    static const Words data;
-    return data;
+const Data& data() {
+    static const Data made;
+    return made;
 }
 
 /// Share of the true neighbours that a search without parameters finds.
 double recall(const IndexIVFScaNN& index, size_t wanted) {
-    const Words& data = words();
-    size_t nq = data.queries.size() / kD;
     static std::map<size_t, Hits> truths;
-    if (truths.count(wanted) == 0) {
-        truths[wanted] = exact_search(
-                index.metric_type, kD, data.rows, data.queries, wanted);
+    Hits& truth = truths[wanted];
+    if (truth.labels.empty()) {
+        truth = exact_search(
+                index.metric_type, kD, data().rows, data().queries, wanted);
     }
-    const Hits& truth = truths[wanted];
-    Hits found{std::vector<float>(nq * wanted), {}};
-    found.labels.resize(nq * wanted);
-    index.search(
-            nq,
-            data.queries.data(),
-            wanted,
-            found.distances.data(),
-            found.labels.data());
-    size_t hits = 0;
-    for (size_t q = 0; q < nq; q++) {
-        auto begin = truth.labels.begin() + q * wanted;
-        std::set<int64_t> wanted_ids(begin, begin + wanted);
-        for (size_t i = 0; i < wanted; i++) {
-            hits += wanted_ids.count(found.labels[q * wanted + i]);
-        }
-    }
-    return double(hits) / double(nq * wanted);
+    return fixtures::recall(
+            search(index, data().queries, wanted), truth, wanted);
 }
 
 class CalibrateTest : public testing::TestWithParam<RefineType> {
@@ -92,7 +54,7 @@ class CalibrateTest : public testing::TestWithParam<RefineType> {
             options.refine_type = GetParam();
             options.with_raw_data = true;
             index = std::make_unique<IndexIVFScaNN>(kD, 200, kIP, options);
-            const std::vector<float>& rows = words().rows;
+            const std::vector<float>& rows = data().rows;
             index->train(rows.size() / kD, rows.data());
             index->add(rows.size() / kD, rows.data());
         }
@@ -121,7 +83,7 @@ TEST_P(CalibrateTest, KeepsItsPromise) {
 }
 
 TEST_P(CalibrateTest, QueriesOfTheCaller) {
-    const std::vector<float>& queries = words().queries;
+    const std::vector<float>& queries = data().queries;
     auto chosen =
             index_->calibrate(queries.size() / kD, queries.data(), 0.95f, k);
     EXPECT_GE(chosen.recall, 0.95);

@@ -145,7 +145,7 @@ std::string case_name(const testing::TestParamInfo<Case>& info) {
 std::vector<Case> cases(const Set& (*base)()) {
     std::vector<Case> list;
     for (const Kind& kind : kinds()) {
-        if (base == words && kind.base != Base::Both) {
+        if (base == some_words && kind.base != Base::Both) {
             continue;
         }
         for (Metric metric : {L2, IP, Cosine}) {
@@ -173,9 +173,6 @@ class Metamorphic : public testing::TestWithParam<Case> {
 TEST_P(Metamorphic, FindsWhatIsThere) {
     const auto& [base_of, kind, metric, storage] = GetParam();
     const Set& base = base_of();
-    if (base.rows.empty()) {
-        GTEST_SKIP() << "no words in tests/data";
-    }
     Data data{&base, kind, metric};
     const auto& [set, exact] = prepared(base, *kind, metric);
     auto index = built(set, metric, storage, kind->nlist);
@@ -234,7 +231,7 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
         Words,
         Metamorphic,
-        testing::ValuesIn(cases(words)),
+        testing::ValuesIn(cases(some_words)),
         case_name);
 
 } // namespace

@@ -67,11 +67,11 @@ class RangeSearchTest : public testing::TestWithParam<Kind> {
         Found found(kQueries);
         for (size_t q = 0; q < kQueries; q++) {
             for (size_t i = 0; i < kN; i++) {
-                float distance = exact_distance(
+                float distance = float(reference::distance(
                         GetParam().metric,
                         kD,
                         &queries_[q * kD],
-                        &rows()[i * kD]);
+                        &rows()[i * kD]));
                 bool in = l2() ? distance < radius : distance > radius;
                 if (in && allowed(sel, i)) {
                     found[q][i] = distance;

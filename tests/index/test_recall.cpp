@@ -3,13 +3,11 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 
-#include <fstream>
 #include <map>
 #include <set>
 
-#include <faiss/utils/fp16.h>
-
 #include "fixtures/index_fixtures.h"
+#include "fixtures/words.h"
 
 namespace {
 
@@ -23,41 +21,24 @@ struct Data {
     std::vector<float> queries;
 };
 
+template <class Wanted>
+std::vector<float> unit_words(Wanted&& wanted) {
+    return reference::normalized(words::where(wanted), words::kD);
+}
+
 const Data& synthetic() {
     static const Data data{
             32, clustered_rows(5000, 32, 1), clustered_rows(100, 32, 2)};
     return data;
 }
 
-/// Every tenth of the frequent words, at unit length; the words after them
-/// are the queries.
+/// Every tenth of the frequent words, at unit length; one of 500 of those
+/// after them is a query.
 const Data& glove() {
-    static const Data data = [] {
-        Data out{50, {}, {}};
-        std::ifstream in(
-                FAISS_EXT_TEST_DATA "/glove-50-frequent.hbin",
-                std::ios::binary);
-        uint32_t shape[2] = {0, 0};
-        in.read(reinterpret_cast<char*>(shape), sizeof(shape));
-        std::vector<uint16_t> halves(out.d);
-        for (size_t i = 0; in && i < shape[0]; i++) {
-            in.read(reinterpret_cast<char*>(halves.data()), 2 * out.d);
-            auto& to = i % 10 == 0 ? out.base : out.queries;
-            if (!in || (i % 10 != 0 && i % 500 != 1)) {
-                continue;
-            }
-            double norm = 0;
-            for (uint16_t half : halves) {
-                float value = faiss::decode_fp16(half);
-                norm += double(value) * value;
-                to.push_back(value);
-            }
-            for (size_t j = to.size() - out.d; j < to.size(); j++) {
-                to[j] /= float(std::sqrt(norm));
-            }
-        }
-        return out;
-    }();
+    static const Data data{
+            words::kD,
+            unit_words([](size_t i) { return i % 10 == 0; }),
+            unit_words([](size_t i) { return i % 500 == 1; })};
     return data;
 }
 
@@ -122,7 +103,6 @@ const Hits& exact_of(const Floor& row) {
 TEST(Recall, IsAtLeastItsFloor) {
     for (const Floor& row : kFloors) {
         const Data& data = row.data();
-        ASSERT_FALSE(data.base.empty()) << "tests/data is incomplete";
         SearchParametersScaNN params;
         params.nprobe = row.nprobe;
         params.reorder_k = row.reorder_k;

@@ -28,7 +28,7 @@
 #include <faiss_ext/index_factory.h>
 
 #include "fixtures/hostile_bytes.h"
-#include "fixtures/reference.h"
+#include "fixtures/random_rows.h"
 
 using faiss_ext::FaissContents;
 using faiss_ext::FaissExpected;
@@ -108,7 +108,7 @@ const std::vector<Case> kCases = {
 
 const std::vector<float>& rows() {
     static const std::vector<float> x =
-            reference::random_clustered(300, kD, 5, 3);
+            random_rows::clustered(300, kD, {5, 3}, 3);
     return x;
 }
 

@@ -6,7 +6,7 @@
 
 #include <knowhere_plugin/index_factory.h>
 
-#include "fixtures/reference.h"
+#include "fixtures/random_rows.h"
 
 using namespace knowhere_plugin;
 
@@ -18,7 +18,7 @@ constexpr int64_t kQueries = 50;
 
 const std::vector<float>& data() {
     static const std::vector<float> rows =
-            reference::random_clustered(kRows, kDim, 40, 11);
+            random_rows::clustered(kRows, kDim, {40, 11}, 11);
     return rows;
 }
 

@@ -21,7 +21,7 @@
 #include <knowhere_plugin/index_factory.h>
 
 #include "fixtures/hostile_bytes.h"
-#include "fixtures/reference.h"
+#include "fixtures/random_rows.h"
 
 using namespace knowhere_plugin;
 using hostile::Bytes;
@@ -35,7 +35,7 @@ constexpr size_t kHeader = 48;
 
 const std::vector<float>& data() {
     static const std::vector<float> rows =
-            reference::random_clustered(kLongest, kDim, 10, 11);
+            random_rows::clustered(kLongest, kDim, {10, 11}, 11);
     return rows;
 }
 

@@ -2,12 +2,10 @@
  * as there are hits, iterators to the end, searches of small segments nearly
  * everywhere. With nprobe: as far as it says. */
 
-#include <fstream>
 #include <numeric>
 
-#include <faiss/utils/fp16.h>
-
 #include "fixtures/node_fixtures.h"
+#include "fixtures/words.h"
 
 using namespace node_tests;
 
@@ -31,50 +29,39 @@ Data clustered(int64_t n, int64_t queries) {
     constexpr int64_t d = 64;
     return split(
             "clustered",
-            reference::random_clustered(size_t(n + queries), d, 300, 5),
+            random_rows::clustered(size_t(n + queries), d, {300, 5}, 5),
             n,
             d);
 }
 
 Data uniform(int64_t n, int64_t queries) {
     constexpr int64_t d = 48;
-    std::mt19937_64 random(6);
-    std::vector<float> x(size_t((n + queries) * d));
-    for (float& value : x) {
-        value = float(random() >> 40) * 0x1p-24f;
-    }
-    return split("uniform", std::move(x), n, d);
+    return split(
+            "uniform",
+            random_rows::uniform(size_t((n + queries) * d), 6),
+            n,
+            d);
 }
 
-/// The most frequent words of GloVe; queries are words behind them.
-Data words(int64_t n, int64_t queries) {
-    std::ifstream in(
-            FAISS_EXT_TEST_DATA "/glove-50-frequent.hbin", std::ios::binary);
-    uint32_t shape[2];
-    in.read(reinterpret_cast<char*>(shape), sizeof(shape));
-    const int64_t d = shape[1];
-    std::vector<uint16_t> halves(size_t((n + queries) * d));
-    in.read(reinterpret_cast<char*>(halves.data()),
-            std::streamsize(halves.size() * sizeof(uint16_t)));
-    EXPECT_TRUE(in.good());
-    std::vector<float> x(halves.size());
-    std::transform(halves.begin(), halves.end(), x.begin(), [](uint16_t half) {
-        return faiss::decode_fp16(half);
-    });
-    return split("words", std::move(x), n, d);
+/// The most frequent words; queries are words behind them.
+Data frequent_words(int64_t n, int64_t queries) {
+    return split(
+            "words",
+            words::where([&](size_t i) { return int64_t(i) < n + queries; }),
+            n,
+            int64_t(words::kD));
 }
 
 faiss::MetricType metric_of(const std::string& metric) {
     return metric == "L2" ? faiss::METRIC_L2 : faiss::METRIC_INNER_PRODUCT;
 }
 
-reference::Neighbors
-truth(const Data& data, const std::string& metric, size_t k) {
+reference::Hits truth(const Data& data, const std::string& metric, size_t k) {
     bool unit = metric == "COSINE";
     auto prepared = [&](const std::vector<float>& x) {
         return unit ? reference::normalized(x, size_t(data.d)) : x;
     };
-    return reference::knn(
+    return reference::exact_search(
             metric_of(metric),
             size_t(data.d),
             prepared(data.rows),
@@ -118,7 +105,7 @@ class Reach : public testing::TestWithParam<const char*> {
 
 TEST_P(Reach, RangeSearchesFindAllWithinTheRadius) {
     constexpr int64_t n = 12000, kWide = 3000;
-    for (const Data& data : {clustered(n, 5), words(n, 5)}) {
+    for (const Data& data : {clustered(n, 5), frequent_words(n, 5)}) {
         auto want = truth(data, metric(), kWide);
         NodePtr node = built(data, {{"metric_type", metric()}});
         for (int64_t hits : {3, 100, 2000}) {
@@ -147,7 +134,7 @@ TEST_P(Reach, RangeSearchesFindAllWithinTheRadius) {
 
 /// From codes alone there are no bounds: all lists.
 TEST_P(Reach, RangeSearchesOfCodesVisitAllLists) {
-    const Data data = words(6000, 1);
+    const Data data = frequent_words(6000, 1);
     Config config = {
             {"metric_type", metric()},
             {"with_raw_data", "false"},
@@ -206,7 +193,7 @@ TEST_P(Reach, FilteredRangeSearchesFindWhatPasses) {
 }
 
 TEST_P(Reach, SearchesForManyFindAsMany) {
-    const Data data = words(20000, 1);
+    const Data data = frequent_words(20000, 1);
     NodePtr node = built(data, {{"metric_type", metric()}});
     for (int64_t k : {1000, 5000, 16384}) {
         auto want = truth(data, metric(), size_t(k));
@@ -229,7 +216,7 @@ TEST_P(Reach, SearchesForManyFindAsMany) {
 
 TEST_P(Reach, IteratorsComeToTheEnd) {
     constexpr int64_t n = 9000;
-    const Data data = words(n, 1);
+    const Data data = frequent_words(n, 1);
     NodePtr node = built(data, {{"metric_type", metric()}});
     auto made = node->AnnIterator(queries_of(data), {});
     ASSERT_TRUE(made.ok()) << made.status().message;
@@ -244,7 +231,7 @@ TEST_P(Reach, IteratorsComeToTheEnd) {
 /// the page before ended.
 TEST_P(Reach, PagesOfRangesComeToTheEnd) {
     constexpr int64_t n = 9000, kPage = 500;
-    const Data data = words(n, 1);
+    const Data data = frequent_words(n, 1);
     NodePtr node = built(data, {{"metric_type", metric()}});
     auto page = node->Search(queries_of(data), {{"k", std::to_string(kPage)}});
     ASSERT_TRUE(page.ok());
@@ -267,7 +254,7 @@ TEST_P(Reach, PagesOfRangesComeToTheEnd) {
 TEST_P(Reach, DefaultsFindNearlyAllInSmallSegments) {
     for (int64_t n : {2049, 5000, 20000}) {
         for (const Data& data :
-             {clustered(n, 100), uniform(n, 100), words(n, 100)}) {
+             {clustered(n, 100), uniform(n, 100), frequent_words(n, 100)}) {
             auto want = truth(data, metric(), kFound);
             NodePtr node = built(data, {{"metric_type", metric()}});
             auto found = node->Search(queries_of(data), {});

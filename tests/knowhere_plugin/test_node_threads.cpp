@@ -13,7 +13,7 @@
 #include <knowhere_plugin/index_factory.h>
 
 #include "fixtures/child.h"
-#include "fixtures/reference.h"
+#include "fixtures/random_rows.h"
 
 using namespace knowhere_plugin;
 
@@ -57,7 +57,7 @@ size_t threads_now() {
 class NodeThreadsTest : public testing::TestWithParam<const char*> {
  protected:
     void SetUp() override {
-        base = reference::random_clustered(kRows, kDim, 30, 5);
+        base = random_rows::clustered(kRows, kDim, {30, 5}, 5);
         Config& config = config_;
         std::string type = GetParam();
         if (type == "HNSW") {

@@ -14,8 +14,7 @@ constexpr int64_t kD = 50;
 constexpr int64_t kN = 3000;
 
 const std::vector<float>& ordinary() {
-    static const std::vector<float> rows =
-            reference::random_normal(kN * kD, 11);
+    static const std::vector<float> rows = random_rows::normal(kN * kD, 11);
     return rows;
 }
 
@@ -277,7 +276,7 @@ TEST_P(Values, LeaveTheOthersFound) {
             node->Build({kN, kD, x.data()}, {{"metric_type", metric}}).ok());
     std::vector<float> queries(x.begin() + 200 * kD, x.begin() + 230 * kD);
     bool cosine = metric == std::string("COSINE");
-    auto want = reference::knn(
+    auto want = reference::exact_search(
             cosine ? faiss::METRIC_INNER_PRODUCT : faiss::METRIC_L2,
             kD,
             cosine ? reference::normalized(x, kD) : x,
@@ -372,7 +371,7 @@ TEST(LongRows, AreRefusedByFaissTypes) {
 /// than all rows.
 TEST(WideRows, TakeLittleMoreThanTheirBytes) {
     constexpr int64_t n = 3000, d = 1100;
-    std::vector<float> x = reference::random_normal(n * d, 12);
+    std::vector<float> x = random_rows::normal(n * d, 12);
     for (const char* metric : {"L2", "IP", "COSINE"}) {
         NodePtr node = create("SCANN");
         ASSERT_TRUE(

@@ -13,6 +13,7 @@
 #include <faiss_ext/model/index_state.h>
 #include <knowhere_plugin/index_factory.h>
 
+#include "fixtures/random_rows.h"
 #include "fixtures/reference.h"
 
 using namespace knowhere_plugin;
@@ -24,7 +25,7 @@ constexpr int64_t kRows = 6000;
 
 const std::vector<float>& data() {
     static const std::vector<float> rows =
-            reference::random_clustered(kRows, kDim, 100, 3);
+            random_rows::clustered(kRows, kDim, {100, 3}, 3);
     return rows;
 }
 
@@ -45,7 +46,7 @@ NodePtr built(const Config& config) {
 
 /// Codes a row has in the node; @param n  above what is always kept raw
 size_t codes_of(int64_t n, int64_t d, const Config& config) {
-    std::vector<float> x = reference::random_clustered(n, d, 10, 4);
+    std::vector<float> x = random_rows::clustered(n, d, {10, 4}, 4);
     NodePtr node = create();
     Status status = node->Build({n, d, x.data()}, config);
     EXPECT_TRUE(status.ok()) << status.message;
@@ -58,7 +59,7 @@ size_t codes_of(int64_t n, int64_t d, const Config& config) {
 
 /// Share of the 10 nearest of the first 50 rows, with themselves.
 double recall(IndexNode& node, Config config) {
-    static const reference::Neighbors want = reference::knn(
+    static const reference::Hits want = reference::exact_search(
             faiss::METRIC_L2,
             kDim,
             data(),
@@ -384,7 +385,7 @@ TEST(ScaNNNode, EnsureTopkFull) {
 
 TEST(ScaNNNode, CopiesOfWideRows) {
     constexpr int64_t n = 5000, d = 128;
-    std::vector<float> x = reference::random_normal(n * d, 5);
+    std::vector<float> x = random_rows::normal(n * d, 5);
     auto node_of = [&](const Config& config) {
         NodePtr node = create();
         Status status = node->Build({n, d, x.data()}, config);
@@ -407,7 +408,7 @@ TEST(ScaNNNode, CopiesOfWideRows) {
 /// Milvus' own SCANN has 4-bit codes of 2 dimensions, 13 bytes for 50.
 TEST(ScaNNNode, CodesAloneTakeLittleMoreThanPlainOnes) {
     constexpr int64_t n = 5000, d = 50, nlist = 16;
-    std::vector<float> x = reference::random_normal(n * d, 5);
+    std::vector<float> x = random_rows::normal(n * d, 5);
     auto bytes_of = [&](const Config& config) {
         NodePtr node = create();
         Status status = node->Build({n, d, x.data()}, config);

@@ -8,6 +8,7 @@
 
 #include <faiss_ext/memory/row_sample.h>
 
+#include "fixtures/random_rows.h"
 #include "fixtures/reference.h"
 
 using namespace faiss_ext;
@@ -77,7 +78,7 @@ TEST(SampleRows, SeeEveryPartAndEveryPeriod) {
 }
 
 TEST(SampleRows, AreGathered) {
-    auto x = reference::random_normal(50 * 3, 1);
+    auto x = random_rows::normal(50 * 3, 1);
     auto rows = sample_rows(50, 20, 5);
     std::vector<float> gathered(20 * 3);
     gather_rows(20, rows.data(), 3, x.data(), gathered.data());
@@ -94,7 +95,7 @@ TEST(RobustFigures, QuantileIsTheValueOfTheSortedOnes) {
     EXPECT_EQ(quantile({7}, 1), 7);
     EXPECT_EQ(quantile({3, 1, 2}, 0.5), 2);
     for (size_t n : {1, 2, 5, 100, 101}) {
-        auto values = reference::random_normal(n, n);
+        auto values = random_rows::normal(n, n);
         auto sorted = values;
         std::sort(sorted.begin(), sorted.end());
         for (double share : {0., .001, .25, .5, .9, .999, 1.}) {
@@ -116,7 +117,7 @@ TEST(RobustFigures, TheLargestIsAtMostTwiceTheMedian) {
 
 TEST(RobustFigures, MediansDoNotFollowFewRows) {
     constexpr size_t kRows = 1000, kD = 5;
-    auto x = reference::random_normal(kRows * kD, 2);
+    auto x = random_rows::normal(kRows * kD, 2);
     for (size_t i = 0; i < kRows; i++) {
         for (size_t j = 0; j < kD; j++) {
             x[i * kD + j] += float(j);
@@ -150,7 +151,7 @@ TEST(RobustFigures, MediansDoNotFollowFewRows) {
 
 TEST(RobustFigures, LengthsOfRows) {
     for (size_t d : {1, 3, 8, 50}) {
-        auto x = reference::random_normal(20 * d, d);
+        auto x = random_rows::normal(20 * d, d);
         std::fill_n(x.begin(), d, 0.f);
         auto lengths = row_lengths(20, d, x.data());
         ASSERT_EQ(lengths.size(), 20);

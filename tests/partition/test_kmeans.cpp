@@ -12,6 +12,7 @@
 
 #include <faiss_ext/partition/kmeans.h>
 
+#include "fixtures/random_rows.h"
 #include "fixtures/reference.h"
 #include "fixtures/threads.h"
 
@@ -27,7 +28,8 @@ double objective(
         size_t d,
         const std::vector<float>& x,
         const std::vector<float>& centroids) {
-    auto nearest = reference::knn(faiss::METRIC_L2, d, centroids, x, 1);
+    auto nearest =
+            reference::exact_search(faiss::METRIC_L2, d, centroids, x, 1);
     double sum = 0;
     for (float distance : nearest.distances) {
         sum += distance;
@@ -39,7 +41,7 @@ double objective(
 
 TEST(KMeans, AsGoodAsFaiss) {
     size_t n = 4000, d = 24, k = 64;
-    auto x = reference::random_clustered(n, d, 100, 1);
+    auto x = random_rows::clustered(n, d, {100, 1}, 1);
     KMeansParameters parameters;
     parameters.k = k;
     auto ours = same_for_any_threads(
@@ -53,7 +55,7 @@ TEST(KMeans, AsGoodAsFaiss) {
 TEST(KMeans, FirstRoundsOnASampleAreAsGood) {
     // 200 rows per list: the first rounds see 32 of them
     size_t n = 6400, d = 8, k = 32;
-    auto x = reference::random_clustered(n, d, 60, 5);
+    auto x = random_rows::clustered(n, d, {60, 5}, 5);
     KMeansParameters parameters;
     parameters.k = k;
     parameters.rounds = 25; // Faiss' default
@@ -64,7 +66,7 @@ TEST(KMeans, FirstRoundsOnASampleAreAsGood) {
 }
 
 TEST(KMeans, SeedDecides) {
-    auto x = reference::random_normal(500 * 10, 2);
+    auto x = random_rows::normal(500 * 10, 2);
     KMeansParameters parameters;
     parameters.k = 20;
     auto first = kmeans(500, 10, x.data(), parameters);
@@ -75,7 +77,7 @@ TEST(KMeans, SeedDecides) {
 
 TEST(KMeans, CentroidsAreMeans) {
     // k = 1: the mean, whatever happens on the way
-    auto x = reference::random_normal(300 * 7, 3);
+    auto x = random_rows::normal(300 * 7, 3);
     KMeansParameters parameters;
     parameters.k = 1;
     auto centroid = kmeans(300, 7, x.data(), parameters);
@@ -99,7 +101,7 @@ TEST(KMeans, CentroidsAreMeans) {
 }
 
 TEST(KMeans, EveryRowItsOwnList) {
-    auto x = reference::random_normal(40 * 5, 4);
+    auto x = random_rows::normal(40 * 5, 4);
     KMeansParameters parameters;
     parameters.k = 40;
     EXPECT_NEAR(objective(5, x, kmeans(40, 5, x.data(), parameters)), 0, 1e-9);
@@ -107,7 +109,7 @@ TEST(KMeans, EveryRowItsOwnList) {
 
 TEST(KMeans, EmptyListsAreFilled) {
     // half of the rows are equal: lists that start there are empty
-    auto x = reference::random_clustered(1000, 6, 30, 5);
+    auto x = random_rows::clustered(1000, 6, {30, 5}, 5);
     for (size_t i = 0; i < 500; i++) {
         std::copy_n(x.begin(), 6, x.begin() + i * 6);
     }
@@ -115,7 +117,8 @@ TEST(KMeans, EmptyListsAreFilled) {
     parameters.k = 50;
     parameters.rounds = 20;
     auto centroids = kmeans(1000, 6, x.data(), parameters);
-    auto nearest = reference::knn(faiss::METRIC_L2, 6, centroids, x, 1);
+    auto nearest =
+            reference::exact_search(faiss::METRIC_L2, 6, centroids, x, 1);
     std::set<int64_t> used(nearest.labels.begin(), nearest.labels.end());
     EXPECT_GE(used.size(), 44u);
 
@@ -127,7 +130,7 @@ TEST(KMeans, EmptyListsAreFilled) {
 }
 
 TEST(KMeans, Spherical) {
-    auto x = reference::random_clustered(800, 12, 20, 6);
+    auto x = random_rows::clustered(800, 12, {20, 6}, 6);
     KMeansParameters parameters;
     parameters.k = 16;
     parameters.spherical = true;
@@ -139,7 +142,7 @@ TEST(KMeans, Spherical) {
 }
 
 TEST(KMeans, BadArgumentsAndInterruptsThrow) {
-    auto x = reference::random_normal(50 * 4, 7);
+    auto x = random_rows::normal(50 * 4, 7);
     KMeansParameters parameters;
     parameters.k = 51;
     try {
@@ -168,14 +171,14 @@ TEST(KMeans, BadArgumentsAndInterruptsThrow) {
 
 TEST(ScoreAwareCentroids, MinimiseTheLoss) {
     size_t n = 300, d = 10, k = 6;
-    auto x = reference::random_clustered(n, d, 5, 8);
+    auto x = random_rows::clustered(n, d, {5, 8}, 8);
     std::fill(x.begin(), x.begin() + d, 0.f); // has no direction: skipped
     std::vector<int64_t> lists(n);
     for (size_t i = 0; i < n; i++) {
         lists[i] = i % (k - 1); // the last list stays empty
     }
     for (float eta : {1.f, 4.f, 9.5f}) {
-        auto start = reference::random_normal(k * d, 9);
+        auto start = random_rows::normal(k * d, 9);
         auto centroids = same_for_any_threads([&] {
             auto c = start;
             make_centroids_score_aware(

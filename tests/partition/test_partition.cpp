@@ -13,6 +13,7 @@
 #include <faiss_ext/memory/parallel.h>
 #include <faiss_ext/partition/partition.h>
 
+#include "fixtures/random_rows.h"
 #include "fixtures/reference.h"
 #include "fixtures/threads.h"
 
@@ -41,8 +42,8 @@ TEST(Partition, AssignIsNearest) {
     for (size_t nlist : {1, 7, 16, 300}) {
         for (size_t d : {1, 3, 32, 50}) {
             size_t n = 333;
-            auto centroids = reference::random_normal(nlist * d, 10);
-            auto x = reference::random_normal(n * d, 11);
+            auto centroids = random_rows::normal(nlist * d, 10);
+            auto x = random_rows::normal(n * d, 11);
             for (auto metric : metrics) {
                 Partition partition(nlist, d, centroids.data(), metric);
                 auto lists = same_for_any_threads([&] {
@@ -50,8 +51,8 @@ TEST(Partition, AssignIsNearest) {
                     partition.assign(n, x.data(), out.data());
                     return out;
                 });
-                auto expected =
-                        reference::knn(faiss::METRIC_L2, d, centroids, x, 1);
+                auto expected = reference::exact_search(
+                        faiss::METRIC_L2, d, centroids, x, 1);
                 for (size_t i = 0; i < n; i++) {
                     ASSERT_GE(lists[i], 0);
                     ASSERT_LT(lists[i], int64_t(nlist));
@@ -65,8 +66,8 @@ TEST(Partition, AssignIsNearest) {
 }
 
 TEST(Partition, RowsThatAreNotFiniteHaveNoList) {
-    auto centroids = reference::random_normal(100 * 8, 12);
-    auto x = reference::random_normal(5 * 8, 13);
+    auto centroids = random_rows::normal(100 * 8, 12);
+    auto x = random_rows::normal(5 * 8, 13);
     x[0 * 8 + 3] = kNaN;
     x[2 * 8 + 7] = kInfinity;
     x[3 * 8 + 0] = -kInfinity;
@@ -95,8 +96,8 @@ TEST(Partition, RowsThatAreNotFiniteHaveNoList) {
 ///               question, and these are compared alone
 void expect_spilled_by_formula(size_t nlist, size_t d, float noise) {
     size_t n = 400;
-    auto centroids = reference::random_normal(nlist * d, 14);
-    auto x = reference::random_normal(n * d, 15);
+    auto centroids = random_rows::normal(nlist * d, 14);
+    auto x = random_rows::normal(n * d, 15);
     for (size_t i = 0; i < n * d; i++) {
         x[i] = noise * x[i] + (1 - noise) * centroids[i % (nlist * d)];
     }
@@ -159,8 +160,8 @@ TEST(Partition, SpilledIsTheFormulaWhereFewListsAreNear) {
 
 TEST(Partition, SpilledOfRowsBeyondTheRangeOfFloatsIsAList) {
     size_t n = 40, d = 4, nlist = 1100;
-    auto centroids = reference::random_normal(nlist * d, 16);
-    auto x = reference::random_normal(n * d, 17);
+    auto centroids = random_rows::normal(nlist * d, 16);
+    auto x = random_rows::normal(n * d, 17);
     for (float& value : x) {
         value *= 1e30f; // squares are infinite
     }
@@ -179,8 +180,8 @@ TEST(Partition, ProbesAreTheBest) {
             for (size_t d : {2, 33, 64}) {
                 size_t nq = 40;
                 // off the origin: the 8-bit codes must not lose the rest
-                auto centroids = reference::random_normal(nlist * d, 16);
-                auto x = reference::random_normal(nq * d, 17);
+                auto centroids = random_rows::normal(nlist * d, 16);
+                auto x = random_rows::normal(nq * d, 17);
                 for (float& value : centroids) {
                     value += 3;
                 }
@@ -199,8 +200,8 @@ TEST(Partition, ProbesAreTheBest) {
                                 scores.data());
                         return out;
                     });
-                    auto expected =
-                            reference::knn(metric, d, centroids, x, nprobe);
+                    auto expected = reference::exact_search(
+                            metric, d, centroids, x, nprobe);
                     size_t found = 0;
                     for (size_t i = 0; i < nq; i++) {
                         std::set<int64_t> seen;
@@ -241,8 +242,8 @@ TEST(Partition, RoughProbesErrByTheirSteps) {
     size_t nq = 40, nlist = 500;
     for (auto metric : metrics) {
         for (size_t d : {3, 50, 128}) {
-            auto centroids = reference::random_normal(nlist * d, 21);
-            auto x = reference::random_normal(nq * d, 22);
+            auto centroids = random_rows::normal(nlist * d, 21);
+            auto x = random_rows::normal(nq * d, 22);
             for (float& value : centroids) {
                 value += 3;
             }
@@ -311,8 +312,8 @@ TEST(Partition, RoughProbesErrByTheirSteps) {
 
 TEST(Partition, ProbesAloneEqualProbesAmongOthers) {
     size_t nlist = 700, d = 48, nq = 37;
-    auto centroids = reference::random_normal(nlist * d, 18);
-    auto x = reference::random_normal(nq * d, 19);
+    auto centroids = random_rows::normal(nlist * d, 18);
+    auto x = random_rows::normal(nq * d, 19);
     for (auto metric : metrics) {
         Partition partition(nlist, d, centroids.data(), metric);
         for (auto [kind, nprobe] :

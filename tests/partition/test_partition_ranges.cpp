@@ -8,6 +8,7 @@
 
 #include <faiss_ext/partition/partition.h>
 
+#include "fixtures/random_rows.h"
 #include "fixtures/reference.h"
 
 using namespace faiss_ext;
@@ -20,7 +21,7 @@ const faiss::MetricType metrics[] = {
 
 /// Normal values in whole numbers: small sums of products are exact.
 std::vector<float> whole_normal(size_t n, float deviation, uint64_t seed) {
-    std::vector<float> values = reference::random_normal(n, seed);
+    std::vector<float> values = random_rows::normal(n, seed);
     for (float& value : values) {
         value = std::nearbyint(deviation * value);
     }
@@ -59,17 +60,18 @@ void expect_exact(
         const std::vector<float>& x,
         size_t nprobe) {
     Partition partition(centroids.size() / d, d, centroids.data(), metric);
-    auto probed = reference::knn(metric, d, centroids, x, nprobe);
+    auto probed = reference::exact_search(metric, d, centroids, x, nprobe);
     EXPECT_EQ(exact_probes(partition, d, x, nprobe), probed.labels);
-    auto nearest = reference::knn(faiss::METRIC_L2, d, centroids, x, 1);
+    auto nearest =
+            reference::exact_search(faiss::METRIC_L2, d, centroids, x, 1);
     EXPECT_EQ(assigned(partition, d, x), nearest.labels);
 }
 
 TEST(PartitionRanges, ProbesDoNotDependOnTheLengthOfQueries) {
     size_t nlist = 400, d = 24, nq = 40, nprobe = 30;
-    auto centroids = reference::random_normal(nlist * d, 23);
-    auto x = reference::random_normal(nq * d, 24);
-    std::vector<float> gain = reference::random_normal(nlist, 25);
+    auto centroids = random_rows::normal(nlist * d, 23);
+    auto x = random_rows::normal(nq * d, 24);
+    std::vector<float> gain = random_rows::normal(nlist, 25);
     for (float& value : gain) {
         value = 1 + std::abs(value);
     }

@@ -15,6 +15,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from reference import clustered  # noqa: E402
 from test_bench_results import FACTS, RUN  # noqa: E402
 
 from bench import cli, datasets, options, points, worker  # noqa: E402
@@ -298,9 +299,7 @@ def test_a_python_without_numpy_hands_over(monkeypatch, tmp_path):
 
 @pytest.fixture
 def written_set(tmp_path):
-    rng = np.random.default_rng(11)
-    centers = rng.standard_normal((30, 16)).astype(np.float32)
-    rows = centers[rng.integers(30, size=1500)] + 0.3 * rng.standard_normal((1500, 16)).astype(np.float32)
+    rows = clustered(1500, 16, seed=11, clouds=30, width=0.3)
     np.save(tmp_path / "words.base.npy", rows[:1400])
     np.save(tmp_path / "words.query.npy", rows[1400:])
     folder = str(tmp_path)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from reference import brute_force, clustered, recall
 
 faiss = pytest.importorskip("faiss")
 fx = pytest.importorskip("faiss_ext")
@@ -10,15 +11,7 @@ D, ROWS, QUERIES, K = 40, 6000, 200, 10
 
 
 def make_rows(n, seed):
-    centres = np.random.default_rng(1).normal(0, 2, (60, D))
-    random = np.random.default_rng(seed)
-    x = centres[random.integers(0, 60, n)] + random.normal(0, 1, (n, D))
-    return x.astype(np.float32)
-
-
-def recall(found, exact):
-    hits = sum(len(np.intersect1d(a, b)) for a, b in zip(found, exact))
-    return hits / exact.size
+    return clustered(n, D, seed, apart=2, width=1, clouds_seed=1)
 
 
 CASES = [
@@ -45,13 +38,8 @@ def test_recall_is_ours(tmp_path, description, metric):
     path = str(tmp_path / "plain.faiss")
     fx.export_to_faiss(index, path)
 
-    rows = x
-    if "normalize" in description:
-        rows = x / np.linalg.norm(x, axis=1, keepdims=True)
-    scores = q @ rows.T
-    if not inner_product:
-        scores = 2 * scores - (rows**2).sum(1)
-    exact = np.argsort(-scores, axis=1)[:, :K]
+    rows = x / np.linalg.norm(x, axis=1, keepdims=True) if "normalize" in description else x
+    _, exact = brute_force(rows, q, K, metric)
 
     plain = faiss.read_index(path)
     plain_ivf(plain).nprobe = 8

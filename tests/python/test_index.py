@@ -4,7 +4,8 @@ import re
 
 import numpy as np
 import pytest
-from conftest import brute_force, made, recall
+from conftest import made
+from reference import brute_force, clustered, recall
 
 import faiss_ext as fx
 
@@ -373,10 +374,9 @@ def test_memory_is_as_estimated(x, description):
 @pytest.mark.parametrize("description", ["IVF64,ScaNN", "IVF64,ScaNN,RFlat"])
 def test_memory_is_as_estimated_for_inner_product(description, by_direction):
     """Training decides whether lists are of rows with like directions, for which there are tables more."""
-    random = np.random.default_rng(1)
-    axes = random.standard_normal((200, 50))
-    rows = axes[random.integers(200, size=4000)] + 0.3 * random.standard_normal((4000, 50))
-    rows *= 1 + random.random((4000, 1)) if by_direction else 1 / np.linalg.norm(rows, axis=1)[:, None]
+    rows = clustered(4000, 50, seed=1, clouds=200, width=0.3)
+    lengths = 1 + np.random.default_rng(1).random((4000, 1))
+    rows *= lengths if by_direction else 1 / np.linalg.norm(rows, axis=1)[:, None]
     index = fx.index_factory(50, description, fx.METRIC_INNER_PRODUCT)
     estimate = index.estimate_memory(4000)
     index.train(rows)

@@ -8,7 +8,8 @@ import time
 
 import numpy as np
 import pytest
-from conftest import brute_force, made, recall
+from conftest import made
+from reference import brute_force, recall
 
 import faiss_ext as fx
 

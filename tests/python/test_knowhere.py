@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from reference import clustered, distances, recall
 
 import faiss_ext as fx
 from faiss_ext import knowhere
@@ -26,24 +27,13 @@ FLOORS = {"FLAT": 1, "HNSW": 0.99, "IVF_FLAT": 1, "IVF_PQ": 0.3, "SCANN": 0.999}
 N, D, NQ, K = 3000, 24, 40, 10
 
 
-def scores_of(x, q, metric):
-    """Float64, the larger the nearer."""
-    x, q = x.astype(np.float64), q.astype(np.float64)
-    if metric == "COSINE":
-        x, q = (r / np.maximum(np.linalg.norm(r, axis=1, keepdims=True), 1e-30) for r in (x, q))
-    return -((q[:, None] - x[None]) ** 2).sum(2) if metric == "L2" else q @ x.T
-
-
 def larger_is_nearer(distances, metric):
     return -distances if metric == "L2" else distances
 
 
 @pytest.fixture(scope="module")
 def rows():
-    random = np.random.default_rng(3)
-    centres = random.standard_normal((60, D))
-    x = centres[random.integers(0, 60, N + NQ)] + 0.5 * random.standard_normal((N + NQ, D))
-    return x.astype(np.float32)
+    return clustered(N + NQ, D, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +51,7 @@ class Built:
         self.type, self.metric, self.x, self.q = name, metric, x, q
         self.node = FACTORY.create(name)
         self.node.build(x, metric_type=metric, **BUILD.get(name, {}))
-        self.scores = scores_of(x, q, metric)
+        self.scores = larger_is_nearer(distances(x, q, metric), metric)
 
     def best(self, k=K, filtered=None):
         scores = self.scores.copy()
@@ -81,10 +71,6 @@ class Built:
 @pytest.fixture(scope="module", params=[(t, m) for t in TYPES for m in METRICS], ids="-".join)
 def built(request, x, q):
     return Built(x, q, *request.param)
-
-
-def recall(found, truth):
-    return np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(found, truth)])
 
 
 # ------------------------------------------------------------------ factory

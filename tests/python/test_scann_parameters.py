@@ -7,17 +7,13 @@ the engine's own parameters.
 
 import numpy as np
 import pytest
-from conftest import brute_force, recall
+from reference import brute_force, normal, recall
 
 import faiss_ext as fx
 from faiss_ext import knowhere
 
 EXACT_ROWS = 2048  # up to so many every search is exact
 NODE = knowhere.IndexFactory().create("SCANN")
-
-
-def random_rows(n, dim):
-    return np.random.default_rng(n + dim).standard_normal((n, dim), dtype=np.float32)
 
 
 def built(x, **parameters):
@@ -29,7 +25,7 @@ def built(x, **parameters):
 
 @pytest.fixture(scope="module")
 def rows():
-    return random_rows(EXACT_ROWS + 1, 8)
+    return normal(EXACT_ROWS + 1, 8, seed=1)
 
 
 @pytest.mark.parametrize("spelling", [16, "16", " 16 ", '"16"', np.int64(16), np.array(16)])
@@ -51,13 +47,13 @@ def test_defaults_are_those_of_knowhere():
     known = {p.name: p for p in knowhere.parameters("SCANN")}
     assert (known["nlist"].default, known["with_raw_data"].default) == (128, True)
     assert (known["reorder_k"].default, known["ensure_topk_full"].default, known["k"].default) == (None, False, 10)
-    _, index = built(random_rows(128 * 39, 8))
+    _, index = built(normal(128 * 39, 8, seed=1))
     assert (index.nlist, index.sub_dim, index.with_raw_data, index.soar_lambda) == (128, 2, True, 0)
     assert index.refine_type == "none"
 
 
 def test_many_dimensions_get_copies_and_coarser_codes():
-    x = random_rows(EXACT_ROWS + 1, 128)
+    x = normal(EXACT_ROWS + 1, 128, seed=1)
     for given, wanted in (
         ({}, (4, 1)), ({"sub_dim": 8}, (8, 1)), ({"soar_lambda": 0}, (2, 0)), ({"with_raw_data": False}, (2, 0))
     ):  # fmt: skip
@@ -73,7 +69,7 @@ def test_many_dimensions_get_copies_and_coarser_codes():
 @pytest.mark.parametrize("metric", ["L2", "IP"])
 def test_without_raw_rows_codes_fill_whole_groups(dim, metric):
     """Every dimension: tests/knowhere_plugin/test_scann_policy.cpp."""
-    few = random_rows(EXACT_ROWS + 1, dim)
+    few = normal(EXACT_ROWS + 1, dim, seed=1)
     for raw in (False, True):
         _, index = built(few, metric_type=metric, nlist=1, with_raw_data=raw, soar_lambda=0)
         codes = (dim + 1) // 2  # of two dimensions
@@ -85,7 +81,7 @@ def test_without_raw_rows_codes_fill_whole_groups(dim, metric):
 
 def test_whole_groups_are_left_alone_where_users_choose():
     def codes(rows=EXACT_ROWS + 1, **given):
-        _, index = built(random_rows(rows, 50), nlist=1, with_raw_data=False, **given)
+        _, index = built(normal(rows, 50, seed=1), nlist=1, with_raw_data=False, **given)
         raw_row = 4 * 50 if index.with_raw_data else 0
         refined = 50 if index.refine_type == "int8" else 0
         return 2 * (index.sa_code_size() - 2 - raw_row - refined)
@@ -172,7 +168,7 @@ def test_what_is_not_bad():
 )
 @pytest.mark.parametrize("n", [0, 1, 50, EXACT_ROWS, EXACT_ROWS + 1])
 def test_the_values_arrive(given, n):
-    _, index = built(random_rows(n, 16), metric_type="IP", **given)
+    _, index = built(normal(n, 16, seed=1), metric_type="IP", **given)
     assert index.ntotal == n and index.metric_type == fx.METRIC_INNER_PRODUCT
     assert index.nlist == max(1, min(given.get("nlist", 128), n // 39))
     assert index.with_raw_data == (given.get("with_raw_data", True) or n <= EXACT_ROWS)

@@ -8,25 +8,16 @@ from __future__ import annotations
 
 import itertools
 import time
-from pathlib import Path
 
 import numpy as np
+import reference  # tests/python, see pyproject.toml
 from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, connections, utility
 
-DATA = Path(__file__).resolve().parents[1] / "data" / "glove-50-frequent.hbin"
 TIMEOUT = 120.0  # seconds, of a call
 BACKGROUND = 300.0  # seconds until Milvus does by itself what it has to, on a busy machine
 BATCH = 10_000  # rows an insert: a message to the server is limited to 64 MB
-LARGER_IS_BETTER = {"L2": False, "IP": True, "COSINE": True}
 
 _numbers = itertools.count()
-
-
-def words(rows: int, skip: int = 0) -> np.ndarray:
-    """Vectors of frequent words, (rows, 50)."""
-    n, d = np.fromfile(DATA, dtype="<u4", count=2)
-    every = np.fromfile(DATA, dtype="<f2", offset=8).reshape(n, d)
-    return every[skip : skip + rows].astype(np.float32)
 
 
 def connect(server) -> None:
@@ -107,38 +98,17 @@ def ids_of(hits) -> list[list[int]]:
     return [list(found.ids) for found in hits]
 
 
-def scores(x: np.ndarray, q: np.ndarray, metric: str) -> np.ndarray:
-    """What Milvus calls the distance: squared for L2, the similarity else. (nq, n), float64."""
-    x, q = x.astype(np.float64), q.astype(np.float64)
-    if metric == "L2":
-        return ((q**2).sum(1)[:, None] - 2 * q @ x.T + (x**2).sum(1)[None, :]).clip(0)
-    if metric == "COSINE":
-        x = x / np.linalg.norm(x, axis=1, keepdims=True)
-        q = q / np.linalg.norm(q, axis=1, keepdims=True)
-    return q @ x.T
-
-
-def nearest(x: np.ndarray, q: np.ndarray, k: int, metric: str, allowed=None) -> tuple[np.ndarray, np.ndarray]:
-    """Brute force: positions (nq, k), best first, and their distances."""
-    every = scores(x, q, metric)
-    worse = -every if LARGER_IS_BETTER[metric] else every
-    if allowed is not None:
-        worse = np.where(allowed, worse, np.inf)
-    order = np.argsort(worse, axis=1, kind="stable")[:, :k]
-    return order, np.take_along_axis(every, order, 1)
-
-
 def assert_exact(hits, x: np.ndarray, q: np.ndarray, k: int, metric: str, allowed=None, ids=None) -> None:
     """The hits are those of brute force: the same distances, and ids that have them."""
     ids = np.arange(len(x)) if ids is None else np.asarray(ids)
     rows = {int(i): row for row, i in enumerate(ids)}
-    _, expected = nearest(x, q, k, metric, allowed)
+    expected, _ = reference.brute_force(x, q, k, metric, allowed)
     for found, best, query in zip(hits, expected, q):
         assert len(found) == len(best)
         assert len(set(found.ids)) == len(found.ids), "an id twice"
         places = [rows[i] for i in found.ids]
         np.testing.assert_allclose(found.distances, best, rtol=2e-5, atol=2e-4)
-        own = scores(x[places], query[None], metric)[0]
+        own = reference.distances(x[places], query[None], metric)[0]
         np.testing.assert_allclose(own, best, rtol=2e-5, atol=2e-4, err_msg="ids and distances do not belong together")
         if allowed is not None:
             assert allowed[places].all(), "a filtered row was found"
@@ -146,8 +116,7 @@ def assert_exact(hits, x: np.ndarray, q: np.ndarray, k: int, metric: str, allowe
 
 def recall(hits, x: np.ndarray, q: np.ndarray, k: int, metric: str) -> float:
     """Share of the true k nearest among the hits."""
-    truth, _ = nearest(x, q, k, metric)
-    return sum(len(set(found.ids) & set(best.tolist())) for found, best in zip(hits, truth)) / truth.size
+    return reference.recall([list(found.ids) for found in hits], reference.brute_force(x, q, k, metric)[1])
 
 
 def drop_all() -> None:

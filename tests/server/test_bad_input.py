@@ -12,6 +12,7 @@ pytest.importorskip("pymilvus")
 import client  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
+import reference  # noqa: E402
 from pymilvus import MilvusException  # noqa: E402
 
 ROWS = 3000
@@ -21,12 +22,12 @@ METRIC = "L2"
 
 @pytest.fixture(scope="module")
 def x():
-    return client.words(ROWS)
+    return reference.words(ROWS)
 
 
 @pytest.fixture(scope="module")
 def q():
-    return client.words(5, skip=ROWS)
+    return reference.words(5, skip=ROWS)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_nlist_that_milvus_refuses(server, nlist):
 @pytest.mark.served()
 def test_rows_that_are_no_numbers(server):
     collection = client.empty(50)
-    x = client.words(10)
+    x = reference.words(10)
     x[3, 3] = np.nan
     with refused("value 'NaN' is not a number or infinity"):
         client.insert(collection, x)
@@ -134,7 +135,7 @@ def test_rows_and_queries_of_zeros(server, x, q):
     everything = client.ask(collection, q[:1], ROWS, "COSINE", nprobe=NLIST, reorder_k=ROWS)[0]
     score = dict(zip(everything.ids, everything.distances))
     assert len(score) == ROWS and abs(score[5]) < 1e-6 and abs(score[77]) < 1e-6
-    best, _ = client.nearest(x, q[:1], 10, "COSINE")
+    _, best = reference.brute_force(x, q[:1], 10, "COSINE")
     assert set(everything.ids[:10]) == set(best[0].tolist())
     nothing = client.ask(collection, 0 * q[:1], 10, "COSINE", nprobe=NLIST, reorder_k=ROWS)[0]
     assert len(nothing.ids) == 10 and np.abs(nothing.distances).max() < 1e-6

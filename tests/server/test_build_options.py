@@ -5,6 +5,7 @@ import pytest
 
 pytest.importorskip("pymilvus")
 import client  # noqa: E402
+import reference  # noqa: E402
 
 ROWS = 4000
 NLIST = 32
@@ -13,12 +14,12 @@ METRIC = "COSINE"
 
 @pytest.fixture(scope="module")
 def x():
-    return client.words(ROWS)
+    return reference.words(ROWS)
 
 
 @pytest.fixture(scope="module")
 def q():
-    return client.words(100, skip=ROWS)
+    return reference.words(100, skip=ROWS)
 
 
 @pytest.mark.served("builds", "loads", "searches", "vectors")

@@ -5,6 +5,7 @@ import pytest
 
 pytest.importorskip("pymilvus")
 import client  # noqa: E402
+import reference  # noqa: E402
 
 ROWS = 4000
 NLIST = 64
@@ -14,12 +15,12 @@ METRICS = ["L2", "IP", "COSINE"]
 
 @pytest.fixture(scope="module")
 def x():
-    return client.words(ROWS)
+    return reference.words(ROWS)
 
 
 @pytest.fixture(scope="module")
 def q():
-    return client.words(100, skip=ROWS)
+    return reference.words(100, skip=ROWS)
 
 
 @pytest.fixture(scope="module", params=METRICS)
@@ -88,24 +89,24 @@ def test_filter_that_nothing_passes(collection, q, metric):
 
 @pytest.mark.served("ranges")
 def test_range(collection, x, q, metric):
-    every = client.scores(x, q[:20], metric)
+    every = reference.distances(x, q[:20], metric)
     # the 5th to the 30th neighbour of the first query, as limits for all
-    best = np.sort(every[0])[::-1] if client.LARGER_IS_BETTER[metric] else np.sort(every[0])
+    best = np.sort(every[0])[::-1] if reference.LARGER_IS_BETTER[metric] else np.sort(every[0])
     inner, outer = float(best[4] + best[3]) / 2, float(best[29] + best[30]) / 2
-    inside = (every > outer) & (every <= inner) if client.LARGER_IS_BETTER[metric] else (
+    inside = (every > outer) & (every <= inner) if reference.LARGER_IS_BETTER[metric] else (
         (every < outer) & (every >= inner))
     found = client.ask(collection, q[:20], 1000, metric, radius=outer, range_filter=inner, nprobe=NLIST)
     assert inside[0].sum() == 26
     for hits, expected in zip(found, inside):
         assert set(hits.ids) == set(np.flatnonzero(expected).tolist())
-        ordered = sorted(hits.distances, reverse=client.LARGER_IS_BETTER[metric])
+        ordered = sorted(hits.distances, reverse=reference.LARGER_IS_BETTER[metric])
         assert list(hits.distances) == ordered
 
 
 @pytest.mark.served("ranges")
 def test_range_without_nprobe(collection, x, q, metric):
-    every = np.sort(client.scores(x, q[:1], metric)[0])
-    ranks = every[::-1] if client.LARGER_IS_BETTER[metric] else every
+    every = np.sort(reference.distances(x, q[:1], metric)[0])
+    ranks = every[::-1] if reference.LARGER_IS_BETTER[metric] else every
     for hits in (5, 300, 3000):
         radius = float(ranks[hits - 1] + ranks[hits]) / 2
         found = client.ask(collection, q[:1], ROWS, metric, radius=radius)[0]
@@ -143,7 +144,7 @@ def test_iterator(collection, x, q, metric):
         ids += page.ids()
         distances += page.distances()
     iterator.close()
-    expected, best = client.nearest(x, q[:1], 350, metric)
+    best, expected = reference.brute_force(x, q[:1], 350, metric)
     assert len(ids) == 350 and len(set(ids)) == 350
     np.testing.assert_allclose(distances, best[0], rtol=2e-5, atol=2e-4)
     assert set(ids[:340]) <= set(expected[0].tolist())

@@ -5,6 +5,7 @@ import pytest
 
 pytest.importorskip("pymilvus")
 import client  # noqa: E402
+import reference  # noqa: E402
 
 METRIC = "L2"
 EXACT = {"nprobe": 64, "reorder_k": 4000}
@@ -12,12 +13,12 @@ EXACT = {"nprobe": 64, "reorder_k": 4000}
 
 @pytest.fixture(scope="module")
 def x():
-    return client.words(4000)
+    return reference.words(4000)
 
 
 @pytest.fixture(scope="module")
 def q():
-    return client.words(20, skip=4000)
+    return reference.words(20, skip=4000)
 
 
 def exact(collection, x, q, ids=None):
@@ -29,7 +30,7 @@ def test_deleted_and_growing_rows(server, x, q):
     collection = client.made(x[:2000], METRIC, nlist=32)
     exact(collection, x[:2000], q)
 
-    near, _ = client.nearest(x[:2000], q, 3, METRIC)
+    _, near = reference.brute_force(x[:2000], q, 3, METRIC)
     deleted = np.unique(near)
     collection.delete(f"id in {deleted.tolist()}", timeout=client.TIMEOUT)
     kept = np.setdiff1d(np.arange(2000), deleted)

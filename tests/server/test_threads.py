@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("pymilvus")
 import client  # noqa: E402
+import reference  # noqa: E402
 
 SECONDS = float(os.environ.get("FAISS_EXT_SERVER_SECONDS", "20"))
 ROWS = 2500
@@ -23,12 +24,12 @@ EXACT = {"nprobe": 32, "reorder_k": ROWS}
 
 @pytest.fixture(scope="module")
 def x():
-    return client.words(ROWS)
+    return reference.words(ROWS)
 
 
 @pytest.fixture(scope="module")
 def q():
-    return client.words(200, skip=ROWS)
+    return reference.words(200, skip=ROWS)
 
 
 class Clients:

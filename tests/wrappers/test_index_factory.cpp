@@ -1,7 +1,6 @@
 /* Factory strings: what good ones give, where bad ones are wrong. */
 
 #include <cmath>
-#include <random>
 
 #include <faiss/IndexHNSW.h>
 #include <faiss/IndexIDMap.h>
@@ -164,12 +163,7 @@ TEST(IndexFactory, ScannAloneChoosesCodesAndStorage) {
 TEST(IndexFactory, BytesPerVectorAreKept) {
     constexpr int n = 3000;
     for (int d : {24, 128}) {
-        std::vector<float> x(size_t(n) * d);
-        std::mt19937 random(1);
-        std::normal_distribution<float> normal;
-        for (float& value : x) {
-            value = normal(random);
-        }
+        const std::vector<float> x = random_rows::normal(size_t(n) * d, 1);
         size_t last = SIZE_MAX;
         for (int bytes : {100000, 5 * d, 4 * d, 2 * d, d, 8 + d / 2}) {
             auto index = make(
@@ -197,12 +191,7 @@ TEST(IndexFactory, BytesPerVectorAreKept) {
 
 TEST(IndexFactory, ListsAndProbesAreChosenInTraining) {
     constexpr int n = 4000, d = 8;
-    std::vector<float> x(n * d);
-    std::mt19937 random(1);
-    std::normal_distribution<float> normal;
-    for (float& value : x) {
-        value = normal(random);
-    }
+    const std::vector<float> x = random_rows::normal(n * d, 1);
     for (const char* text : {"ScaNN", "IVF,ScaNN,RFlat"}) {
         auto index = make(text, L2, d);
         auto scann = find_scann(index.get());

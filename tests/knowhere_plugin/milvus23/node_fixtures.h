@@ -14,6 +14,7 @@
 
 #include <gtest/gtest.h>
 
+#include "fixtures/random_rows.h"
 #include "fixtures/reference.h"
 #include "host_node.h"
 
@@ -26,7 +27,7 @@ const char* const kMetrics[] = {"L2", "IP", "COSINE"};
 
 inline const std::vector<float>& data() {
     static const std::vector<float> rows =
-            reference::random_clustered(kRows, kDim, 100, 3);
+            random_rows::clustered(kRows, kDim, {100, 3}, 3);
     return rows;
 }
 
@@ -38,7 +39,7 @@ inline Rows rows(int64_t n = kRows) {
 inline Rows queries(int64_t n = kQueries) {
     static const std::vector<float> moved = [] {
         std::vector<float> x(data().begin(), data().begin() + 1000 * kDim);
-        std::vector<float> noise = reference::random_normal(x.size(), 9);
+        std::vector<float> noise = random_rows::normal(x.size(), 9);
         for (size_t i = 0; i < x.size(); i++) {
             x[i] += noise[i] / 10;
         }
@@ -48,8 +49,7 @@ inline Rows queries(int64_t n = kQueries) {
 }
 
 /// Exact answers; distances as the metric has them.
-inline reference::Neighbors
-exact(const std::string& metric, int64_t n, size_t k) {
+inline reference::Hits exact(const std::string& metric, int64_t n, size_t k) {
     std::vector<float> base = data();
     base.resize(n * kDim);
     std::vector<float> q(queries().x, queries().x + kQueries * kDim);
@@ -57,7 +57,7 @@ exact(const std::string& metric, int64_t n, size_t k) {
         base = reference::normalized(base, kDim);
         q = reference::normalized(q, kDim);
     }
-    return reference::knn(
+    return reference::exact_search(
             metric == "L2" ? faiss::METRIC_L2 : faiss::METRIC_INNER_PRODUCT,
             kDim,
             base,
@@ -65,7 +65,7 @@ exact(const std::string& metric, int64_t n, size_t k) {
             k);
 }
 
-inline double recall(const Answer& got, const reference::Neighbors& want) {
+inline double recall(const Answer& got, const reference::Hits& want) {
     size_t hits = 0;
     for (int64_t q = 0; q < got.rows; q++) {
         std::set<int64_t> mine(
