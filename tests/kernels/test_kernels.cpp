@@ -400,7 +400,7 @@ TEST(Scan, Avx2IsTwiceAsFastAsScalar) {
     for (std::string name : {"NONE", "AVX2"}) {
         std::vector<std::string> levels = faiss_ext::simd_levels();
         if (std::find(levels.begin(), levels.end(), name) == levels.end()) {
-            GTEST_SKIP();
+            GTEST_SKIP() << "this CPU lacks " << name;
         }
         const Kernels& kernels = kernels_of(name);
         double best = 1e9;

@@ -222,7 +222,7 @@ def test_arrays_of_serialize_outlive_the_index(index, q):
 @pytest.mark.parametrize("metric", [fx.METRIC_L2, fx.METRIC_INNER_PRODUCT])
 @pytest.mark.parametrize("description", ["IVF32,ScaNN,RFlat", "IVF32,ScaNN"])
 def test_export(x, q, tmp_path, description, metric):
-    faiss = pytest.importorskip("faiss")
+    faiss = pytest.importorskip("faiss", reason="PyPI faiss-cpu is not installed")
     index = made(description, x, metric)
     path = tmp_path / "plain.faiss"
     fx.export_to_faiss(index, path)
@@ -241,7 +241,7 @@ def test_export(x, q, tmp_path, description, metric):
 
 def test_beside_faiss_cpu(shared_l2, x, q):
     """Both packages in one process, each with its own Faiss."""
-    faiss = pytest.importorskip("faiss")
+    faiss = pytest.importorskip("faiss", reason="PyPI faiss-cpu is not installed")
     plain = faiss.IndexFlatL2(50)
     plain.add(x)
     _, I = shared_l2.search(q, 10, nprobe=32, reorder_k=len(x))
