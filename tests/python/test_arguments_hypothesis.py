@@ -15,9 +15,9 @@ import tempfile
 
 import numpy as np
 import pytest
+from abuse import ERRORS, ROWS, D, Raises, made, rows
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from test_abuse import ERRORS, ROWS, D, Raises, made, rows
 
 import faiss_ext as fx
 

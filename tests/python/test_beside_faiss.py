@@ -9,7 +9,7 @@ import threading
 
 import numpy as np
 import pytest
-from test_abuse import run_here
+from abuse import run_here
 
 pytest.importorskip("faiss", reason="faiss-cpu is not installed")
 

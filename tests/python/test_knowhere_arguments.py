@@ -9,8 +9,8 @@ import sys
 import tempfile
 
 import numpy as np
+from abuse import rows
 from hypothesis import strategies as st
-from test_abuse import rows
 from test_arguments_hypothesis import EXAMPLES, anything, arrays, call, id_arrays, numbers, short, texts, the_same_calls
 
 from faiss_ext import knowhere
