@@ -14,7 +14,7 @@ namespace {
 
 using namespace fixtures;
 
-constexpr size_t kD = 24, kN = 3000, kLists = 24, kQueries = 40;
+constexpr size_t kD = 24, kN = 2000, kLists = 20, kQueries = 20;
 
 /// Sums of floats in another order; beside |q| |x|, which is below this.
 constexpr float kRounding = 1e-6f * 250 * 250 * kD;

@@ -1,4 +1,4 @@
-/* The factory and the parameters: every spelling, range, cross check. */
+/* The node SCANN: its parameters in every spelling, cross checks, storage. */
 
 #include <map>
 #include <set>
@@ -13,10 +13,12 @@
 #include <faiss_ext/model/index_state.h>
 #include <knowhere_plugin/index_factory.h>
 
+#include "fixtures/node_fixtures.h"
 #include "fixtures/random_rows.h"
-#include "fixtures/reference.h"
 
 using namespace knowhere_plugin;
+using node_tests::create;
+using node_tests::expect_refused;
 
 namespace {
 
@@ -33,12 +35,8 @@ DataSet rows(int64_t n = kRows) {
     return {n, kDim, data().data()};
 }
 
-NodePtr create(const std::string& type = "SCANN") {
-    return IndexFactory::Instance().Create(type).value();
-}
-
 NodePtr built(const Config& config) {
-    NodePtr node = create();
+    NodePtr node = create("SCANN");
     Status status = node->Build(rows(), config);
     EXPECT_TRUE(status.ok()) << status.message;
     return node;
@@ -47,7 +45,7 @@ NodePtr built(const Config& config) {
 /// Codes a row has in the node; @param n  above what is always kept raw
 size_t codes_of(int64_t n, int64_t d, const Config& config) {
     std::vector<float> x = random_rows::clustered(n, d, {10, 4}, 4);
-    NodePtr node = create();
+    NodePtr node = create("SCANN");
     Status status = node->Build({n, d, x.data()}, config);
     EXPECT_TRUE(status.ok()) << status.message;
     Blob blob = node->Serialize().value();
@@ -78,215 +76,6 @@ double recall(IndexNode& node, Config config) {
     return double(hits) / 500;
 }
 
-void expect_refused(
-        const Status& status,
-        StatusCode code,
-        std::initializer_list<const char*> parts) {
-    EXPECT_EQ(int(status.code), int(code)) << status.message;
-    for (const char* part : parts) {
-        EXPECT_NE(status.message.find(part), std::string::npos)
-                << part << " not in: " << status.message;
-    }
-}
-
-// --------------------------------------------------------------- factory
-
-TEST(Factory, HoldsTypesWithFeatures) {
-    auto types = IndexFactory::Instance().Types();
-    for (const char* type : {"SCANN", "FLAT", "IVF_FLAT", "IVF_PQ", "HNSW"}) {
-        ASSERT_EQ(types.count(type), 1u) << type;
-        EXPECT_TRUE(types[type] & kFloat32);
-        for (int32_t version : {kMinVersion, kCurrentVersion, kMaxVersion}) {
-            EXPECT_TRUE(IndexFactory::Instance().Create(type, version).ok());
-        }
-    }
-    EXPECT_TRUE(types["SCANN"] & kMmap);
-    EXPECT_FALSE(types["SCANN"] & kKnn);
-    EXPECT_TRUE(types["FLAT"] & kKnn);
-}
-
-TEST(Factory, RefusesUnknownTypesAndVersions) {
-    auto& factory = IndexFactory::Instance();
-    expect_refused(
-            factory.Create("SCAN").status(),
-            StatusCode::invalid_index_error,
-            {"\"SCAN\"", "SCANN", "HNSW"});
-    expect_refused(
-            factory.Create("SCANN", 12).status(),
-            StatusCode::invalid_index_error,
-            {"12", "0..11"});
-    EXPECT_FALSE(factory.Create("SCANN", -1).ok());
-    EXPECT_FALSE(factory.Register("", nullptr, 0).ok());
-}
-
-TEST(Factory, RegistersFromOutside) {
-    auto& factory = IndexFactory::Instance();
-    Status status = factory.Register(
-            "MINE", [](int32_t) { return create("FLAT"); }, kFloat32);
-    ASSERT_TRUE(status.ok());
-    EXPECT_EQ(factory.Types()["MINE"], kFloat32);
-    EXPECT_STREQ(factory.Create("MINE").value()->Type(), "FLAT");
-    // the last one wins, features add up, as in Knowhere
-    factory.Register(
-            "MINE", [](int32_t) { return create("HNSW"); }, kMmap);
-    EXPECT_STREQ(factory.Create("MINE").value()->Type(), "HNSW");
-    EXPECT_EQ(factory.Types()["MINE"], kFloat32 | kMmap);
-    factory.Register(
-            "MINE", [](int32_t) { return NodePtr(); }, 0);
-    EXPECT_FALSE(factory.Create("MINE").ok());
-    factory.Register(
-            "MINE", [](int32_t) -> NodePtr { throw std::bad_alloc(); }, 0);
-    EXPECT_EQ(factory.Create("MINE").status().code, StatusCode::malloc_error);
-}
-
-TEST(Factory, LoadsModules) {
-    auto& factory = IndexFactory::Instance();
-    EXPECT_EQ(
-            factory.Load("/no/such/module.so").code,
-            StatusCode::disk_file_error);
-#ifdef KNOWHERE_PLUGIN_EXAMPLE
-    Status status = factory.Load(KNOWHERE_PLUGIN_EXAMPLE);
-    ASSERT_TRUE(status.ok()) << status.message;
-    NodePtr node = factory.Create("ORIGIN").value();
-    ASSERT_TRUE(node->Build(rows(5), {}).ok());
-    EXPECT_EQ(node->Count(), 5);
-    EXPECT_EQ(node->Deserialize({}).code, StatusCode::not_implemented);
-#else
-    GTEST_SKIP() << "built without knowhere_plugin_example";
-#endif
-}
-
-TEST(Factory, BitsetCounts) {
-    std::vector<uint8_t> bits = {0xff, 0x0f, 0xff};
-    EXPECT_EQ(BitsetView(bits.data(), 24).count(), 20u);
-    EXPECT_EQ(BitsetView(bits.data(), 19).count(), 15u);
-    EXPECT_EQ(BitsetView().count(), 0u);
-    EXPECT_FALSE(BitsetView().test(7));
-    EXPECT_TRUE(BitsetView(bits.data(), 19).test(19));
-    EXPECT_FALSE(BitsetView(bits.data(), 19).test(12));
-}
-
-// ---------------------------------------------------------------- schema
-
-TEST(Schema, EveryRowIsSound) {
-    for (const char* type : {"SCANN", "FLAT", "IVF_FLAT", "IVF_PQ", "HNSW"}) {
-        NodePtr node = create(type);
-        std::set<std::string> names;
-        for (const Parameter& p : node->Schema()) {
-            EXPECT_TRUE(names.insert(p.name).second) << p.name;
-            EXPECT_NE(p.phases, 0u) << p.name;
-            EXPECT_GT(std::string(p.doc).size(), 4u) << p.name;
-            if (p.default_value[0] == 0) {
-                continue;
-            }
-            // defaults pass their own check
-            Status status = node->Build(
-                    rows(40), {{p.name, p.default_value}, {"dim", "24"}});
-            if (std::string(p.name) != "m" && std::string(type) != "IVF_PQ") {
-                EXPECT_TRUE(status.ok()) << status.message;
-            }
-        }
-        EXPECT_EQ(names.count("metric_type"), 1u);
-    }
-}
-
-/// Whatever the text is: a short message of printable characters.
-TEST(Schema, HostileTextsAreRefusedInWords) {
-    const std::vector<std::string> texts = {
-            "1e999",
-            "-1e999",
-            "1e-999x",
-            "nan",
-            "-nan(0x1)",
-            "inf",
-            "0x10",
-            "1_000",
-            "+",
-            "--1",
-            "1;2",
-            "\xff\xfe",
-            "\"",
-            "\"\"\"",
-            std::string("5\0", 2),
-            std::string(1 << 20, '9'),
-            std::string(1 << 20, '{'),
-            "{\"nlist\": {\"a\": [1, 2]}}",
-            "[64]",
-            "null",
-            "\n64\n64",
-            "6 4",
-            "\xe2\x82\xac"};
-    for (const char* type : {"SCANN", "FLAT", "IVF_FLAT", "IVF_PQ", "HNSW"}) {
-        NodePtr node = create(type);
-        auto expect_words = [&](const Status& status) {
-            ASSERT_NE(status.code, StatusCode::success);
-            EXPECT_LT(status.message.size(), 2000u);
-            for (unsigned char c : status.message) {
-                ASSERT_TRUE(c >= 0x20 && c < 0x7f) << int(c);
-            }
-        };
-        for (const std::string& text : texts) {
-            SCOPED_TRACE(text.substr(0, 40));
-            for (const Parameter& p : node->Schema()) {
-                if (p.type != ParameterType::Word || p.words[0] != 0) {
-                    expect_words(node->Build(rows(40), {{p.name, text}}));
-                }
-            }
-            expect_words(node->Build(rows(40), {{text, "1"}}));
-            expect_words(node->Build(rows(40), {{"nlist" + text, text}}));
-        }
-    }
-}
-
-/// Every numeric row of every schema refuses what is beside its range.
-TEST(Schema, RangesAreKept) {
-    for (const char* type : {"SCANN", "FLAT", "IVF_FLAT", "IVF_PQ", "HNSW"}) {
-        NodePtr node = create(type);
-        for (const Parameter& p : node->Schema()) {
-            auto check = [&](const std::string& text, StatusCode code) {
-                expect_refused(
-                        node->Build(rows(40), {{p.name, text}}),
-                        code,
-                        {p.name, text.c_str(), "allowed: "});
-            };
-            switch (p.type) {
-                case ParameterType::Integer:
-                    check(std::to_string(int64_t(p.min) - 1),
-                          StatusCode::out_of_range_in_json);
-                    check(std::to_string(int64_t(p.max) + 1),
-                          StatusCode::out_of_range_in_json);
-                    check("99999999999999999999",
-                          StatusCode::out_of_range_in_json);
-                    check("abc", StatusCode::type_conflict_in_json);
-                    check("1.5", StatusCode::type_conflict_in_json);
-                    check("", StatusCode::type_conflict_in_json);
-                    break;
-                case ParameterType::Real:
-                    if (p.min > -1e30) {
-                        check(std::to_string(p.min - .5),
-                              StatusCode::out_of_range_in_json);
-                    }
-                    check("1e300", StatusCode::out_of_range_in_json);
-                    check("nan", StatusCode::type_conflict_in_json);
-                    check("much", StatusCode::type_conflict_in_json);
-                    break;
-                case ParameterType::Bool:
-                    check("1", StatusCode::type_conflict_in_json);
-                    check("yes", StatusCode::type_conflict_in_json);
-                    break;
-                case ParameterType::Word:
-                    check("XYZ",
-                          std::string(p.name) == "metric_type"
-                                  ? StatusCode::invalid_metric_type
-                                  : StatusCode::invalid_value_in_json);
-                    break;
-            }
-        }
-    }
-}
-
-// ----------------------------------------------------------------- SCANN
-
 TEST(ScaNNNode, Spellings) {
     for (const char* yes : {"True", "true", "TRUE", " true ", "\"True\""}) {
         NodePtr node = built({{"with_raw_data", yes}, {"nlist", "\"16\""}});
@@ -302,7 +91,9 @@ TEST(ScaNNNode, Spellings) {
 }
 
 TEST(ScaNNNode, BadBuildParameters) {
-    auto build = [](Config config) { return create()->Build(rows(), config); };
+    auto build = [](Config config) {
+        return create("SCANN")->Build(rows(), config);
+    };
     auto range = StatusCode::out_of_range_in_json;
     expect_refused(
             build({{"nlist", "0"}}), range, {"nlist", "\"0\"", "1..65536"});
@@ -357,16 +148,17 @@ TEST(ScaNNNode, TargetRecall) {
     // also behind a blob
     auto blob = node->Serialize();
     ASSERT_TRUE(blob.ok());
-    NodePtr loaded = create();
+    NodePtr loaded = create("SCANN");
     ASSERT_TRUE(loaded->Deserialize(blob.value(), {}).ok());
     EXPECT_EQ(recall(*loaded, {}), reached);
     build["with_raw_data"] = "false";
     expect_refused(
-            create()->Build(rows(), build),
+            create("SCANN")->Build(rows(), build),
             StatusCode::invalid_args,
             {"target_recall = 0.98", "with_raw_data"});
     for (const char* value : {"0", "1", "nan", "high"}) {
-        EXPECT_FALSE(create()->Build(rows(), {{"target_recall", value}}).ok())
+        EXPECT_FALSE(
+                create("SCANN")->Build(rows(), {{"target_recall", value}}).ok())
                 << value;
     }
 }
@@ -387,7 +179,7 @@ TEST(ScaNNNode, CopiesOfWideRows) {
     constexpr int64_t n = 5000, d = 128;
     std::vector<float> x = random_rows::normal(n * d, 5);
     auto node_of = [&](const Config& config) {
-        NodePtr node = create();
+        NodePtr node = create("SCANN");
         Status status = node->Build({n, d, x.data()}, config);
         EXPECT_TRUE(status.ok()) << status.message;
         return node;
@@ -410,7 +202,7 @@ TEST(ScaNNNode, CodesAloneTakeLittleMoreThanPlainOnes) {
     constexpr int64_t n = 5000, d = 50, nlist = 16;
     std::vector<float> x = random_rows::normal(n * d, 5);
     auto bytes_of = [&](const Config& config) {
-        NodePtr node = create();
+        NodePtr node = create("SCANN");
         Status status = node->Build({n, d, x.data()}, config);
         EXPECT_TRUE(status.ok()) << status.message;
         return double(node->Serialize().value().size());
@@ -455,7 +247,7 @@ TEST(ScaNNNode, StorageOptions) {
 /// Up to 2048 rows every search is exact, whatever it says.
 TEST(ScaNNNode, FewRowsAreExact) {
     for (int64_t n : {1, 16, 39, 100, 500, 2048}) {
-        NodePtr node = create();
+        NodePtr node = create("SCANN");
         Config config = {{"nlist", "4096"}, {"with_raw_data", "false"}};
         ASSERT_TRUE(node->Build(rows(n), config).ok());
         NodePtr flat = create("FLAT");
