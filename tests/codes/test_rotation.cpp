@@ -1,5 +1,6 @@
 /* Rotations: orthonormal, ordered, balanced. */
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>

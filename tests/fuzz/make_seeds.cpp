@@ -1,6 +1,7 @@
 /* make_seeds DIRECTORY: inputs for the fuzzers to start from, a folder for
  * each target: small indexes of every kind, and strings. */
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iostream>

@@ -1,5 +1,6 @@
 /* A config of a node as text, for a build and then for searches. */
 
+#include <algorithm>
 #include <string>
 
 #include <knowhere_plugin/index_factory.h>

@@ -1,6 +1,8 @@
 /* Bad input: an error that names the value and what is allowed, and an index
  * that is as before. */
 
+#include <algorithm>
+
 #include <faiss_ext/model/index_state.h>
 
 #include "fixtures/bad_input.h"

@@ -1,6 +1,8 @@
 /* Bad options and bad training: an error that names the value and what is
  * allowed, and an index that is as before. */
 
+#include <algorithm>
+
 #include "fixtures/bad_input.h"
 
 using namespace bad_input;

@@ -8,6 +8,7 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "fixtures/index_fixtures.h"

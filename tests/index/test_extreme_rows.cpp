@@ -1,6 +1,7 @@
 /* Rows of any finite size: they are trained on, added, found, saved and read
  * again. For UBSan too: a cast of an infinity to an integer is undefined. */
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 

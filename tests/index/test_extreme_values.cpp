@@ -2,6 +2,7 @@
  * the same for centroids and codes. The first are for UBSan too: a cast of an
  * infinity to an integer is undefined. */
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <map>

@@ -7,6 +7,7 @@
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/model/index_state.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -100,7 +101,7 @@ class MaintenanceTest : public testing::TestWithParam<Kind> {
     /// All from the same training, so that they can be compared and merged.
     std::unique_ptr<IndexIVFScaNN> empty(
             faiss::DirectMap::Type map = kNoMap) const {
-        const IndexIVFScaNN& master = made_once(GetParam().name(), [&] {
+        const IndexIVFScaNN& master = *made_once(GetParam().name(), [&] {
             return trained(GetParam(), rows_, kD, kLists);
         });
         auto index = trained_like(master);

@@ -52,7 +52,7 @@ State state_of(const IndexIVFScaNN& index) {
 class MergeTest : public testing::TestWithParam<Kind> {
  protected:
     std::unique_ptr<IndexIVFScaNN> empty() const {
-        const IndexIVFScaNN& master = made_once(GetParam().name(), [&] {
+        const IndexIVFScaNN& master = *made_once(GetParam().name(), [&] {
             return trained(GetParam(), rows_, kD, kLists);
         });
         return trained_like(master);

@@ -1,6 +1,7 @@
 /* Rows that the codes say nothing of: some far out, added after training, or
  * all, where the codes rank badly. And lists that hold nothing. */
 
+#include <algorithm>
 #include <map>
 #include <numeric>
 #include <set>
@@ -66,7 +67,7 @@ class Outliers : public testing::TestWithParam<Kind> {
     }
     /// Trained on ordinary rows, with none.
     std::unique_ptr<IndexIVFScaNN> empty() const {
-        const IndexIVFScaNN& master = made_once(GetParam().name(), [&] {
+        const IndexIVFScaNN& master = *made_once(GetParam().name(), [&] {
             return trained(GetParam(), rows_, kD, kLists);
         });
         auto index = trained_like(master);

@@ -4,6 +4,7 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 

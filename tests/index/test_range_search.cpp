@@ -44,7 +44,7 @@ size_t count(const Found& found) {
 class RangeSearchTest : public testing::TestWithParam<Kind> {
  protected:
     RangeSearchTest() {
-        index_ = &made_once(GetParam().name(), [] {
+        index_ = made_once(GetParam().name(), [] {
             return filled(GetParam(), rows(), kD, kLists);
         });
     }

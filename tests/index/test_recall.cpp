@@ -3,6 +3,7 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -84,7 +85,7 @@ const Floor kFloors[] = {
 
 IndexIVFScaNN& index_of(const Floor& row) {
     const Data& data = row.data();
-    return made_once(row.kind.name() + std::to_string(data.d), [&] {
+    return *made_once(row.kind.name() + std::to_string(data.d), [&] {
         return filled(row.kind, data.base, data.d, 70);
     });
 }

@@ -5,6 +5,7 @@
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/model/index_state.h>
 
+#include <algorithm>
 #include <map>
 #include <stdexcept>
 #include <tuple>
@@ -68,7 +69,7 @@ class RemovalTest : public testing::TestWithParam<Kind> {
  protected:
     std::unique_ptr<IndexIVFScaNN> empty(
             faiss::DirectMap::Type map = kNoMap) const {
-        const IndexIVFScaNN& master = made_once(GetParam().name(), [&] {
+        const IndexIVFScaNN& master = *made_once(GetParam().name(), [&] {
             return trained(GetParam(), rows_, kD, kLists);
         });
         auto index = trained_like(master);

@@ -6,6 +6,7 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <thread>
@@ -27,7 +28,7 @@ class SearchTest : public testing::TestWithParam<Kind> {
     SearchTest() : index_(index_of(GetParam())) {}
 
     static IndexIVFScaNN& index_of(const Kind& kind) {
-        return made_once(kind.name(), [&] {
+        return *made_once(kind.name(), [&] {
             auto index = filled(kind, rows(), kD, kLists);
             index->nprobe = 5;
             return index;

@@ -46,7 +46,7 @@ class SimdLevels : public testing::TestWithParam<Kind> {
         return made;
     }
     IndexIVFScaNN& index() const {
-        return made_once(GetParam().name(), [] {
+        return *made_once(GetParam().name(), [] {
             return filled(GetParam(), rows(), kD, kLists);
         });
     }

@@ -2,6 +2,7 @@
  * in a FaissException, or in an index with which every operation does. Run it
  * with the sanitizers. (tree and quantizer are parts of Faiss' own.) */
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <cstdlib>

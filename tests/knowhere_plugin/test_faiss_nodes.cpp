@@ -1,5 +1,6 @@
 /* What is particular to FLAT, IVF_FLAT, IVF_PQ and HNSW behind the factory. */
 
+#include <algorithm>
 #include <set>
 
 #include <gtest/gtest.h>

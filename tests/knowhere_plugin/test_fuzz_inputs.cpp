@@ -1,6 +1,7 @@
 /* Inputs that fuzzers found (tests/fuzz), each of which once crashed, hung or
  * took memory beyond all measure. tests/data/fuzz/TARGET/WHAT_IT_WAS */
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fstream>

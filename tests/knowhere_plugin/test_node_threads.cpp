@@ -1,6 +1,7 @@
 /* Nodes and threads: searches at once, searches while rows are added, and no
  * thread but the caller's. */
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <ctime>

@@ -1,6 +1,7 @@
 /* Values at the ends of what a float holds: cosines of 1, rows of denormals, of
  * zeros, of 3e38. Every finite row can be built from, added and found. */
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 

@@ -1,6 +1,8 @@
 /* The rules of SCANN, without an index: what parameters mean to the engine for
  * so many rows, and what is refused before there are any. */
 
+#include <algorithm>
+
 #include <knowhere_plugin/guard.h>
 #include <knowhere_plugin/nodes.h>
 #include <knowhere_plugin/scann_parameters.h>

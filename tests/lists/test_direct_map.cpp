@@ -1,6 +1,8 @@
 /* The direct map: changes that are undone, and maps that were left half
  * filled. */
 
+#include <algorithm>
+
 #include <faiss_ext/lists/direct_map.h>
 
 #include <faiss/impl/AuxIndexStructures.h>

@@ -1,5 +1,6 @@
 /* The memory of the lists: room in advance, arenas, what is given back. */
 
+#include <algorithm>
 #include <new>
 
 #include <faiss_ext/memory/column_arena.h>

@@ -1,5 +1,7 @@
 /* The lists against a std::vector of entries per list. */
 
+#include <algorithm>
+
 #include <faiss_ext/memory/column_arena.h>
 
 #include "fixtures/lists_model.h"

@@ -1,5 +1,6 @@
 /* k-means and score-aware centroids against brute force and Faiss. */
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <set>

@@ -3,6 +3,7 @@
 #include <faiss_ext/search/filter.h>
 #include <faiss_ext/index_factory.h>
 
+#include <algorithm>
 #include <map>
 #include <numeric>
 
@@ -149,7 +150,7 @@ TEST(Filter, NoSelectorPassesAll) {
 class FilterTest : public testing::TestWithParam<Kind> {
  protected:
     FilterTest() {
-        index_ = &made_once(GetParam().name(), [] {
+        index_ = made_once(GetParam().name(), [] {
             return filled(GetParam(), rows(), kD, kLists);
         });
     }

@@ -1,6 +1,7 @@
 /* The plug-in in a process that looks like Milvus 2.3.5: every call of its
  * node, from many threads, and the counters. */
 
+#include <algorithm>
 #include <thread>
 
 #include <dirent.h>
