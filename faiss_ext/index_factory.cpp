@@ -52,6 +52,15 @@ class Parser {
 
     void parse_scann(const FactoryPart& token);
     void parse_option(const FactoryPart& option);
+    void check_given_once(const FactoryPart& option, const std::string& name)
+            const;
+    float eta(const FactoryPart& value) const;
+    EtaFormula eta_formula(const FactoryPart& value) const;
+    RotationKind rotation(const FactoryPart& value) const;
+    bool inner_product_flag(
+            const FactoryPart& option,
+            const std::string& name,
+            const FactoryPart& value) const;
     void parse_trailing(const FactoryPart& token);
     void choose_storage(size_t d);
     void set_codes(size_t d);
@@ -98,15 +107,10 @@ class Parser {
     size_t most_bytes_ = 0; ///< bytes_per_vector
 };
 
-void Parser::parse_option(const FactoryPart& option) {
-    size_t equals = option.text.find('=');
-    if (equals == std::string::npos) {
-        fail(option.position,
-             quoted(option.text) + " (wanted: <option>=<value>)");
-    }
-    std::string name = option.text.substr(0, equals);
-    FactoryPart value = option.part(equals + 1);
-    ScaNNOptions& o = options_wanted_;
+/// Options that would say the same twice, or different things.
+void Parser::check_given_once(
+        const FactoryPart& option,
+        const std::string& name) const {
     if (seen(name.c_str())) {
         fail(option.position, quoted(name) + " is given twice");
     }
@@ -114,49 +118,77 @@ void Parser::parse_option(const FactoryPart& option) {
         (name == "threshold" && seen("eta"))) {
         fail(option.position, "eta and threshold exclude each other");
     }
+    if (name == "sub_dim" && M_ > 0) {
+        fail(option.position,
+             "sub_dim and the number of codes exclude each other");
+    }
+}
+
+float Parser::eta(const FactoryPart& value) const {
+    constexpr char allowed[] = ">= 1, or 0 for the default";
+    const float eta = real(value, 0, allowed);
+    return eta == 0 ? eta : real(value, 1, allowed);
+}
+
+EtaFormula Parser::eta_formula(const FactoryPart& value) const {
+    if (value.text != "exact" && value.text != "limit") {
+        fail(value.position, quoted(value.text) + " (allowed: exact, limit)");
+    }
+    return value.text == "exact" ? EtaFormula::Exact : EtaFormula::Limit;
+}
+
+RotationKind Parser::rotation(const FactoryPart& value) const {
+    static const std::vector<std::string> kinds = {
+            "none", "pca", "balanced", "random"};
+    auto found = std::find(kinds.begin(), kinds.end(), value.text);
+    if (found == kinds.end()) {
+        fail(value.position,
+             quoted(value.text) + " (allowed: none, pca, balanced, random)");
+    }
+    return RotationKind(found - kinds.begin());
+}
+
+/// 0 or 1, the latter for inner product alone.
+bool Parser::inner_product_flag(
+        const FactoryPart& option,
+        const std::string& name,
+        const FactoryPart& value) const {
+    const bool on = flag(value);
+    if (on && metric_ != faiss::METRIC_INNER_PRODUCT) {
+        fail(option.position, name + "=1 needs METRIC_INNER_PRODUCT, not L2");
+    }
+    return on;
+}
+
+void Parser::parse_option(const FactoryPart& option) {
+    size_t equals = option.text.find('=');
+    if (equals == std::string::npos) {
+        fail(option.position,
+             quoted(option.text) + " (allowed: <option>=<value>)");
+    }
+    std::string name = option.text.substr(0, equals);
+    FactoryPart value = option.part(equals + 1);
+    check_given_once(option, name);
+    ScaNNOptions& o = options_wanted_;
     if (name == "sub_dim") {
-        if (M_ > 0) {
-            fail(option.position,
-                 "sub_dim and the number of codes exclude each other");
-        }
         o.sub_dim = number<size_t>(value, 1, 8, "1..8");
     } else if (name == "eta") {
-        constexpr char allowed[] = ">= 1, or 0 for the default";
-        o.eta = real(value, 0, allowed);
-        if (o.eta != 0) {
-            real(value, 1, allowed);
-        }
+        o.eta = eta(value);
     } else if (name == "threshold") {
         o.threshold = real(
                 value, std::numeric_limits<float>::lowest(), "finite numbers");
     } else if (name == "eta_formula") {
-        if (value.text != "exact" && value.text != "limit") {
-            fail(value.position,
-                 quoted(value.text) + " (allowed: exact, limit)");
-        }
-        o.eta_formula =
-                value.text == "exact" ? EtaFormula::Exact : EtaFormula::Limit;
+        o.eta_formula = eta_formula(value);
     } else if (name == "soar_lambda") {
         o.soar_lambda = real(value, 0, ">= 0");
     } else if (name == "rotation") {
-        static const std::vector<std::string> kinds = {
-                "none", "pca", "balanced", "random"};
-        auto found = std::find(kinds.begin(), kinds.end(), value.text);
-        if (found == kinds.end()) {
-            fail(value.position,
-                 quoted(value.text) +
-                         " (allowed: none, pca, balanced, random)");
-        }
-        o.rotation = RotationKind(found - kinds.begin());
+        o.rotation = rotation(value);
     } else if (name == "allow_zero") {
         o.allow_zero = flag(value);
-    } else if (name == "normalize" || name == "score_aware_centroids") {
-        bool on = flag(value);
-        if (on && metric_ != faiss::METRIC_INNER_PRODUCT) {
-            fail(option.position,
-                 name + "=1 needs METRIC_INNER_PRODUCT, not L2");
-        }
-        (name == "normalize" ? o.normalize : o.score_aware_centroids) = on;
+    } else if (name == "normalize") {
+        o.normalize = inner_product_flag(option, name, value);
+    } else if (name == "score_aware_centroids") {
+        o.score_aware_centroids = inner_product_flag(option, name, value);
     } else if (name == "seed") {
         o.seed = number<uint64_t>(value, 0, UINT64_MAX, "0..2^64-1");
     } else if (name == "bytes_per_vector") {

@@ -18,32 +18,144 @@ namespace {
 constexpr size_t kTrialRows = 8192;
 constexpr size_t kTrialQueries = 128;
 constexpr size_t kTrialNeighbors = 10;
-/// The trial of lists by direction: lists, of which so many are visited; rows of
-/// (nearly) the same length need none, and a gain below this is noise.
+/// The trial of lists by direction: at most so many lists, of which so many are
+/// visited, with at least so many rows each on average.
 constexpr size_t kTrialLists = 64;
 constexpr size_t kTrialProbes = 4;
+constexpr size_t kTrialListRows = 16;
+/// Rows whose lengths differ by less need no trial: directions are then as good.
 constexpr float kSameLength = 1.003f;
+/// A smaller gain in recall is noise.
 constexpr double kTrialGain = 0.01;
 
-/// The k rows with the largest scores, row by row. @param scores  size nq * n
-std::vector<size_t>
-best_rows(size_t nq, size_t n, size_t k, const std::vector<float>& scores) {
-    std::vector<size_t> best(nq * k), order(n);
-    for (size_t q = 0; q < nq; q++) {
-        const float* of_query = scores.data() + q * n;
+/// Rows drawn for a trial: queries, and rows to be found.
+struct TrialRows {
+    size_t nq = 0;
+    size_t n = 0;
+    size_t k = 0; ///< neighbours that are looked for
+    std::vector<float> queries;
+    std::vector<float> rows;
+
+    TrialRows(size_t n_given, size_t d, const float* x, uint64_t seed) {
+        const std::vector<size_t> sample =
+                sample_rows(n_given, kTrialRows + kTrialQueries, seed);
+        nq = std::min(kTrialQueries, sample.size() / 8);
+        n = sample.size() - nq;
+        k = std::min(kTrialNeighbors, n);
+        queries.resize(nq * d);
+        rows.resize(n * d);
+        gather_rows(nq, sample.data(), d, x, queries.data());
+        gather_rows(n, sample.data() + nq, d, x, rows.data());
+    }
+};
+
+/// The k rows with the largest inner products, query by query.
+std::vector<size_t> best_rows(const TrialRows& trial, size_t d) {
+    const AlignedBuffer<float> panels =
+            make_panels(trial.n, d, trial.rows.data());
+    const size_t padded = round_up(trial.n, kernels::kPanel);
+    std::vector<float> products(trial.nq * padded);
+    active_kernels().panel_products(
+            {trial.queries.data(),
+             trial.nq,
+             d,
+             d,
+             panels.data(),
+             trial.n,
+             products.data(),
+             padded});
+    std::vector<size_t> best(trial.nq * trial.k), order(trial.n);
+    for (size_t q = 0; q < trial.nq; q++) {
+        const float* scores = products.data() + q * padded;
         std::iota(order.begin(), order.end(), 0);
         std::partial_sort(
                 order.begin(),
-                order.begin() + k,
+                order.begin() + trial.k,
                 order.end(),
                 [&](size_t a, size_t b) {
-                    return of_query[a] != of_query[b]
-                                   ? of_query[a] > of_query[b]
-                                   : a < b;
+                    return scores[a] != scores[b] ? scores[a] > scores[b]
+                                                  : a < b;
                 });
-        std::copy_n(order.begin(), k, best.begin() + q * k);
+        std::copy_n(order.begin(), trial.k, best.begin() + q * trial.k);
     }
     return best;
+}
+
+/// Mean squared distance of the rows of each list from its centroid.
+std::vector<float> list_spread(
+        const TrialRows& trial,
+        size_t d,
+        const std::vector<float>& centroids,
+        const std::vector<int64_t>& list_of) {
+    const size_t nlist = centroids.size() / d;
+    std::vector<double> squares(nlist);
+    std::vector<size_t> counts(nlist);
+    for (size_t i = 0; i < trial.n; i++) {
+        counts[list_of[i]]++;
+        const float* centroid = &centroids[list_of[i] * d];
+        for (size_t j = 0; j < d; j++) {
+            double r = double(trial.rows[i * d + j]) - centroid[j];
+            squares[list_of[i]] += r * r;
+        }
+    }
+    std::vector<float> spread(nlist);
+    for (size_t l = 0; l < nlist; l++) {
+        spread[l] = float(squares[l] / double(std::max<size_t>(counts[l], 1)));
+    }
+    return spread;
+}
+
+/// The share of the best rows that lie in the kTrialProbes lists with the best
+/// scores. @param spherical  lists by direction
+double share_in_probed_lists(
+        const IndexState& state,
+        const TrialRows& trial,
+        size_t nlist,
+        const std::vector<size_t>& best,
+        bool spherical) {
+    const size_t d = state.d();
+    KMeansParameters parameters;
+    parameters.k = nlist;
+    parameters.rounds = state.options.kmeans_rounds;
+    parameters.spherical = spherical;
+    parameters.seed = state.options.seed;
+    std::vector<float> centroids =
+            kmeans(trial.n, d, trial.rows.data(), parameters);
+    if (spherical) {
+        move_to_means(trial.n, d, trial.rows.data(), nlist, centroids.data());
+    }
+    auto make_partition = [&](const float* gains) {
+        return Partition(
+                nlist,
+                d,
+                centroids.data(),
+                state.ivf.metric_type,
+                gains,
+                true,
+                spherical);
+    };
+    std::vector<int64_t> list_of(trial.n), probes(trial.nq * kTrialProbes);
+    make_partition(nullptr).assign(trial.n, trial.rows.data(), list_of.data());
+    const std::vector<float> gains = list_gains(
+            nlist,
+            d,
+            centroids.data(),
+            list_spread(trial, d, centroids, list_of),
+            spherical);
+    std::vector<float> probe_scores(trial.nq * kTrialProbes);
+    make_partition(gains.data())
+            .probes(trial.nq,
+                    trial.queries.data(),
+                    kTrialProbes,
+                    ProbeScores::Exact,
+                    probes.data(),
+                    probe_scores.data());
+    size_t found = 0;
+    for (size_t i = 0; i < best.size(); i++) {
+        const int64_t* visited = &probes[i / trial.k * kTrialProbes];
+        found += std::count(visited, visited + kTrialProbes, list_of[best[i]]);
+    }
+    return double(found) / double(best.size());
 }
 
 } // namespace
@@ -52,136 +164,51 @@ bool directions_serve_better(
         const IndexState& state,
         size_t n,
         const float* x) {
-    const ScaNNOptions& options = state.options;
-    const size_t d = state.d();
-    const size_t nlist = state.ivf.nlist;
     if (!may_list_by_direction(state)) {
         return false;
     }
-    const std::vector<size_t> sample =
-            sample_rows(n, kTrialRows + kTrialQueries, options.seed + 2);
-    const size_t nq = std::min(kTrialQueries, sample.size() / 8);
-    const size_t rows = sample.size() - nq;
-    const size_t lists = std::min({nlist, kTrialLists, rows / 16});
-    const size_t k = std::min(kTrialNeighbors, rows);
-    if (nq == 0 || lists < 2 * kTrialProbes) {
+    const size_t d = state.d();
+    const TrialRows trial(n, d, x, state.options.seed + 2);
+    const size_t nlist =
+            std::min({state.ivf.nlist, kTrialLists, trial.n / kTrialListRows});
+    if (trial.nq == 0 || nlist < 2 * kTrialProbes) {
         return false;
     }
-    std::vector<float> queries(nq * d), stored(rows * d);
-    gather_rows(nq, sample.data(), d, x, queries.data());
-    gather_rows(rows, sample.data() + nq, d, x, stored.data());
-    const std::vector<float> lengths = row_lengths(rows, d, stored.data());
+    const std::vector<float> lengths =
+            row_lengths(trial.n, d, trial.rows.data());
     if (quantile(lengths, 0.9) <= kSameLength * quantile(lengths, 0.1)) {
         return false; // as for rows of unit length: both are alike
     }
-    const AlignedBuffer<float> panels = make_panels(rows, d, stored.data());
-    const size_t padded = round_up(rows, kernels::kPanel);
-    std::vector<float> products(nq * padded), scores(nq * rows);
-    active_kernels().panel_products(
-            {queries.data(),
-             nq,
-             d,
-             d,
-             panels.data(),
-             rows,
-             products.data(),
-             padded});
-    for (size_t q = 0; q < nq; q++) {
-        std::copy_n(&products[q * padded], rows, &scores[q * rows]);
-    }
-    const std::vector<size_t> best = best_rows(nq, rows, k, scores);
-
-    auto hits_of = [&](bool spherical) {
-        KMeansParameters parameters;
-        parameters.k = lists;
-        parameters.rounds = options.kmeans_rounds;
-        parameters.spherical = spherical;
-        parameters.seed = options.seed;
-        std::vector<float> centroids =
-                kmeans(rows, d, stored.data(), parameters);
-        if (spherical) {
-            move_to_means(rows, d, stored.data(), lists, centroids.data());
-        }
-        auto make = [&](const float* gains) {
-            return Partition(
-                    lists,
-                    d,
-                    centroids.data(),
-                    state.ivf.metric_type,
-                    gains,
-                    true,
-                    spherical);
-        };
-        std::vector<int64_t> list_of(rows), probes(nq * kTrialProbes);
-        make(nullptr).assign(rows, stored.data(), list_of.data());
-        std::vector<double> squares(lists);
-        std::vector<size_t> counts(lists);
-        for (size_t i = 0; i < rows; i++) {
-            counts[list_of[i]]++;
-            const float* centroid = &centroids[list_of[i] * d];
-            for (size_t j = 0; j < d; j++) {
-                double r = double(stored[i * d + j]) - centroid[j];
-                squares[list_of[i]] += r * r;
-            }
-        }
-        std::vector<float> spread(lists), probe_scores(nq * kTrialProbes);
-        for (size_t l = 0; l < lists; l++) {
-            spread[l] =
-                    float(squares[l] / double(std::max<size_t>(counts[l], 1)));
-        }
-        make(list_gains(lists, d, centroids.data(), spread, spherical).data())
-                .probes(nq,
-                        queries.data(),
-                        kTrialProbes,
-                        ProbeScores::Exact,
-                        probes.data(),
-                        probe_scores.data());
-        size_t hits = 0;
-        for (size_t q = 0; q < nq; q++) {
-            const int64_t* visited = &probes[q * kTrialProbes];
-            for (size_t i = 0; i < k; i++) {
-                hits += std::count(
-                        visited,
-                        visited + kTrialProbes,
-                        list_of[best[q * k + i]]);
-            }
-        }
-        return double(hits) / double(nq * k);
+    const std::vector<size_t> best = best_rows(trial, d);
+    auto share = [&](bool spherical) {
+        return share_in_probed_lists(state, trial, nlist, best, spherical);
     };
-    return hits_of(true) > hits_of(false) + kTrialGain;
+    return share(true) > share(false) + kTrialGain;
 }
 
 float trial_recall(const IndexState& state, size_t n, const float* x) {
-    const ScaNNOptions& options = state.options;
     const size_t d = state.d();
-    const std::vector<size_t> sample =
-            sample_rows(n, kTrialRows + kTrialQueries, options.seed + 1);
-    const size_t nq = std::min(kTrialQueries, sample.size() / 8);
-    const size_t rows = sample.size() - nq;
-    const size_t k = std::min(kTrialNeighbors, rows);
-    if (nq == 0) {
+    const TrialRows trial(n, d, x, state.options.seed + 1);
+    if (trial.nq == 0) {
         return 1;
     }
-    std::vector<float> queries(nq * d), stored(rows * d);
-    gather_rows(nq, sample.data(), d, x, queries.data());
-    gather_rows(rows, sample.data() + nq, d, x, stored.data());
-    IndexIVFScaNN trial(
+    IndexIVFScaNN index(
             state.ivf.quantizer,
             d,
             state.ivf.nlist,
             state.ivf.metric_type,
-            options);
-    set_model(trial, state.model);
-    trial.nprobe = trial.nlist;
-    trial.add(int64_t(rows), stored.data());
-    std::vector<int64_t> labels(nq * k);
+            state.options);
+    set_model(index, state.model);
+    index.nprobe = index.nlist;
+    index.add(int64_t(trial.n), trial.rows.data());
     auto search = [&](bool scan_rows) {
-        trial.state().model.scan_rows = scan_rows;
-        std::vector<float> found(nq * k);
-        trial.search(
-                int64_t(nq),
-                queries.data(),
-                int64_t(k),
+        index.state().model.scan_rows = scan_rows;
+        std::vector<float> found(trial.nq * trial.k);
+        std::vector<int64_t> labels(found.size());
+        index.search(
+                int64_t(trial.nq),
+                trial.queries.data(),
+                int64_t(trial.k),
                 found.data(),
                 labels.data());
         return found;
@@ -189,14 +216,14 @@ float trial_recall(const IndexState& state, size_t n, const float* x) {
     const std::vector<float> best = search(true);
     const std::vector<float> by_codes = search(false);
     size_t hits = 0; // equally near rows are as good
-    for (size_t q = 0; q < nq; q++) {
-        const float last = best[q * k + k - 1];
-        hits += std::count_if(
-                &by_codes[q * k], &by_codes[q * k] + k, [&](float distance) {
-                    return state.is_l2() ? distance <= last : distance >= last;
-                });
+    for (size_t q = 0; q < trial.nq; q++) {
+        const float* found = &by_codes[q * trial.k];
+        const float last = best[(q + 1) * trial.k - 1];
+        hits += std::count_if(found, found + trial.k, [&](float distance) {
+            return state.is_l2() ? distance <= last : distance >= last;
+        });
     }
-    return float(hits) / float(nq * k);
+    return float(hits) / float(by_codes.size());
 }
 
 } // namespace faiss_ext

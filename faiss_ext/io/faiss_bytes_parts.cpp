@@ -293,37 +293,65 @@ bool are_links(
     return bad == 0;
 }
 
-} // namespace
-
-void check_graph(FaissByteCursor& cursor, int64_t rows) {
+/// What all rows of a graph share: where on a row's levels its links end.
+Column<int32_t> check_levels(FaissByteCursor& cursor) {
     // Faiss makes 30 levels of 2 links a row; a node has at most 2 * 2048
     constexpr uint64_t kMostLevels = 64;
     constexpr int kMostLinks = 1 << 17;
-    // a search keeps so many in an array
-    constexpr int kMostEf = 1 << 22;
-    FaissByteCursor::Part part(cursor, "HNSW");
     auto chances = cursor.vector<double>("assign_probas", 1, kMostLevels);
     for (uint64_t i = 0; i < chances.size(); i++) {
         cursor.check_in("assign_probas", chances[i], 0., 1.);
     }
-    const uint64_t most_levels = chances.size();
-    auto ends =
-            cursor.vector<int32_t>("cum_nneighbor_per_level", most_levels + 1);
-    cursor.check_is("cum_nneighbor_per_level", ends[0], 0);
-    for (uint64_t i = 0; i < most_levels; i++) {
-        cursor.check_in(
-                "cum_nneighbor_per_level",
-                ends[i + 1],
-                ends[i] + 1,
-                ends[i] + kMostLinks);
+    constexpr char kEnds[] = "cum_nneighbor_per_level";
+    auto ends = cursor.vector<int32_t>(kEnds, chances.size() + 1);
+    cursor.check_is(kEnds, ends[0], 0);
+    for (uint64_t i = 0; i < chances.size(); i++) {
+        cursor.check_in(kEnds, ends[i + 1], ends[i] + 1, ends[i] + kMostLinks);
     }
+    return ends;
+}
+
+/// The links of one row on one level.
+/// @param levels  of all rows @param begin, end  of the links
+void check_links(
+        FaissByteCursor& cursor,
+        const Column<int32_t>& links,
+        const Column<int32_t>& levels,
+        int64_t row,
+        int level,
+        uint64_t begin,
+        uint64_t end) {
+    const size_t rows = levels.size();
+    if (!are_links(links, begin, end, int32_t(rows))) {
+        cursor.fail(
+                "neighbors: row " + std::to_string(row) +
+                " has a link that is none of " + std::to_string(rows) +
+                " rows, or one behind the end of its links");
+    }
+    for (uint64_t i = begin; level > 0 && i < end && links[i] >= 0; i++) {
+        if (levels[links[i]] <= level) {
+            cursor.fail(
+                    "neighbors: on level " + std::to_string(level) + ", row " +
+                    std::to_string(row) + " has a link to row " +
+                    std::to_string(links[i]) + ", which is not there");
+        }
+    }
+}
+
+} // namespace
+
+void check_graph(FaissByteCursor& cursor, int64_t rows) {
+    // a search keeps so many in an array
+    constexpr int kMostEf = 1 << 22;
+    FaissByteCursor::Part part(cursor, "HNSW");
+    auto ends = check_levels(cursor);
     auto levels = cursor.vector<int32_t>("levels", rows);
     auto offsets = cursor.vector<uint64_t>("offsets", rows + 1);
     cursor.check_is("offsets", offsets[0], uint64_t(0));
     int highest = 0;
     for (int64_t row = 0; row < rows; row++) {
         int level = levels[row];
-        cursor.check_in("levels", level, 1, int(most_levels));
+        cursor.check_in("levels", level, 1, int(ends.size()) - 1);
         highest = std::max(highest, level);
         // as long as each is above the one before, none can overflow
         cursor.check_is(
@@ -332,23 +360,14 @@ void check_graph(FaissByteCursor& cursor, int64_t rows) {
     auto links = cursor.vector<int32_t>("neighbors", offsets[rows]);
     for (int64_t row = 0; row < rows; row++) {
         for (int l = 0; l < levels[row]; l++) {
-            uint64_t begin = offsets[row] + ends[l];
-            uint64_t end = offsets[row] + ends[l + 1];
-            if (!are_links(links, begin, end, int32_t(rows))) {
-                cursor.fail(
-                        "neighbors: row " + std::to_string(row) +
-                        " has a link that is none of " + std::to_string(rows) +
-                        " rows, or one behind the end of its links");
-            }
-            for (uint64_t i = begin; l > 0 && i < end && links[i] >= 0; i++) {
-                if (levels[links[i]] <= l) {
-                    cursor.fail(
-                            "neighbors: on level " + std::to_string(l) +
-                            ", row " + std::to_string(row) +
-                            " has a link to row " + std::to_string(links[i]) +
-                            ", which is not there");
-                }
-            }
+            check_links(
+                    cursor,
+                    links,
+                    levels,
+                    row,
+                    l,
+                    offsets[row] + ends[l],
+                    offsets[row] + ends[l + 1]);
         }
     }
     int entry = cursor.get_in<int32_t>(

@@ -143,9 +143,9 @@ void EntryCodec::rotate(
         float* residuals,
         float* directions) const {
     size_t d = layout.d;
-    const Rotation& rotation = trained.rotation;
+    const Rotation& rotation = model.rotation;
     std::vector<float> shifted, shifted_centroids;
-    x = trained.from_origin(n, x, shifted);
+    x = model.from_origin(n, x, shifted);
     rotation.apply(n, x, rotated);
     std::vector<float> distinct, rotated_centroids;
     std::vector<size_t> runs(n); // run of equal centroids of each row
@@ -161,7 +161,7 @@ void EntryCodec::rotate(
     const size_t count = distinct.size() / d;
     rotation.apply(
             count,
-            trained.from_origin(count, distinct.data(), shifted_centroids),
+            model.from_origin(count, distinct.data(), shifted_centroids),
             rotated_centroids.data());
     make_finite(n * d, rotated);
     make_finite(rotated_centroids.size(), rotated_centroids.data());
@@ -181,6 +181,53 @@ void EntryCodec::rotate(
     }
 }
 
+/// Two codes a byte. @param codes  size layout.M
+void EntryCodec::put_codes(const uint8_t* codes, uint8_t* entry) const {
+    for (size_t m = 0; m < layout.M; m += 2) {
+        entry[m / 2] = codes[m] | (m + 1 < layout.M ? codes[m + 1] << 4 : 0);
+    }
+}
+
+/// The refine row of x.
+void EntryCodec::put_refine_row(
+        const float* x,
+        const float* centroid,
+        RefineScratch& scratch,
+        uint8_t* entry) const {
+    const size_t d = layout.d;
+    auto& [residual, values, shifted] = scratch;
+    residual.resize(d);
+    values.resize(d);
+    for (size_t j = 0; j < d; j++) {
+        residual[j] = std::clamp(x[j] - centroid[j], -FLT_MAX, FLT_MAX);
+    }
+    uint8_t* refine = entry + layout.refine_offset();
+    const float scale = encode_refine_values(
+            layout.refine_type, d, residual.data(), refine);
+    refine_values(layout.refine_type, d, refine, values.data());
+    for (float& value : values) {
+        value *= scale;
+    }
+    uint8_t* extra = refine + layout.refine_value_bytes();
+    put_float(extra, scale);
+    put_float(
+            extra + sizeof(float),
+            model.score_term.shift(
+                    d,
+                    model.from_origin(1, x, shifted),
+                    residual.data(),
+                    values.data()));
+}
+
+void EntryCodec::put_raw_row(const float* raw, uint8_t* entry) const {
+    const size_t bytes = layout.d * sizeof(float);
+    uint8_t* to = entry + layout.raw_offset();
+    std::memcpy(to, raw, bytes);
+    if (layout.raw_norm) {
+        put_float(to + bytes, inverse_length(layout.d, raw));
+    }
+}
+
 void EntryCodec::encode(
         size_t n,
         const float* x,
@@ -189,8 +236,6 @@ void EntryCodec::encode(
         uint8_t* entries) const {
     size_t d = layout.d;
     size_t M = layout.M;
-    const ScoreAwarePQ& pq = trained.pq;
-    const ScoreTerm& score_term = trained.score_term;
     // not initialised: in cache, zeros would cost as much as the values
     auto rows = std::make_unique_for_overwrite<float[]>(4 * n * d);
     float* rotated_x = rows.get();
@@ -199,17 +244,14 @@ void EntryCodec::encode(
     float* decoded = directions + n * d;
     rotate(n, x, centroids, rotated_x, residuals, directions);
     std::vector<uint8_t> codes(n * M + 1);
-    pq.encode(n, residuals, directions, codes.data());
-    pq.decode(n, codes.data(), decoded);
+    model.pq.encode(n, residuals, directions, codes.data());
+    model.pq.decode(n, codes.data(), decoded);
 
-    std::vector<float> residual(d), values(d), shifted;
+    RefineScratch scratch;
     for (size_t i = 0; i < n; i++, entries += layout.size()) {
-        const uint8_t* code = codes.data() + i * M;
-        for (size_t m = 0; m < M; m += 2) {
-            entries[m / 2] = code[m] | (m + 1 < M ? code[m + 1] << 4 : 0);
-        }
+        put_codes(codes.data() + i * M, entries);
         if (layout.has_term) {
-            uint16_t term = score_term.encode(
+            uint16_t term = model.score_term.encode(
                     d,
                     rotated_x + i * d,
                     residuals + i * d,
@@ -217,36 +259,11 @@ void EntryCodec::encode(
                     rescored);
             std::memcpy(entries + layout.term_offset(), &term, sizeof(term));
         }
-        const float* row = x + i * d;
         if (layout.refine_type != RefineType::None) {
-            uint8_t* refine = entries + layout.refine_offset();
-            for (size_t j = 0; j < d; j++) {
-                residual[j] = std::clamp(
-                        row[j] - centroids[i * d + j], -FLT_MAX, FLT_MAX);
-            }
-            float scale = encode_refine_values(
-                    layout.refine_type, d, residual.data(), refine);
-            refine_values(layout.refine_type, d, refine, values.data());
-            for (float& value : values) {
-                value *= scale;
-            }
-            uint8_t* extra = refine + layout.refine_value_bytes();
-            put_float(extra, scale);
-            put_float(
-                    extra + sizeof(float),
-                    score_term.shift(
-                            d,
-                            trained.from_origin(1, row, shifted),
-                            residual.data(),
-                            values.data()));
+            put_refine_row(x + i * d, centroids + i * d, scratch, entries);
         }
         if (layout.with_raw_data) {
-            const float* kept = raw + i * d;
-            uint8_t* to = entries + layout.raw_offset();
-            std::memcpy(to, kept, d * sizeof(float));
-            if (layout.raw_norm) {
-                put_float(to + d * sizeof(float), inverse_length(d, kept));
-            }
+            put_raw_row(raw + i * d, entries);
         }
         if (layout.has_primary) {
             std::memset(entries + layout.primary_offset(), 0, sizeof(uint64_t));
@@ -281,9 +298,8 @@ void EntryCodec::decode(
                 codes[m] = entries[m / 2] & 0x0F;
                 codes[m + 1] = entries[m / 2] >> 4;
             }
-            trained.pq.decode(1, codes.data(), rotated.data());
-            trained.rotation.apply_transposed(
-                    1, rotated.data(), residual.data());
+            model.pq.decode(1, codes.data(), rotated.data());
+            model.rotation.apply_transposed(1, rotated.data(), residual.data());
         }
         for (size_t j = 0; j < d; j++) {
             x[j] = centroids[i * d + j] + residual[j];

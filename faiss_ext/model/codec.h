@@ -3,10 +3,11 @@
  *
  * In: rows and their lists. Out: entries (EntryLayout); next: scann_lists.
  *
- * An entry holds the residual r = x - c three times, coarser and cheaper to
- * read each time: as the raw row, as a refine row r^ = scale * values, and as
- * codes of the rotated residual. What the latter two miss of a score on
- * average is in `shift` and in the code's term (score_term.h).
+ * An entry holds the row up to three times, each coarser and cheaper to read
+ * than the one before: the raw row x itself, the residual r = x - c as a refine
+ * row r^ = scale * values, and codes of the rotated residual. The error that
+ * refine row and codes have in a score, as far as it can be predicted, is in
+ * `shift` and in the code's term (score_term.h).
  */
 
 #pragma once
@@ -20,12 +21,12 @@
 
 namespace faiss_ext {
 
-/// Borrows the trained parts of an index.
+/// Refers to the layout and the model of an index.
 struct EntryCodec {
     const EntryLayout& layout;
-    const ScaNNModel& trained;
-    /// the lists keep more than codes: rows without a useful code are kept
-    /// apart (score_term.h)
+    const ScaNNModel& model;
+    /// whether the lists keep more than codes: then rows without a useful code
+    /// are kept apart (score_term.h)
     bool rescored;
 
     /** @param x          size n * d; unit rows if raw_norm
@@ -40,7 +41,7 @@ struct EntryCodec {
             const float* centroids,
             uint8_t* entries) const;
 
-    /** The row if kept, else the best approximation held.
+    /** The raw row if there is one, else its best approximation.
      *  @param centroids  size n * d
      *  @param x          out, size n * d */
     void decode(
@@ -60,6 +61,21 @@ struct EntryCodec {
             float* rotated,
             float* residuals,
             float* directions) const;
+
+ private:
+    /// Buffers for put_refine_row(), reused from row to row.
+    struct RefineScratch {
+        std::vector<float> residual;
+        std::vector<float> values;
+        std::vector<float> shifted;
+    };
+    void put_codes(const uint8_t* codes, uint8_t* entry) const;
+    void put_refine_row(
+            const float* x,
+            const float* centroid,
+            RefineScratch& scratch,
+            uint8_t* entry) const;
+    void put_raw_row(const float* raw, uint8_t* entry) const;
 };
 
 /** The list in front of row i of the codes of sa_encode().

@@ -18,17 +18,21 @@ namespace faiss_ext {
 
 namespace {
 
+/// rows that a thread assigns to lists at a time
 constexpr size_t kAssignTile = 128;
+/// rows that a thread checks at a time
+constexpr size_t kCheckTile = 4096;
 /// lists whose centroids are computed in one tile
 constexpr size_t kTileLists = 16;
 /// rows per list that every round uses, if there are as many
 constexpr size_t kMinRowsPerList = 32;
-/// how far the halves of a split list are nudged apart (as in Faiss)
+/// by which part the centroids of a split list differ (as in Faiss)
 constexpr float kNudge = 1 / 1024.f;
 
 void check_finite(size_t n, size_t d, const float* x) {
-    for_tiles((n + 4095) / 4096, [&](size_t tile) {
-        for (size_t i = tile * 4096; i < std::min(n, (tile + 1) * 4096); i++) {
+    for_tiles((n + kCheckTile - 1) / kCheckTile, [&](size_t tile) {
+        const size_t end = std::min(n, (tile + 1) * kCheckTile);
+        for (size_t i = tile * kCheckTile; i < end; i++) {
             FAISS_THROW_IF_NOT_FMT(
                     all_finite(d, x + i * d),
                     "row %zd has a NaN or infinite value",
@@ -67,9 +71,9 @@ struct RowsByList {
     }
 };
 
-/** Each empty list takes half of the list that has the largest sum of squared
- * distances by then: the largest in number may be copies of one row, of which
- * no half can be made. */
+/** Each empty list takes half of the list with the largest sum of squared
+ * distances. Not of the list with the most rows: these may be copies of one
+ * row, which cannot be divided. */
 void split_largest(
         size_t d,
         const RowsByList& by_list,
@@ -150,11 +154,11 @@ void solve_centroid(
     }
 }
 
-} // namespace
-
-std::vector<float>
-kmeans(size_t n, size_t d, const float* x, const KMeansParameters& parameters) {
-    const KMeansParameters& p = parameters;
+void check_arguments(
+        size_t n,
+        size_t d,
+        const float* x,
+        const KMeansParameters& p) {
     FAISS_THROW_IF_NOT_FMT(
             p.k >= 1 && n >= p.k,
             "%zd training rows are too few for %zd lists",
@@ -162,72 +166,108 @@ kmeans(size_t n, size_t d, const float* x, const KMeansParameters& parameters) {
             p.k);
     FAISS_THROW_IF_NOT_FMT(
             p.max_points_per_centroid >= 1,
-            "max_points_per_centroid is %zd, expected at least 1",
+            "max_points_per_centroid is %zd (allowed: at least 1)",
             p.max_points_per_centroid);
     check_finite(n, d, x);
-    size_t m = n / p.k < p.max_points_per_centroid
-                       ? n
-                       : p.k * p.max_points_per_centroid;
-    std::vector<size_t> sample = sample_rows(n, m, p.seed);
+}
 
+/// Numbers of the training rows in random order, at most as many as the
+/// parameters allow.
+std::vector<size_t> draw_sample(size_t n, const KMeansParameters& p) {
+    const size_t m = n / p.k < p.max_points_per_centroid
+                             ? n
+                             : p.k * p.max_points_per_centroid;
+    return sample_rows(n, m, p.seed);
+}
+
+/// The list of each of the given rows, those with the nearest centroids.
+void assign_rows(
+        size_t n,
+        const size_t* numbers,
+        size_t d,
+        const float* x,
+        const KMeansParameters& p,
+        const std::vector<float>& centroids,
+        int64_t* lists) {
+    const NearestRows nearest(p.k, d, centroids.data(), true);
+    for_tiles((n + kAssignTile - 1) / kAssignTile, [&](size_t tile) {
+        size_t begin = tile * kAssignTile;
+        size_t size = std::min(kAssignTile, n - begin);
+        std::vector<float> rows(size * d);
+        gather_rows(size, numbers + begin, d, x, rows.data());
+        if (p.spherical) { // lengths do not matter, and would cost digits
+            scale_to_unit(size, d, rows.data());
+        }
+        nearest.find(size, rows.data(), lists + begin);
+    });
+}
+
+/** Makes the centroid of each list that has rows their mean.
+ * @param numbers    of the rows, as by_list counts them
+ * @param centroids  in/out
+ * @return  sum of squared distances of the rows of each list */
+std::vector<double> set_to_means(
+        const RowsByList& by_list,
+        const std::vector<size_t>& numbers,
+        size_t d,
+        const float* x,
+        const KMeansParameters& p,
+        std::vector<float>& centroids) {
+    std::vector<double> distances(p.k);
+    for_tiles((p.k + kTileLists - 1) / kTileLists, [&](size_t tile) {
+        std::vector<double> sum(d);
+        std::vector<double> squares(d);
+        size_t end = std::min(p.k, (tile + 1) * kTileLists);
+        for (size_t l = tile * kTileLists; l < end; l++) {
+            if (by_list.size(l) == 0) {
+                continue;
+            }
+            std::fill(sum.begin(), sum.end(), 0.0);
+            std::fill(squares.begin(), squares.end(), 0.0);
+            for (size_t r = by_list.begin[l]; r < by_list.begin[l + 1]; r++) {
+                const float* row = x + numbers[by_list.order[r]] * d;
+                double scale = 1;
+                if (p.spherical) { // directions, whatever the lengths
+                    const double square = precise_square(d, row);
+                    scale = square > 0 ? 1 / std::sqrt(square) : 0;
+                }
+                for (size_t i = 0; i < d; i++) {
+                    const double value = scale * row[i];
+                    sum[i] += value;
+                    squares[i] += value * value;
+                }
+            }
+            double size = double(by_list.size(l));
+            for (size_t i = 0; i < d; i++) {
+                centroids[l * d + i] = float(sum[i] / size);
+                distances[l] += squares[i] - sum[i] * sum[i] / size;
+            }
+        }
+    });
+    return distances;
+}
+
+} // namespace
+
+std::vector<float>
+kmeans(size_t n, size_t d, const float* x, const KMeansParameters& p) {
+    check_arguments(n, d, x, p);
+    const std::vector<size_t> sample = draw_sample(n, p);
     std::vector<float> centroids(p.k * d);
-    for (size_t l = 0; l < p.k; l++) {
-        std::copy_n(x + sample[l] * d, d, centroids.begin() + l * d);
-    }
+    gather_rows(p.k, sample.data(), d, x, centroids.data());
     if (p.spherical) {
         scale_to_unit(p.k, d, centroids.data());
     }
-    std::vector<int64_t> lists(m);
+    std::vector<int64_t> lists(sample.size());
     for (size_t round = 0; round < p.rounds; round++) {
         if (p.on_round) {
             p.on_round(round, p.rounds);
         }
-        size_t used = rows_of_round(p, round, m);
-        NearestRows nearest(p.k, d, centroids.data(), true);
-        for_tiles((used + kAssignTile - 1) / kAssignTile, [&](size_t tile) {
-            size_t begin = tile * kAssignTile;
-            size_t size = std::min(kAssignTile, used - begin);
-            std::vector<float> rows(size * d);
-            gather_rows(size, &sample[begin], d, x, rows.data());
-            if (p.spherical) { // lengths do not matter, and would cost digits
-                scale_to_unit(size, d, rows.data());
-            }
-            nearest.find(size, rows.data(), lists.data() + begin);
-        });
-
-        RowsByList by_list(p.k, used, lists.data());
-        std::vector<double> distances(p.k); // squared, to the new centroid
-        for_tiles((p.k + kTileLists - 1) / kTileLists, [&](size_t tile) {
-            std::vector<double> sum(d);
-            std::vector<double> squares(d);
-            size_t end = std::min(p.k, (tile + 1) * kTileLists);
-            for (size_t l = tile * kTileLists; l < end; l++) {
-                if (by_list.size(l) == 0) {
-                    continue;
-                }
-                std::fill(sum.begin(), sum.end(), 0.0);
-                std::fill(squares.begin(), squares.end(), 0.0);
-                for (size_t r = by_list.begin[l]; r < by_list.begin[l + 1];
-                     r++) {
-                    const float* row = x + sample[by_list.order[r]] * d;
-                    double scale = 1;
-                    if (p.spherical) { // directions, whatever the lengths
-                        const double square = precise_square(d, row);
-                        scale = square > 0 ? 1 / std::sqrt(square) : 0;
-                    }
-                    for (size_t i = 0; i < d; i++) {
-                        const double value = scale * row[i];
-                        sum[i] += value;
-                        squares[i] += value * value;
-                    }
-                }
-                double size = double(by_list.size(l));
-                for (size_t i = 0; i < d; i++) {
-                    centroids[l * d + i] = float(sum[i] / size);
-                    distances[l] += squares[i] - sum[i] * sum[i] / size;
-                }
-            }
-        });
+        const size_t used = rows_of_round(p, round, sample.size());
+        assign_rows(used, sample.data(), d, x, p, centroids, lists.data());
+        const RowsByList by_list(p.k, used, lists.data());
+        const std::vector<double> distances =
+                set_to_means(by_list, sample, d, x, p, centroids);
         split_largest(d, by_list, distances, centroids);
         if (p.spherical) {
             scale_to_unit(p.k, d, centroids.data());
@@ -281,6 +321,59 @@ void move_to_means(
     });
 }
 
+namespace {
+
+/** The score-aware centroid of some rows.
+ * @param order     numbers of the rows, size n
+ * @param centroid  in/out; stays if all rows have length 0 */
+void make_score_aware(
+        size_t n,
+        const size_t* order,
+        size_t d,
+        const float* x,
+        float eta,
+        float* centroid) {
+    // rows of length 0 have no direction and weight 0
+    std::vector<float> units;
+    std::vector<double> norms;
+    for (size_t r = 0; r < n; r++) {
+        const float* row = x + order[r] * d;
+        double norm2 = precise_square(d, row);
+        if (norm2 > 0) {
+            norms.push_back(std::sqrt(norm2));
+            for (size_t i = 0; i < d; i++) {
+                units.push_back(float(row[i] / norms.back()));
+            }
+        }
+    }
+    if (norms.empty()) {
+        return;
+    }
+    // Only ratios of w_0 = ||x||^(eta - 1) count: the longest row has 1.
+    // w_2 x x^T = w_0 x x^T / ||x||^2.
+    double longest = *std::max_element(norms.begin(), norms.end());
+    double total = 0;
+    std::vector<double> weights;
+    for (double norm : norms) {
+        weights.push_back(std::pow(norm / longest, eta - 1.0));
+        total += weights.back();
+    }
+    std::vector<const float*> rows;
+    std::vector<double> right(d);
+    for (size_t r = 0; r < norms.size(); r++) {
+        weights[r] /= total;
+        rows.push_back(units.data() + r * d);
+        for (size_t i = 0; i < d; i++) {
+            right[i] += eta * weights[r] * norms[r] * rows[r][i];
+        }
+    }
+    std::vector<double> solution(centroid, centroid + d);
+    solve_centroid(d, rows, weights, eta, right, solution);
+    std::copy(solution.begin(), solution.end(), centroid);
+}
+
+} // namespace
+
 void make_centroids_score_aware(
         size_t n,
         size_t d,
@@ -291,57 +384,21 @@ void make_centroids_score_aware(
         float* centroids) {
     FAISS_THROW_IF_NOT_FMT(
             eta >= 1 && std::isfinite(eta),
-            "eta is %g, expected a finite value of at least 1",
+            "eta is %g (allowed: finite values of at least 1)",
             eta);
     check_finite(n, d, x);
     for (size_t i = 0; i < n; i++) {
         FAISS_THROW_IF_NOT_FMT(
                 assign[i] >= 0 && assign[i] < int64_t(k),
-                "row %zd is assigned to list %zd, expected 0 to %zd",
+                "row %zd is assigned to list %zd (allowed: 0..%zd)",
                 i,
                 size_t(assign[i]),
                 k - 1);
     }
-    RowsByList by_list(k, n, assign);
+    const RowsByList by_list(k, n, assign);
     for_tiles(k, [&](size_t l) {
-        // rows of length 0 have no direction and weight 0
-        std::vector<float> units;
-        std::vector<double> norms;
-        for (size_t r = by_list.begin[l]; r < by_list.begin[l + 1]; r++) {
-            const float* row = x + by_list.order[r] * d;
-            double norm2 = precise_square(d, row);
-            if (norm2 > 0) {
-                norms.push_back(std::sqrt(norm2));
-                for (size_t i = 0; i < d; i++) {
-                    units.push_back(float(row[i] / norms.back()));
-                }
-            }
-        }
-        if (norms.empty()) {
-            return;
-        }
-        // Only ratios of w_0 = ||x||^(eta - 1) count: the longest row has 1.
-        // w_2 x x^T = w_0 x x^T / ||x||^2.
-        double longest = *std::max_element(norms.begin(), norms.end());
-        double total = 0;
-        std::vector<double> weights;
-        for (double norm : norms) {
-            weights.push_back(std::pow(norm / longest, eta - 1.0));
-            total += weights.back();
-        }
-        std::vector<const float*> rows;
-        std::vector<double> right(d);
-        for (size_t r = 0; r < norms.size(); r++) {
-            weights[r] /= total;
-            rows.push_back(units.data() + r * d);
-            for (size_t i = 0; i < d; i++) {
-                right[i] += eta * weights[r] * norms[r] * rows[r][i];
-            }
-        }
-        float* centroid = centroids + l * d;
-        std::vector<double> solution(centroid, centroid + d);
-        solve_centroid(d, rows, weights, eta, right, solution);
-        std::copy(solution.begin(), solution.end(), centroid);
+        const size_t* order = by_list.order.data() + by_list.begin[l];
+        make_score_aware(by_list.size(l), order, d, x, eta, centroids + l * d);
     });
 }
 

@@ -22,7 +22,7 @@ struct KMeansParameters {
     /// at most this many training rows per centroid are used (random
     /// sample); the first rounds use fewer
     size_t max_points_per_centroid = 256;
-    /// directions of rows instead of rows; centroids have unit length
+    /// clusters directions of rows instead of rows; centroids have unit length
     bool spherical = false;
     uint64_t seed = 1234;
     /// called between rounds with (done, total); may throw to stop
@@ -32,15 +32,15 @@ struct KMeansParameters {
 /** Squared-Euclidean k-means.
  *
  * Starts from distinct random rows; an empty list takes half of the one with
- * the largest sum of squared distances (a copy of its centroid, both nudged
- * apart, as Faiss does).
+ * the largest sum of squared distances: a copy of its centroid, and both are
+ * then changed a little in opposite directions, as in Faiss.
  *
  * @param x  size n * d, n >= k
  * @return   centroids, size k * d
  * @throws faiss::FaissException if n < k (the message has both numbers)
  */
 std::vector<float>
-kmeans(size_t n, size_t d, const float* x, const KMeansParameters& parameters);
+kmeans(size_t n, size_t d, const float* x, const KMeansParameters& p);
 
 /** Makes centroids of unit length (spherical k-means) the means of their rows:
  * residuals are shorter then. Rows far longer than the others of a list count

@@ -1,6 +1,7 @@
 #include <faiss_ext/partition/nearest.h>
 
 #include <algorithm>
+#include <array>
 #include <cfloat>
 #include <cmath>
 #include <functional>
@@ -266,60 +267,52 @@ bool NearestRows::select_by_loss(
     return count > 0 && count * kExactCost <= size();
 }
 
-void NearestRows::spilled_of_tile(
-        size_t n,
+/// The row among s.close with the least loss, unless it is the primary one.
+int64_t NearestRows::choose_spilled(
+        const float* x,
+        const float* r,
+        int64_t primary,
+        float lambda,
+        Scratch& s) const {
+    const size_t best = least_loss(x, r, lambda, s);
+    const int64_t found = uint32_t(~s.keys[best]);
+    return found == primary ? -1 : found;
+}
+
+/** Rows of a tile whose spilled copies are found by the scores of all rows:
+ * the direction of each residual has a product with every row. */
+struct NearestRows::UndecidedRows {
+    /// of one row of x
+    struct Row {
+        size_t number;     ///< in the tile
+        float length;      ///< ||r||
+        float length_near; ///< of rows near x
+        float error;       ///< of its scores
+    };
+    std::array<Row, kScoreTile> rows;
+    size_t count = 0;
+};
+
+void NearestRows::spilled_by_scores(
+        const UndecidedRows& undecided,
         const float* x,
         const int64_t* primary,
         float lambda,
         int64_t* spilled,
         Scratch& s) const {
     const size_t padded = bytes_.padded();
-    s.directions.resize(n * d_);
-    float* directions = s.directions.mutable_data();
-    float lengths[kScoreTile]; // ||r||
-    float near[kScoreTile];    // lengths of rows near x
-    float errors[kScoreTile];
-    size_t left[kScoreTile]; // those to be compared with all rows
-    size_t count = 0;
-    auto choose = [&](size_t i, const float* r) {
-        size_t best = least_loss(x + i * d_, r, lambda, s);
-        int64_t found = uint32_t(~s.keys[best]);
-        spilled[i] = found == primary[i] ? -1 : found;
-    };
-    for (size_t i = 0; i < n; i++) {
-        const float* at = x + i * d_;
-        float* r = directions + count * d_; // kept if compared later
-        spilled[i] = -1;
-        if (primary[i] < 0) {
-            continue;
-        }
-        const float* first = row(primary[i]);
-        lengths[i] = distance(d_, first, at);
-        for (size_t a = 0; a < d_; a++) {
-            r[a] = lengths[i] > 0 ? (at[a] - first[a]) / lengths[i] : 0;
-        }
-        near[i] = bytes_.length_near(s.queries, i);
-        errors[i] = bytes_.error(s.queries, i, near[i]);
-        const float* scores = s.scores.data() + i * padded;
-        if (select_by_loss(at, r, lengths[i], lambda, scores, errors[i], s)) {
-            choose(i, r);
-        } else {
-            left[count++] = i;
-        }
-    }
-    if (count == 0) {
-        return;
-    }
-    s.along_scores.resize(count * padded);
-    s.queries.set(bytes_, count, directions, nullptr);
+    const float* directions = s.directions.data();
+    s.along_scores.resize(undecided.count * padded);
+    s.queries.set(bytes_, undecided.count, directions, nullptr);
     bytes_.scores(
             active_kernels(), s.queries, {}, s.along_scores.mutable_data());
-    for (size_t l = 0; l < count; l++) {
-        const size_t i = left[l];
-        const float* at = x + i * d_;
+    for (size_t l = 0; l < undecided.count; l++) {
+        const UndecidedRows::Row& row = undecided.rows[l];
+        const size_t i = row.number;
         const float* r = directions + l * d_;
-        // of scores that are without the center's part, too
-        const float along = quick_dot(d_, at, r) - quick_dot(d_, center(), r);
+        // less the center's part, which the scores are without
+        const float along =
+                quick_dot(d_, x + i * d_, r) - quick_dot(d_, center(), r);
         float* scores = s.scores.mutable_data() + i * padded;
         const float* towards = s.along_scores.data() + l * padded;
         for (size_t j = 0; j < padded; j++) {
@@ -327,9 +320,47 @@ void NearestRows::spilled_of_tile(
             float score = scores[j] - lambda / 2 * parallel * parallel;
             scores[j] = score > -FLT_MAX ? score : -FLT_MAX; // NaN too
         }
-        float error = lambda * lengths[i] * bytes_.error(s.queries, l, near[i]);
-        find_close(scores, kMargin * std::hypot(errors[i], error), s);
-        choose(i, r);
+        float error = lambda * row.length *
+                      bytes_.error(s.queries, l, row.length_near);
+        find_close(scores, kMargin * std::hypot(row.error, error), s);
+        spilled[i] = choose_spilled(x + i * d_, r, primary[i], lambda, s);
+    }
+}
+
+void NearestRows::spilled_of_tile(
+        size_t n,
+        const float* x,
+        const int64_t* primary,
+        float lambda,
+        int64_t* spilled,
+        Scratch& s) const {
+    s.directions.resize(n * d_);
+    float* directions = s.directions.mutable_data();
+    UndecidedRows undecided;
+    for (size_t i = 0; i < n; i++) {
+        const float* at = x + i * d_;
+        // the place is used again if this row is decided here
+        float* r = directions + undecided.count * d_;
+        spilled[i] = -1;
+        if (primary[i] < 0) {
+            continue;
+        }
+        const float* first = row(primary[i]);
+        const float length = distance(d_, first, at);
+        for (size_t a = 0; a < d_; a++) {
+            r[a] = length > 0 ? (at[a] - first[a]) / length : 0;
+        }
+        const float near = bytes_.length_near(s.queries, i);
+        const float error = bytes_.error(s.queries, i, near);
+        const float* scores = s.scores.data() + i * bytes_.padded();
+        if (select_by_loss(at, r, length, lambda, scores, error, s)) {
+            spilled[i] = choose_spilled(at, r, primary[i], lambda, s);
+        } else {
+            undecided.rows[undecided.count++] = {i, length, near, error};
+        }
+    }
+    if (undecided.count > 0) {
+        spilled_by_scores(undecided, x, primary, lambda, spilled, s);
     }
 }
 

@@ -83,6 +83,7 @@ class NearestRows {
 
  private:
     struct Scratch;
+    struct UndecidedRows;
     static Scratch& scratch();
     template <class Each>
     void for_scored_tiles(size_t n, const float* x, Each&& each) const;
@@ -101,6 +102,19 @@ class NearestRows {
             Scratch& s) const;
     void nearest_of_tile(size_t n, const float* x, int64_t* nearest, Scratch& s)
             const;
+    int64_t choose_spilled(
+            const float* x,
+            const float* r,
+            int64_t primary,
+            float lambda,
+            Scratch& s) const;
+    void spilled_by_scores(
+            const UndecidedRows& undecided,
+            const float* x,
+            const int64_t* primary,
+            float lambda,
+            int64_t* spilled,
+            Scratch& s) const;
     void spilled_of_tile(
             size_t n,
             const float* x,

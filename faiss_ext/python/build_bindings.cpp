@@ -238,20 +238,33 @@ void set_direct_map(IndexHandle& self, faiss::DirectMap::Type type) {
     self.change(Blame::Caller, [&] { set_direct_map_type(ivf, type); });
 }
 
-} // namespace
+void make_direct_map(IndexHandle& self, bool on) {
+    set_direct_map(
+            self, on ? faiss::DirectMap::Array : faiss::DirectMap::NoMap);
+}
 
-void bind_build(IndexClass& index) {
+void reset(IndexHandle& self) {
+    self.change(Blame::Caller, [&] { self.index()->reset(); });
+}
+
+void bind_training(IndexClass& index) {
     using py::arg;
     py::object none = py::none();
     index.def("train", train, arg("x"), arg("progress") = none, doc::train)
-            .def("add", add, arg("x"), arg("progress") = none, doc::add)
             .def("calibrate",
                  calibrate,
                  arg("queries") = none,
                  arg("target_recall") = 0.95,
                  arg("k") = 10,
                  arg("progress") = none,
-                 doc::calibrate)
+                 doc::calibrate);
+}
+
+/// Rows in, out and exchanged; the map from ids to them.
+void bind_row_changes(IndexClass& index) {
+    using py::arg;
+    py::object none = py::none();
+    index.def("add", add, arg("x"), arg("progress") = none, doc::add)
             .def("add_with_ids",
                  add_with_ids,
                  arg("x"),
@@ -264,47 +277,54 @@ void bind_build(IndexClass& index) {
                  arg("ids"),
                  arg("x"),
                  doc::update_vectors)
-            .def("sa_code_size", code_size, doc::sa_code_size)
+            .def("reset", reset, doc::reset)
+            .def("set_direct_map_type",
+                 set_direct_map,
+                 arg("type"),
+                 doc::set_direct_map_type)
+            .def("make_direct_map",
+                 make_direct_map,
+                 arg("new_maintain_direct_map") = true,
+                 doc::make_direct_map);
+}
+
+/// Rows as codes.
+void bind_codes(IndexClass& index) {
+    using py::arg;
+    index.def("sa_code_size", code_size, doc::sa_code_size)
             .def("sa_encode", encode, arg("x"), doc::sa_encode)
             .def("sa_decode", decode, arg("codes"), doc::sa_decode)
             .def("add_sa_codes",
                  add_codes,
                  arg("codes"),
-                 arg("ids") = none,
-                 doc::add_sa_codes)
-            .def("merge_from",
-                 merge,
-                 arg("other"),
-                 arg("add_id") = 0,
-                 doc::merge_from)
+                 arg("ids") = py::none(),
+                 doc::add_sa_codes);
+}
+
+/// Rows from one index to another.
+void bind_transfers(IndexClass& index) {
+    using py::arg;
+    index.def("merge_from",
+              merge,
+              arg("other"),
+              arg("add_id") = 0,
+              doc::merge_from)
             .def("copy_subset_to",
                  copy_subset,
                  arg("other"),
                  arg("subset_type"),
                  arg("a1"),
                  arg("a2"),
-                 doc::copy_subset_to)
-            .def(
-                    "reset",
-                    [](IndexHandle& self) {
-                        self.change(
-                                Blame::Caller, [&] { self.index()->reset(); });
-                    },
-                    doc::reset)
-            .def("set_direct_map_type",
-                 set_direct_map,
-                 arg("type"),
-                 doc::set_direct_map_type)
-            .def(
-                    "make_direct_map",
-                    [](IndexHandle& self, bool on) {
-                        set_direct_map(
-                                self,
-                                on ? faiss::DirectMap::Array
-                                   : faiss::DirectMap::NoMap);
-                    },
-                    arg("new_maintain_direct_map") = true,
-                    doc::make_direct_map);
+                 doc::copy_subset_to);
+}
+
+} // namespace
+
+void bind_build(IndexClass& index) {
+    bind_training(index);
+    bind_row_changes(index);
+    bind_codes(index);
+    bind_transfers(index);
 }
 
 } // namespace faiss_ext::python

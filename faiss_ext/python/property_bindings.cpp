@@ -6,6 +6,7 @@
 #include <iterator>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include <pybind11/stl.h>
 
@@ -139,6 +140,21 @@ void option(IndexClass& index, const char* name, Field field, const char* doc) {
             doc);
 }
 
+/// A read-only enum of ScaNNOptions, by its name.
+template <class Field>
+void named_option(
+        IndexClass& index,
+        const char* name,
+        Field field,
+        const char* doc) {
+    index.def_property_readonly(
+            name,
+            [name, field](const IndexHandle& self) {
+                return name_of(need_scann(self, name).options.*field);
+            },
+            doc);
+}
+
 /// A size_t of ScaNNOptions that training reads.
 template <class Field>
 void training_option(
@@ -201,10 +217,26 @@ size_t estimate_memory(const IndexHandle& self, int64_t n) {
     });
 }
 
-} // namespace
+using Self = const IndexHandle&;
 
-void bind_properties(IndexClass& index) {
-    using Self = const IndexHandle&;
+void set_max_codes(IndexHandle& self, int64_t value) {
+    need_ivf(self, "max_codes").max_codes =
+            checked_integer("max_codes", value, 0);
+}
+
+py::object calibration(Self self) {
+    const auto& chosen = need_scann(self, "calibration").calibration;
+    return chosen.k == 0 ? py::object(py::none())
+                         : py::object(calibration_dict(chosen));
+}
+
+std::vector<std::string> notes(Self self) {
+    const IndexIVFScaNN& scann = need_scann(self, "notes");
+    return self.read(Blame::Caller, [&] { return scann.notes(); });
+}
+
+/// What every index of Faiss has.
+void bind_index_figures(IndexClass& index) {
     index.def_property_readonly(
                  "d", [](Self s) { return s.index()->d; }, doc::d)
             .def_property_readonly(
@@ -219,10 +251,18 @@ void bind_properties(IndexClass& index) {
                     "metric_type",
                     [](Self s) { return int(s.index()->metric_type); },
                     doc::metric_type)
-            .def_property_readonly(
-                    "nlist",
-                    [](Self s) { return size_t(need_ivf(s, "nlist").nlist); },
-                    doc::nlist)
+            .def("__len__", [](Self s) { return s.index()->ntotal; })
+            // an index without vectors is not False
+            .def("__bool__", [](Self) { return true; })
+            .def("__repr__", repr);
+}
+
+/// What every index with lists has.
+void bind_list_settings(IndexClass& index) {
+    index.def_property_readonly(
+                 "nlist",
+                 [](Self s) { return size_t(need_ivf(s, "nlist").nlist); },
+                 doc::nlist)
             .def_property(
                     "nprobe",
                     [](Self s) { return size_t(need_ivf(s, "nprobe").nprobe); },
@@ -233,69 +273,38 @@ void bind_properties(IndexClass& index) {
                     [](Self s) {
                         return size_t(need_ivf(s, "max_codes").max_codes);
                     },
-                    [](IndexHandle& s, int64_t value) {
-                        need_ivf(s, "max_codes").max_codes =
-                                checked_integer("max_codes", value, 0);
-                    },
+                    set_max_codes,
                     doc::max_codes)
             .def_property_readonly(
                     "direct_map_type",
                     [](Self s) {
                         return need_ivf(s, "direct_map_type").direct_map.type;
                     },
-                    doc::direct_map_type)
-            .def_property_readonly(
-                    "calibration",
-                    [](Self s) -> py::object {
-                        const auto& chosen =
-                                need_scann(s, "calibration").calibration;
-                        return chosen.k == 0
-                                       ? py::object(py::none())
-                                       : py::object(calibration_dict(chosen));
-                    },
-                    doc::calibration)
-            .def_property_readonly("eta", eta, doc::eta)
-            .def_property_readonly(
-                    "notes",
-                    [](Self s) {
-                        const IndexIVFScaNN& scann = need_scann(s, "notes");
-                        return s.read(
-                                Blame::Caller, [&] { return scann.notes(); });
-                    },
-                    doc::notes)
-            .def_property_readonly(
-                    "eta_formula",
-                    [](Self s) {
-                        return name_of(need_scann(s, "eta_formula")
-                                               .options.eta_formula);
-                    },
-                    doc::eta_formula)
-            .def_property_readonly(
-                    "rotation",
-                    [](Self s) {
-                        return name_of(
-                                need_scann(s, "rotation").options.rotation);
-                    },
-                    doc::rotation)
-            .def_property_readonly(
-                    "refine_type",
-                    [](Self s) {
-                        return name_of(need_scann(s, "refine_type")
-                                               .options.refine_type);
-                    },
-                    doc::refine_type)
+                    doc::direct_map_type);
+}
+
+/// What a ScaNN index has become, and how its searches are set.
+void bind_scann_properties(IndexClass& index) {
+    index.def_property_readonly("calibration", calibration, doc::calibration)
+            .def_property_readonly("notes", notes, doc::notes)
             .def("memory_usage", memory_usage, doc::memory_usage)
             .def("estimate_memory",
                  estimate_memory,
                  py::arg("n"),
-                 doc::estimate_memory)
-            .def("__len__", [](Self s) { return s.index()->ntotal; })
-            // an index without vectors is not False
-            .def("__bool__", [](Self) { return true; })
-            .def("__repr__", repr);
+                 doc::estimate_memory);
     search_default(
             index, "reorder_k", &IndexIVFScaNN::reorder_k, doc::reorder_k);
     search_default(index, "refine_k", &IndexIVFScaNN::refine_k, doc::refine_k);
+}
+
+/// The options that an index was made with.
+void bind_options(IndexClass& index) {
+    index.def_property_readonly("eta", eta, doc::eta);
+    named_option(
+            index, "eta_formula", &ScaNNOptions::eta_formula, doc::eta_formula);
+    named_option(index, "rotation", &ScaNNOptions::rotation, doc::rotation);
+    named_option(
+            index, "refine_type", &ScaNNOptions::refine_type, doc::refine_type);
     option(index, "sub_dim", &ScaNNOptions::sub_dim, doc::sub_dim);
     option(index, "threshold", &ScaNNOptions::threshold, doc::threshold);
     option(index, "normalize", &ScaNNOptions::normalize, doc::normalize);
@@ -309,6 +318,10 @@ void bind_properties(IndexClass& index) {
            "with_raw_data",
            &ScaNNOptions::with_raw_data,
            doc::with_raw_data);
+}
+
+/// The options that count until training, and can be set until then.
+void bind_training_options(IndexClass& index) {
     training_option(index, "seed", &ScaNNOptions::seed, 0, doc::seed);
     training_option(
             index,
@@ -322,6 +335,16 @@ void bind_properties(IndexClass& index) {
             &ScaNNOptions::kmeans_rounds,
             1,
             doc::kmeans_rounds);
+}
+
+} // namespace
+
+void bind_properties(IndexClass& index) {
+    bind_index_figures(index);
+    bind_list_settings(index);
+    bind_scann_properties(index);
+    bind_options(index);
+    bind_training_options(index);
 }
 
 } // namespace faiss_ext::python

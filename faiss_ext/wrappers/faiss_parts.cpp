@@ -1,7 +1,8 @@
 #include <faiss_ext/wrappers/faiss_parts.h>
 
 #include <algorithm>
-#include <cstdint>
+
+#include <faiss_ext/wrappers/part_reader.h>
 
 namespace faiss_ext {
 
@@ -33,50 +34,6 @@ bool is_scalar_code(const std::string& text) {
     return text == "SQ4" || text == "SQ6" || text == "SQ8" || text == "SQfp16";
 }
 
-/// Reads a part from left to right.
-class Reader {
- public:
-    explicit Reader(const FactoryPart& part) : part_(part) {}
-
-    bool word(const std::string& wanted) {
-        if (part_.text.compare(at_, wanted.size(), wanted) != 0) {
-            return false;
-        }
-        at_ += wanted.size();
-        return true;
-    }
-    /// Digits; numbers that are too long become SIZE_MAX.
-    bool number(size_t& value) {
-        number_at_ = at_;
-        value = 0;
-        while (at_ < part_.text.size() && part_.text[at_] >= '0' &&
-               part_.text[at_] <= '9') {
-            size_t digit = size_t(part_.text[at_++] - '0');
-            value = value > (SIZE_MAX - digit) / 10 ? SIZE_MAX
-                                                    : value * 10 + digit;
-        }
-        return at_ > number_at_;
-    }
-    bool end() const {
-        return at_ == part_.text.size();
-    }
-    size_t at() const {
-        return at_;
-    }
-    /// Position of the last number in the description.
-    size_t number_position() const {
-        return part_.position + number_at_;
-    }
-    std::string last_number() const {
-        return part_.text.substr(number_at_, at_ - number_at_);
-    }
-
- private:
-    const FactoryPart& part_;
-    size_t at_ = 0;
-    size_t number_at_ = 0;
-};
-
 class Checker {
  public:
     Checker(const std::string& description, faiss::MetricType metric)
@@ -99,7 +56,7 @@ class Checker {
              "unknown " + quoted(part.text) + " (known: " + list + ")");
     }
     void check_range(
-            const Reader& reader,
+            const PartReader& reader,
             const char* what,
             size_t value,
             size_t least,
@@ -111,7 +68,7 @@ class Checker {
                          std::to_string(most) + ")");
         }
     }
-    void check_divides(const Reader& reader, size_t M, size_t d) const {
+    void check_divides(const PartReader& reader, size_t M, size_t d) const {
         check_range(reader, "codes", M, 1, d);
         if (d % M != 0) {
             fail(reader.number_position(),
@@ -130,13 +87,17 @@ class Checker {
         return part.text == "IDMap" || part.text == "IDMap2";
     }
     void count_map(const FactoryPart& part);
+    void check_matrix(const FactoryPart& part, size_t d, size_t n) const;
+    bool matrix_transform(const FactoryPart& part, size_t d, size_t& n) const;
     bool transform(const FactoryPart& part, size_t& d) const;
     bool lists(const FactoryPart& part, size_t d, FactoryLists& found) const;
     void check_quantizer(const FactoryPart& whole, size_t d) const;
     bool graph(std::span<const FactoryPart>& parts, size_t d) const;
-    bool product_codes(Reader reader, size_t d, bool in_lists) const;
+    bool product_codes(PartReader reader, size_t d, bool in_lists) const;
     bool code(const FactoryPart& part, size_t d) const;
     bool graph_code(const FactoryPart& part, size_t d) const;
+    void check_body(std::span<const FactoryPart>& parts, size_t d) const;
+    void check_refinement(std::span<const FactoryPart>& parts, size_t d);
 
     const std::string& description_;
     faiss::MetricType metric_;
@@ -151,21 +112,22 @@ void Checker::count_map(const FactoryPart& part) {
     }
 }
 
-/// @param d  in: dimensions before it; out: behind it
-bool Checker::transform(const FactoryPart& part, size_t& d) const {
-    Reader reader(part);
-    size_t n = 0;
-    auto check_rotated = [&](size_t wider) {
-        if (std::max(d, wider) > kMostRotated) {
-            fail(part.position,
-                 quoted(part.text) + " of " + std::to_string(d) +
-                         " dimensions (allowed: at most " +
-                         std::to_string(kMostRotated) + ")");
-        }
-    };
-    if (part.text == "L2norm" || part.text == "L2Norm") {
-        return true;
+/// The matrix of a transform from d to n dimensions.
+void Checker::check_matrix(const FactoryPart& part, size_t d, size_t n) const {
+    if (std::max(d, n) > kMostRotated) {
+        fail(part.position,
+             quoted(part.text) + " of " + std::to_string(d) +
+                     " dimensions (allowed: at most " +
+                     std::to_string(kMostRotated) + ")");
     }
+}
+
+/// PCA[W][R]<n>, RR[<n>], ITQ[<n>], OPQ<M>[_<n>]: transforms with a matrix.
+/// @param n  out: dimensions of what comes out
+bool Checker::matrix_transform(const FactoryPart& part, size_t d, size_t& n)
+        const {
+    PartReader reader(part);
+    n = d;
     if (reader.word("PCA")) {
         (void)reader.word("W");
         (void)reader.word("R");
@@ -175,7 +137,6 @@ bool Checker::transform(const FactoryPart& part, size_t& d) const {
         check_range(reader, "dimensions", n, 1, d);
     } else if (reader.word("RR") || reader.word("ITQ")) {
         bool narrows = part.text[0] == 'I';
-        n = d;
         if (!reader.end()) {
             if (!reader.number(n) || !reader.end()) {
                 return false;
@@ -188,8 +149,7 @@ bool Checker::transform(const FactoryPart& part, size_t& d) const {
         if (!reader.number(M)) {
             return false;
         }
-        Reader codes = reader;
-        n = d;
+        PartReader codes = reader;
         if (reader.word("_")) {
             if (!reader.number(n)) {
                 return false;
@@ -200,24 +160,38 @@ bool Checker::transform(const FactoryPart& part, size_t& d) const {
             return false;
         }
         check_divides(codes, M, n);
-    } else if (reader.word("Pad")) {
+    } else {
+        return false;
+    }
+    check_matrix(part, d, n);
+    return true;
+}
+
+/// @param d  in: dimensions of what comes in; out: of what comes out
+bool Checker::transform(const FactoryPart& part, size_t& d) const {
+    if (part.text == "L2norm" || part.text == "L2Norm") {
+        return true;
+    }
+    PartReader reader(part);
+    size_t n = 0;
+    if (reader.word("Pad")) {
         if (!reader.number(n) || !reader.end()) {
             return false;
         }
         check_range(reader, "dimensions", n, 1, kMostDimensions);
         d = std::max(d, n);
         return true;
-    } else {
+    }
+    if (!matrix_transform(part, d, n)) {
         return false;
     }
-    check_rotated(n);
     d = n;
     return true;
 }
 
 bool Checker::lists(const FactoryPart& part, size_t d, FactoryLists& found)
         const {
-    Reader reader(part);
+    PartReader reader(part);
     size_t n = 0;
     if (reader.word("IMI2x")) {
         if (!reader.number(n) || !reader.end()) {
@@ -257,12 +231,12 @@ bool Checker::lists(const FactoryPart& part, size_t d, FactoryLists& found)
 }
 
 /// PQ<M>..; the rest depends on whether lists are around it.
-bool Checker::product_codes(Reader reader, size_t d, bool in_lists) const {
+bool Checker::product_codes(PartReader reader, size_t d, bool in_lists) const {
     size_t M = 0, bits = 0;
     if (!reader.word("PQ") || !reader.number(M)) {
         return false;
     }
-    const Reader codes = reader;
+    const PartReader codes = reader;
     if (reader.word("x4fs")) {
         if (in_lists) {
             (void)reader.word("r");
@@ -309,19 +283,19 @@ bool Checker::code(const FactoryPart& part, size_t d) const {
     if (part.text.find('+') != std::string::npos) {
         need_l2(part);
     }
-    return product_codes(Reader(part), d, true);
+    return product_codes(PartReader(part), d, true);
 }
 
 bool Checker::graph_code(const FactoryPart& part, size_t d) const {
     if (part.text == "Flat" || is_scalar_code(part.text)) {
         return true;
     }
-    Reader reader(part);
+    PartReader reader(part);
     size_t M = 0;
     if (!reader.word("PQ") || !reader.number(M)) {
         return false;
     }
-    const Reader codes = reader;
+    const PartReader codes = reader;
     (void)reader.word("np");
     if (!reader.end()) {
         return false;
@@ -334,7 +308,7 @@ bool Checker::graph_code(const FactoryPart& part, size_t d) const {
 /// HNSW<M>, HNSW<M>_code or HNSW<M>,code: takes its parts off.
 bool Checker::graph(std::span<const FactoryPart>& parts, size_t d) const {
     const FactoryPart body = parts.front();
-    Reader reader(body);
+    PartReader reader(body);
     size_t M = 0;
     if (!reader.word("HNSW")) {
         return false;
@@ -365,7 +339,7 @@ void Checker::check_quantizer(const FactoryPart& whole, size_t d) const {
     const std::string& text = parts.front().text;
     if (text == "Flat" || is_scalar_code(text) ||
         (text.find("fs") == std::string::npos &&
-         product_codes(Reader(parts.front()), d, false))) {
+         product_codes(PartReader(parts.front()), d, false))) {
         parts = parts.subspan(1);
     } else if (!graph(parts, d)) {
         unknown(parts.front(), kQuantizers);
@@ -375,46 +349,27 @@ void Checker::check_quantizer(const FactoryPart& whole, size_t d) const {
     }
 }
 
-void Checker::check_index(
-        std::span<const FactoryPart> parts,
-        size_t d,
-        size_t position,
-        bool may_map) {
-    auto next = [&] {
-        FactoryPart first = parts.front();
-        parts = parts.subspan(1);
-        return first;
-    };
-    auto left = [&] { return !parts.empty(); };
-    while (left() && may_map && is_map(parts.front())) {
-        count_map(next());
-    }
-    while (left() && transform(parts.front(), d)) {
-        next();
-    }
-    if (!left()) {
-        fail(position,
-             std::string("nothing to keep vectors in (known: ") + kBodies +
-                     ", or lists and codes: " + kLists + ")");
-    }
-    std::span<const FactoryPart> from_body = parts;
-    const FactoryPart body = next();
+/// Lists and their codes, a graph, or codes alone: takes its parts off.
+void Checker::check_body(std::span<const FactoryPart>& parts, size_t d) const {
+    const FactoryPart body = parts.front();
     FactoryLists found;
-    Reader reader(body);
-    if (lists(body, d, found)) {
-        if (!left()) {
-            fail(body.position + body.text.size(),
-                 std::string("no codes behind lists (known: ") + kCodes + ")");
-        }
-        const FactoryPart codes = next();
-        if (!code(codes, d)) {
-            unknown(codes, kCodes);
-        }
-    } else if (body.text.compare(0, 4, "HNSW") == 0) {
-        parts = from_body;
+    if (body.text.compare(0, 4, "HNSW") == 0) {
         if (!graph(parts, d)) {
             unknown(body, kBodies);
         }
+        return;
+    }
+    parts = parts.subspan(1);
+    PartReader reader(body);
+    if (lists(body, d, found)) {
+        if (parts.empty()) {
+            fail(body.position + body.text.size(),
+                 std::string("no codes behind lists (known: ") + kCodes + ")");
+        }
+        if (!code(parts.front(), d)) {
+            unknown(parts.front(), kCodes);
+        }
+        parts = parts.subspan(1);
     } else if (reader.word("LSH")) {
         (void)reader.word("r");
         (void)reader.word("t");
@@ -424,31 +379,57 @@ void Checker::check_index(
         need_l2(body);
     } else if (
             body.text != "Flat" && !is_scalar_code(body.text) &&
-            !product_codes(Reader(body), d, false)) {
+            !product_codes(PartReader(body), d, false)) {
         unknown(body,
                 std::string(kBodies) + "; " + kLists + "; " + kTransforms +
                         "; ScaNN");
     }
-    if (left() && parts.front().text == "RFlat") {
-        next();
-    } else if (left()) {
-        const std::string& text = parts.front().text;
-        constexpr size_t kOpening = 7;
-        if (text.compare(0, kOpening, "Refine(") == 0 && text.back() == ')') {
-            FactoryPart inside =
-                    parts.front().part(kOpening, text.size() - kOpening - 1);
-            check_index(
-                    split_factory(description_, inside),
-                    d,
-                    inside.position,
-                    false);
-            next();
+}
+
+/// RFlat, Refine(index), or nothing: takes its part off.
+void Checker::check_refinement(std::span<const FactoryPart>& parts, size_t d) {
+    if (parts.empty()) {
+        return;
+    }
+    constexpr char kOpening[] = "Refine(";
+    constexpr size_t kLength = sizeof(kOpening) - 1;
+    const FactoryPart& part = parts.front();
+    const std::string& text = part.text;
+    if (text.compare(0, kLength, kOpening) == 0 && text.back() == ')') {
+        const FactoryPart inside =
+                part.part(kLength, text.size() - kLength - 1);
+        check_index(
+                split_factory(description_, inside), d, inside.position, false);
+    } else if (text != "RFlat") {
+        return;
+    }
+    parts = parts.subspan(1);
+}
+
+void Checker::check_index(
+        std::span<const FactoryPart> parts,
+        size_t d,
+        size_t position,
+        bool may_map) {
+    auto take_maps = [&] {
+        while (may_map && !parts.empty() && is_map(parts.front())) {
+            count_map(parts.front());
+            parts = parts.subspan(1);
         }
+    };
+    take_maps();
+    while (!parts.empty() && transform(parts.front(), d)) {
+        parts = parts.subspan(1);
     }
-    while (left() && may_map && is_map(parts.front())) {
-        count_map(next());
+    if (parts.empty()) {
+        fail(position,
+             std::string("nothing to keep vectors in (known: ") + kBodies +
+                     ", or lists and codes: " + kLists + ")");
     }
-    if (left()) {
+    check_body(parts, d);
+    check_refinement(parts, d);
+    take_maps();
+    if (!parts.empty()) {
         unknown(parts.front(), "RFlat, Refine(<index>), IDMap, IDMap2");
     }
 }
