@@ -28,7 +28,7 @@ IndexIVFScaNN::IndexIVFScaNN(
         size_t nlist,
         faiss::MetricType metric,
         const ScaNNOptions& options)
-        // Faiss' own lists would only be thrown away
+        // nlist 0: Faiss' own lists would be replaced at once
         : faiss::IndexIVF(quantizer, d, 0, 0, metric),
           options(options),
           state_(std::make_unique<IndexState>(*this, this->options)) {
@@ -42,7 +42,7 @@ IndexIVFScaNN::IndexIVFScaNN(
         nprobe = 0;
     }
     state_->model.pq = ScoreAwarePQ(block_offsets(d, options));
-    // no list before training: a file of some bytes may ask for many
+    // no lists before training: a file of a few bytes may ask for many
     take_lists(*this, empty_lists(*state_, 0));
 }
 

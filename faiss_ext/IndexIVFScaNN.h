@@ -2,10 +2,10 @@
  * The index: ScaNN (score-aware 4-bit codes, scanned in registers, refined by
  * 8-bit codes and raw rows) as a faiss::IndexIVF.
  *
- * Arrays are row-major and the caller's; n rows or queries of d floats have size
- * n * d. A call that fails throws faiss::FaissException (or std::bad_alloc) and
- * leaves the index as it was. Distances are squared L2 distances or inner
- * products (with options.normalize: cosines, in -1..1).
+ * Arrays are row-major and the caller's; n rows or queries of d floats have
+ * size n * d. A call that fails throws faiss::FaissException (or
+ * std::bad_alloc) and leaves the index as it was. Distances are squared L2
+ * distances or inner products (with options.normalize: cosines, in -1..1).
  */
 
 #pragma once
@@ -27,7 +27,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     using idx_t = int64_t;
 
     ScaNNOptions options;
-    /// default for searches that do not say; 0: chosen from k
+    /// defaults of searches; 0: chosen from k
     size_t reorder_k = 0;
     size_t refine_k = 0;
     /// what calibrate() chose; used where reorder_k, refine_k are 0
@@ -37,8 +37,8 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
 
     /** @param quantizer  maps vectors to lists; borrowed unless own_fields
      *  @param d          1..65536
-     *  @param nlist      lists; 0: chosen when trained, and so is nprobe, which
-     *                    is 0 until then, unless it is set before
+     *  @param nlist      lists; 0: training chooses nlist, and nprobe too unless
+     *                    it was set; until then it is 0
      *  @param metric     METRIC_L2 or METRIC_INNER_PRODUCT */
     IndexIVFScaNN(
             faiss::Index* quantizer,
@@ -89,8 +89,8 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     size_t estimate_memory(size_t n) const;
     /// Bytes held now, mapped files included.
     size_t memory_usage() const;
-    /// What training, or the rows added since, made the index do otherwise than
-    /// its options say, and why: one sentence each; empty as a rule.
+    /// Where training, or rows added since, made the index deviate from its
+    /// options, and why: one sentence each; usually empty.
     std::vector<std::string> notes() const;
 
     // ---- search ----
@@ -167,9 +167,9 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
 
     /** Chooses nprobe, refine_k and reorder_k so that a search for k finds
      * the share target_recall of what an exhaustive search of this index finds,
-     * with one standard error to spare. They hold from then on where a search
-     * gives none itself (for another k, the candidates grow with its root). If
-     * the target is out of reach, the widest setting is taken: see `recall`.
+     * plus one standard error. They are then the defaults of searches (for
+     * another k, the candidates grow with its square root). If no setting
+     * reaches the target, the widest is chosen: see `recall`.
      * @param queries  like those to come; nullptr: 1000 of the raw rows, each
      *                 without itself among its neighbours
      * @param target_recall  above 0, below 1
@@ -199,7 +199,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     /// @param codes  size n * sa_code_size()
     void sa_encode(idx_t n, const float* x, uint8_t* codes) const override;
     void sa_decode(idx_t n, const uint8_t* codes, float* x) const override;
-    /// The raw row if kept, else the best approximation held.
+    /// The raw row if it is kept, else its best approximation.
     void reconstruct_from_offset(int64_t list_no, int64_t offset, float* x)
             const override;
 
@@ -214,7 +214,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     /// Removes all rows and gives their memory back; stays trained.
     void reset() override;
     /// As IndexIVF's, but if they throw the old map stays. (Faiss' own, called
-    /// through an IndexIVF, leave half a map, which the next change drops.)
+    /// through an IndexIVF, leave half a map, which the next change removes.)
     void set_direct_map_type(faiss::DirectMap::Type type);
     void make_direct_map(bool new_maintain_direct_map = true);
     void check_compatible_for_merge(const faiss::Index& other) const override;
@@ -230,8 +230,8 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     faiss::CodePacker* get_CodePacker() const override;
 #endif
 
-    /// What this class hides: for the library's own files and tests
-    /// (model/index_state.h, not installed).
+    /// For the library's own files and tests (model/index_state.h, not
+    /// installed).
     IndexState& state();
     const IndexState& state() const;
 

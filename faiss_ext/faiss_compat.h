@@ -11,7 +11,7 @@
     (FAISS_VERSION_MAJOR * 10000 + FAISS_VERSION_MINOR * 100 + \
      FAISS_VERSION_PATCH)
 
-/// virtuals that newer releases have: `override` there, nothing before
+/// `override` for functions that are virtual since some release, else nothing
 #if FAISS_EXT_FAISS_VERSION >= 10704
 #include <faiss/impl/CodePacker.h>
 #define FAISS_EXT_OVERRIDE_10704 override

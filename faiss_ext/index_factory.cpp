@@ -107,7 +107,7 @@ class Parser {
     size_t most_bytes_ = 0; ///< bytes_per_vector
 };
 
-/// Options that would say the same twice, or different things.
+/// Throws if the option was given before, or excludes one that was.
 void Parser::check_given_once(
         const FactoryPart& option,
         const std::string& name) const {
@@ -220,7 +220,7 @@ void Parser::parse_scann(const FactoryPart& token) {
         M_position_ = token.position + at;
         at += digits;
         if (token.text.compare(at, 2, "x4") != 0) {
-            fail(token.position + at, "wanted: x4 (codes have 4 bits)");
+            fail(token.position + at, "codes have 4 bits (allowed: x4)");
         }
         at += 2;
     }
@@ -231,11 +231,11 @@ void Parser::parse_scann(const FactoryPart& token) {
     if (token.text[at] != '(') {
         fail(token.position + at,
              quoted(token.text.substr(at)) +
-                     " (wanted: <M>x4, \"(\" or \",\")");
+                     " (allowed: <M>x4, \"(\" or \",\")");
     }
     size_t closing = token.text.find(')', at);
     if (closing != last) {
-        fail(token.position + closing + 1, "wanted: \",\"");
+        fail(token.position + closing + 1, "a part ends here (allowed: \",\")");
     }
     FactoryPart inside = token.part(at + 1, last - at - 1);
     for (const FactoryPart& option : split_factory(description_, inside)) {

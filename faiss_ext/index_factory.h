@@ -1,15 +1,16 @@
-/* The factory string of the index, in Faiss' grammar:
+/*
+ * The factory string of the index, in Faiss' grammar:
  *
  *   [IDMap,|IDMap2,] [OPQ..,|PCA..,|L2norm,|..] [IVF<nlist>[_HNSW32|(..)],]
  *       ScaNN[<M>x4][(<option>=<value>,...)] [,SQ8|,SQfp16|,SQbf16] [,RFlat]
  *
- * "ScaNN" without lists, number of codes, storage or the options sub_dim and
- * soar_lambda chooses them: the fastest known (defaults.h), raw rows included,
- * or with bytes_per_vector=<B> the fastest whose lists need at most so many
- * bytes a vector. Lists and probes of "ScaNN" and "IVF,ScaNN" are chosen when
- * trained.
- * <M>x4: number of 4-bit codes, d / M dimensions each or, where that is no
- * whole number, the two next to it (default: 2 each).
+ * "ScaNN" alone, without lists, number of codes, storage, sub_dim and
+ * soar_lambda, means the fastest known combination of them (defaults.h), with
+ * raw rows; with bytes_per_vector=<B> the fastest whose lists need at most B
+ * bytes per vector. For "ScaNN" and "IVF,ScaNN", training chooses the number of
+ * lists and probes.
+ * <M>x4: number of 4-bit codes, of d / M dimensions each; if that is no whole
+ * number, of the two next to it (default: 2 each).
  * SQ8, SQfp16, SQbf16: refine codes; RFlat: raw rows (with_raw_data).
  * Options: sub_dim, eta, threshold, eta_formula (exact, limit), soar_lambda,
  * rotation (none, pca, balanced, random), normalize (0, 1), allow_zero (0, 1),
@@ -36,7 +37,7 @@ class IndexIVFScaNN;
  *  @param metric  METRIC_L2, METRIC_INNER_PRODUCT
  *  @return a new index, owned by the caller; strings without ScaNN give what
  *          faiss::index_factory gives
- *  @throws faiss::FaissException with the position of the fault */
+ *  @throws faiss::FaissException with the position of the error */
 FAISS_EXT_API faiss::Index* index_factory(
         int d,
         const std::string& description,

@@ -40,20 +40,20 @@ const IndexIVFScaNN& scann_of(const faiss::Index* index) {
     return *scann;
 }
 
-/** Rows that are counted but in no list (add_core() with list -1) have no byte
- * in a file: so that a number in it cannot ask for memory later (a direct map,
- * candidates for all rows), there are few, or no more than others. */
+/** Rows that are counted but in no list (add_core() with list -1) take no bytes in
+ * a file. Their number is limited, to kFewRows or that of the other rows, so
+ * that a damaged file cannot make later calls allocate for many rows. */
 void check_rows(int64_t ntotal, uint64_t stored, const char* what) {
-    constexpr uint64_t kFew = uint64_t(1) << 20;
+    constexpr uint64_t kFewRows = uint64_t(1) << 20;
     FAISS_THROW_IF_NOT_FMT(
-            uint64_t(ntotal) - stored <= std::max(stored, kFew),
+            uint64_t(ntotal) - stored <= std::max(stored, kFewRows),
             "%s: ntotal = %lld counts rows that are in no list; only %zu are",
             what,
             static_cast<long long>(ntotal),
             size_t(stored));
 }
 
-/// What is left in a reader that can tell, or 0.
+/// Bytes left in a reader, or 0 if it is of a kind that does not know.
 uint64_t bytes_left(faiss::IOReader& reader) {
     if (auto bytes = dynamic_cast<faiss::VectorIOReader*>(&reader)) {
         return bytes->data.size() - bytes->rp;
@@ -113,7 +113,7 @@ FaissExpected expected_tree(const IndexHeader& header) {
     return expected;
 }
 
-/// Nothing is written that could not be read again.
+/// Throws on indexes that could not be read again.
 void check_readable(
         const std::vector<uint8_t>& bytes,
         const FaissExpected& expected,
@@ -154,7 +154,7 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
             index.ntotal,
             state.lists->compute_ntotal(),
             "cannot write the index");
-    // A copy: `root` is const, and others may be searching it.
+    // a copy, since `root` is const, and other threads may be searching it
     std::unique_ptr<faiss::Index> wrappers = copy_wrappers(
             root,
             std::make_unique<faiss::IndexFlat>(index.d, index.metric_type),
@@ -206,7 +206,7 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
 
 // ---- read ----
 
-/// IndexIDMap looks ids up in a table: an id beyond it would be read wildly.
+/// IndexIDMap looks ids up in a table and does not check its bounds.
 void check_ids(
         faiss::Index* root,
         const ScaNNLists& lists,
@@ -298,7 +298,7 @@ std::unique_ptr<faiss::Index> read_wrappers(
     return tree;
 }
 
-/// Untrained. Options that no index can have are those of the section.
+/// An untrained index. Impossible options throw as errors of the section.
 std::unique_ptr<IndexIVFScaNN> new_index(
         std::unique_ptr<faiss::Index> quantizer,
         const IndexHeader& header) {
@@ -399,7 +399,7 @@ faiss::Index* read_tree(
         if (sets.spilled != nullptr) {
             sets.spilled->keep_alive(memory);
         }
-        // Mapped too: where there is a table of ids, that was read as well.
+        // also if mapped: a direct map was read as well
         check_ids(root.get(), *sets.lists, sets.spilled.get());
         set_model(*index, std::move(model), std::move(sets));
     }
@@ -434,7 +434,7 @@ faiss::Index* read_copied(const std::string& path) {
 
 void write_index(const faiss::Index* index, faiss::IOWriter* writer) {
     write_tree(index, writer);
-    // What sits in stdio's buffer may still fail; its destructor only prints.
+    // flushing stdio's buffer may still fail, which its destructor only prints
     if (auto file = dynamic_cast<faiss::FileIOWriter*>(writer)) {
         FAISS_THROW_IF_NOT_FMT(
                 fflush(file->f) == 0,

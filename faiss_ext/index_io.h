@@ -19,9 +19,10 @@
 namespace faiss_ext {
 
 /** Saves an index (also inside IndexIDMap, IndexIDMap2, IndexPreTransform).
- * Written beside the target, synced, then renamed: on any failure (a full
- * disk, say) the old file stays and no other is left behind. A path must be
- * that of a regular file or of none; pipes and devices take a writer.
+ * It is written to a new file beside the target, synced, then renamed: on any
+ * failure, such as a full disk, the old file stays and the new one is removed.
+ * The path must name a regular file or none; for pipes and devices use a
+ * writer.
  * @throws faiss::FaissException */
 FAISS_EXT_API void write_index(
         const faiss::Index* index,
@@ -30,39 +31,39 @@ FAISS_EXT_API void write_index(
         const faiss::Index* index,
         faiss::IOWriter* writer);
 
-/** How a file is read. Whatever bytes it holds, reading it ends in an
- * exception, or in an index that is safe to use in every way.
+/** How a file is read. With any bytes, reading either throws or gives an index
+ * that is safe to use.
  *
- * Damage by accident is seen, at the latest:
+ * Accidental damage is detected when:
  *
  *                       opening        opening, verified    used
  *     header, options, what training made, sizes of the lists, direct map
  *                       Mmap, Copy
  *     codes, ids, rows                 MmapVerified, Copy
  *
- * With Mmap, wrong bytes of the lists lead to wrong answers, or an exception
- * where a spilled copy names a row that there is not. */
+ * With Mmap, wrong bytes of the lists lead to wrong results, or to an exception
+ * if a spilled copy names a row that does not exist. */
 enum class ReadMode {
     Copy, ///< into memory, all checksums verified
     /// mapped: opening takes milliseconds, pages are read when searched;
     /// header sections are verified, lists only structurally. Changing the
-    /// index copies the lists touched; the file is never written. If somebody
-    /// shortens or overwrites the file in place meanwhile, the process gets
-    /// SIGBUS or other bytes, as with any mapped file; write_index() never
-    /// does, it puts a new file in the place of the old one
+    /// index copies the lists that change; the file is never written. If a
+    /// process shortens or overwrites the file in place meanwhile, this one
+    /// gets SIGBUS or other bytes, as with any mapped file; write_index() does
+    /// not: it replaces the file by a new one
     Mmap,
     /// mapped, but everything is read once and its checksum verified
     MmapVerified,
 };
 
-/** @param path  a regular file; from pipes and devices read by a reader
+/** @param path  a regular file; for pipes and devices use a reader
  *  @return a new index, owned by the caller
  *  @throws faiss::FaissException naming the section that is wrong */
 FAISS_EXT_API faiss::Index* read_index(
         const std::string& path,
         ReadMode mode = ReadMode::Copy);
-/// @param size  bytes that the reader has left: what an index claims beyond
-///              them is refused before memory is taken for it; 0: unknown
+/// @param size  bytes that the reader has left: an index that claims more is
+///              refused before memory is allocated; 0: unknown
 FAISS_EXT_API faiss::Index* read_index(
         faiss::IOReader* reader,
         uint64_t size = 0);

@@ -64,7 +64,7 @@ struct ScaNNOptions {
     bool with_raw_data = false;
     /// seed of all random choices in training
     uint64_t seed = 1234;
-    /// k-means uses at most so many training rows per list
+    /// k-means uses at most this many training rows per list
     size_t max_points_per_centroid = 256;
     size_t kmeans_rounds = 10;
 };
@@ -127,7 +127,7 @@ struct SearchParametersScaNN : faiss::SearchParametersIVF {
 };
 
 /** Progress of train ("k-means", "codebook"), add ("add") and calibrate
- * ("calibrate"): stage, steps done, steps in all (0: nobody knows). Called on
+ * ("calibrate"): stage, steps done, steps in all (0: not known). Called on
  * the calling thread; an exception thrown there ends the call and leaves the
  * index as it was. */
 using ScaNNProgress =

@@ -1,5 +1,6 @@
 /*
- * What goes in and comes out: Status, Expected, DataSet, BitsetView.
+ * Arguments and results of the interface: Status, Expected, DataSet,
+ * BitsetView.
  */
 
 #pragma once

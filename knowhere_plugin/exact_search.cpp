@@ -164,18 +164,18 @@ bool ListRows::search(const SearchRequest& request) const {
         const float* factors = rows.factors.data() + first;
         const int64_t* ids = rows.ids.data() + first;
         for (int64_t q = 0; q < request.n; q++) {
-            kernel({rows.pointers.data() + first,
-                    count,
-                    size_t(d_),
-                    queries + q * d_,
-                    scores.data()});
+            kernel({.rows = rows.pointers.data() + first,
+                    .n = count,
+                    .d = size_t(d_),
+                    .query = queries + q * d_,
+                    .out = scores.data()});
             if (!faiss_ext::all_finite(count, scores.data())) {
                 return false;
             }
             float worst = nearest[q].worst();
             for (size_t i = 0; i < count; i++) {
                 const float distance = factors[i] * scores[i];
-                if (distance <= worst) { // of equal ones the smaller id
+                if (distance <= worst) { // offer() compares ids of equal ones
                     nearest[q].offer(distance, ids[i]);
                     worst = nearest[q].worst();
                 }

@@ -1,8 +1,8 @@
 /*
  * Search through all rows of a faiss::IndexFlat.
  *
- * Faiss hands batches of 20 queries and more to BLAS, whose threads are not
- * the caller's; here the engine's kernels work, on the calling thread alone.
+ * Faiss passes batches of 20 queries and more to BLAS, which has threads of its
+ * own; here the engine's kernels run, on the calling thread alone.
  */
 
 #pragma once
@@ -21,8 +21,8 @@ void exact_search(const faiss::IndexFlat& rows, const SearchRequest& request);
 /// Rows nearer than the radius, by id.
 Hits exact_range(const faiss::IndexFlat& rows, const RangeRequest& request);
 
-/** All raw rows of an index of lists, found once: few rows are scored in less
- * time than a search takes to choose among them. Valid until the index
+/** Pointers to all raw rows of an index with lists: scoring all rows of a small
+ * index takes less time than the steps of a search. Valid until the index
  * changes. */
 class ListRows {
  public:
@@ -31,8 +31,8 @@ class ListRows {
 
     /** As exact_search(); similarities of an index that normalises are those of
      * unit vectors.
-     * @return  false: nothing was written, since floats cannot tell the scores
-     *          of such rows or queries */
+     * @return  false: nothing was written, since scores of such rows or queries
+     *          leave the range of floats */
     bool search(const SearchRequest& request) const;
 
  private:
@@ -42,8 +42,8 @@ class ListRows {
         std::vector<float> factors; ///< from scores to distances
     };
     Rows passing(const faiss::IDSelector& sel) const;
-    /// As the kernels take them, perhaps in `scaled`; nullptr: their scores
-    /// would leave the range of floats.
+    /// The queries, or scaled ones in `scaled`; nullptr if their scores would
+    /// leave the range of floats.
     const float* moderate_queries(
             const SearchRequest& request,
             std::vector<float>& scaled) const;
@@ -52,7 +52,7 @@ class ListRows {
     bool l2_;
     bool unit_;
     Rows all_;
-    bool scores_are_floats_ = true; ///< all factors are right
+    bool scores_are_floats_ = true; ///< all of them are finite floats
 };
 
 } // namespace knowhere_plugin

@@ -14,8 +14,8 @@ namespace {
 using ReadLock = std::shared_lock<std::shared_mutex>;
 using WriteLock = std::unique_lock<std::shared_mutex>;
 
-/// a tenth of what a float holds is left for sums of two
-constexpr double kMostSquares = 1e37;
+/// a tenth of the largest float, so that sums of a few are finite
+constexpr double kMaxSquares = 1e37;
 
 int build_threads(const Parameters& parameters) {
     return parameters.given("num_build_thread")
@@ -29,7 +29,8 @@ int build_threads(const Parameters& parameters) {
 
 namespace {
 
-/// Inside of the lock: a fork meanwhile leaves the child half an index.
+/// Used while the lock is held: after a fork, the child's index is half
+/// changed.
 class ChangeScope {
  public:
     explicit ChangeScope(bool& changing) : changing_(changing) {
@@ -130,15 +131,24 @@ void FaissNode::check_lengths(
         for (int64_t j = 0; j < rows.dim; j++) {
             squares += double(row[j]) * row[j];
         }
-        if (squares > kMostSquares) {
+        if (squares > kMaxSquares) {
             throw Fault(
                     StatusCode::invalid_args,
                     std::string(what) + "[" + std::to_string(i) +
                             "]: sum of squares = " + shown(squares) +
                             " (allowed for " + type_ + ": 0.." +
-                            shown(kMostSquares) + ")");
+                            shown(kMaxSquares) + ")");
         }
     }
+}
+
+void FaissNode::check_queries(
+        const DataSet& queries,
+        const Parameters& parameters) const {
+    check_built();
+    check_metric(parameters);
+    check_rows(queries, "queries", built_.index->d);
+    check_lengths(queries, "queries", built_.metric);
 }
 
 // ----------------------------------------------------------------- build
@@ -177,7 +187,7 @@ BuiltIndex FaissNode::train_new(
     }
     Metric metric = metric_of(parameters.word("metric_type"));
     check_lengths(rows, "rows", metric);
-    // without rows, one unit vector is trained on: zero has no direction
+    // without rows, training gets one unit vector, since zero has no direction
     std::vector<float> unit_vector(rows.rows == 0 ? rows.dim : 0);
     if (!unit_vector.empty()) {
         unit_vector[0] = 1;
@@ -214,7 +224,7 @@ void FaissNode::add_to_index(faiss::Index& index, int64_t n, const float* x)
 void FaissNode::replace(BuiltIndex built) {
     WriteLock lock(mutex_.here());
     if (changing_) {
-        (void)built_.index.release(); // half changed: freeing it is not safe
+        (void)built_.index.release(); // half changed: it cannot be freed safely
     }
     {
         ChangeScope change(changing_);
@@ -222,7 +232,7 @@ void FaissNode::replace(BuiltIndex built) {
         index_changed();
         std::swap(built_, built);
     }
-    lock.unlock(); // what was there before is freed without it
+    lock.unlock(); // the old index is freed without the lock
 }
 
 Status FaissNode::Build(const DataSet& rows, const Config& config) noexcept {

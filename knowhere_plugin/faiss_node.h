@@ -31,8 +31,8 @@ enum class Metric : uint32_t { L2 = 0, IP = 1, COSINE = 2 };
 Metric metric_of(const std::string& word);
 const char* name_of(Metric metric);
 
-/** Where an IVF index keeps each row, found when first asked for. Not Faiss'
- * direct map: that would change the index, and go into its blobs. */
+/** The place of each row in an IVF index, found at the first request. Not Faiss'
+ * direct map, which would become a part of the index and of its blobs. */
 class RowPlaces {
  public:
     /// By id: list << 32 | offset (faiss::lo_build). Thread-safe; valid until
@@ -45,7 +45,7 @@ class RowPlaces {
     std::vector<uint64_t> places_;
 };
 
-/// An index and what its node knows of it.
+/// An index and what its node keeps about it.
 struct BuiltIndex {
     std::unique_ptr<faiss::Index> index;
     Metric metric = Metric::L2;
@@ -91,7 +91,7 @@ class FaissNode : public IndexNode {
 
  protected:
     /** A trained index without rows.
-     *  @param n        at least 1 (a unit vector stands in for none)
+     *  @param n        at least 1 (without rows, one unit vector is passed)
      *  @param x        size n * d; unit length, or zero, for COSINE if
      *                  normalizes_rows() */
     virtual std::unique_ptr<faiss::Index> train_index(
@@ -105,16 +105,17 @@ class FaissNode : public IndexNode {
     virtual void add_to_index(faiss::Index& index, int64_t n, const float* x)
             const;
 
-    /// Whether calibrate_index() has anything to do.
+    /// Whether calibrate_index() does anything.
     virtual bool calibrates(const Parameters&) const {
         return false;
     }
     /// After rows were added by a call with these parameters.
     virtual void calibrate_index(faiss::Index&, const Parameters&) const {}
 
-    /// Values of a build that exclude each other. @throws Fault with all of them
+    /// @throws Fault if values of a build exclude each other, naming all of
+    /// them
     virtual void check_build(const Parameters&) const {}
-    /// The same of a search.
+    /// The same for a search.
     virtual void check_search(const Parameters&, int64_t /* k */) const {}
 
     /// Fills the results of a request, on this thread alone. Its k is at least
@@ -128,15 +129,15 @@ class FaissNode : public IndexNode {
             const faiss::Index& index,
             const RangeRequest& request) const = 0;
 
-    /// What was kept of the index is no longer valid: it has changed.
+    /// The index has changed: drops everything that was derived from it.
     virtual void index_changed() const {}
 
     /// A second, complete search for queries that got less than k.
     virtual bool completes_short_results(const Parameters&) const {
         return false;
     }
-    /// Whether distances of any finite rows are sound. Those of Faiss' own
-    /// indexes, where they are infinite, lead out of its arrays.
+    /// Whether any finite rows are safe. Faiss' own indexes read out of bounds
+    /// if distances become infinite.
     virtual bool takes_any_length() const {
         return false;
     }
@@ -168,8 +169,11 @@ class FaissNode : public IndexNode {
     void check_rows(const DataSet& rows, const char* what, int64_t d) const;
     void check_lengths(const DataSet& rows, const char* what, Metric metric)
             const;
+    /// All of these, for queries of the index.
+    void check_queries(const DataSet& queries, const Parameters& parameters)
+            const;
     void check_ids(const DataSet& ids) const;
-    /// Fills all results: beyond those that there are, -1 and the worst value.
+    /// Fills all results with -1 and the worst value.
     void search_rows(const SearchRequest& request) const;
     /// Searches the whole index for queries that got less than the k results
     /// that there are.
@@ -206,7 +210,7 @@ Hits search_faiss_range(
 /// The hits of one query.
 Hits hits_in(const faiss::RangeSearchResult& found);
 
-/// OpenMP threads of the calling thread, put back at the end.
+/// Sets the OpenMP threads of the calling thread, and restores them at the end.
 class ThreadScope {
  public:
     /// @param threads  0: as they are

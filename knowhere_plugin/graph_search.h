@@ -1,9 +1,9 @@
 /*
  * Search in a faiss::IndexHNSW over flat rows, on the calling thread alone.
  *
- * Faiss 1.7.3 takes ef from the index, shared by all searches, and knows no
- * filter there. In: the graph as Faiss built it. Out: the nearest rows that
- * pass; the others are walked through but not returned.
+ * Faiss 1.7.3 takes ef from the index, where all searches share it, and has no
+ * filters for graphs. In: the graph as Faiss built it. Out: the nearest rows
+ * that pass; the search also follows links of the others.
  */
 
 #pragma once
@@ -27,8 +27,8 @@ class GraphSearch {
     explicit GraphSearch(const faiss::IndexHNSW& index);
 
     /** (distance, id), nearest first; inner products negated.
-     *  @param ef   at most so many come; the walk ends when no row whose links
-     *              are still to be followed is nearer than the ef-th so far
+     *  @param ef   largest number of results; the search ends when no row whose
+     *              links were not yet followed is nearer than the ef-th result
      *  @param sel  nullptr: every row passes */
     std::vector<std::pair<float, int64_t>>
     nearest(const float* query, size_t ef, const faiss::IDSelector* sel);

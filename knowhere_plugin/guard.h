@@ -1,5 +1,5 @@
 /*
- * From exceptions to Status, at the border and nowhere else.
+ * Exceptions become a Status here, at the interface, and nowhere else.
  */
 
 #pragma once
@@ -13,7 +13,7 @@
 
 namespace knowhere_plugin {
 
-/// A fault whose code is known; inside the library only.
+/// An error with its status code; thrown inside the library only.
 class Fault : public std::runtime_error {
  public:
     Fault(StatusCode code, const std::string& message)
@@ -22,8 +22,8 @@ class Fault : public std::runtime_error {
     StatusCode code;
 };
 
-/// What an exception says, without the place in the source that Faiss puts in
-/// front of it ("Error in <function> at <file>:<line>: ").
+/// The message of an exception, without the place in the source that Faiss puts
+/// before it ("Error in <function> at <file>:<line>: ").
 inline std::string text_of(const std::exception& error) {
     std::string text = error.what();
     if (text.starts_with("Error in ")) {
@@ -36,7 +36,7 @@ inline std::string text_of(const std::exception& error) {
     return text;
 }
 
-/// The Status of the exception in flight.
+/// The Status of the exception being handled.
 inline Status status_in_flight() noexcept {
     try {
         try {

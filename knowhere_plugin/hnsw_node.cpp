@@ -16,8 +16,8 @@ namespace knowhere_plugin {
 namespace {
 
 /// Knowhere's rules: all rows are scanned if less than 7 % pass the filter, or
-/// if k is at least half of those that pass. A walk through the graph would
-/// visit most of them, too.
+/// if k is at least half of those that pass. A search in the graph would visit
+/// most rows, too.
 constexpr double kScannedShare = 0.07;
 constexpr int64_t kScannedMultiple = 2;
 
@@ -98,7 +98,7 @@ class HnswNode : public FaissNode {
         }
     }
 
-    /// Walks that keep more and more rows, until the worst of them is outside.
+    /// Searches for ever more rows, until the worst is outside of the range.
     Hits search_range(const faiss::Index& index, const RangeRequest& request)
             const override {
         const faiss::IndexHNSW& hnsw = graph(index);

@@ -104,7 +104,7 @@ class Registry : public IndexFactory {
 
     Status Load(const std::string& path) noexcept override {
         return guarded([&] {
-            // stays loaded: its nodes may live as long as the process
+            // never unloaded: its nodes may live as long as the process
             void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
             if (module == nullptr) {
                 throw Fault(StatusCode::disk_file_error, dlerror());

@@ -7,9 +7,9 @@
  *   auto found = node->Search({1, d, query}, {{"k", "10"}});
  *   if (found.ok()) { use(found.value().ids, found.value().distance); }
  *
- * Ids are row numbers in the order of Add. Nothing here throws: every fault
- * is a Status. Beside it: data_set.h.
- * Behind it: parameters.h, search_request.h, faiss_node.h and the nodes.
+ * Ids are row numbers in the order of Add. Nothing here throws: every error is
+ * a Status. Beside it: data_set.h. Behind it: parameters.h, search_request.h,
+ * faiss_node.h and the nodes.
  */
 
 #pragma once
@@ -45,9 +45,8 @@ struct Parameter {
     const char* doc;
 };
 
-/** One row after the other, nearest first as far as one search finds them;
- * every row that passes comes once. Belongs to one thread; the node must
- * outlive it. */
+/** Returns one row after the other, nearest first within each of its searches;
+ * every row that passes comes once. For one thread; the node must outlive it. */
 class Iterator {
  public:
     virtual ~Iterator() = default;
@@ -56,9 +55,9 @@ class Iterator {
     virtual Expected<std::pair<int64_t, float>> Next() noexcept = 0;
 };
 
-/** An index. Searches may run at once on one object, also during Add. Search
- * runs on the calling thread alone; Build uses num_build_thread threads. Keys
- * of another phase are checked but have no effect. */
+/** An index. Searches may run at the same time on one object, also during Add.
+ * Search runs on the calling thread alone; Build uses num_build_thread threads.
+ * Keys of another phase are checked but have no effect. */
 class IndexNode {
  public:
     using Iterators = std::vector<std::unique_ptr<Iterator>>;

@@ -43,8 +43,8 @@ class IvfNode : public FaissNode {
         return with_common(std::move(own));
     }
 
-    /// More queries at once would be assigned to lists by BLAS, whose threads
-    /// are not the caller's.
+    /// For more queries at once Faiss would use BLAS, which has threads of its
+    /// own.
     static int64_t batch() {
         return std::max(1, faiss::distance_compute_blas_threshold - 1);
     }
@@ -76,21 +76,22 @@ class IvfNode : public FaissNode {
      * runs out. */
     void add_to_index(faiss::Index& to, int64_t n, const float* x)
             const override {
-        constexpr size_t kSlice = 256;
+        constexpr size_t kEncodeSlice = 256; // rows of a thread
         auto& index = static_cast<faiss::IndexIVF&>(to);
         std::vector<int64_t> lists(n);
         index.quantizer->assign(n, x, lists.data());
         std::vector<uint8_t> codes(n * index.code_size);
-        faiss_ext::parallel_slices(n, kSlice, [&](size_t begin, size_t end) {
-            for (size_t i = begin; i < end; i++) {
-                if (lists[i] >= 0) {
-                    encode(index,
-                           lists[i],
-                           x + i * index.d,
-                           &codes[i * index.code_size]);
-                }
-            }
-        });
+        faiss_ext::parallel_slices(
+                n, kEncodeSlice, [&](size_t begin, size_t end) {
+                    for (size_t i = begin; i < end; i++) {
+                        if (lists[i] >= 0) {
+                            encode(index,
+                                   lists[i],
+                                   x + i * index.d,
+                                   &codes[i * index.code_size]);
+                        }
+                    }
+                });
         faiss::InvertedLists& into = *index.invlists;
         std::vector<size_t> sizes(index.nlist);
         for (size_t l = 0; l < index.nlist; l++) {
@@ -119,8 +120,8 @@ class IvfNode : public FaissNode {
             const float* row,
             uint8_t* code) const = 0;
 
-    /// The index owns its quantizer. Without Faiss' warnings, which it prints,
-    /// that there are few rows to train with.
+    /// The index owns its quantizer. Faiss' printed warnings about few training
+    /// rows are turned off.
     template <class Index, class... Args>
     static std::unique_ptr<Index>
     make_ivf(int64_t d, int64_t nlist, Metric metric, Args... args) {

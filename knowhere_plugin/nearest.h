@@ -1,5 +1,5 @@
 /*
- * The k nearest of what is offered. Here small is near: inner products are
+ * The k nearest of the rows that are offered, by distance: inner products are
  * offered negated.
  */
 
@@ -20,7 +20,7 @@ class Nearest {
     bool full() const {
         return heap_.size() == k_;
     }
-    /// Offers above are refused.
+    /// Larger distances are refused.
     float worst() const {
         return full() ? heap_.front().first
                       : std::numeric_limits<float>::infinity();
@@ -41,7 +41,7 @@ class Nearest {
         std::push_heap(heap_.begin(), heap_.end());
         return true;
     }
-    /// Nearest first. Ends the collection.
+    /// Nearest first. No more offers after it.
     const std::vector<std::pair<float, int64_t>>& sorted() {
         std::sort_heap(heap_.begin(), heap_.end());
         return heap_;

@@ -1,7 +1,7 @@
 /*
  * Blobs of the plain Faiss nodes: a checked header before Faiss' own bytes,
- * which are checked too (faiss_ext/io/faiss_bytes.h): they hold the class and the
- * metric of the node, and nothing in them leads out of them.
+ * which are checked too (faiss_ext/io/faiss_bytes.h): they have the class and
+ * metric of the node, and no number in them points out of bounds.
  * (SCANN's blob is faiss_ext's own file, which is checked already.)
  */
 

@@ -1,5 +1,5 @@
 /*
- * Iterator over a node: searches that grow, the last one complete.
+ * Iterator over a node, by growing searches, of which the last finds all rows.
  */
 
 #pragma once
@@ -14,15 +14,16 @@
 
 namespace knowhere_plugin {
 
-/** Each search asks for kGrowth times as many rows, and looks that much
- * further, as the one before; what came already is left out. So all searches
- * together cost a third more than the last. Rows of one search come nearest
- * first; where a search finds a row that the one before should have found, it
- * comes at once, the only place where distances may fall back. */
+/** Each search asks for kGrowth times as many rows as the one before, and visits
+ * as many times more lists; rows that were returned before are left out. So all
+ * searches together cost a third more than the last. Rows of one search come
+ * nearest first. If a search finds a row that an earlier one has missed, it
+ * comes first, so that only there a distance may be smaller than the one
+ * before. */
 class NodeIterator : public Iterator {
  public:
-    /// rows of the first search: what most callers read, and no more than a
-    /// search for a hundred costs
+    /// rows of the first search: most callers read no more, and it takes no
+    /// longer than a search for 100
     static constexpr int64_t kFirst = 128;
     static constexpr int64_t kGrowth = 4;
 

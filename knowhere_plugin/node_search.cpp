@@ -14,8 +14,8 @@ namespace {
 
 using ReadLock = std::shared_lock<std::shared_mutex>;
 
-/// 3 GB of results: a k of 2^31 would be granted by the system, and kill the
-/// process when it is written.
+/// 3 GB of results: for a k of 2^31 the system would grant the memory, and kill
+/// the process that writes to it.
 constexpr int64_t kMaxResults = int64_t(1) << 28;
 
 /// Memory of a result, owned by its DataSet.
@@ -80,8 +80,8 @@ RangeLimits range_limits(const Parameters& parameters, Metric metric) {
     return limits;
 }
 
-/// Rounding leaves a cosine of unit vectors up to 1e-6 outside of [-1, 1], and
-/// so outside of the ranges that users give.
+/// By rounding, cosines of unit vectors are up to 1e-6 outside of [-1, 1], and
+/// so of the ranges that users give.
 float clamped(Metric metric, float value) {
     return metric == Metric::COSINE ? std::clamp(value, -1.f, 1.f) : value;
 }
@@ -134,7 +134,7 @@ void FaissNode::search_rows(const SearchRequest& request) const {
     }
     if (found == k) {
         search_index(*built_.index, request);
-    } else { // fewer columns than the results have
+    } else { // the results have more columns
         std::vector<float> distances(n * found);
         std::vector<int64_t> labels(n * found);
         SearchRequest narrow = request;
@@ -174,10 +174,7 @@ Expected<DataSet> FaissNode::Search(
         Parameters parameters(schema_, config);
         ThreadScope threads(1);
         ReadLock lock(mutex_.here());
-        check_built();
-        check_metric(parameters);
-        check_rows(queries, "queries", built_.index->d);
-        check_lengths(queries, "queries", built_.metric);
+        check_queries(queries, parameters);
         const int64_t n = queries.rows;
         const int64_t k = parameters.integer("k");
         check_search(parameters, k);
@@ -219,10 +216,7 @@ Expected<DataSet> FaissNode::RangeSearch(
         Parameters parameters(schema_, config);
         ThreadScope threads(1);
         ReadLock lock(mutex_.here());
-        check_built();
-        check_metric(parameters);
-        check_rows(queries, "queries", built_.index->d);
-        check_lengths(queries, "queries", built_.metric);
+        check_queries(queries, parameters);
         RangeLimits limits = range_limits(parameters, built_.metric);
         std::vector<float> unit = unit_rows(queries, built_.metric);
         const float* x = unit.empty() ? queries.tensor : unit.data();
@@ -265,7 +259,7 @@ Hits FaissNode::next_nearest(
     check_built();
     check_rows(
             {1, int64_t(query.size()), query.data()}, "query", built_.index->d);
-    // rows added since the iterator was made stay out
+    // without rows that were added after the iterator was made
     int64_t known = given.rows();
     std::optional<RowFilter> first;
     if (known < built_.index->ntotal && given.selector() == nullptr) {
@@ -301,10 +295,7 @@ Expected<IndexNode::Iterators> FaissNode::AnnIterator(
     return guarded_value<Iterators>([&] {
         auto parameters = std::make_shared<Parameters>(schema_, config);
         ReadLock lock(mutex_.here());
-        check_built();
-        check_metric(*parameters);
-        check_rows(queries, "queries", built_.index->d);
-        check_lengths(queries, "queries", built_.metric);
+        check_queries(queries, *parameters);
         std::vector<float> unit = unit_rows(queries, built_.metric);
         const float* x = unit.empty() ? queries.tensor : unit.data();
         auto filter =

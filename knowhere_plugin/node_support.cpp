@@ -1,4 +1,4 @@
-/* The small parts of a call: metric, filter, places of rows, threads. */
+/* Parts of a call: metric, filter, places of rows, threads. */
 
 #include <algorithm>
 #include <cstring>

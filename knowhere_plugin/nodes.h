@@ -15,7 +15,7 @@ void register_flat_node(IndexFactory& factory);
 void register_ivf_nodes(IndexFactory& factory);
 void register_hnsw_node(IndexFactory& factory);
 
-/// Lists for so many rows: Knowhere's rule, at least 39 rows each.
+/// Lists for this many rows: Knowhere's rule, at least 39 rows each.
 inline int64_t lists_for(int64_t wanted, int64_t rows) {
     return std::max<int64_t>(1, std::min(wanted, rows / 39));
 }

@@ -113,7 +113,7 @@ bool parse_bool(
     return word == "true";
 }
 
-/// Spelled as in the schema; upper and lower case mean the same.
+/// In the spelling of the schema, whatever the case of the text.
 std::string parse_word(
         const Parameter& p,
         const std::string& text,
@@ -133,7 +133,7 @@ std::string parse_word(
            given);
 }
 
-/// For messages: "build " and so on, if it is one phase.
+/// For messages: "build " and so on; empty for several phases.
 const char* name_of_phase(unsigned phases) {
     switch (phases) {
         case kBuild:

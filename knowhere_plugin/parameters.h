@@ -30,7 +30,7 @@ class Parameters {
             const Config& config,
             unsigned phases = kAnyPhase);
 
-    /// whether the client said so
+    /// whether the client gave a value
     bool given(const std::string& name) const {
         return values_.count(name) != 0;
     }
@@ -54,15 +54,15 @@ const Parameter* find_parameter(
         std::span<const Parameter> schema,
         const std::string& name);
 
-/// What every node knows, followed by `own`.
+/// The parameters of every node, followed by `own`.
 std::vector<Parameter> with_common(std::vector<Parameter> own);
 
-/// A number as people write it, for messages: "0.2", "1", "1e+37".
+/// A number for messages, as short as possible: "0.2", "1", "1e+37".
 std::string shown(double value);
 
 constexpr double kNoLimit = std::numeric_limits<float>::max();
 
-/// Makers of schema rows.
+/// Functions that make schema rows.
 inline Parameter integer_parameter(
         const char* name,
         const char* default_value,

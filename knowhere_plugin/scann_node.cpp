@@ -139,7 +139,7 @@ class ScaNNNode : public FaissNode {
     }
 
     BuiltIndex read_file(const std::string& path, bool mmap) const override {
-        open_file(path); // what is wrong with the path is no fault of a blob
+        open_file(path); // an error of the path is not one of the blob
         auto mode =
                 mmap ? faiss_ext::ReadMode::Mmap : faiss_ext::ReadMode::Copy;
         return read_scann([&] { return faiss_ext::read_index(path, mode); });
@@ -166,7 +166,7 @@ class ScaNNNode : public FaissNode {
         faiss_ext::SearchParametersScaNN made;
         made.nprobe = lists.size();
         made.sel = request.filter.selector();
-        // raw rows decide, not the centroids' scores
+        // results depend on raw rows, not on the scores of centroids
         std::vector<float> scores(lists.size());
         faiss::RangeSearchResult found(1);
         index.range_search_preassigned(
@@ -181,7 +181,7 @@ class ScaNNNode : public FaissNode {
         return hits_in(found);
     }
 
-    /// What the first call that needs it makes of the index.
+    /// Derived from the index by the first call that needs it.
     template <class Made>
     std::shared_ptr<const Made> derived(
             std::shared_ptr<const Made>& made,

@@ -11,10 +11,10 @@ namespace knowhere_plugin {
 
 namespace {
 
-/// Knowhere's own, what a search of many rows visits.
+/// Knowhere's default: the lists that a search of many rows visits.
 constexpr int64_t kDefaultProbes = 8;
-/// Dimensions per code, and where each row has a code in a second list, too:
-/// both codes take no more bytes then than one of the first kind.
+/// Dimensions per code, without and with spilled copies: two codes of 4
+/// dimensions take no more bytes than one of 2.
 constexpr size_t kSubDim = 2, kSubDimOfCopies = 4;
 
 faiss_ext::RefineType refine_type(const std::string& word) {
@@ -26,7 +26,7 @@ faiss_ext::RefineType refine_type(const std::string& word) {
 
 size_t default_probes(const ScaNNFacts& facts) {
     double average = double(faiss_ext::default_nprobe(facts.nlist));
-    // a file may hold any number as its default
+    // limited, since a file may hold any number
     double probes = double(std::min(facts.nprobe, facts.nlist));
     double more = std::max(1.0, probes / average);
     return size_t(std::ceil(kDefaultProbes * more));
@@ -164,7 +164,7 @@ faiss_ext::ScaNNOptions scann_options(
                       : copies && !lambda_given ? kSubDimOfCopies
                                                 : kSubDim;
     if (!parameters.given("sub_dim") && !options.with_raw_data) {
-        options.M = faiss_ext::codes_in_fours(size_t(d), options.sub_dim);
+        options.M = faiss_ext::whole_groups(size_t(d), options.sub_dim);
     }
     options.refine_type = refine_type(parameters.word("refine_type"));
     options.normalize = options.allow_zero = metric == Metric::COSINE;
@@ -189,20 +189,20 @@ faiss_ext::SearchParametersScaNN scann_search_parameters(
                 size_t(std::max<int64_t>(facts.rows, k));
         return made;
     }
-    const auto reach = faiss_ext::segment_reach(
+    const auto defaults = faiss_ext::segment_defaults(
             size_t(facts.rows), facts.nlist, size_t(k), default_probes(facts));
     const bool nprobe_given = parameters.given("nprobe");
     const size_t lists = nprobe_given ? size_t(parameters.integer("nprobe"))
                          : facts.calibrated ? facts.nprobe
-                                            : reach.nprobe;
+                                            : defaults.nprobe;
     made.nprobe = std::min(
             std::min(lists, facts.nlist) * size_t(scope.factor), facts.nlist);
     if (parameters.given("reorder_k")) {
-        // the last step that rescores is the one that is meant
+        // it is the number of candidates of the last step that rescores
         (facts.with_raw_data ? made.reorder_k : made.refine_k) =
                 size_t(std::max(parameters.integer("reorder_k"), k));
     } else if (facts.with_raw_data && !facts.calibrated && !nprobe_given) {
-        made.reorder_k = reach.reorder_k;
+        made.reorder_k = defaults.reorder_k;
     }
     return made;
 }

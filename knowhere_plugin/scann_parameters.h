@@ -1,7 +1,7 @@
 /*
- * What "SCANN" takes: its parameters with defaults and ranges, the rules
- * between them, and what they mean to the engine. Nowhere else: hosts, Milvus
- * Lite and the benchmarks ask the node, which asks here.
+ * The parameters of "SCANN" with defaults and ranges, the rules between them,
+ * and what they mean for the engine. This is their only place: hosts, Milvus
+ * Lite and the benchmarks get them from the node, and the node from here.
  *
  * In: a checked config, how many rows there are. Out: options for training,
  * parameters for a search; next: scann_node.cpp.
@@ -17,8 +17,8 @@
 
 namespace knowhere_plugin {
 
-/// Up to so many rows raw rows are kept whatever was asked, and every search
-/// scores all of them: codes trained on so few would not be worth much.
+/// Up to this many rows, raw rows are always kept, and every search scores all
+/// of them: codes trained on fewer rows would be bad.
 constexpr int64_t kExactRows = 2048;
 
 const std::vector<Parameter>& scann_schema();
@@ -27,16 +27,16 @@ const std::vector<Parameter>& scann_schema();
 void check_scann_build(const Parameters& parameters);
 void check_scann_search(const Parameters& parameters, int64_t k);
 
-/** Options of the engine for n rows of d dimensions. Where nothing is said:
- * raw rows of kManyDimensions and more get a copy in a second list, and codes
- * of 4 dimensions; without raw rows codes fill whole groups of four. */
+/** Options of the engine for n rows of d dimensions. By default, raw rows of
+ * kManyDimensions and more get a spilled copy, and codes of 4 dimensions;
+ * without raw rows the codes fill whole groups of four. */
 faiss_ext::ScaNNOptions scann_options(
         int64_t n,
         int64_t d,
         Metric metric,
         const Parameters& parameters);
 
-/// What a search has to know of an index.
+/// Properties of an index that the defaults of a search depend on.
 struct ScaNNFacts {
     int64_t rows;
     size_t nlist;
@@ -47,11 +47,11 @@ struct ScaNNFacts {
     bool with_raw_data;
 };
 
-/** Parameters of the engine, for results of k rows. Lists visited where nothing
- * is said: as calibrated, else Knowhere's 8, or more where the lists that come
- * first are small (inner product, rows of very different lengths: training has
- * found how many hold as many rows as 1/32 of all lists on average), or where
- * there are few rows (segment_reach). */
+/** Parameters of the engine, for results of k rows. The default number of lists
+ * is that of a calibration, else Knowhere's 8, or more: if the best lists are
+ * small (inner product, rows of very different lengths; training has found how
+ * many lists hold 1/32 of all rows), or if there are few rows
+ * (segment_defaults). */
 faiss_ext::SearchParametersScaNN scann_search_parameters(
         const ScaNNFacts& facts,
         const Parameters& parameters,

@@ -1,9 +1,9 @@
 /*
- * One search of a node, checked: what is asked, of which rows, and where the
- * results go.
+ * One checked search of a node: its queries, the rows it may return, and where
+ * its results go.
  *
  * In: a host's DataSet, Config and bits, read by node_search.cpp. Out: one
- * struct that every step of a search passes on; next: a node's search_index().
+ * struct that all steps of a search share; next: a node's search_index().
  */
 
 #pragma once
@@ -23,9 +23,9 @@ namespace knowhere_plugin {
 /// (id, distance)
 using Hits = std::vector<std::pair<int64_t, float>>;
 
-/// How much of the index a search looks at.
+/// How much of the index a search visits.
 struct SearchScope {
-    /// times what the parameters say: lists visited, rows kept in a graph
+    /// factor of the parameters: lists visited, rows kept in a graph
     int64_t factor = 1;
     /// every row, scored as well as the index can
     bool complete = false;
@@ -33,7 +33,7 @@ struct SearchScope {
 constexpr SearchScope kAsAsked{1, false};
 constexpr SearchScope kWholeIndex{1, true};
 
-/// The bits of a call, the other way round: set = passes.
+/// The inverted bits of a call: a set bit is a row that passes.
 class RowFilter {
  public:
     /// Copies the bits. @param rows  rows of the index

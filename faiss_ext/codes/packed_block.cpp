@@ -94,8 +94,8 @@ void reshape_tail(
         uint8_t* packed,
         size_t old_size,
         size_t new_size) {
-    // Full blocks that both sizes have stay as they are. Of the one after them
-    // the columns change their width, in place: this must not fail.
+    // Full blocks of both sizes stay as they are. The columns of the block
+    // after them change their width, in place, since this must not fail.
     const size_t begin = std::min(old_size, new_size) / kBlockSize * kBlockSize;
     const size_t kept = std::min(old_size, new_size) - begin;
     const size_t from = std::min(kBlockSize, old_size - begin);
@@ -109,8 +109,8 @@ void reshape_tail(
     const size_t old_width = (from + 1) / 2, new_width = (to + 1) / 2;
     const size_t columns = layout.columns();
     for (size_t i = 0; i < columns; i++) {
-        // wider ones from the last, narrower ones from the first: none is
-        // written over before it was read
+        // columns that become wider from the last one, narrower ones from the
+        // first: each is read before it is overwritten
         const size_t c = new_width > old_width ? columns - 1 - i : i;
         uint8_t old[2 * kBlockSize], fresh[2 * kBlockSize] = {};
         std::memcpy(old, block + c * 4 * old_width, 4 * old_width);

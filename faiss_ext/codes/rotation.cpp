@@ -62,10 +62,11 @@ namespace {
 /// rows multiplied at once, in apply() and in second_moments()
 constexpr size_t kRotateTile = 128;
 constexpr size_t kMomentRows = 1024;
-constexpr size_t kMostDimensions = 16384;
+/// work spaces of LAPACK, a multiple of d * d, are counted in 32 bits
+constexpr size_t kMaxDimensions = 16384;
 
-/** OpenBLAS keeps to the calling thread while this lives: its threads would
- * not be ours to count, and its sums would depend on their number. */
+/** While this lives, OpenBLAS uses the calling thread only: its own threads
+ * would exceed what the caller allowed, and its sums depend on their number. */
 class OneBlasThread {
  public:
     OneBlasThread() {
@@ -86,7 +87,7 @@ class OneBlasThread {
     int threads_ = 0;
 };
 
-/// sum x x^T, size d * d; floats within 1024 rows, doubles between.
+/// sum x x^T, size d * d: in floats over kMomentRows rows, these in doubles.
 std::vector<double> second_moments(size_t n, size_t d, const float* x) {
     size_t npanels = (d + kPanel - 1) / kPanel;
     size_t padded = npanels * kPanel;
@@ -152,14 +153,14 @@ const float* within_exponents(
         size_t d,
         const float* x,
         std::vector<float>& storage) {
-    constexpr int kMostExponent = 40; // 1e-12 to 1e12
+    constexpr int kMaxExponent = 40; // 1e-12 to 1e12
     float largest = 0;
     for (size_t i = 0; i < n * d; i++) {
         largest = std::max(largest, std::fabs(x[i]));
     }
     int exponent = 0;
     std::frexp(largest, &exponent);
-    if (largest == 0 || std::abs(exponent) <= kMostExponent) {
+    if (largest == 0 || std::abs(exponent) <= kMaxExponent) {
         return x;
     }
     storage.resize(n * d);
@@ -204,7 +205,8 @@ PrincipalAxes principal_axes(size_t n, size_t d, const float* x) {
     for (size_t i = d; i-- > 0;) {
         result.values.push_back(std::max(values[i], 0.0));
         const double* axis = matrix.data() + i * d;
-        // the sign is free; fixed, so that LAPACK's choice does not matter
+        // an axis has two signs: the largest value becomes positive, so that
+        // LAPACK's choice does not matter
         auto larger = [](double a, double b) {
             return std::fabs(a) < std::fabs(b);
         };
@@ -216,8 +218,8 @@ PrincipalAxes principal_axes(size_t n, size_t d, const float* x) {
     return result;
 }
 
-/** Deals axes, largest variance first, each to the block with the smallest
- * product of variances that has room (Ge et al. 2013, section 3.3.2).
+/** Gives axes to blocks, largest variance first, each to the block with room
+ * whose product of variances is smallest (Ge et al. 2013, section 3.3.2).
  * @return axis for each new dimension */
 std::vector<size_t> balance(
         const std::vector<double>& variances,
@@ -238,7 +240,7 @@ std::vector<size_t> balance(
             }
         }
         axis_of[next[best]++] = axis;
-        // scaled to 1 and more: a product only grows
+        // variances are divided by the smallest: products only grow
         log_products[best] +=
                 std::log(std::max(variances[axis], floor)) - std::log(smallest);
     }
@@ -350,12 +352,11 @@ void Rotation::train(
         const float* x,
         const std::vector<uint32_t>& offsets,
         uint64_t seed) {
-    // work spaces of LAPACK are counted in 32 bits
     FAISS_THROW_IF_NOT_FMT(
-            kind == RotationKind::None || d <= kMostDimensions,
+            kind == RotationKind::None || d <= kMaxDimensions,
             "a rotation of %zu dimensions (allowed: 1..%zu)",
             d,
-            kMostDimensions);
+            kMaxDimensions);
     switch (kind) {
         case RotationKind::None:
             set_matrix(d, {});
@@ -390,7 +391,7 @@ void Rotation::train(
 void Rotation::set_matrix(size_t d, std::vector<float> matrix) {
     FAISS_THROW_IF_NOT_FMT(
             matrix.empty() || matrix.size() == d * d,
-            "a rotation of %zd dimensions has %zd values, expected %zd",
+            "a rotation of %zd dimensions has %zd values (allowed: %zd)",
             d,
             matrix.size(),
             d * d);
@@ -413,8 +414,8 @@ void Rotation::set_importance(const float* importance) {
     if (is_identity()) {
         return;
     }
-    // Of dimension i of a query, the dimension j that it becomes with the
-    // share matrix_[j][i] takes as much as j matters.
+    // Dimension i of a query goes into dimension j by the share matrix_[j][i],
+    // and matters there as much as j does.
     std::vector<double> squares(d_);
     for (size_t j = 0; j < d_; j++) {
         for (size_t i = 0; i < d_; i++) {

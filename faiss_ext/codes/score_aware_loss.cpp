@@ -18,7 +18,7 @@ constexpr double kSmallestBeta = 1e-250;
 /** cos(alpha) sin^(d-1)(alpha) / I_d(alpha), 0 < alpha < pi / 2.
  *
  * I_d(alpha) = B(sin^2(alpha); (d+1)/2, 1/2) / 2, an incomplete beta function,
- * taken from its other end because cos(alpha) is what we know exactly.
+ * as one minus its complement, since cos(alpha) is known exactly.
  */
 double boundary_ratio(double d, double cosine) {
     double a = (d + 1) / 2;
@@ -43,9 +43,9 @@ double boundary_ratio(double d, double cosine) {
 void check_norm_and_d(double norm, size_t d) {
     FAISS_THROW_IF_NOT_FMT(
             std::isfinite(norm) && norm > 0,
-            "norm is %g, expected a finite value above 0",
+            "norm is %g (allowed: finite values above 0)",
             norm);
-    FAISS_THROW_IF_NOT_FMT(d >= 2, "d is %zd, expected at least 2", d);
+    FAISS_THROW_IF_NOT_FMT(d >= 2, "d is %zd (allowed: at least 2)", d);
 }
 
 } // namespace
@@ -58,7 +58,7 @@ double eta_from_threshold(
     check_norm_and_d(norm, d);
     FAISS_THROW_IF_NOT_FMT(
             std::isfinite(threshold),
-            "threshold is %g, expected a finite value",
+            "threshold is %g (allowed: finite values)",
             threshold);
     if (threshold <= 0) {
         return 1;
@@ -82,7 +82,7 @@ double threshold_from_eta(double eta, double norm, size_t d) {
     check_norm_and_d(norm, d);
     FAISS_THROW_IF_NOT_FMT(
             std::isfinite(eta) && eta >= 1,
-            "eta is %g, expected a finite value of at least 1",
+            "eta is %g (allowed: finite values of at least 1)",
             eta);
     return norm * std::sqrt(eta / (d - 1 + eta));
 }
@@ -90,7 +90,7 @@ double threshold_from_eta(double eta, double norm, size_t d) {
 double sine_power_integral(size_t k, double alpha) {
     constexpr double kPi = 3.14159265358979323846;
     FAISS_THROW_IF_NOT_FMT(
-            alpha >= 0 && alpha <= kPi, "alpha is %g, expected 0 to pi", alpha);
+            alpha >= 0 && alpha <= kPi, "alpha is %g (allowed: 0..pi)", alpha);
     double a = (double(k) + 1) / 2;
     if (alpha > kPi / 2) {
         return boost::math::beta(a, 0.5) - sine_power_integral(k, kPi - alpha);

@@ -30,16 +30,16 @@ void encode_tile(
     thread_local AlignedBuffer<float> scratch;
     scratch.resize(M * 2 * kCodewords);
     active_kernels().encode(
-            {residuals,
-             directions,
-             n,
-             offsets.data(),
-             M,
-             codebook,
-             eta,
-             kDescentRounds,
-             scratch.mutable_data(),
-             codes});
+            {.residuals = residuals,
+             .directions = directions,
+             .n = n,
+             .offsets = offsets.data(),
+             .M = M,
+             .codebook = codebook,
+             .eta = eta,
+             .max_rounds = kDescentRounds,
+             .scratch = scratch.mutable_data(),
+             .codes = codes});
 }
 
 } // namespace
@@ -47,11 +47,11 @@ void encode_tile(
 std::vector<uint32_t> uniform_block_offsets(size_t d, size_t sub_dim) {
     FAISS_THROW_IF_NOT_FMT(
             sub_dim >= 1 && sub_dim <= kMaxBlockWidth,
-            "sub_dim is %zd, expected 1 to %zd",
+            "sub_dim is %zd (allowed: 1..%zd)",
             sub_dim,
             kMaxBlockWidth);
     FAISS_THROW_IF_NOT_FMT(
-            d >= 1 && d < UINT32_MAX, "d is %zd, expected at least 1", d);
+            d >= 1 && d < UINT32_MAX, "d is %zd (allowed: 1..2^32-2)", d);
     std::vector<uint32_t> offsets;
     for (size_t o = 0; o < d; o += sub_dim) {
         offsets.push_back(uint32_t(o));
@@ -63,7 +63,7 @@ std::vector<uint32_t> uniform_block_offsets(size_t d, size_t sub_dim) {
 std::vector<uint32_t> even_block_offsets(size_t d, size_t M) {
     FAISS_THROW_IF_NOT_FMT(
             M <= d && M * kMaxBlockWidth >= d,
-            "M is %zd codes for %zd dimensions, expected %zd to %zd",
+            "M is %zd codes for %zd dimensions (allowed: %zd..%zd)",
             M,
             d,
             (d + kMaxBlockWidth - 1) / kMaxBlockWidth,
@@ -84,8 +84,7 @@ ScoreAwarePQ::ScoreAwarePQ(std::vector<uint32_t> offsets)
         FAISS_THROW_IF_NOT_FMT(
                 offsets_[m + 1] > offsets_[m] &&
                         offsets_[m + 1] - offsets_[m] <= kMaxBlockWidth,
-                "block %zd spans dimensions %u to %u, expected 1 to %zd of "
-                "them",
+                "block %zd spans dimensions %u to %u (allowed: 1..%zd of them)",
                 m,
                 offsets_[m],
                 offsets_[m + 1],
@@ -106,7 +105,7 @@ void ScoreAwarePQ::train(
 void ScoreAwarePQ::set_codebook(const float* codebook, float eta) {
     FAISS_THROW_IF_NOT_FMT(
             eta >= 1 && std::isfinite(eta),
-            "eta is %g, expected a finite value of at least 1",
+            "eta is %g (allowed: finite values of at least 1)",
             eta);
     std::copy_n(codebook, d() * kCodewords, codebook_.mutable_data());
     eta_ = eta;

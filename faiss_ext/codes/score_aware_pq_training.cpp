@@ -20,10 +20,11 @@ using kernels::kCodewords;
 
 namespace {
 
-/// rows encoded at once, and rows whose sums are kept apart (the sums of all
-/// tiles are added in order, whatever the number of threads)
+/// rows encoded in one call of the kernel
 constexpr size_t kEncodeRows = 64;
-constexpr size_t kTileRows = 1024;
+/// rows of a tile, which has sums of its own: these are added in the order of
+/// the tiles, whatever the number of threads
+constexpr size_t kSumRows = 1024;
 /// rows from which the first codewords are drawn
 constexpr size_t kSeedRows = 1024;
 /// dimensions whose directions are gathered at once
@@ -124,7 +125,7 @@ class Trainer {
               directions_(directions),
               codebook_(d_ * kCodewords),
               random_(training.seed) {
-        // in random order: the first give codewords
+        // in random order: the first ones become codewords
         rows_ = sample_rows(n, training.max_points, random_());
         codes_.resize(rows_.size() * M_);
         parallel_.resize(rows_.size());
@@ -167,7 +168,7 @@ class Trainer {
         return directions_ + rows_[i] * d_;
     }
     size_t ntiles() const {
-        return (rows_.size() + kTileRows - 1) / kTileRows;
+        return (rows_.size() + kSumRows - 1) / kSumRows;
     }
 
     /// k-means++ in each block, on the first rows
@@ -215,12 +216,12 @@ class Trainer {
         std::vector<CodewordSums> sums(ntiles(), CodewordSums(offsets_, aware));
         std::vector<double> losses(ntiles());
         for_tiles(ntiles(), [&](size_t tile) {
-            size_t end = std::min(rows_.size(), (tile + 1) * kTileRows);
+            size_t end = std::min(rows_.size(), (tile + 1) * kSumRows);
             std::vector<float> x(kEncodeRows * d_);
             std::vector<float> u(aware ? kEncodeRows * d_ : 0);
             std::vector<uint8_t> codes(kEncodeRows * M_);
             AlignedBuffer<float> scratch(M_ * 2 * kCodewords);
-            for (size_t begin = tile * kTileRows; begin < end;
+            for (size_t begin = tile * kSumRows; begin < end;
                  begin += kEncodeRows) {
                 size_t n = std::min(kEncodeRows, end - begin);
                 for (size_t i = 0; i < n; i++) {
@@ -230,16 +231,16 @@ class Trainer {
                     }
                 }
                 active_kernels().encode(
-                        {x.data(),
-                         u.data(),
-                         n,
-                         offsets_.data(),
-                         M_,
-                         codebook_.data(),
-                         aware ? eta_ : 1,
-                         kDescentRounds,
-                         scratch.mutable_data(),
-                         codes.data()});
+                        {.residuals = x.data(),
+                         .directions = u.data(),
+                         .n = n,
+                         .offsets = offsets_.data(),
+                         .M = M_,
+                         .codebook = codebook_.data(),
+                         .eta = aware ? eta_ : 1,
+                         .max_rounds = kDescentRounds,
+                         .scratch = scratch.mutable_data(),
+                         .codes = codes.data()});
                 for (size_t i = 0; i < n; i++) {
                     const float* xi = &x[i * d_];
                     const float* ui = u.data() + (aware ? i * d_ : 0);
@@ -264,7 +265,7 @@ class Trainer {
         return std::move(sums[0]);
     }
 
-    /// Loss of one row; `parallel` is out
+    /// @param parallel  out
     double loss_of_row(
             const float* x,
             const float* u,
@@ -307,8 +308,8 @@ class Trainer {
     double loss_of_codes() const {
         std::vector<double> losses(ntiles());
         for_tiles(ntiles(), [&](size_t tile) {
-            size_t end = std::min(rows_.size(), (tile + 1) * kTileRows);
-            for (size_t i = tile * kTileRows; i < end; i++) {
+            size_t end = std::min(rows_.size(), (tile + 1) * kSumRows);
+            for (size_t i = tile * kSumRows; i < end; i++) {
                 double parallel;
                 losses[tile] += loss_of_row(
                         residual(i), direction(i), &codes_[i * M_], parallel);
@@ -352,8 +353,9 @@ class Trainer {
      *   (N I + (eta-1) sum u u^T) c
      *       = sum rho + (eta-1) (sum u P + (sum u u^T) c_old)
      *
-     * Each block sees the P that the blocks before it left. A block is some
-     * 0.2 ms of work: a barrier per block costs more than one thread saves.
+     * Each block uses the P that follows from the blocks before it. A block
+     * takes about 0.2 ms: waiting for threads at each one costs more than they
+     * save.
      */
     void move_codewords(const CodewordSums& sums) {
         const size_t n = rows_.size();
@@ -366,8 +368,8 @@ class Trainer {
                 end++;
             }
             for_tiles(ntiles(), [&](size_t tile) {
-                size_t stop = std::min(n, (tile + 1) * kTileRows);
-                for (size_t i = tile * kTileRows; i < stop; i++) {
+                size_t stop = std::min(n, (tile + 1) * kSumRows);
+                for (size_t i = tile * kSumRows; i < stop; i++) {
                     for (size_t m = first; m < end; m++) {
                         size_t w = sums.width(m);
                         const float* from = direction(i) + offsets_[m];
@@ -463,20 +465,20 @@ AlignedBuffer<float> train_codebook(
     const size_t d = offsets.back();
     FAISS_THROW_IF_NOT_FMT(
             training.eta >= 1 && std::isfinite(training.eta),
-            "eta is %g, expected a finite value of at least 1",
+            "eta is %g (allowed: finite values of at least 1)",
             training.eta);
     FAISS_THROW_IF_NOT_MSG(
             training.eta == 1 || directions != nullptr,
             "eta above 1 needs directions");
     FAISS_THROW_IF_NOT_FMT(
             n >= 1 && training.max_points >= 1,
-            "%zd training rows, at most %zd used: expected at least 1",
+            "%zd training rows, at most %zd used (allowed: at least 1)",
             n,
             training.max_points);
     bool aware = training.eta > 1;
-    for_tiles((n + kTileRows - 1) / kTileRows, [&](size_t tile) {
-        size_t begin = tile * kTileRows;
-        size_t values = (std::min(n, begin + kTileRows) - begin) * d;
+    for_tiles((n + kSumRows - 1) / kSumRows, [&](size_t tile) {
+        size_t begin = tile * kSumRows;
+        size_t values = (std::min(n, begin + kSumRows) - begin) * d;
         FAISS_THROW_IF_NOT_MSG(
                 all_finite(values, residuals + begin * d) &&
                         (!aware || all_finite(values, directions + begin * d)),

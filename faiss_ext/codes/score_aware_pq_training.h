@@ -26,8 +26,8 @@ struct ScoreAwarePQTraining {
     uint64_t seed = 1234;
     /// called between rounds with (done, total); may throw to stop
     std::function<void(size_t, size_t)> on_round;
-    /// out, unless nullptr: mean loss of these rows in each aware round,
-    /// after their codes and before the codebook moved; the last entry is
+    /// out, unless nullptr: mean loss of these rows in each aware round, when
+    /// they have new codes and the codebook is still the old one; at the end
     /// that of the result, with the codes of the last round
     std::vector<double>* losses = nullptr;
 };

@@ -16,18 +16,20 @@ namespace faiss_ext {
 
 namespace {
 
+/// training rows that serve as queries, and neighbours that each is fitted with
 constexpr size_t kPseudoQueries = 512;
 constexpr size_t kNeighbors = 15;
-/// rows that are searched for neighbours
+/// rows that are searched for neighbours, and how many of them in one product
 constexpr size_t kSearchedRows = 32768;
-constexpr size_t kRowsTogether = 4096;
+constexpr size_t kProductRows = 4096;
+/// pseudo-queries, and rows, that a thread takes at a time
 constexpr size_t kQueriesPerSlice = 8;
 constexpr size_t kRowsPerSlice = 1024;
-/// Rows at either end of the terms that do not count for their range.
+/// Share of the terms, at either end, that does not count for their range.
 constexpr double kTailShare = 0.001;
-/// Of rows of 1e19 and more, squares leave the range of floats; a range around
-/// terms up to this one does not.
-constexpr double kMostTerm = FLT_MAX / 16;
+/// Squares of rows of 1e19 and more leave the range of floats. Terms are kept
+/// below this, so that the range of terms and its margins are finite.
+constexpr double kMaxTerm = FLT_MAX / 16;
 
 } // namespace
 
@@ -145,8 +147,8 @@ struct LeastSquares {
     }
 };
 
-/// Squared errors above this are far above the others: four times the median
-/// error, or where most rows have (nearly) none, twice that of nine in ten.
+/// Squared errors above this count as far above the others: four times the
+/// median error, or, where that is (nearly) 0, twice the .9 quantile.
 float limit_of_errors(const std::vector<float>& errors) {
     float median = quantile(errors, 0.5);
     float most = quantile(errors, 0.9);
@@ -207,8 +209,8 @@ std::vector<std::vector<Scored>> nearest_rows(
         half_norms[i] = float(precise_square(d, x + rows[i] * d) / 2);
     }
     std::vector<std::vector<Scored>> best(nq);
-    for (size_t first = 0; first < n; first += kRowsTogether) {
-        const size_t size = std::min(kRowsTogether, n - first);
+    for (size_t first = 0; first < n; first += kProductRows) {
+        const size_t size = std::min(kProductRows, n - first);
         const AlignedBuffer<float> panels =
                 make_panels(size, d, x, rows + first);
         parallel_slices(nq, kQueriesPerSlice, [&](size_t begin, size_t end) {
@@ -246,7 +248,7 @@ void ScoreTerm::train(
         }
     });
     error_limit = limit_of_errors(errors);
-    // Pseudo-queries from the front of a random order, searched rows behind.
+    // a random order: pseudo-queries first, then the rows that are searched
     std::vector<size_t> order = sample_rows(n, n, seed);
     std::erase_if(order, [&](size_t i) { return errors[i] > error_limit; });
     fit_weights(order, d, x, residuals, decoded);
@@ -258,8 +260,8 @@ void ScoreTerm::train(
             terms[i] = term(d, x + at, residuals + at, decoded + at);
         }
     });
-    // Few rows, or those added later, may lie outside: as much room again on
-    // both sides.
+    // Few rows, or rows added later, may lie outside: the range is widened by
+    // its own width on both sides.
     float low = quantile(terms, kTailShare);
     float high = quantile(terms, 1 - kTailShare);
     float room = std::max(high - low, 1e-6f * std::fabs(high));
@@ -286,8 +288,8 @@ void ScoreTerm::fit_weights(
     LeastSquares fit;
     for (size_t q = 0; q < nq; q++) {
         const float* query = queries.data() + q * d;
-        // Inner product: of queries and rows of length 1. L2: long queries
-        // count less, or few of them would decide.
+        // Inner product: queries and rows count as if they had length 1. L2:
+        // long queries get less weight, or few of them would decide the fit.
         const double length = lengths[q];
         const bool l2 = metric == faiss::METRIC_L2;
         if (!l2 && length == 0) {
@@ -333,7 +335,7 @@ float ScoreTerm::term_of(const ErrorProducts& products, double centroid_weight)
     } else if (products.xx > 0) {
         term = -prediction / std::sqrt(products.xx);
     }
-    return float(std::clamp(term, -kMostTerm, kMostTerm));
+    return float(std::clamp(term, -kMaxTerm, kMaxTerm));
 }
 
 float ScoreTerm::term(
@@ -379,7 +381,7 @@ uint16_t ScoreTerm::encode(
                 precise_square(d, decoded) / 2);
     }
     code = code_of(value);
-    // NaN, too, to the bad end
+    // NaN becomes the worst code
     return uint16_t(code <= kLargest ? std::max(code, 0.0f) : kLargest);
 }
 

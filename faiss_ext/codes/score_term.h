@@ -1,6 +1,6 @@
 /*
- * The additive term of a vector's score: a number beside the codes that takes
- * out the part of their error which all near queries share.
+ * The additive term of a vector's score: a number beside the codes that
+ * corrects the part of their error which all near queries share.
  *
  * With x = c + r the vector, r~ its decoded codes and e = r - r~, a query sees
  * <q, r~> = <q, r> - <q, e>. Near queries resemble x, so <q, e> is predictable
@@ -19,14 +19,15 @@
  *     L2:             -||q - c||^2 / 2 + <q, r~> - term,
  *                     term = <c, r> + ||r||^2 / 2 - prediction
  *
- * For L2, q, c and x count from an origin m amid the rows (ScaNNModel): the
- * score is the same for any m, and the numbers are smallest for this one.
+ * For L2, q, c and x count from an origin m, the median of the rows
+ * (ScaNNModel): the score is the same for any m, and the numbers are small for
+ * this one.
  *
  * Some rows have no useful code: their error is far above that of other rows,
- * or their term outside the range of the 16 bits. The prediction would bring
- * them to the top of every query, not only of near ones. They get the code
- * kApart, which the scan takes for the worst term, and each query rescores
- * those of its lists from what else the lists keep (ScaNNList::apart).
+ * or their term is outside the range of the 16 bits. The prediction would give
+ * them a high score with every query, not only with near ones. They get the
+ * code kApart, the worst term for the scan, and each query rescores those of
+ * its lists from refine codes or raw rows (ScaNNList::apart).
  *
  * In: vectors, residuals, decoded residuals. Out: terms; next: the uint16 of a
  * packed block, or the shift of a refine row (r^ in place of r~).
@@ -62,10 +63,10 @@ struct ScoreTerm {
     bool operator==(const ScoreTerm&) const = default;
 
     /** Fits the weights, then the ranges of term and error. Rows whose error is
-     * far above the others' have no say.
-     * @param x, residuals, decoded  size n * d, all rotated alike, or not; x
-     *        from the origin
-     * @param seed  of the choice of pseudo-queries
+     * far above the others' are left out.
+     * @param x, residuals, decoded  size n * d, either all rotated or none; x
+     *        less the origin
+     * @param seed  for choosing pseudo-queries
      */
     void train(
             size_t n,
@@ -83,9 +84,9 @@ struct ScoreTerm {
             const float* decoded) const;
 
     /** Code of the term of one vector.
-     * @param rescored  whether the lists keep more than codes: if not, no row
-     *        is kept apart; it gets the score of its decoded vector, as far as
-     *        the range goes */
+     * @param rescored  whether the lists keep more than codes. If not, no row
+     *        is kept apart: it gets the score of its decoded vector, within the
+     *        range of the term */
     uint16_t encode(
             size_t d,
             const float* x,
@@ -96,8 +97,8 @@ struct ScoreTerm {
         return minimum + step * code;
     }
 
-    /** Shift of a refine row: the term, but for L2 with a = 1, so that what is
-     * left of the error does not grow with the distance of centroid and origin.
+    /** Shift of a refine row: the term, for L2 with a = 1, so that the remaining
+     * error does not grow with the distance of the centroid from the origin.
      * @param values  size d, the residual as the refine row has it */
     float shift(
             size_t d,
@@ -105,7 +106,7 @@ struct ScoreTerm {
             const float* residual,
             const float* values) const;
 
-    /// What a term is multiplied by for a query. @param query  size d
+    /// Factor of the terms for a query. @param query  size d
     float query_factor(size_t d, const float* query) const;
 
  private:

@@ -26,13 +26,17 @@ namespace faiss_ext {
 
 namespace {
 
-/// Entries made before they are appended; bounds the memory of an add: so
-/// many, fewer if they take more bytes, but enough for some threads.
-constexpr size_t kMostEntries = 8192;
-constexpr size_t kMostEntryBytes = size_t(8) << 20;
-constexpr size_t kLeastEntries = 2048;
-/// Rows a thread encodes at a time.
+/// Entries made before they are appended, which bounds the memory of an add: at
+/// most kMaxEntries and kMaxEntryBytes, but enough for a few threads.
+constexpr size_t kMaxEntries = 8192;
+constexpr size_t kMaxEntryBytes = size_t(8) << 20;
+constexpr size_t kMinEntries = 2048;
+/// Rows a thread encodes at a time, and runs of rows of one list it appends.
 constexpr size_t kEncodeSlice = 128;
+constexpr size_t kAppendSlice = 16;
+/// For fewer rows than nlist / kFewRowsShare, work on every list would take
+/// longer than that on the rows.
+constexpr size_t kFewRowsShare = 8;
 
 /// Rows in the order of their lists; rows of list -1 are left out.
 struct ListOrder {
@@ -51,8 +55,7 @@ struct ListOrder {
                 rows.push_back(i);
             }
         }
-        // few rows: in time that does not depend on the number of lists
-        if (n < nlist / 8) {
+        if (n < nlist / kFewRowsShare) {
             std::stable_sort(rows.begin(), rows.end(), [&](auto a, auto b) {
                 return assign[a] < assign[b];
             });
@@ -83,14 +86,14 @@ struct ListOrder {
     }
 };
 
-/// The sizes of the lists that rows go to, to put them back.
+/// Restores the sizes of the lists that rows are added to.
 class SizesBefore {
  public:
     /// @param assign  list of each row, or -1
     SizesBefore(ScaNNLists& lists, size_t n, const int64_t* assign)
             : lists_(lists) {
         std::vector<size_t> touched;
-        if (n < lists.nlist / 8) {
+        if (n < lists.nlist / kFewRowsShare) {
             std::copy_if(
                     assign,
                     assign + n,
@@ -131,7 +134,7 @@ void append_entries(
     lists.reserve_each(order.lists);
     const std::vector<size_t>& rows = order.rows;
     const size_t most = std::clamp(
-            kMostEntryBytes / lists.code_size, kLeastEntries, kMostEntries);
+            kMaxEntryBytes / lists.code_size, kMinEntries, kMaxEntries);
     std::vector<uint8_t> entries(std::min(most, rows.size()) * lists.code_size);
     for (size_t chunk = 0; chunk < rows.size(); chunk += most) {
         faiss::InterruptCallback::check();
@@ -152,40 +155,40 @@ void append_entries(
             }
         }
         runs.push_back(n);
-        parallel_slices(runs.size() - 1, 16, [&](size_t first, size_t last) {
-            std::vector<int64_t> run_ids;
-            for (size_t r = first; r < last; r++) {
-                size_t begin = runs[r];
-                size_t count = runs[r + 1] - begin;
-                const size_t* row = rows.data() + chunk + begin;
-                run_ids.resize(count);
-                for (size_t i = 0; i < count; i++) {
-                    run_ids[i] = ids[row[i]];
-                }
-                size_t list = assign[row[0]];
-                size_t offset = lists.add_entries(
-                        list,
-                        count,
-                        run_ids.data(),
-                        entries.data() + begin * lists.code_size);
-                for (size_t i = 0; i < count; i++) {
-                    places[row[i]] = faiss::lo_build(list, offset + i);
-                }
-            }
-        });
+        parallel_slices(
+                runs.size() - 1, kAppendSlice, [&](size_t first, size_t last) {
+                    std::vector<int64_t> run_ids;
+                    for (size_t r = first; r < last; r++) {
+                        size_t begin = runs[r];
+                        size_t count = runs[r + 1] - begin;
+                        const size_t* row = rows.data() + chunk + begin;
+                        run_ids.resize(count);
+                        for (size_t i = 0; i < count; i++) {
+                            run_ids[i] = ids[row[i]];
+                        }
+                        size_t list = assign[row[0]];
+                        size_t offset = lists.add_entries(
+                                list,
+                                count,
+                                run_ids.data(),
+                                entries.data() + begin * lists.code_size);
+                        for (size_t i = 0; i < count; i++) {
+                            places[row[i]] = faiss::lo_build(list, offset + i);
+                        }
+                    }
+                });
     }
     if (progress) {
         progress("add", rows.size(), rows.size());
     }
 }
 
-/// Rows on their way into lists.
+/// Rows to be added.
 struct RowsToAdd {
     size_t n;
     const float* x;    ///< size n * d, as given; read to keep raw rows
     const float* rows; ///< the same, prepared
-    const uint8_t* codes =
-            nullptr; ///< what sa_encode() made of them, or nullptr
+    const uint8_t* codes = nullptr; ///< theirs, from sa_encode(), or nullptr
 };
 
 /// Encodes rows which[begin] .. which[end - 1]. @param list_of  of each row
@@ -223,7 +226,7 @@ void encode_rows(
             entries);
 }
 
-/// The entries of some of the rows that sa_encode() made codes of.
+/// The entries of some rows, from their codes of sa_encode().
 void gather_entries(
         const faiss::IndexIVF& index,
         const uint8_t* codes,
@@ -464,7 +467,7 @@ void IndexIVFScaNN::add_sa_codes(
         assign[i] = list_of_code(
                 codes, size_t(i), sa_code_size(), coarse_code_size(), nlist);
     }
-    // A spilled copy needs the vector: it is made of the decoded one.
+    // spilled copies are made from the decoded vectors
     std::vector<float> x, unit;
     const float* rows = nullptr;
     if (state_->spilled != nullptr) {

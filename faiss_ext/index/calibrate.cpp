@@ -1,11 +1,12 @@
 /*
- * Search parameters for a wanted recall: measured on queries whose neighbours
- * an exhaustive search of the same index tells.
+ * Search parameters for a wanted recall, measured on queries whose neighbours
+ * an exhaustive search of the same index finds.
  *
- * Recall rises with nprobe, refine_k and reorder_k. The fewest lists that
- * reach the goal with plenty of candidates, and some more, each get the fewest
- * candidates that still do; the cheapest of these by a fixed model of the cost
- * wins, so that the choice does not depend on the clock.
+ * Recall rises with nprobe, refine_k and reorder_k. First the fewest lists that
+ * reach the target with very many candidates are found; then, for this number
+ * of lists and a few larger ones, the fewest candidates that still reach it. Of
+ * these settings the cheapest is chosen, by a fixed model of the cost, so that
+ * the choice does not depend on measured times.
  */
 
 #include <algorithm>
@@ -24,17 +25,24 @@ namespace faiss_ext {
 
 namespace {
 
-/// Queries drawn from the rows.
+/// Queries drawn from the rows, if the caller gives none.
 constexpr size_t kDrawn = 1000;
-/// Rows that decide the truth, at least.
+/// Candidates of the exhaustive search: at least this many, and this many times
+/// k.
 constexpr size_t kTruthRows = 2000;
-/// Further numbers of lists that are tried, over the fewest possible.
+constexpr size_t kTruthRowsPerResult = 20;
+/// Candidates that the search for the fewest lists begins with, likewise.
+constexpr size_t kFirstCandidates = 400;
+constexpr size_t kFirstCandidatesPerResult = 40;
+/// Of these, those reranked from raw rows: at least this many times k.
+constexpr size_t kFirstRerankedPerResult = 10;
+/// Numbers of lists that are tried, as multiples of the fewest possible.
 constexpr float kMoreLists[] = {1, 1.1f, 1.25f, 1.5f, 2};
-/// Numbers of candidates and of lists are found up to such a factor.
+/// Numbers of candidates and of lists are found up to this factor.
 constexpr double kCandidateStep = 1.12;
 constexpr double kListStep = 1.02;
-/// Vectors of a list from whose packed size the bytes of a code are taken: ten
-/// whole blocks.
+/// The bytes of a code are those of a list of this many vectors, divided by
+/// their number: ten whole blocks.
 constexpr size_t kTypicalList = 10 * kernels::kBlockSize;
 
 // Nanoseconds of Zen 4 (bench/stages): what a list, a code byte, a rescored
@@ -63,7 +71,8 @@ class Trials {
               own_(std::move(own)),
               k_(k) {
         size_t all = std::max<size_t>(index.ntotal, 1);
-        size_t rows = std::min(all, std::max(kTruthRows, 20 * k));
+        size_t rows =
+                std::min(all, std::max(kTruthRows, kTruthRowsPerResult * k));
         truth_ = search({index.nlist, rows, rows}, nullptr);
     }
 
@@ -225,7 +234,7 @@ void check_arguments(
             static_cast<long long>(n));
 }
 
-/// Tries settings until it knows the cheapest that reaches the target.
+/// Tries settings to find the cheapest that reaches the target.
 class Calibration {
  public:
     Calibration(
@@ -265,16 +274,22 @@ class Calibration {
         return outcome_of(setting).recall >= goal_;
     }
 
-    /// As many candidates as the target takes with all lists visited, up to all
-    /// rows: then it is the codes, if anything, that keep it out of reach.
+    /// Finds how many candidates reach the target with all lists visited; at
+    /// most all rows, since more cannot help.
     void find_plenty() {
         const size_t all = size_t(index_.ntotal);
-        many_ = std::min(all, std::max<size_t>(40 * k_, 400));
+        many_ = std::min(
+                all,
+                std::max(kFirstCandidatesPerResult * k_, kFirstCandidates));
         plenty_ = {index_.nlist, 0, 0};
         for (;; many_ = std::min(all, 4 * many_)) {
             plenty_.refine_k = many_;
             plenty_.reorder_k =
-                    refine_ ? std::min(many_, std::max(10 * k_, many_ / 4))
+                    refine_ ? std::min(
+                                      many_,
+                                      std::max(
+                                              kFirstRerankedPerResult * k_,
+                                              many_ / 4))
                             : many_;
             widest_ = outcome_of(plenty_);
             if (many_ == all || !(refine_ || rerank_) ||
@@ -284,8 +299,9 @@ class Calibration {
         }
     }
 
-    /// That reach the target with plenty of candidates. Sets goal_: one
-    /// standard error above the target, for the queries are a sample.
+    /// The fewest lists that reach the target with plenty of candidates. Sets
+    /// goal_: one standard error above the target, since the queries are a
+    /// sample.
     size_t fewest_lists() {
         goal_ = std::min<double>(target_ + widest_.error / 2, widest_.recall);
         return smallest(1, index_.nlist, kListStep, [&](size_t nprobe) {
@@ -299,7 +315,7 @@ class Calibration {
         });
     }
 
-    /// The fewest candidates for so many lists, from raw rows or codes alone.
+    /// The fewest candidates for this many lists, from raw rows or codes alone.
     void fit_unrefined(size_t nprobe) {
         Setting s{nprobe, plenty_.refine_k, 0};
         s.reorder_k = smallest(k_, many_, kCandidateStep, [&](size_t n) {
@@ -308,9 +324,9 @@ class Calibration {
         consider(s);
     }
 
-    /// The same of refine codes: as few as can be refined, and half as many
-    /// again, of which fewer may need raw rows. reorder_k never exceeds
-    /// refine_k: the search would lift it.
+    /// The same with refine codes. Tries the smallest refine_k, and one and a
+    /// half times that, for which a smaller reorder_k may do. reorder_k is at
+    /// most refine_k, which a search would raise otherwise.
     void fit_refined(size_t nprobe) {
         const size_t least = smallest(k_, many_, kCandidateStep, [&](size_t n) {
             return reaches_goal({nprobe, n, std::min(n, plenty_.reorder_k)});
@@ -332,12 +348,12 @@ class Calibration {
         if (outcome.cost < cheapest_) {
             cheapest_ = outcome.cost;
             best_ = {
-                    target_,
-                    k_,
-                    s.nprobe,
-                    refine_ ? s.refine_k : 0,
-                    rerank_ ? s.reorder_k : 0,
-                    float(outcome.recall)};
+                    .target_recall = target_,
+                    .k = k_,
+                    .nprobe = s.nprobe,
+                    .refine_k = refine_ ? s.refine_k : 0,
+                    .reorder_k = rerank_ ? s.reorder_k : 0,
+                    .recall = float(outcome.recall)};
         }
     }
 

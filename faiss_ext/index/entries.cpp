@@ -17,7 +17,8 @@ namespace faiss_ext {
 
 namespace {
 
-constexpr size_t kSlice = 128;
+/// rows that a thread encodes or decodes at a time
+constexpr size_t kCodecSlice = 128;
 
 } // namespace
 
@@ -32,13 +33,13 @@ void IndexIVFScaNN::encode_vectors(
     const float* rows = prepare_rows(*state_, size_t(n), x, "row", unit);
     size_t prefix = include_listno ? coarse_code_size() : 0;
     size_t stride = prefix + code_size;
-    EntryCodec by = state_->codec();
-    parallel_slices(n, kSlice, [&](size_t begin, size_t end) {
+    const EntryCodec codec = state_->codec();
+    parallel_slices(n, kCodecSlice, [&](size_t begin, size_t end) {
         size_t count = end - begin;
         std::vector<uint8_t> entries(count * code_size);
         std::vector<float> centroids =
                 centroids_of(*state_, count, list_nos + begin);
-        by.encode(
+        codec.encode(
                 count,
                 rows + begin * d,
                 x + begin * d,
@@ -66,12 +67,12 @@ void IndexIVFScaNN::decode_vectors(
         const idx_t* list_nos,
         float* x) const {
     check_trained(*state_);
-    EntryCodec by = state_->codec();
-    parallel_slices(n, kSlice, [&](size_t begin, size_t end) {
+    const EntryCodec codec = state_->codec();
+    parallel_slices(n, kCodecSlice, [&](size_t begin, size_t end) {
         size_t count = end - begin;
         std::vector<float> centroids =
                 centroids_of(*state_, count, list_nos + begin);
-        by.decode(
+        codec.decode(
                 count,
                 codes + begin * code_size,
                 centroids.data(),

@@ -17,10 +17,13 @@ namespace {
 /// the same nprobe is up to .005 worse (4096 lists of glove-50, wordnet-384).
 constexpr size_t kSpreadRows = 65536;
 constexpr size_t kSpreadRowsPerList = 32;
-/// Rows that are assigned in one call: so many are held as residuals.
+/// Rows that are assigned in one call, which bounds the memory for residuals.
 constexpr size_t kRowsAtATime = 4096;
-/// Rows that tell how many lists hold the share of rows that a query visits.
+/// Rows that serve as queries in probes_for_rows().
 constexpr size_t kProbeRows = 256;
+/// Ranking lists again costs about as much as the first time: it asks for this
+/// many times as many.
+constexpr size_t kAskedGrowth = 4;
 
 } // namespace
 
@@ -48,7 +51,7 @@ ListFigures measure_lists(const IndexState& state, size_t n, const float* x) {
         }
         for (size_t i = 0; i < size; i++) {
             if (lists[i] < 0) {
-                continue; // a graph as quantizer may find none
+                continue; // a quantizer that is a graph may find none
             }
             double square = precise_square(d, rows.data() + i * d);
             sums[lists[i]] += square;
@@ -86,7 +89,7 @@ size_t probes_for_rows(
     for (size_t i : sample) {
         size_t held = 0, count = 0;
         for (size_t asked = least; count < nlist && held < wanted;
-             asked = std::min(nlist, 4 * asked)) {
+             asked = std::min(nlist, kAskedGrowth * asked)) {
             find_probes(
                     state,
                     1,

@@ -1,5 +1,5 @@
 /*
- * Figures of the lists, measured on training rows.
+ * Statistics of the lists, measured on training rows.
  *
  * In: training rows, centroids. Out: how far the rows of a list lie from its
  * centroid (for ranking lists), how many lists a query should visit; next:
@@ -23,9 +23,9 @@ struct ListFigures {
 /// From a sample of the training rows. @param x  size n * d, prepared
 ListFigures measure_lists(const IndexState& state, size_t n, const float* x);
 
-/// Lists in which rows as queries find as many rows as 1/32 of all lists have
-/// on average, and at least those: where the lists that come first are small
-/// (inner product with rows of very different lengths), these are more.
+/// The default of nprobe: the number of lists that hold 1/32 of all rows, with
+/// training rows as queries, but at least 1/32 of the lists. It is larger where
+/// the best lists are small (inner product, rows of very different lengths).
 size_t probes_for_rows(
         const IndexState& state,
         size_t n,

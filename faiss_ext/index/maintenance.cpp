@@ -1,8 +1,8 @@
 /*
  * Changing all that is stored: reset, merge, copy; the kind of direct map.
  *
- * What Faiss does not know of, spilled copies and their references to primary
- * entries, is kept in step here.
+ * Spilled copies and their references to primary entries, which Faiss does not
+ * know of, are updated here.
  */
 
 #include <algorithm>
@@ -84,7 +84,7 @@ void IndexIVFScaNN::check_compatible_for_merge(
 
 namespace {
 
-/// The sizes of lists that only grow from then on, to put them back.
+/// Restores the sizes of lists that have grown.
 class SizesOfAll {
  public:
     explicit SizesOfAll(ScaNNLists& lists)
@@ -109,7 +109,7 @@ class SizesOfAll {
     std::vector<size_t> sizes_;
 };
 
-/// @throws faiss::FaissException before a row gets an id that is none
+/// @throws faiss::FaissException if an id plus add_id is not valid
 void check_moved_ids(const ScaNNLists& lists, int64_t add_id) {
     for (size_t l = 0; l < lists.nlist && add_id != 0; l++) {
         const auto& ids = lists.list(l).ids;
@@ -119,8 +119,8 @@ void check_moved_ids(const ScaNNLists& lists, int64_t add_id) {
     }
 }
 
-/// What the lists of one index get from those of another: reserve() first, then
-/// take(), undo() if something fails.
+/// Appends the entries of one index' lists to another's. The constructor
+/// reserves memory; take() copies; undo() removes what was copied.
 class ListMerge {
  public:
     ListMerge(ScaNNLists& to, const ScaNNLists& from)
@@ -165,14 +165,14 @@ class ListMerge {
     SizesOfAll before_;
 };
 
-/// The copies of the entries that Faiss has copied.
+/// Copies the spilled copies of the entries that Faiss has copied.
 /// @param before  of each list of `to`, its size before that
 void copy_spilled(
         const IndexState& from,
         IndexState& to,
         const std::vector<size_t>& before) {
-    // Faiss appends what it copies in order, so the ids of each list tell
-    // where an entry has gone.
+    // Faiss appends the entries that it copies in order, so their new places
+    // follow from the ids of each list.
     std::unordered_map<uint64_t, uint64_t> copied;
     const size_t nlist = from.lists->nlist;
     for (size_t l = 0; l < nlist; l++) {
@@ -240,15 +240,15 @@ void IndexIVFScaNN::copy_subset_to(
     FAISS_THROW_IF_NOT_MSG(other != nullptr, "not a ScaNN index");
     check_compatible_for_merge(*other);
     const size_t stored = state_->lists->compute_ntotal();
-    // what Faiss divides by, and what it ends the process for
+    // Faiss would divide by a1 = 0, and end the process if rows are missing
     const bool by_share = int(subset_type) == 1 || int(subset_type) == 3;
     FAISS_THROW_IF_NOT_FMT(
             a1 != 0 || !by_share,
-            "a1 = 0 for a subset of type %d (allowed: others)",
+            "a1 = 0 for a subset of type %d (allowed: any but 0)",
             int(subset_type));
     FAISS_THROW_IF_NOT_FMT(
             stored == size_t(ntotal),
-            "of %lld rows only %zu are in a list: no subset can be told",
+            "of %lld rows only %zu are in a list: no subset can be chosen",
             static_cast<long long>(ntotal),
             stored);
     if (stored == 0) {

@@ -27,7 +27,7 @@ struct RangeHit {
     int64_t label;
 };
 
-/// Everything that the queries of one call share.
+/// Shared by the queries of one call.
 struct RangeCall {
     const IndexState& state;
     const SearchPlan& plan;
@@ -120,7 +120,7 @@ class RangeQuery {
     const RangeCall& call_;
     const size_t q_;
     std::vector<float> shifted_;
-    LookupTable table_; ///< of codes that nothing rescores
+    LookupTable table_; ///< used if the lists keep only codes
     Rescorer rescorer_;
     std::vector<Candidate> rows_;
 };
@@ -183,13 +183,13 @@ void IndexIVFScaNN::range_search(
             assign.data(),
             scores.data());
     range_search_lists(
-            {*state_,
-             plan,
-             active_kernels(),
-             queries,
-             radius,
-             assign.data(),
-             scores.data()},
+            {.state = *state_,
+             .plan = plan,
+             .kernels = active_kernels(),
+             .queries = queries,
+             .radius = radius,
+             .assign = assign.data(),
+             .scores = scores.data()},
             size_t(n),
             result);
 }
@@ -217,13 +217,13 @@ void IndexIVFScaNN::range_search_preassigned(
     }
     ScaNNSearchStats before = *plan.stats;
     range_search_lists(
-            {*state_,
-             plan,
-             active_kernels(),
-             queries,
-             radius,
-             assign,
-             scores.data()},
+            {.state = *state_,
+             .plan = plan,
+             .kernels = active_kernels(),
+             .queries = queries,
+             .radius = radius,
+             .assign = assign,
+             .scores = scores.data()},
             size_t(n),
             result);
     if (ivf_stats != nullptr) {

@@ -1,10 +1,10 @@
 /*
- * Removing and replacing rows, in time that depends on what is touched.
+ * Removing and replacing rows, in time that depends on their number only.
  *
  * In: a selector or ids; out: the places of their entries, sorted. What can
  * fail comes before the first change (prepare_removal). Next: scann_lists moves
- * last entries into the holes; direct map, spilled copies and the way to them
- * (copy_places.h) follow.
+ * the last entries of the lists into the holes; direct map, spilled copies and
+ * the map to them (copy_places.h) are updated.
  */
 
 #include <algorithm>
@@ -31,7 +31,7 @@ using faiss::lo_offset;
 
 namespace {
 
-/// Lists whose ids one thread asks about at a time.
+/// Lists whose ids a thread tests at a time.
 constexpr size_t kListSlice = 16;
 
 /// Calls work(list, offsets) for each list of sorted places.
@@ -51,12 +51,12 @@ void for_lists(
     }
 }
 
-/// Places of all selected entries, by asking about every id; sorted.
-std::vector<uint64_t> ask_all(
+/// Places of all selected entries, found by testing every id; sorted.
+std::vector<uint64_t> test_all_ids(
         const ScaNNLists& lists,
         const faiss::IDSelector& given) {
     const faiss::IDSelector* sel = &given;
-    // one that would go through its ids for each that it is asked about
+    // an array is searched from end to end for every id that is tested
     std::unique_ptr<faiss::IDSelectorBatch> set;
     if (auto array = dynamic_cast<const faiss::IDSelectorArray*>(sel)) {
         set = std::make_unique<faiss::IDSelectorBatch>(array->n, array->ids);
@@ -89,7 +89,7 @@ std::vector<uint64_t> look_up(
         const std::vector<int64_t>& ids) {
     std::vector<uint64_t> places;
     for (int64_t id : ids) {
-        uint64_t place = row_of_id(map, lists, id);
+        uint64_t place = checked_place_in(map, lists, id);
         if (place != kNowhere) {
             places.push_back(place);
         }
@@ -98,14 +98,14 @@ std::vector<uint64_t> look_up(
     return places;
 }
 
-/// What is to go, and the memory that this takes.
+/// Places to remove, and the memory that this takes.
 struct Removal {
     std::vector<uint64_t> places; ///< sorted, each once
     std::vector<uint64_t> copies; ///< their spilled copies, sorted
     std::vector<size_t> offsets;  ///< scratch with room for one list's
 };
 
-/// All of a removal that can fail. @param places  sorted, each once
+/// The part of a removal that can fail. @param places  sorted, each once
 Removal prepare_removal(IndexState& state, std::vector<uint64_t> places) {
     ScaNNLists& lists = *state.lists;
     ScaNNLists* spilled = state.spilled.get();
@@ -130,7 +130,7 @@ Removal prepare_removal(IndexState& state, std::vector<uint64_t> places) {
         lists.make_writable(list);
         size_t size = lists.list_size(list);
         for (size_t i = 0; i < offsets.size() && spilled != nullptr; i++) {
-            // what moves into a hole; its copy refers to it
+            // this entry will move into a hole, and its copy must follow
             uint64_t copy = copy_places->get(lo_build(list, size - 1 - i));
             if (copy != kNowhere) {
                 spilled->make_writable(lo_listno(copy));
@@ -148,24 +148,25 @@ void remove_places(IndexIVFScaNN& index, Removal& removal) {
     ScaNNLists* spilled = state.spilled.get();
     CopyPlaces* copy_places = state.copy_places.get();
     faiss::DirectMap& direct_map = index.direct_map;
-    auto remove_copies = [&](size_t list, const std::vector<size_t>& gone) {
+    auto remove_copies = [&](size_t list, const std::vector<size_t>& removed) {
         const ScaNNList& left = spilled->list(list);
-        spilled->remove(list, gone, [&](size_t, size_t to) {
+        spilled->remove(list, removed, [&](size_t, size_t to) {
             copy_places->set(left.primary[to], lo_build(list, to));
         });
     };
     for_lists(removal.copies, removal.offsets, remove_copies);
-    auto remove = [&](size_t list, const std::vector<size_t>& gone) {
+    auto remove = [&](size_t list, const std::vector<size_t>& removed) {
         const ScaNNList& left = lists.list(list);
-        for (size_t offset : gone) {
-            move_in(direct_map,
+        for (size_t offset : removed) {
+            change_place(
+                    direct_map,
                     left.ids[offset],
                     lo_build(list, offset),
                     kNowhere);
         }
-        lists.remove(list, gone, [&](size_t from, size_t to) {
+        lists.remove(list, removed, [&](size_t from, size_t to) {
             uint64_t now = lo_build(list, to);
-            move_in(direct_map, left.ids[to], lo_build(list, from), now);
+            change_place(direct_map, left.ids[to], lo_build(list, from), now);
             if (spilled != nullptr) {
                 uint64_t copy = copy_places->get(lo_build(list, from));
                 copy_places->set(now, copy);
@@ -185,7 +186,7 @@ void remove_places(IndexIVFScaNN& index, Removal& removal) {
         spilled->release_unused();
     }
     if (lists.release_unused()) {
-        // made again if needed, in memory of its size
+        // made again when needed, with less memory
         state.copy_places.reset();
     }
 }
@@ -205,15 +206,16 @@ std::vector<uint64_t> places_of(
     }
     if (direct_map.no()) {
         faiss::IDSelectorBatch set(n, ids);
-        for (uint64_t place : ask_all(lists, set)) {
+        for (uint64_t place : test_all_ids(lists, set)) {
             const auto& list = lists.list(lo_listno(place));
             wanted[list.ids[lo_offset(place)]] = place;
         }
     }
     std::vector<uint64_t> places(n);
     for (size_t i = 0; i < n; i++) {
-        places[i] = direct_map.no() ? wanted[ids[i]]
-                                    : row_of_id(direct_map, lists, ids[i]);
+        places[i] = direct_map.no()
+                            ? wanted[ids[i]]
+                            : checked_place_in(direct_map, lists, ids[i]);
         FAISS_THROW_IF_NOT_FMT(
                 places[i] != kNowhere,
                 "id %lld is not in the index",
@@ -228,10 +230,11 @@ size_t IndexIVFScaNN::remove_ids(const faiss::IDSelector& sel) {
     const ScaNNLists& lists = *state_->lists;
     drop_unfit_map(direct_map, lists, size_t(ntotal));
     std::vector<int64_t> ids;
-    bool listed =
+    const bool ids_are_listed =
             !direct_map.no() && Filter(&sel).list_ids(size_t(ntotal), ids);
-    std::vector<uint64_t> places =
-            listed ? look_up(direct_map, lists, ids) : ask_all(lists, sel);
+    std::vector<uint64_t> places = ids_are_listed
+                                           ? look_up(direct_map, lists, ids)
+                                           : test_all_ids(lists, sel);
     if (places.empty()) {
         return 0;
     }
@@ -241,9 +244,9 @@ size_t IndexIVFScaNN::remove_ids(const faiss::IDSelector& sel) {
         hashtable = hashtable_of(direct_map);
     }
     const faiss::DirectMap& map = was_array ? hashtable : direct_map;
-    if (listed && map.hashtable.size() != size_t(ntotal)) {
-        // of an id that is there twice, a map knows one
-        places = ask_all(lists, sel);
+    if (ids_are_listed && map.hashtable.size() != size_t(ntotal)) {
+        // a map has only one place for an id that was added twice
+        places = test_all_ids(lists, sel);
     }
     const size_t count = places.size();
     Removal removal = prepare_removal(*state_, std::move(places));
@@ -266,9 +269,9 @@ void IndexIVFScaNN::update_vectors(int n, const idx_t* ids, const float* x) {
     std::vector<uint64_t> gone = old;
     std::sort(gone.begin(), gone.end());
     Removal removal = prepare_removal(*state_, std::move(gone));
-    // The new rows are stored before the old ones go, so that a failure in
-    // between loses nothing; old places stay valid, since adding appends. The
-    // map is aside until then: an Array takes no ids that it knows.
+    // The new rows are added before the old ones are removed, so that a failure
+    // loses nothing; old places stay valid, since adding appends. Meanwhile the
+    // index has no map: an Array refuses ids that it has.
     faiss::DirectMap map;
     std::swap(map, direct_map);
     std::vector<uint64_t> now;
@@ -280,7 +283,7 @@ void IndexIVFScaNN::update_vectors(int n, const idx_t* ids, const float* x) {
     }
     std::swap(map, direct_map);
     for (int i = 0; i < n; i++) {
-        move_in(direct_map, ids[i], old[i], now[i]);
+        change_place(direct_map, ids[i], old[i], now[i]);
     }
     remove_places(*this, removal);
 }

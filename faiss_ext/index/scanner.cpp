@@ -67,7 +67,7 @@ class Scanner : public faiss::InvertedListScanner {
     float distance_to_code(const uint8_t* code) const override {
         int64_t id = 0;
         entry_.update_entries(0, 0, 1, &id, code);
-        rows_[0] = {0, 0, bias_, 0};
+        rows_[0] = {.list = 0, .offset = 0, .bias = bias_, .score = 0};
         rescorer_.rescore_best(kernels_, table_, rows_);
         return keep_max ? rows_[0].score : std::max(0.0f, -2 * rows_[0].score);
     }

@@ -56,8 +56,8 @@ void IndexIVFScaNN::search(
     search_probes(*this, n, x, k, distances, labels, params, false);
 }
 
-/// Not Faiss' own: that asks the quantizer for lists, which may be others than
-/// those that search() visits.
+/// Faiss' own would ask the quantizer for lists, which may differ from those
+/// that search() visits.
 void IndexIVFScaNN::search_and_reconstruct(
         idx_t n,
         const float* x,
@@ -67,19 +67,24 @@ void IndexIVFScaNN::search_and_reconstruct(
         float* recons,
         const faiss::SearchParameters* params) const {
     search_probes(*this, n, x, k, distances, labels, params, true);
-    parallel_slices(size_t(n * k), 64, [&](size_t begin, size_t end) {
-        for (size_t i = begin; i < end; i++) {
-            float* row = recons + i * d;
-            if (labels[i] < 0) {
-                std::memset(row, -1, d * sizeof(float)); // NaN, as Faiss does
-                continue;
-            }
-            int64_t list = faiss::lo_listno(labels[i]);
-            int64_t offset = faiss::lo_offset(labels[i]);
-            reconstruct_from_offset(list, offset, row);
-            labels[i] = state_->lists->get_single_id(list, offset);
-        }
-    });
+    constexpr size_t kReconstructSlice = 64;
+    parallel_slices(
+            size_t(n * k), kReconstructSlice, [&](size_t begin, size_t end) {
+                for (size_t i = begin; i < end; i++) {
+                    float* row = recons + i * d;
+                    if (labels[i] < 0) {
+                        std::memset(
+                                row,
+                                -1,
+                                d * sizeof(float)); // NaN, as Faiss does
+                        continue;
+                    }
+                    int64_t list = faiss::lo_listno(labels[i]);
+                    int64_t offset = faiss::lo_offset(labels[i]);
+                    reconstruct_from_offset(list, offset, row);
+                    labels[i] = state_->lists->get_single_id(list, offset);
+                }
+            });
 }
 
 void IndexIVFScaNN::search_preassigned(
@@ -111,7 +116,7 @@ void IndexIVFScaNN::search_preassigned(
     if (ivf_stats != nullptr && plan.stats == nullptr) {
         plan.stats = &counted;
     }
-    // The caller's own figures may already count earlier searches.
+    // the caller's statistics may already count earlier searches
     ScaNNSearchStats before = plan.stats ? *plan.stats : counted;
     search_batches(
             *state_,

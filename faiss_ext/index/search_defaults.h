@@ -1,4 +1,4 @@
-/* What a search uses where its parameters leave something open. */
+/* The index' settings that searches use by default. */
 
 #pragma once
 
@@ -8,11 +8,11 @@
 namespace faiss_ext {
 
 inline SearchDefaults search_defaults(const IndexIVFScaNN& index) {
-    return {index.nprobe,
-            index.max_codes,
-            index.reorder_k,
-            index.refine_k,
-            index.calibration};
+    return {.nprobe = index.nprobe,
+            .max_codes = index.max_codes,
+            .reorder_k = index.reorder_k,
+            .refine_k = index.refine_k,
+            .calibration = index.calibration};
 }
 
 } // namespace faiss_ext

@@ -12,8 +12,8 @@ namespace faiss_ext {
 
 namespace {
 
-/// Root mean square of the codewords' values in each dimension, size d: what a
-/// query has there counts as much for its tables.
+/// Root mean square of the codewords' values in each dimension, size d: how
+/// much the dimension of a query matters for its table.
 std::vector<float> codeword_spread(const ScoreAwarePQ& pq) {
     std::vector<float> spread(pq.d());
     for (size_t i = 0; i < pq.d(); i++) {

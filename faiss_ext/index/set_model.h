@@ -1,6 +1,6 @@
 /*
- * Puts a model and lists into an index: what training, reading a file and
- * cloning end with.
+ * Puts a model and lists into an index: the last step of training, reading a
+ * file and cloning.
  */
 
 #pragma once

@@ -21,11 +21,12 @@ namespace faiss_ext {
 
 namespace {
 
-/// With less recall in the trial, searches rescore all rows of their lists; on
-/// clean data, codes of 2 and of 4 dimensions have .99 and more.
-constexpr float kLeastTrialRecall = 0.97f;
+/// With less recall in the trial, searches rescore all rows of their lists.
+/// Codes of 2 and of 4 dimensions have .99 and more on the three real sets.
+constexpr float kMinTrialRecall = 0.97f;
 
-/// Median length of some rows; for L2, from the middle of them all.
+/// Median length of some rows; for L2, of their differences from the median
+/// row.
 float typical_length(
         faiss::MetricType metric,
         size_t n,
@@ -58,18 +59,18 @@ void train_centroids(
     const size_t nlist = index.nlist;
     const size_t d = index.state().d();
     faiss::Index* quantizer = index.quantizer;
-    KMeansParameters kmeans_parameters;
-    kmeans_parameters.k = nlist;
-    kmeans_parameters.rounds = options.kmeans_rounds;
-    kmeans_parameters.max_points_per_centroid = options.max_points_per_centroid;
-    kmeans_parameters.seed = options.seed;
+    KMeansParameters parameters;
+    parameters.k = nlist;
+    parameters.rounds = options.kmeans_rounds;
+    parameters.max_points_per_centroid = options.max_points_per_centroid;
+    parameters.seed = options.seed;
     if (progress) {
-        kmeans_parameters.on_round = [&](size_t done, size_t total) {
+        parameters.on_round = [&](size_t done, size_t total) {
             progress("k-means", done, total);
         };
     }
-    kmeans_parameters.spherical = by_direction;
-    std::vector<float> centroids = kmeans(n, d, x, kmeans_parameters);
+    parameters.spherical = by_direction;
+    std::vector<float> centroids = kmeans(n, d, x, parameters);
     if (by_direction) {
         move_to_means(n, d, x, nlist, centroids.data());
     }
@@ -87,7 +88,8 @@ void train_centroids(
     quantizer->add(int64_t(nlist), centroids.data());
 }
 
-/// What a failed training puts back, made before: that needs no memory then.
+/// The state that a failed training restores; prepared before, since restoring
+/// must not need memory.
 class BeforeTraining {
  public:
     explicit BeforeTraining(IndexIVFScaNN& index)
@@ -151,7 +153,7 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
         const float eta = effective_eta(
                 options, d, typical_length(metric_type, n, d, x, options.seed));
         if (!had_centroids) {
-            state_->model.by_direction = directions_serve_better(*state_, n, x);
+            state_->model.by_direction = directions_are_better(*state_, n, x);
             train_centroids(*this, n, x, eta);
         }
         // assigns the rows that train the codes
@@ -173,7 +175,7 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
         if (state_->keeps_rows()) {
             ScaNNModel& model = state_->model;
             model.trial_recall = trial_recall(*state_, n, x);
-            model.scan_rows = model.trial_recall < kLeastTrialRecall;
+            model.scan_rows = model.trial_recall < kMinTrialRecall;
         }
     } catch (...) {
         before.restore();

@@ -14,16 +14,16 @@ namespace {
 
 /// Rows that the rotation and the term learn from.
 constexpr size_t kCodeTrainingRows = 32768;
-/// Rows coded together: of wide ones, an array of them all is much.
+/// Rows coded together: all of them at once would take much memory.
 constexpr size_t kCodeTileRows = 1024;
-/// Residuals longer than so many times the median are shortened to that before
-/// rotation and codebook see them, or few rows decide what all codes can say.
-/// Where codes are all that tells rows apart, and the longest are the answers
-/// (inner product), these have more to say.
+/// Rotation and codebook learn from residuals that are shortened to this many
+/// times the median length, since otherwise a few long ones would determine all
+/// codewords. For inner product the longest rows are the results of most
+/// queries: where only codes are kept, they may be longer.
 constexpr float kLongestResidual = 3;
-constexpr float kLongestAnswer = 30;
+constexpr float kLongestResultResidual = 30;
 
-/// Rows as they were before they were shortened.
+/// Rows that were shortened, as they were before.
 struct LongRows {
     std::vector<size_t> rows;
     std::vector<float> values;
@@ -39,7 +39,7 @@ struct LongRows {
 LongRows shorten_longest(size_t n, size_t d, float most, float* rows) {
     const std::vector<float> lengths = row_lengths(n, d, rows);
     const float median = quantile(lengths, 0.5);
-    // where most rows are equal to their centroids, those of the others
+    // if most rows equal their centroids, a length of the others
     const float typical = median > 0 ? median : quantile(lengths, 0.9);
     const float longest = most * typical;
     LongRows before;
@@ -119,7 +119,8 @@ class Sample {
     std::vector<int64_t> lists_;
 };
 
-/// What codebook and term learn from, in the space of the codes: size n * d each.
+/// What codebook and term learn from, in the space of the codes: size n * d
+/// each.
 struct RotatedSample {
     std::vector<float> rows;
     std::vector<float> residuals;
@@ -181,8 +182,9 @@ ScaNNModel train_codes(
         const ScaNNProgress& progress) {
     const ScaNNOptions& options = state.options;
     const size_t d = state.d();
-    const float longest = state.is_l2() || state.keeps_rows() ? kLongestResidual
-                                                              : kLongestAnswer;
+    const float longest = state.is_l2() || state.keeps_rows()
+                                  ? kLongestResidual
+                                  : kLongestResultResidual;
     Sample sample(state, n, x);
     const size_t count = sample.size();
     ScaNNModel made;

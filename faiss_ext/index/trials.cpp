@@ -18,12 +18,13 @@ namespace {
 constexpr size_t kTrialRows = 8192;
 constexpr size_t kTrialQueries = 128;
 constexpr size_t kTrialNeighbors = 10;
-/// The trial of lists by direction: at most so many lists, of which so many are
-/// visited, with at least so many rows each on average.
+/// The trial of lists by direction: at most this many lists, how many of them
+/// are visited, and how many rows they have at least on average.
 constexpr size_t kTrialLists = 64;
 constexpr size_t kTrialProbes = 4;
 constexpr size_t kTrialListRows = 16;
-/// Rows whose lengths differ by less need no trial: directions are then as good.
+/// Rows whose lengths differ by less need no trial: directions are then as
+/// good.
 constexpr float kSameLength = 1.003f;
 /// A smaller gain in recall is noise.
 constexpr double kTrialGain = 0.01;
@@ -56,14 +57,14 @@ std::vector<size_t> best_rows(const TrialRows& trial, size_t d) {
     const size_t padded = round_up(trial.n, kernels::kPanel);
     std::vector<float> products(trial.nq * padded);
     active_kernels().panel_products(
-            {trial.queries.data(),
-             trial.nq,
-             d,
-             d,
-             panels.data(),
-             trial.n,
-             products.data(),
-             padded});
+            {.x = trial.queries.data(),
+             .nx = trial.nq,
+             .ldx = d,
+             .d = d,
+             .panels = panels.data(),
+             .ny = trial.n,
+             .out = products.data(),
+             .ldo = padded});
     std::vector<size_t> best(trial.nq * trial.k), order(trial.n);
     for (size_t q = 0; q < trial.nq; q++) {
         const float* scores = products.data() + q * padded;
@@ -160,10 +161,7 @@ double share_in_probed_lists(
 
 } // namespace
 
-bool directions_serve_better(
-        const IndexState& state,
-        size_t n,
-        const float* x) {
+bool directions_are_better(const IndexState& state, size_t n, const float* x) {
     if (!may_list_by_direction(state)) {
         return false;
     }

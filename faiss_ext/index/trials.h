@@ -1,9 +1,9 @@
 /*
- * Trials on some of the training rows, where no rule tells what serves best:
+ * Trials on a sample of the training rows, for choices that no rule makes well:
  * which rows share a list, and whether the codes can rank them.
  *
- * In: training rows, prepared. Out: figures of a small search; next: train.cpp
- * decides.
+ * In: training rows, prepared. Out: the recall of a small search; next:
+ * train.cpp decides.
  */
 
 #pragma once
@@ -14,16 +14,15 @@
 
 namespace faiss_ext {
 
-/** Inner product, rows of different lengths: whether lists of rows with like
- * directions hold more of the best rows, at as few lists, than lists of near
- * rows. Neither is better on all data (more clusters than lists, or a column
- * with a large mean: directions; lengths from a heavy tail: near rows, by far),
- * so both are tried on a sample. */
-bool directions_serve_better(const IndexState& state, size_t n, const float* x);
+/** For inner product and rows of different lengths: whether lists of rows with
+ * similar directions hold more of the best rows in the lists visited than lists
+ * of near rows. Neither is better on all data: with more clusters than lists,
+ * or a column with a large mean, it is directions; with heavy-tailed lengths
+ * near rows, by far. So both are tried on a sample. */
+bool directions_are_better(const IndexState& state, size_t n, const float* x);
 
-/** The share of the nearest rows that a search finds by the codes, in a trial
- * index of some of the rows: what codes cannot rank, no setting of a search
- * would find. */
+/** Recall of a search by the codes in a trial index of some of the rows, with all
+ * lists visited: if it is low, no setting of a search would help. */
 float trial_recall(const IndexState& state, size_t n, const float* x);
 
 } // namespace faiss_ext

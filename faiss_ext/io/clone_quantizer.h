@@ -1,4 +1,4 @@
-/* A copy of the quantizer. */
+/* Copies of quantizers. */
 
 #pragma once
 
@@ -8,9 +8,9 @@
 
 namespace faiss_ext {
 
-/** A quantizer of any kind that Faiss can save. Saved and read again, not
- * cloned, unless it is flat: 1.7.3's clone of an IndexHNSWFlat is a plain
- * IndexHNSW, which it then cannot write. */
+/** A copy of any quantizer that Faiss can save. Unless it is flat, it is written
+ * and read, not cloned: the clone of an IndexHNSWFlat by Faiss 1.7.3 is a plain
+ * IndexHNSW, which Faiss cannot write. */
 std::unique_ptr<faiss::Index> clone_quantizer(const faiss::Index& quantizer);
 
 } // namespace faiss_ext

@@ -15,8 +15,8 @@ void check_array(
         const ByteReader& reader,
         const std::vector<int64_t>& array,
         const ScaNNLists& lists) {
-    // In the order of the lists, whose ids may be in no cache: an entry is
-    // right if the row that it names has its id.
+    // Checked in the order of the lists, whose ids may be in no cache: an entry
+    // is right if the row at its place has its id.
     size_t right = 0;
     for (size_t l = 0; l < lists.nlist; l++) {
         const auto& ids = lists.list(l).ids;
@@ -42,18 +42,18 @@ void get_hashtable(
     };
     const std::vector<Entry> entries = reader.get_vector<Entry>(n);
     table.reserve(n);
-    // Ids chosen to fall into one bucket would take for ever to tell apart.
-    constexpr size_t kMostAlike = 1000;
+    // ids chosen to fall into one bucket would make the table extremely slow
+    constexpr size_t kMaxAlike = 1000;
     std::vector<uint16_t> alike(table.bucket_count());
     for (const Entry& entry : entries) {
         uint16_t& count = alike[table.bucket(entry.id)];
-        reader.check(++count <= kMostAlike, "ids that no table tells apart");
+        reader.check(++count <= kMaxAlike, "ids that no table tells apart");
     }
     for (const auto& [id, place] : entries) {
         if (place == -1) {
             continue;
         }
-        // whose row that is, is asked where it is used (row_of_id())
+        // whether the row has this id is checked on use (checked_place_in())
         reader.check(place >= 0 && is_place(place, lists), kNotThere);
         reader.check(table.emplace(id, place).second, "an id is there twice");
     }

@@ -18,8 +18,8 @@ faiss::DirectMap::Type saved_map_type(const IndexState& state);
 /// A map of saved_map_type().
 void put_direct_map(SectionSink& sink, const IndexState& state);
 
-/// @throws faiss::FaissException on entries that are not where an Array says,
-///         or in no list
+/// @throws faiss::FaissException on entries that are not at the place that an
+///         Array has for them, or in no list
 void get_direct_map(
         ByteReader reader,
         faiss::DirectMap::Type type,

@@ -55,7 +55,7 @@ struct CodeSpace {
         return state.model.rotation.is_identity() && d == state.d();
     }
 
-    /// rows of our space in this one
+    /// converts rows to this space
     std::vector<float> map(size_t n, const float* x) const {
         std::vector<float> rotated(n * state.d()), out(n * d);
         const Rotation& rotation = state.model.rotation;
@@ -134,8 +134,7 @@ void export_list(
     if (n == 0) {
         return;
     }
-    // resize() and not add_entries(): what that takes, packed codes or plain
-    // ones, differs between releases.
+    // not add_entries(): whether it takes packed codes differs between releases
     out.resize(list_no, n);
     std::copy_n(lists.list(list_no).ids.data(), n, out.ids[list_no].data());
     std::vector<uint8_t> nibbles = nibbles_of(lists, list_no);
@@ -180,7 +179,7 @@ std::unique_ptr<faiss::IndexIVFPQFastScan> export_codes(
     }
     out->is_trained = true;
     out->nprobe = state.ivf.nprobe;
-    // Only searches need it; faiss::read_index makes it by itself.
+    // needed by searches only; faiss::read_index makes it itself
     out->precompute_table();
     return out;
 }
@@ -242,7 +241,7 @@ std::unique_ptr<faiss::Index> export_index(const IndexState& state) {
         out.release();
         refined->own_fields = true;
         refined->own_refine_index = true;
-        // what our own searches rescore by default at k = 10 (search_plan)
+        // candidates of our own searches by default at k = 10 (search_plan)
         refined->k_factor = 10;
         out = std::move(refined);
     }

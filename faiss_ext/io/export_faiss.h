@@ -10,8 +10,8 @@
 
 namespace faiss_ext {
 
-/// What export_to_faiss() (index_io.h) makes of the ScaNN index itself.
-/// @throws faiss::FaissException as that
+/// The part of export_to_faiss() (index_io.h) for the ScaNN index itself.
+/// @throws faiss::FaissException as export_to_faiss()
 std::unique_ptr<faiss::Index> export_index(const IndexState& state);
 
 } // namespace faiss_ext

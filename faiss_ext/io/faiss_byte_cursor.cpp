@@ -9,7 +9,7 @@ namespace faiss_ext {
 
 namespace {
 
-/// Of unaligned floats, on their bits: the compiler makes vector code of it.
+/// Of unaligned floats, by their bits, so that compilers vectorise it.
 bool all_finite(const uint8_t* bytes, uint64_t n) {
     constexpr uint32_t kExponent = 0x7F800000;
     uint32_t bad = 0;

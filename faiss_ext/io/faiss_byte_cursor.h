@@ -1,7 +1,7 @@
 /*
- * Walks over Faiss' byte streams: fields and vectors front to back, each
- * checked; what is wrong throws with the part and the field. Next: faiss_bytes,
- * which knows the fields.
+ * Reads Faiss' byte streams from front to back and checks each field and
+ * vector; a wrong one throws, with the names of its part and field. Next:
+ * faiss_bytes, which knows the fields.
  */
 
 #pragma once
@@ -40,7 +40,7 @@ class FaissByteCursor {
  public:
     explicit FaissByteCursor(std::span<const uint8_t> bytes) : bytes_(bytes) {}
 
-    /// Names the part that is read as long as it lives, for messages.
+    /// While this lives, messages name the part.
     class Part {
      public:
         Part(FaissByteCursor& cursor, const char* name) : cursor_(cursor) {
@@ -71,7 +71,7 @@ class FaissByteCursor {
         check_in(field, value, low, high);
         return value;
     }
-    /// A bool has no other values; to read one is undefined.
+    /// Other values of a bool would be undefined behaviour.
     bool get_flag(const char* field) {
         return get_in<uint8_t>(field, 0, 1) != 0;
     }
@@ -108,7 +108,7 @@ class FaissByteCursor {
                     std::to_string(high));
         }
     }
-    /// For what must be the same as somewhere else.
+    /// For fields that must equal another.
     template <std::integral T>
     void check_is(const char* field, T value, T wanted) const {
         check_in(field, value, wanted, wanted);

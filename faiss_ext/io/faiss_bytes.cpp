@@ -17,7 +17,7 @@ namespace faiss_ext {
 namespace {
 
 /// wrappers around wrappers, and transforms in a chain
-constexpr size_t kMostParts = 64;
+constexpr size_t kMaxParts = 64;
 
 struct KindName {
     FaissKind kind;
@@ -107,9 +107,9 @@ FaissContents IndexChecker::header(const KindName& kind) {
     FaissContents found;
     found.kind = kind.kind;
     // the products of both, in bits, do not overflow
-    constexpr int64_t kMostRows = int64_t(1) << 40;
-    found.d = cursor_.get_in<int32_t>("d", 1, kMostDimensions);
-    found.ntotal = cursor_.get_in<int64_t>("ntotal", 0, kMostRows);
+    constexpr int64_t kMaxRows = int64_t(1) << 40;
+    found.d = cursor_.get_in<int32_t>("d", 1, kMaxDimensions);
+    found.ntotal = cursor_.get_in<int64_t>("ntotal", 0, kMaxRows);
     cursor_.get<int64_t>("unused");
     cursor_.get<int64_t>("unused");
     found.is_trained = cursor_.get_flag("is_trained");
@@ -134,9 +134,9 @@ void IndexChecker::check_part(
 FaissContents IndexChecker::index(const Kinds& allowed) {
     const KindName& kind = known_kind(allowed);
     FaissByteCursor::Part part(cursor_, kind.name);
-    if (cursor_.depth() > kMostParts) {
+    if (cursor_.depth() > kMaxParts) {
         throw faiss::FaissException(
-                "indexes in indexes, more than " + std::to_string(kMostParts) +
+                "indexes in indexes, more than " + std::to_string(kMaxParts) +
                 " deep");
     }
     FaissContents whole = header(kind);
@@ -195,7 +195,7 @@ void IndexChecker::pq(const FaissContents& whole) {
     last_pq_ = check_product_quantizer(cursor_, whole.d);
     cursor_.vector<uint8_t>(
             "codes", uint64_t(whole.ntotal) * last_pq_.code_size());
-    // the other ways to search are for tables that are not in the bytes
+    // other search types use tables that the bytes do not contain
     cursor_.check_is("search_type", cursor_.get<int32_t>("search_type"), 0);
     cursor_.get_flag("encode_signs");
     cursor_.get<int32_t>("polysemous_ht");
@@ -227,9 +227,9 @@ void IndexChecker::hnsw(const FaissContents& whole, FaissKind storage) {
 }
 
 void IndexChecker::ivf(const FaissContents& whole) {
-    constexpr uint64_t kMostLists = std::numeric_limits<int32_t>::max();
+    constexpr uint64_t kMaxLists = std::numeric_limits<int32_t>::max();
     cursor_.check_is("is_trained", int(whole.is_trained), 1);
-    uint64_t nlist = cursor_.get_in<uint64_t>("nlist", 1, kMostLists);
+    uint64_t nlist = cursor_.get_in<uint64_t>("nlist", 1, kMaxLists);
     cursor_.get_in<uint64_t>("nprobe", 1, std::numeric_limits<uint64_t>::max());
     {
         FaissByteCursor::Part part(cursor_, "quantizer");
@@ -268,7 +268,7 @@ void IndexChecker::id_map(const FaissContents& whole, const Kinds& allowed) {
 void IndexChecker::pre_transform(
         const FaissContents& whole,
         const Kinds& allowed) {
-    int length = cursor_.get_in<int32_t>("length of chain", 0, kMostParts);
+    int length = cursor_.get_in<int32_t>("length of chain", 0, kMaxParts);
     int64_t d = whole.d;
     for (int i = 0; i < length; i++) {
         TransformShape transform = check_transform(cursor_);

@@ -1,10 +1,11 @@
 /*
- * Faiss' own byte streams, checked before Faiss reads them: its reader trusts
- * sizes, offsets and numbers, and so must not see what others may have made.
+ * Faiss' own byte streams, checked before Faiss reads them: its reader does not
+ * check sizes, offsets and numbers, so it must not get bytes from unknown
+ * sources.
  *
  * In: the bytes of one index, as faiss::write_index writes them (1.7.3 up to
- * 1.15, whose streams are the same for these classes), and what the file or
- * blob around them says of it. Out: the index, or an exception.
+ * 1.15, whose streams are the same for these classes), and what the surrounding
+ * file or blob says about it. Out: the index, or an exception.
  *
  * Known: IndexFlat, IndexScalarQuantizer, IndexPQ, IndexHNSWFlat, IndexHNSWSQ,
  * IndexHNSWPQ, IndexIVFFlat and IndexIVFPQ (trained, with a flat quantizer and
@@ -14,12 +15,12 @@
  * (since Faiss 1.14.1) HadamardRotation. All other four-letter codes are
  * refused by name, as are metrics besides inner product and L2.
  *
- * Checked are all sizes (equal to what the other fields say, and present), flags
- * and enumerations, dimensions and rows of all parts against each other; that
- * floats are finite; that ids in lists are the rows, each once; and of a graph
- * that levels, offsets, links and the entry point are in range and links lead
- * to rows of their level. Codes are not looked at, since any are good.
- * After that, Faiss' reader allocates in proportion to the bytes.
+ * Checked are all sizes (equal to what the other fields say, and present),
+ * flags and enumerations, dimensions and rows of all parts against each other;
+ * that floats are finite; that ids in lists are the rows, each once; and of a
+ * graph that levels, offsets, links and the entry point are in range and links
+ * lead to rows of their level. Codes are not checked, since all values are
+ * valid. After that, Faiss' reader allocates in proportion to the bytes.
  *
  * Cost: one pass over floats, ids and links: 100 MB take about 10 ms.
  */
@@ -51,7 +52,7 @@ enum class FaissKind {
     PreTransform,
 };
 
-/// What the surroundings of the bytes say; nullopt: nothing.
+/// What the surrounding file or blob says; nullopt: nothing.
 struct FaissExpected {
     /// of the index and, below IDMap, IDMap2 and PreTransform, of the next one
     std::vector<FaissKind> kinds;
@@ -61,7 +62,7 @@ struct FaissExpected {
     std::optional<bool> is_trained;
 };
 
-/// What the bytes say of the outermost index.
+/// What the bytes say about the outermost index.
 struct FaissContents {
     FaissKind kind = FaissKind::Flat;
     int64_t d = 0;
@@ -75,8 +76,8 @@ FaissContents check_faiss_bytes(
         std::span<const uint8_t> bytes,
         const FaissExpected& expected);
 
-/** Checks, then lets Faiss read. Of an IndexIVFPQ the table that only speeds
- * its searches up is left out where it would be out of proportion to the bytes.
+/** Checks, then lets Faiss read. The table of an IndexIVFPQ that only speeds up
+ * searches is not made if it would be too large compared with the bytes.
  * @throws faiss::FaissException as above */
 std::unique_ptr<faiss::Index> read_faiss_bytes(
         std::span<const uint8_t> bytes,

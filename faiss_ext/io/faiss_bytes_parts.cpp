@@ -24,24 +24,25 @@ struct MatrixShape {
 };
 
 MatrixShape check_matrix(FaissByteCursor& cursor) {
-    constexpr uint64_t kMost = kMostDimensions * kMostDimensions;
+    constexpr uint64_t kMax = kMaxDimensions * kMaxDimensions;
     MatrixShape shape;
     shape.has_bias = cursor.get_flag("have_bias");
-    shape.values = cursor.skip_float_vector("A", 0, kMost);
-    shape.biases = cursor.skip_float_vector("b", 0, kMostDimensions);
+    shape.values = cursor.skip_float_vector("A", 0, kMax);
+    shape.biases = cursor.skip_float_vector("b", 0, kMaxDimensions);
     return shape;
 }
 
-/// Dimensions end the bytes of a transform, after what depends on them.
+/// The dimensions come last in a transform, after the fields that depend on
+/// them.
 TransformShape check_dimensions(FaissByteCursor& cursor) {
     TransformShape shape;
-    shape.d_in = cursor.get_in<int32_t>("d_in", 1, kMostDimensions);
-    shape.d_out = cursor.get_in<int32_t>("d_out", 1, kMostDimensions);
+    shape.d_in = cursor.get_in<int32_t>("d_in", 1, kMaxDimensions);
+    shape.d_out = cursor.get_in<int32_t>("d_out", 1, kMaxDimensions);
     shape.is_trained = cursor.get_flag("is_trained");
     return shape;
 }
 
-/// Before training there may be none of the n.
+/// Before training, n or none.
 void check_trained_size(
         const FaissByteCursor& cursor,
         const char* field,
@@ -73,16 +74,16 @@ TransformShape finish_matrix(
 }
 
 TransformShape check_pca(FaissByteCursor& cursor) {
-    constexpr uint64_t kMost = kMostDimensions * kMostDimensions;
+    constexpr uint64_t kMax = kMaxDimensions * kMaxDimensions;
     cursor.get_finite("eigen_power");
     cursor.get_finite("epsilon");
     cursor.get_flag("random_rotation");
-    cursor.get_in<int32_t>("balanced_bins", 0, kMostDimensions);
-    uint64_t mean = cursor.skip_float_vector("mean", 0, kMostDimensions);
-    // what A and b were made of, which nobody reads again: of few training
-    // rows there are fewer of these than dimensions
-    cursor.skip_float_vector("eigenvalues", 0, kMostDimensions);
-    cursor.skip_float_vector("PCAMat", 0, kMost);
+    cursor.get_in<int32_t>("balanced_bins", 0, kMaxDimensions);
+    uint64_t mean = cursor.skip_float_vector("mean", 0, kMaxDimensions);
+    // A and b were made from these, which are not read again; from few training
+    // rows there are fewer than dimensions
+    cursor.skip_float_vector("eigenvalues", 0, kMaxDimensions);
+    cursor.skip_float_vector("PCAMat", 0, kMax);
     TransformShape shape = finish_matrix(cursor, check_matrix(cursor));
     check_trained_size(
             cursor, "size of mean", mean, shape.d_in, shape.is_trained);
@@ -92,7 +93,7 @@ TransformShape check_pca(FaissByteCursor& cursor) {
 TransformShape check_linear(FaissByteCursor& cursor, const char* code) {
     std::string found = cursor.get_code();
     if (found != code) {
-        cursor.fail("\"" + found + "\" (wanted: " + code + ")");
+        cursor.fail("\"" + found + "\" (allowed: " + code + ")");
     }
     if (found == "Viqm") {
         cursor.get<int32_t>("max_iter");
@@ -102,7 +103,7 @@ TransformShape check_linear(FaissByteCursor& cursor, const char* code) {
 }
 
 TransformShape check_itq(FaissByteCursor& cursor) {
-    uint64_t mean = cursor.skip_float_vector("mean", 0, kMostDimensions);
+    uint64_t mean = cursor.skip_float_vector("mean", 0, kMaxDimensions);
     cursor.get_flag("do_pca");
     TransformShape rotation, all;
     {
@@ -127,7 +128,7 @@ TransformShape check_itq(FaissByteCursor& cursor) {
 }
 
 TransformShape check_remap(FaissByteCursor& cursor) {
-    auto map = cursor.vector<int32_t>("map", 0, kMostDimensions);
+    auto map = cursor.vector<int32_t>("map", 0, kMaxDimensions);
     TransformShape shape = check_dimensions(cursor);
     cursor.check_is("size of map", map.size(), uint64_t(shape.d_out));
     for (uint64_t i = 0; i < map.size(); i++) {
@@ -145,7 +146,7 @@ TransformShape check_normalization(FaissByteCursor& cursor) {
 }
 
 TransformShape check_centering(FaissByteCursor& cursor) {
-    uint64_t mean = cursor.skip_float_vector("mean", 0, kMostDimensions);
+    uint64_t mean = cursor.skip_float_vector("mean", 0, kMaxDimensions);
     TransformShape shape = check_dimensions(cursor);
     cursor.check_is("d_out", shape.d_out, shape.d_in);
     check_trained_size(
@@ -196,7 +197,7 @@ TransformShape check_transform(FaissByteCursor& cursor) {
     if (code == "VCnt") {
         return in("CenteringTransform", check_centering);
     }
-    // others would throw in their reader, and lose what they had read
+    // Faiss' reader would throw on others, and leak what it has read
     if (code == "HRot" && FAISS_EXT_FAISS_VERSION >= 11401) {
         return in("HadamardRotation", check_hadamard);
     }
@@ -212,12 +213,12 @@ uint64_t
 check_scalar_quantizer(FaissByteCursor& cursor, int64_t d, bool is_trained) {
     using SQ = faiss::ScalarQuantizer;
 #if FAISS_EXT_FAISS_VERSION >= 11000
-    constexpr int kMostType = SQ::QT_8bit_direct_signed;
+    constexpr int kMaxType = SQ::QT_8bit_direct_signed;
 #else
-    constexpr int kMostType = SQ::QT_6bit;
+    constexpr int kMaxType = SQ::QT_6bit;
 #endif
     FaissByteCursor::Part part(cursor, "ScalarQuantizer");
-    int type = cursor.get_in<int32_t>("qtype", 0, kMostType);
+    int type = cursor.get_in<int32_t>("qtype", 0, kMaxType);
     cursor.get_in<int32_t>("rangestat", 0, SQ::RS_optim);
     cursor.get_finite("rangestat_arg");
     cursor.check_is("d", cursor.get<uint64_t>("d"), uint64_t(d));
@@ -262,13 +263,13 @@ check_scalar_quantizer(FaissByteCursor& cursor, int64_t d, bool is_trained) {
 }
 
 PQShape check_product_quantizer(FaissByteCursor& cursor, int64_t d) {
-    constexpr uint64_t kMostBits = 16;
+    constexpr uint64_t kMaxBits = 16;
     FaissByteCursor::Part part(cursor, "ProductQuantizer");
     PQShape shape;
     cursor.check_is("d", cursor.get<uint64_t>("d"), uint64_t(d));
     shape.M = cursor.get_in<uint64_t>("M", 1, d);
     cursor.check_is("d modulo M", uint64_t(d) % shape.M, uint64_t(0));
-    shape.nbits = cursor.get_in<uint64_t>("nbits", 1, kMostBits);
+    shape.nbits = cursor.get_in<uint64_t>("nbits", 1, kMaxBits);
     uint64_t values = uint64_t(d) << shape.nbits;
     cursor.skip_float_vector("centroids", values, values);
     return shape;
@@ -278,8 +279,8 @@ PQShape check_product_quantizer(FaissByteCursor& cursor, int64_t d) {
 
 namespace {
 
-/// Links end at the first -1, since Faiss adds behind the last one that is
-/// none. 32-bit numbers without branches: the compiler makes vector code of it.
+/// Links must end at the first -1: Faiss adds links behind the last one. With
+/// 32-bit numbers and without branches, so that compilers vectorise it.
 bool are_links(
         const Column<int32_t>& links,
         uint64_t begin,
@@ -293,12 +294,13 @@ bool are_links(
     return bad == 0;
 }
 
-/// What all rows of a graph share: where on a row's levels its links end.
+/// Reads the fields that hold for all rows of a graph. @return where the links
+/// of each level end, counted from the first link of a row
 Column<int32_t> check_levels(FaissByteCursor& cursor) {
     // Faiss makes 30 levels of 2 links a row; a node has at most 2 * 2048
-    constexpr uint64_t kMostLevels = 64;
-    constexpr int kMostLinks = 1 << 17;
-    auto chances = cursor.vector<double>("assign_probas", 1, kMostLevels);
+    constexpr uint64_t kMaxLevels = 64;
+    constexpr int kMaxLinks = 1 << 17;
+    auto chances = cursor.vector<double>("assign_probas", 1, kMaxLevels);
     for (uint64_t i = 0; i < chances.size(); i++) {
         cursor.check_in("assign_probas", chances[i], 0., 1.);
     }
@@ -306,7 +308,7 @@ Column<int32_t> check_levels(FaissByteCursor& cursor) {
     auto ends = cursor.vector<int32_t>(kEnds, chances.size() + 1);
     cursor.check_is(kEnds, ends[0], 0);
     for (uint64_t i = 0; i < chances.size(); i++) {
-        cursor.check_in(kEnds, ends[i + 1], ends[i] + 1, ends[i] + kMostLinks);
+        cursor.check_in(kEnds, ends[i + 1], ends[i] + 1, ends[i] + kMaxLinks);
     }
     return ends;
 }
@@ -341,8 +343,8 @@ void check_links(
 } // namespace
 
 void check_graph(FaissByteCursor& cursor, int64_t rows) {
-    // a search keeps so many in an array
-    constexpr int kMostEf = 1 << 22;
+    // a search allocates an array of this size
+    constexpr int kMaxEf = 1 << 22;
     FaissByteCursor::Part part(cursor, "HNSW");
     auto ends = check_levels(cursor);
     auto levels = cursor.vector<int32_t>("levels", rows);
@@ -353,7 +355,7 @@ void check_graph(FaissByteCursor& cursor, int64_t rows) {
         int level = levels[row];
         cursor.check_in("levels", level, 1, int(ends.size()) - 1);
         highest = std::max(highest, level);
-        // as long as each is above the one before, none can overflow
+        // each is checked against the one before, so that none can overflow
         cursor.check_is(
                 "offsets", offsets[row + 1], offsets[row] + ends[level]);
     }
@@ -377,8 +379,8 @@ void check_graph(FaissByteCursor& cursor, int64_t rows) {
         cursor.check_is("levels of entry_point", levels[entry], highest);
     }
     cursor.get_in<int32_t>("efConstruction", 1, kMaxInt);
-    cursor.get_in<int32_t>("efSearch", 1, kMostEf);
-    // another number is for experiments, and newer releases write always 1
+    cursor.get_in<int32_t>("efSearch", 1, kMaxEf);
+    // others are experimental; newer releases always write 1
     cursor.check_is("upper_beam", cursor.get<int32_t>("upper_beam"), 1);
 }
 
@@ -393,7 +395,7 @@ void check_inverted_lists(
     FaissByteCursor::Part part(cursor, "inverted lists");
     std::string code = cursor.get_code();
     if (code != "ilar") {
-        cursor.fail("\"" + code + "\" (wanted: ilar, lists in memory)");
+        cursor.fail("\"" + code + "\" (allowed: ilar, lists in memory)");
     }
     cursor.check_is("nlist", cursor.get<uint64_t>("nlist"), nlist);
     cursor.check_is("code_size", cursor.get<uint64_t>("code_size"), code_size);
@@ -401,7 +403,7 @@ void check_inverted_lists(
     Column<uint64_t> sizes;
     if (form == "full") {
         sizes = cursor.vector<uint64_t>("sizes", nlist);
-    } else if (form == "sprs") { // list and size, in turn
+    } else if (form == "sprs") { // pairs of list and size
         sizes = cursor.vector<uint64_t>("sizes", 0, 2 * nlist);
         cursor.check_is(
                 "size of sizes modulo 2", sizes.size() % 2, uint64_t(0));
@@ -413,7 +415,7 @@ void check_inverted_lists(
                     nlist - 1);
         }
     } else {
-        cursor.fail("\"" + form + "\" (wanted: full or sprs)");
+        cursor.fail("\"" + form + "\" (allowed: full or sprs)");
     }
     const uint64_t step = form == "full" ? 1 : 2;
     int64_t left = rows;

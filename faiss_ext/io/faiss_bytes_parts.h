@@ -1,7 +1,7 @@
 /*
- * Parts of Faiss' byte streams that are no indexes: transforms, quantizers,
- * graphs, lists. Each function walks over one and throws where a field is
- * wrong. Next: faiss_bytes.
+ * Parts of Faiss' byte streams inside indexes: transforms, quantizers, graphs,
+ * lists. Each function reads one and throws if a field is wrong. Next:
+ * faiss_bytes.
  */
 
 #pragma once
@@ -13,7 +13,7 @@
 namespace faiss_ext {
 
 /// dimensions, as in index_factory
-constexpr int64_t kMostDimensions = 65536;
+constexpr int64_t kMaxDimensions = 65536;
 
 struct TransformShape {
     int64_t d_in = 0;

@@ -18,7 +18,7 @@ constexpr size_t kBufferBytes = 1 << 20;
 /// far above what any version needs: bounds the table of a damaged header
 constexpr uint32_t kMaxSections = 64;
 /// far above what any disk holds: sums of sizes below it do not overflow
-constexpr uint64_t kMostBytes = uint64_t(1) << 62;
+constexpr uint64_t kMaxBytes = uint64_t(1) << 62;
 
 struct Header {
     char magic[8];
@@ -55,7 +55,7 @@ uint64_t aligned(uint64_t n) {
     return (n + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-/// A name as messages may show it, whatever bytes it has.
+/// A name for messages, with bytes that are not printable replaced.
 std::string shown(const char* name) {
     std::string text(name, strnlen(name, kNameBytes));
     std::replace_if(
@@ -90,7 +90,7 @@ void SectionSink::put(const void* data, size_t n) {
         buffer_.insert(buffer_.end(), bytes, bytes + n);
     } else {
         flush();
-        hand_over(bytes, n);
+        write_out(bytes, n);
     }
 }
 
@@ -100,11 +100,11 @@ void SectionSink::align() {
 }
 
 void SectionSink::flush() {
-    hand_over(buffer_.data(), buffer_.size());
+    write_out(buffer_.data(), buffer_.size());
     buffer_.clear();
 }
 
-void SectionSink::hand_over(const uint8_t* data, size_t n) {
+void SectionSink::write_out(const uint8_t* data, size_t n) {
     if (n == 0) {
         return;
     }
@@ -219,7 +219,7 @@ void SectionReader::read_header() {
     if (std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0) {
         fail("this is not a file of a ScaNN index");
     }
-    // Before the checksum: a later version may keep it elsewhere.
+    // before the checksum, which a later version may keep elsewhere
     if (header.version > kFormatVersion) {
         fail("format version " + std::to_string(header.version) +
              " is newer than " + std::to_string(kFormatVersion) +
@@ -245,7 +245,7 @@ void SectionReader::read_header() {
 }
 
 void SectionReader::check_layout(uint64_t file_size) const {
-    if (file_size > kMostBytes) {
+    if (file_size > kMaxBytes) {
         fail("damaged: a file of " + std::to_string(file_size) + " bytes");
     }
     uint64_t end = at_;
@@ -323,7 +323,7 @@ const uint8_t* SectionReader::borrow(size_t n) {
 void SectionReader::align() {
     uint64_t n = aligned(at_) - at_;
     if (is_mapped()) {
-        // Not looked at: that would read a page of every list.
+        // zeros are not checked: that would read a page of every list
         borrow(n);
         return;
     }
@@ -344,7 +344,7 @@ void SectionReader::leave() {
 ByteReader SectionReader::read_all(const std::string& name) {
     uint64_t size = enter(name);
     std::vector<uint8_t> bytes;
-    // Of a stream nobody knows the length: grow with what really comes.
+    // the length of a stream is unknown: memory grows with the bytes read
     size_t step = size_ != 0 ? size : std::min<uint64_t>(size, 64 << 20);
     for (uint64_t at = 0; at < size;) {
         size_t n = std::min<uint64_t>(size - at, step);

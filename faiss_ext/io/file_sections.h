@@ -53,7 +53,7 @@ class SectionSink {
     }
     /// Zeros up to the next multiple of 64.
     void align();
-    /// Hands everything to the writer; what is not flushed is lost.
+    /// Passes all bytes to the writer; without it the last ones are lost.
     void flush();
 
     /// bytes put so far
@@ -66,7 +66,7 @@ class SectionSink {
     }
 
  private:
-    void hand_over(const uint8_t* data, size_t n);
+    void write_out(const uint8_t* data, size_t n);
 
     faiss::IOWriter* writer_;
     std::vector<uint8_t> buffer_;
@@ -85,7 +85,7 @@ void write_sections(
         const std::vector<Section>& sections,
         faiss::IOWriter* writer);
 
-/// Bytes of a small section, read front to back; throws beyond its end.
+/// Bytes of a small section, read from front to back; throws at its end.
 class ByteReader {
  public:
     ByteReader(std::string section, std::vector<uint8_t> bytes)
@@ -142,7 +142,7 @@ class SectionReader {
     bool is_mapped() const {
         return data_ != nullptr;
     }
-    /// What is borrowed is read and compared with its checksum.
+    /// Whether borrowed sections are read and compared with their checksums.
     bool verifies_borrowed() const {
         return verify_borrowed_;
     }

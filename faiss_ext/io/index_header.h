@@ -59,7 +59,7 @@ struct IndexHeader {
 };
 
 void put_header(SectionSink& sink, const IndexHeader& header);
-/// Checks ranges too, but of options only what their types cannot hold.
+/// Checks ranges, but of options only those of their types.
 IndexHeader get_header(ByteReader reader);
 
 } // namespace faiss_ext

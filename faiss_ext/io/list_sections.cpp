@@ -34,7 +34,7 @@ void read_column(SectionReader& reader, size_t n, AlignedBuffer<T>& column) {
         }
         return;
     }
-    // Of a stream nobody knows the length: grow with what really comes.
+    // the length of a stream is unknown: memory grows with the bytes read
     constexpr size_t kStep = (64 << 20) / sizeof(T);
     for (size_t at = 0; at < n;) {
         size_t count = std::min(n - at, std::max(kStep, at));
@@ -146,11 +146,11 @@ std::unique_ptr<ScaNNLists> read_columns(
     auto lists = std::make_unique<ScaNNLists>(sizes.size(), layout);
     if (!reader.is_mapped()) {
         try {
-            // Of a stream of unknown length only addresses: what does not come
-            // is not touched.
+            // for a stream of unknown length this reserves addresses only:
+            // pages that are not read into are not used
             lists->reserve({sizes.begin(), sizes.end()});
         } catch (const std::bad_alloc&) {
-            // sizes of a damaged file: what really comes will show it
+            // the file may be damaged: reading will find out
         }
     }
     auto read = [&](const char* name, auto column, auto elements) {

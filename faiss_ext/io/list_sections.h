@@ -30,7 +30,7 @@ void add_column_sections(
         const std::string& prefix,
         std::vector<Section>& sections);
 
-/// Reads them: copied and verified from a stream, borrowed where mapped.
+/// Reads them: from a stream copied and verified, from a mapped file borrowed.
 std::unique_ptr<ScaNNLists> read_columns(
         const EntryLayout& layout,
         const std::vector<uint64_t>& sizes,

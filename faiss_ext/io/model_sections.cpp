@@ -21,7 +21,7 @@ void get_rotation(ByteReader reader, size_t d, ScaNNModel& model) {
     reader.check(n == 0 || n == d * d, "not a matrix of d x d");
     std::vector<float> matrix = reader.get_vector<float>(n);
     reader.finish();
-    // Its rows have length 1: nothing that a query or a row is becomes larger.
+    // rows of length 1 cannot make a query or a row longer
     for (size_t i = 0; i < n; i += d) {
         const double square = precise_square(d, &matrix[i]);
         reader.check(
@@ -36,7 +36,7 @@ static void transfer_term(Fields& fields, Term& term) {
     fields(term.centroid_weight);
     fields(term.residual_weight);
     fields(term.error_weight);
-    float unused = 1; // a typical length, in what was written before version 2
+    float unused = 1; // before version 2: a typical length
     fields(unused);
     fields(term.minimum);
     fields(term.step);

@@ -23,7 +23,7 @@ void get_codebook(
         size_t nlist,
         ScaNNModel& model);
 
-/// What the codes count from, and how far they reach.
+/// The origin of the codes, and their ranges.
 void put_ranges(SectionSink& sink, const ScaNNModel& model);
 /// @param model  in: metric of the term; out: the rest
 void get_ranges(ByteReader reader, size_t d, ScaNNModel& model);

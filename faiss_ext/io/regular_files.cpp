@@ -52,7 +52,7 @@ void check_regular(
 
 constexpr const char* kCannotRead = "cannot read the index file";
 
-/// Names that are looked at for what killed processes have left.
+/// Names that are tried when looking for files of killed processes.
 constexpr size_t kOldNames = 16;
 
 class Descriptor {
@@ -84,8 +84,8 @@ std::string digest(const std::string& text) {
     return digits;
 }
 
-/// The same for all processes between two starts of this machine; where that
-/// is not known, of this process alone.
+/// An id of this boot of the machine, the same for all its processes; where it
+/// is not known, an id of this process.
 std::string boot_name() {
     std::ifstream file("/proc/sys/kernel/random/boot_id");
     std::string id;
@@ -101,14 +101,14 @@ std::string temporary_prefix(const std::string& target) {
     return (path.parent_path() / own).string();
 }
 
-/// Removes what a process that is no more has left by that name.
+/// Removes the file of that name if its process has ended.
 /// @return whether it did
 bool remove_abandoned(const std::string& path) {
     Descriptor file(
             open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     struct stat opened, named;
-    // A lock ends with its process. Whoever has just made the file and not yet
-    // locked it notices, when it does, that it is gone.
+    // A lock ends with its process. A process that has made the file but not
+    // yet locked it finds, after locking it, that it was removed.
     return file.get() >= 0 && fstat(file.get(), &opened) == 0 &&
            S_ISREG(opened.st_mode) && opened.st_uid == geteuid() &&
            flock(file.get(), LOCK_EX | LOCK_NB) == 0 &&
@@ -124,7 +124,7 @@ InputFile::InputFile(const std::string& path) : path_(path) {
         fail(kCannotRead, path);
     }
     check_regular(status, kCannotRead, path);
-    // Something else may have taken its place since: that must not wait.
+    // It may have been replaced since: opening a pipe must not wait.
     int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (file < 0) {
         fail(kCannotRead, path);
@@ -181,7 +181,7 @@ OutputFile::OutputFile(const std::string& target) : target_(target) {
     for (size_t i = 0; !create(prefix + std::to_string(i)); i++) {
     }
     if (exists) {
-        // the permissions people gave the old file; best effort
+        // keeps the permissions of the old file, if that is possible
         (void)!fchmod(file_, existing.st_mode & 07777);
     }
 }
@@ -200,13 +200,13 @@ bool OutputFile::create(const std::string& path) {
     }
     struct stat status;
     const bool locked = flock(file, LOCK_EX | LOCK_NB) == 0;
-    // another one's remove_abandoned(), in between
+    // removed by another process' remove_abandoned() before it was locked
     if ((!locked && errno == EWOULDBLOCK) ||
         (fstat(file, &status) == 0 && status.st_nlink == 0)) {
         close(file);
         return false;
     }
-    // some file systems have no locks: there nobody removes it either
+    // on file systems without locks, no process removes it either
     file_ = file;
     return true;
 }
@@ -243,8 +243,8 @@ void OutputFile::become_target() {
         fail("cannot write the index: renaming to", target_);
     }
     kept_ = true;
-    // The new file is there and whole; that its name survives a power cut
-    // too is not an error to report if the directory cannot be synced.
+    // The new file is in place and complete. If the directory cannot be synced,
+    // its name may not survive a power cut, which is no error of this call.
     auto parent = std::filesystem::path(target_).parent_path();
     const char* directory = parent.empty() ? "." : parent.c_str();
     int handle = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -1,9 +1,9 @@
 /*
- * Files by path: read as of one moment, written whole or not at all.
+ * Files by path: read in the state of one moment, written whole or not at all.
  *
- * Only regular files. Opening a pipe waits for somebody at its other end,
- * opening a device may do anything, and neither can be mapped or replaced: they
- * are refused without being opened.
+ * Only regular files. Opening a pipe waits for a process at its other end,
+ * opening a device may have any effect, and neither can be mapped or replaced:
+ * they are refused without being opened.
  */
 
 #pragma once
@@ -18,8 +18,8 @@
 
 namespace faiss_ext {
 
-/** A file opened for reading. It stays this one and of this size when
- * somebody renames another one to its path. */
+/** A file opened for reading. It stays the same file, of the same size, when
+ * another one is renamed to its path. */
 class InputFile {
  public:
     /// @throws faiss::FaissException unless `path` is a regular file that can
@@ -32,11 +32,11 @@ class InputFile {
     const std::string& path() const {
         return path_;
     }
-    /// At the beginning of the file; stays this one's.
+    /// At the beginning of the file; owned by this object.
     FILE* stream() const {
         return stream_.get();
     }
-    /// All of it, read only; lives on when this is gone.
+    /// The whole file, read only; outlives this object.
     std::shared_ptr<const uint8_t> map() const;
 
  private:
@@ -51,14 +51,14 @@ class InputFile {
     std::unique_ptr<FILE, Close> stream_;
 };
 
-/** A new file beside the target. It becomes the target when it is whole, or
- * vanishes; the target then stays as it was.
+/** A new file beside the target. It replaces the target when it is complete;
+ * otherwise it is removed, and the target stays as it was.
  *
  * Its name has a fixed length (targets may have names as long as the system
- * allows) and is known from that of the target, so that the next one finds what
- * a killed process has left and removes it: a file by such a name, of this
- * user, that no living process has locked. Only files of the same boot of the
- * same machine: locks of others are not always seen. */
+ * allows) and follows from that of the target, so that the next one finds files
+ * that killed processes have left, and removes them: files of such a name, of
+ * this user, that no living process has locked. Only those of the same boot of
+ * the same machine, since locks of other machines are not always visible. */
 class OutputFile : public faiss::IOWriter {
  public:
     /// @throws faiss::FaissException if `target` is there and is no regular

@@ -24,7 +24,8 @@ struct FieldWriter {
     }
 };
 
-/// Reads it; a bool or enum gets no value that it does not have.
+/// Reads each field it is called with; refuses values that a bool or enum does
+/// not have.
 struct FieldReader {
     ByteReader& reader;
 

@@ -123,7 +123,7 @@ byte_panel_tile(const BytePanelArgs& a, size_t first, size_t j) {
     for (size_t q = 0; q < Q; q++) {
         const __m256i excess = _mm256_set1_epi32(a.excess[first + q]);
         const __m256 step = _mm256_set1_ps(a.steps[first + q]);
-        const __m256 factor = _mm256_set1_ps(a.factors[first + q]);
+        const __m256 offset = _mm256_set1_ps(a.offsets[first + q]);
         float* out = a.out + (first + q) * a.ldo;
         for (size_t p = 0; p < 2 * P; p++) {
             const size_t at = j * kPanel + 8 * p;
@@ -133,8 +133,8 @@ byte_panel_tile(const BytePanelArgs& a, size_t first, size_t j) {
                     _mm256_mul_ps(step, _mm256_loadu_ps(a.scales + at)),
                     product,
                     _mm256_fmadd_ps(
-                            factor,
-                            _mm256_loadu_ps(a.bonuses + at),
+                            offset,
+                            _mm256_loadu_ps(a.gains + at),
                             _mm256_loadu_ps(a.terms + at)));
             // of NaN and a number, VMAXPS returns the second
             score = _mm256_max_ps(score, _mm256_set1_ps(-FLT_MAX));

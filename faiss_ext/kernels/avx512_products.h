@@ -129,7 +129,7 @@ byte_panel_tile(const BytePanelArgs& a, size_t first, size_t j) {
     for (size_t q = 0; q < Q; q++) {
         const __m512i excess = _mm512_set1_epi32(a.excess[first + q]);
         const __m512 step = _mm512_set1_ps(a.steps[first + q]);
-        const __m512 factor = _mm512_set1_ps(a.factors[first + q]);
+        const __m512 offset = _mm512_set1_ps(a.offsets[first + q]);
         float* out = a.out + (first + q) * a.ldo;
         for (size_t p = 0; p < P; p++) {
             const size_t at = (j + p) * kPanel;
@@ -139,8 +139,8 @@ byte_panel_tile(const BytePanelArgs& a, size_t first, size_t j) {
                     _mm512_mul_ps(step, _mm512_loadu_ps(a.scales + at)),
                     product,
                     _mm512_fmadd_ps(
-                            factor,
-                            _mm512_loadu_ps(a.bonuses + at),
+                            offset,
+                            _mm512_loadu_ps(a.gains + at),
                             _mm512_loadu_ps(a.terms + at)));
             // of NaN and a number, VMAXPS returns the second
             score = _mm512_max_ps(score, _mm512_set1_ps(-FLT_MAX));
@@ -210,8 +210,8 @@ FAISS_EXT_INLINE __m128 add_up(const __m512* s) {
             _mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
 
-/// VPDPBUSD wants an unsigned factor: row + 128 (flip the top bit), for which
-/// 128 * sum(query) comes off at the end. The sums may wrap modulo 2^32: the
+/// VPDPBUSD needs an unsigned factor: row + 128 (the top bit flipped), for which
+/// 128 * sum(query) is subtracted at the end. The sums may wrap modulo 2^32: the
 /// results fit.
 struct ByteRows {
     const ByteRowsArgs& a;

@@ -30,8 +30,8 @@ using kernels::Kernels;
 
 #if defined(__x86_64__)
 
-/// The feature bits of CPUID, and the register state that the operating
-/// system saves: without the latter the instructions fault whatever CPUID says.
+/// The feature bits of CPUID, and the registers that the operating system saves
+/// for a thread: without these the instructions fault, whatever CPUID says.
 struct Cpu {
     unsigned leaf1_ecx = 0;
     unsigned leaf7_ebx = 0;

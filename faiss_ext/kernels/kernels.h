@@ -68,7 +68,7 @@ struct ScanQuery {
     uint64_t* keys;       ///< size capacity + kScanSlack
     size_t count;         ///< in/out: keys held
     size_t capacity;      ///< of keys
-    size_t enough;        ///< scan_lists() pauses at so many keys
+    size_t enough;        ///< scan_lists() pauses when this many keys are held
 };
 
 /// A list that a query visits.
@@ -120,7 +120,7 @@ struct PanelArgs {
 /** Scores of 7-bit queries with 8-bit rows, from the integer products
  *     p = sum_i queries[q][i] * panels[j/16][i/4][j%16][i%4] - excess[q]:
  *     out[q][j] = fma(steps[q] * scales[j], p,
- *                     fma(factors[q], bonuses[j], terms[j])),
+ *                     fma(gains[j], offsets[q], terms[j])),
  * kept within the finite floats; NaN becomes the lowest. Exact. */
 struct BytePanelArgs {
     const int8_t* queries; ///< size nq * d, values -63..63
@@ -130,9 +130,9 @@ struct BytePanelArgs {
     size_t ny;
     const int32_t* excess; ///< these three: size nq
     const float* steps;
-    const float* factors;
+    const float* offsets;
     const float* scales; ///< these three: size 16 * ceil(ny / 16)
-    const float* bonuses;
+    const float* gains;
     const float* terms;
     float* out; ///< size nq * ldo, ldo >= 16 * ceil(ny / 16)
     size_t ldo;
@@ -253,7 +253,7 @@ struct Kernels {
             size_t nq) noexcept;
 
     /// Does scan() for each list; the query's bias and position are those of
-    /// the visits. Pauses where scan() stops, and after a list that brought
+    /// the probes. Pauses where scan() stops, and after a list that brought
     /// the query to query.enough keys. Fetches each list while it scans the
     /// one before.
     void (*scan_lists)(ScanListsArgs& args, ScanQuery& query) noexcept;

@@ -117,8 +117,8 @@ byte_panel_tile(const BytePanelArgs& a, size_t q, size_t j) {
         float32x4_t score = vfmaq_f32(
                 vfmaq_n_f32(
                         vld1q_f32(a.terms + at),
-                        vld1q_f32(a.bonuses + at),
-                        a.factors[q]),
+                        vld1q_f32(a.gains + at),
+                        a.offsets[q]),
                 vmulq_n_f32(vld1q_f32(a.scales + at), a.steps[q]),
                 product);
         // of NaN and a number, these return the number

@@ -6,8 +6,8 @@
 
 // (no include guard and no namespace: this is a part of its .cpp file)
 
-/// Rows lie scattered over memory, so that the hardware prefetcher is of no
-/// help: their lines are asked for this many rows ahead. Into the second-level
+/// Rows lie scattered over memory, where the hardware prefetcher does not help:
+/// they are fetched this many rows ahead. Into the second-level
 /// cache: Zen 4 stalls on so many fetches into the first (60 rows of 1536 bytes
 /// from DRAM: 5.0 us against 9.1, bench/stages with wordnet-384).
 constexpr size_t kRowsAhead = 8;

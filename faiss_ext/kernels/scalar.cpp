@@ -1,5 +1,5 @@
 /*
- * The specification: what each kernel computes, in the fewest words. Every
+ * The specification: what each kernel computes, in the shortest code. Every
  * other level is tested against this file; it also serves CPUs that have none
  * of the extensions.
  *
@@ -133,7 +133,7 @@ void byte_panel_scores(const BytePanelArgs& a) noexcept {
             float score =
                     fmaf(a.steps[q] * a.scales[j],
                          static_cast<float>(sum - a.excess[q]),
-                         fmaf(a.factors[q], a.bonuses[j], a.terms[j]));
+                         fmaf(a.gains[j], a.offsets[q], a.terms[j]));
             score = score > -FLT_MAX ? score : -FLT_MAX;
             a.out[q * a.ldo + j] = score < FLT_MAX ? score : FLT_MAX;
         }
@@ -264,7 +264,8 @@ size_t argmin(const float* values) {
 /** One vector. With c_ij the codebook, for a block m of dimensions:
  *     res[m][j] = sum_i (rho_i - c_ij)^2     scratch[32 m + j]
  *     par[m][j] = sum_i (rho_i - c_ij) u_i   scratch[32 m + 16 + j]
- * so that the loss is sum_m res[m][code_m] + (eta - 1) (sum_m par[m][code_m])^2.
+ * so that the loss is sum_m res[m][code_m] + (eta - 1) (sum_m
+ * par[m][code_m])^2.
  */
 void encode_one(
         const EncodeArgs& a,
@@ -340,24 +341,24 @@ size_t filter_masks(const FilterArgs& a) noexcept {
 } // namespace
 
 const Kernels scalar_kernels = {
-        "NONE",
-        scan,
-        scan_lists,
-        select_keys,
-        panel_products,
-        byte_panel_scores,
-        top_scores,
-        select_near_best,
-        select_at_least,
-        float_table,
-        quantize_table,
-        byte_rows_dot,
-        rows_dot<fp16_at>,
-        rows_dot<bf16_at>,
-        rows_dot<fp32_at>,
-        float_rows_l2,
-        encode,
-        filter_masks,
+        .name = "NONE",
+        .scan = scan,
+        .scan_lists = scan_lists,
+        .select_keys = select_keys,
+        .panel_products = panel_products,
+        .byte_panel_scores = byte_panel_scores,
+        .top_scores = top_scores,
+        .select_near_best = select_near_best,
+        .select_at_least = select_at_least,
+        .float_table = float_table,
+        .quantize_table = quantize_table,
+        .byte_rows_dot = byte_rows_dot,
+        .fp16_rows_dot = rows_dot<fp16_at>,
+        .bf16_rows_dot = rows_dot<bf16_at>,
+        .float_rows_dot = rows_dot<fp32_at>,
+        .float_rows_l2 = float_rows_l2,
+        .encode = encode,
+        .filter_masks = filter_masks,
 };
 
 } // namespace faiss_ext::kernels

@@ -1,10 +1,10 @@
 /*
- * The way from a primary entry to its spilled copy.
+ * The map from primary entries to their spilled copies.
  *
- * A copy knows the place of its primary entry (ScaNNList::primary); this is the
- * way back, which only removals and updates need. The index makes it at the
- * first of them, in one pass over the copies, and keeps it in step from then
- * on. It takes 8 bytes a row.
+ * A copy holds the place of its primary entry (ScaNNList::primary). Only
+ * removals and updates need the opposite direction: the index makes this map at
+ * the first of them, in one pass over the copies, and updates it from then on.
+ * It takes 8 bytes a row.
  */
 
 #pragma once
@@ -21,7 +21,7 @@
 
 namespace faiss_ext {
 
-/** Of a mapped file the copies are not read when it is opened.
+/** Checked on use: opening a mapped file does not read its copies.
  * @throws faiss::FaissException unless a copy's primary entry is there */
 inline void check_primary_place(uint64_t place, const ScaNNLists& primary) {
     FAISS_THROW_IF_NOT_FMT(
@@ -37,20 +37,21 @@ class CopyPlaces {
  public:
     static constexpr uint64_t kNone = ~uint64_t(0);
 
-    /// @throws faiss::FaissException if a copy is of no entry, or of one that
-    ///         has another
+    /// @throws faiss::FaissException if a copy has no primary entry, or one
+    /// that
+    ///         already has a copy
     CopyPlaces(const ScaNNLists& primary, const ScaNNLists& copies);
 
     /// Place of the copy of the entry at `primary`, or kNone.
     uint64_t get(uint64_t primary) const;
     /// Allocates only for a place beyond those known, and not for kNone.
     void set(uint64_t primary, uint64_t copy);
-    /// The list has only `size` primary entries any more.
+    /// Forgets all but the first `size` primary entries of a list.
     void truncate(size_t list_no, size_t size);
     size_t memory_usage() const;
 
  private:
-    /// per list and offset; none beyond what is held
+    /// per list and offset; entries beyond the end have no copy
     std::vector<std::vector<uint64_t>> places_;
 };
 

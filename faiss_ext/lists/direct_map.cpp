@@ -81,16 +81,17 @@ uint64_t place_in(const DirectMap& map, int64_t id) {
     return known ? uint64_t(entry->second) : kNowhere;
 }
 
-uint64_t row_of_id(const DirectMap& map, const ScaNNLists& lists, int64_t id) {
+uint64_t
+checked_place_in(const DirectMap& map, const ScaNNLists& lists, int64_t id) {
     const uint64_t place = place_in(map, id);
-    const bool its =
+    const bool is_its_own =
             is_place(place, lists) &&
             lists.list(faiss::lo_listno(place)).ids[faiss::lo_offset(place)] ==
                     id;
-    return its ? place : kNowhere;
+    return is_its_own ? place : kNowhere;
 }
 
-void move_in(DirectMap& map, int64_t id, uint64_t from, uint64_t to) {
+void change_place(DirectMap& map, int64_t id, uint64_t from, uint64_t to) {
     if (map.type == DirectMap::Array) {
         if (from != kNowhere && place_in(map, id) == from) {
             map.array[id] = int64_t(to);
@@ -121,12 +122,15 @@ DirectMap hashtable_of(const DirectMap& array) {
 }
 
 void release_unused(DirectMap& map) {
-    constexpr size_t kFew = 64;
-    if (map.hashtable.bucket_count() > 8 * (map.hashtable.size() + kFew)) {
+    // buckets per id, and ids for which a table is small whatever it holds
+    constexpr size_t kMaxBucketsPerId = 8;
+    constexpr size_t kFewIds = 64;
+    if (map.hashtable.bucket_count() >
+        kMaxBucketsPerId * (map.hashtable.size() + kFewIds)) {
         try {
             map.hashtable.rehash(0);
         } catch (const std::bad_alloc&) {
-            // as good as before
+            // the table keeps its buckets
         }
     }
 }

@@ -1,6 +1,6 @@
 /*
- * Work on Faiss' direct map (id -> place, list << 32 | offset) that can be
- * undone, and says whether the map can be trusted.
+ * Changes of Faiss' direct map (id -> place, list << 32 | offset) that can be
+ * undone, and a check whether the map is complete.
  */
 
 #pragma once
@@ -29,13 +29,13 @@ faiss::DirectMap make_map(
 
 /** False if the map was left half filled: Faiss' set_direct_map_type() throws
  * in the middle where ids do not suit an Array. It fills the map in the order
- * of the lists, so the last entry tells. */
+ * of the lists, so it is complete if it has the last entry. */
 bool map_fits(
         const faiss::DirectMap& map,
         const faiss::InvertedLists& lists,
         size_t ntotal);
 
-/// Makes it no map if it does not fit.
+/// Replaces a map that does not fit by none.
 void drop_unfit_map(
         faiss::DirectMap& map,
         const faiss::InvertedLists& lists,
@@ -56,19 +56,25 @@ inline bool is_place(uint64_t place, const ScaNNLists& lists) {
            faiss::lo_offset(place) < lists.list(list).size();
 }
 
-/// Place of an id, or kNowhere, also if another id is there: a table from a
-/// file is not compared with all rows when it is read.
-uint64_t
-row_of_id(const faiss::DirectMap& map, const ScaNNLists& lists, int64_t id);
+/// Place of an id, or kNowhere, also if another id is at that place: a table
+/// from a file is not compared with all rows when it is read.
+uint64_t checked_place_in(
+        const faiss::DirectMap& map,
+        const ScaNNLists& lists,
+        int64_t id);
 
-/// Puts an id that the map knows somewhere else, or kNowhere, if it is where
-/// `from` says. Allocates nothing.
-void move_in(faiss::DirectMap& map, int64_t id, uint64_t from, uint64_t to);
+/// Changes the place of an id from `from` to `to`, which may be kNowhere.
+/// Nothing happens if the map has another place for it. Allocates nothing.
+void change_place(
+        faiss::DirectMap& map,
+        int64_t id,
+        uint64_t from,
+        uint64_t to);
 
 /// A Hashtable with the entries of an Array.
 faiss::DirectMap hashtable_of(const faiss::DirectMap& array);
 
-/// Gives back the buckets of ids that are gone; does not fail.
+/// Frees buckets of ids that were removed; does not fail.
 void release_unused(faiss::DirectMap& map);
 
 /// The same kind of map, without entries or memory; does not fail.
@@ -76,7 +82,7 @@ void clear_map(faiss::DirectMap& map);
 
 size_t memory_of(const faiss::DirectMap& map);
 
-/// Rows on their way into a map; undo() takes them out again.
+/// Adds rows to a map; undo() removes them again.
 class MapAddition {
  public:
     explicit MapAddition(faiss::DirectMap& map);

@@ -77,9 +77,10 @@ std::unique_ptr<ScaNNLists> ScaNNLists::copy() const {
 
 size_t
 ScaNNLists::estimate_memory(const EntryLayout& layout, size_t nlist, size_t n) {
-    // A last block of t vectors, t even or odd alike, wastes half a vector.
-    size_t column = 4 * layout.packed().columns();
-    size_t packed = n / 2 * column + std::min(nlist, n) * column / 4;
+    // Two vectors share a quad of each column. Lists with an odd number of
+    // vectors waste half a quad: every second one, on average.
+    size_t quads = 4 * layout.packed().columns();
+    size_t packed = n / 2 * quads + std::min(nlist, n) * quads / 4;
     size_t per_vector = sizeof(int64_t) + layout.refine_row_bytes() +
                         layout.raw_row_floats() * sizeof(float) +
                         (layout.has_primary ? sizeof(uint64_t) : 0);
@@ -91,7 +92,7 @@ void ScaNNLists::reserve_each(const std::vector<ListCount>& extra) {
     for (const ListCount& more : extra) {
         added += more.count;
     }
-    // fewer are not worth a look at every list
+    // for fewer, even looking at every list would take too long
     if (added > 0 && added >= nlist / 8) {
         std::vector<size_t> wanted(nlist);
         size_t held = 0;
@@ -163,15 +164,15 @@ void ScaNNLists::move_into_arena(const std::vector<size_t>& capacities) {
 }
 
 bool ScaNNLists::release_unused() {
-    if (vanished_ < next_look_ || vanished_ == 0) {
+    if (removed_ < next_check_ || removed_ == 0) {
         return false;
     }
     size_t entries = 0;
     for (const ScaNNList& list : lists_) {
         entries += list.size();
     }
-    vanished_ = 0;
-    next_look_ = std::max(entries / 4, nlist / 8);
+    removed_ = 0;
+    next_check_ = std::max(entries / 4, nlist / 8);
     if (entries == 0) {
         reset();
         return true;
@@ -179,12 +180,13 @@ bool ScaNNLists::release_unused() {
     try {
         return shrink();
     } catch (const std::bad_alloc&) {
-        return false; // the memory is used again later
+        return false; // later additions use the memory
     }
 }
 
-/// Frees what is unused, if that is more than half.
+/// Frees unused memory, if that is more than half.
 bool ScaNNLists::shrink() {
+    // this much unused memory is not worth moving all lists
     constexpr size_t kFewBytes = 1 << 16;
     size_t held = arena_ == nullptr ? 0 : arena_->memory_usage();
     size_t used = 0;
@@ -198,7 +200,7 @@ bool ScaNNLists::shrink() {
         }
     });
     if (mapped) {
-        // what is mapped stays so
+        // mapped columns stay mapped
         visit_columns(layout_, [&](const char*, auto column, auto&&) {
             for (ScaNNList& list : lists_) {
                 auto& buffer = list.*column;
@@ -324,7 +326,7 @@ void ScaNNLists::resize(size_t list_no, size_t new_size) {
         while (!list.apart.empty() && list.apart.back() >= new_size) {
             list.apart.pop_back();
         }
-        vanished_ += old_size - new_size;
+        removed_ += old_size - new_size;
     }
 }
 
@@ -334,7 +336,7 @@ void ScaNNLists::reset() {
     }
     arena_.reset();
     owner_.reset();
-    vanished_ = next_look_ = 0;
+    removed_ = next_check_ = 0;
 }
 
 void ScaNNLists::read_entries(
@@ -472,7 +474,7 @@ void ScaNNLists::write_entry(
 void ScaNNLists::move_entry(size_t list_no, size_t from, size_t to) {
     read_entry(list_no, from, move_codes_.data(), move_entry_.data());
     idx_t id = lists_[list_no].ids[from];
-    // first, so that the offset of the new place needs no memory
+    // before write_entry(), which then needs no memory for the new offset
     set_apart(lists_[list_no], from, false);
     write_entry(list_no, to, id, move_entry_.data(), move_codes_.data());
 }

@@ -2,8 +2,9 @@
  * The lists: packed codes, ids, refine codes and raw rows of each list.
  *
  * In: entries (the flat bytes of one vector, EntryLayout). Out: columns that
- * the kernels read in place. As a faiss::InvertedLists it speaks entries, so
- * that all of Faiss' list operations work on it; search reads the columns.
+ * the kernels read in place. The interface of faiss::InvertedLists takes and
+ * gives entries, so that all of Faiss' list operations work; search reads the
+ * columns.
  */
 
 #pragma once
@@ -28,8 +29,8 @@ struct ScaNNList {
     AlignedBuffer<uint8_t> refine;   ///< size * refine_row_bytes()
     AlignedBuffer<float> raw;        ///< size * raw_row_floats()
     AlignedBuffer<uint64_t> primary; ///< size, spilled lists only
-    /// offsets of the entries whose term is ScoreTerm::kApart, ascending: no
-    /// code tells where they lie, so every query rescores them
+    /// offsets of the entries whose term is ScoreTerm::kApart, ascending: they
+    /// have no useful code, so every query rescores them
     std::vector<uint32_t> apart;
 
     size_t size() const {
@@ -37,7 +38,7 @@ struct ScaNNList {
     }
 };
 
-/// So many entries of a list.
+/// A number of entries of a list.
 struct ListCount {
     size_t list;
     size_t count;
@@ -98,32 +99,33 @@ class ScaNNLists : public faiss::InvertedLists {
     static size_t
     estimate_memory(const EntryLayout& layout, size_t nlist, size_t n);
 
-    /** Makes room for more entries, so that adding them cannot fail. Where most
-     * of the entries are new, all lists move into one arena and get what they
-     * need; else those without room grow by half, so that adding few entries
-     * often does not copy all the others each time. Few entries cost nothing
-     * for lists that get none.
+    /** Makes room for more entries, so that adding them cannot fail. If most
+     * entries are new, all lists move into one arena of the size they need.
+     * Otherwise only lists without room grow, by half, so that many small
+     * additions do not copy all entries each time. For few entries, the time
+     * does not depend on the number of lists.
      * @param extra  each list at most once */
     void reserve_each(const std::vector<ListCount>& extra);
     /// Same. @param extra  size nlist
     void reserve(const std::vector<size_t>& extra);
-    /// Copies what the list has of a mapped file, so that changing its entries
-    /// and removing some cannot fail.
+    /// Copies columns that belong to a mapped file, so that changing and
+    /// removing entries cannot fail.
     void make_writable(size_t list_no);
 
-    /** Gives back memory after entries have vanished: all lists move into an
-     * arena of the right size if more than half of what they hold is unused.
-     * Looks only after a quarter of the entries has gone since the last look;
-     * does not fail. @return  whether memory was given back */
+    /** Frees memory after removals: all lists move into an arena of the right
+     * size if more than half of what they hold is unused. Checks this only
+     * after a quarter of the entries was removed since the last check; does not
+     * fail.
+     * @return  whether memory was freed */
     bool release_unused();
 
-    /// Tells a spilled copy where its primary entry is.
+    /// Sets the place of a spilled copy's primary entry.
     void set_primary(size_t list_no, size_t offset, uint64_t place) {
         lists_[list_no].primary.mutable_data()[offset] = place;
     }
 
-    /// Removes entries; the last ones move into the holes. Does not fail after
-    /// make_writable().
+    /// Removes entries; the last ones of the list take their places. Does not
+    /// fail after make_writable().
     /// @param offsets  ascending, distinct, < list_size(list_no)
     /// @param moved    called with (from, to) for each entry that moves
     template <class Moved>
@@ -169,7 +171,7 @@ class ScaNNLists : public faiss::InvertedLists {
             const uint8_t* entries) override;
     /// New entries, if any, are zeros.
     void resize(size_t list_no, size_t new_size) override;
-    /// Gives all memory back.
+    /// Removes all entries and frees their memory.
     void reset() override;
 
     /// Reads entries [offset, offset + n). @param entries  out, n * code_size
@@ -201,8 +203,8 @@ class ScaNNLists : public faiss::InvertedLists {
     EntryLayout layout_;
     std::vector<ScaNNList> lists_;
     std::unique_ptr<ColumnArena> arena_; ///< lends columns, or nullptr
-    std::atomic<size_t> vanished_ = 0;   ///< since the last look
-    size_t next_look_ = 0;               ///< at so many vanished
+    std::atomic<size_t> removed_ = 0;    ///< since the last check
+    size_t next_check_ = 0;              ///< at this many removed entries
     /// scratch of move_entry(), which must not fail
     std::vector<uint8_t> move_codes_, move_entry_;
     std::shared_ptr<const void> owner_;

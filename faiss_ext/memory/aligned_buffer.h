@@ -1,6 +1,6 @@
-/* Memory that the kernels read: 64-byte aligned, growable; owned, or lent by an
- * arena until it grows beyond its part, or borrowed from a mapped file until it
- * is first written to. */
+/* Memory that the kernels read: 64-byte aligned, growable. A buffer owns it, or
+ * has it lent by an arena until it grows beyond its part, or borrows it from a
+ * mapped file until it is first written to. */
 
 #pragma once
 
@@ -19,10 +19,10 @@ constexpr size_t kAlignment = 64;
 
 /** A vector of trivially copyable elements, aligned to kAlignment.
  *
- * New elements are zeros. borrow() makes it a view of memory that somebody
- * else keeps alive; mutable access copies such a view first. lend() gives it
- * memory to fill that somebody else frees. All mutators leave the buffer
- * unchanged when they throw std::bad_alloc.
+ * New elements are zeros. borrow() makes a view of memory that the caller keeps
+ * alive; mutable access copies such a view first. lend() gives a buffer memory
+ * to fill, which the caller frees. All mutators leave the buffer unchanged when
+ * they throw std::bad_alloc.
  */
 template <class T>
 class AlignedBuffer {
@@ -107,8 +107,8 @@ class AlignedBuffer {
         size_ = n;
     }
 
-    /// Makes room to write n elements; like std::vector, by half as much again
-    /// when there was some.
+    /// Makes room to write n elements. Memory that is there grows by half at
+    /// least, so that adding often does not copy often.
     void reserve(size_t n) {
         if (n > capacity_) {
             size_t grown = capacity_ + capacity_ / 2;

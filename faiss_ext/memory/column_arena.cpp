@@ -44,7 +44,7 @@ ColumnArena::ColumnArena(size_t bytes) : size_(bytes) {
     if (spare > 0) {
         data_ = round_up(data_, kHugePage);
         // Whole pages only: the last, small part must not take 2 MB. A system
-        // without huge pages refuses, and is as good as before.
+        // without huge pages refuses; nothing is lost then.
         (void)madvise(data_, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
     }
 #endif

@@ -1,11 +1,11 @@
 /*
  * One piece of memory for the columns of many lists.
  *
- * Why: a query reads some KB each of dozens of lists, and rows here and there.
- * On 4-KB pages of a heap nearly each of those is a TLB miss; with 2-MB pages a
- * query of wordnet-384, glove-50 or sift-128 takes 6 to 9 % less (bench/stages
- * with and without GLIBC_TUNABLES=glibc.malloc.hugetlb=1, which does the same to
- * all of malloc), and the lists have no gaps between them.
+ * Why: a query reads a few KB of each of dozens of lists, and single rows of
+ * others. On the 4-KB pages of a heap nearly each of these is a TLB miss; with
+ * 2-MB pages a query of wordnet-384, glove-50 or sift-128 takes 6 to 9 % less
+ * (bench/stages with and without GLIBC_TUNABLES=glibc.malloc.hugetlb=1, which
+ * does the same to all of malloc), and the lists have no gaps between them.
  */
 
 #pragma once
@@ -28,7 +28,7 @@ class ColumnArena {
     uint8_t* data() {
         return data_;
     }
-    /// Bytes held: all but what was given back.
+    /// Bytes held, without those given back.
     size_t memory_usage() const {
         return size_ - given_back_;
     }

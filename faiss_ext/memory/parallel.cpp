@@ -18,12 +18,12 @@ namespace faiss_ext {
 namespace {
 
 /*
- * fork() copies one thread. libgomp keeps the threads of the last region for
- * the next one, and a child would wait for some that it has not got. So these
- * are sent home before a fork; parent and child both start new ones with their
- * next region. (OpenBLAS does the same with its own; LLVM's OpenMP looks after
- * itself.) Where that is impossible, inside a region or with a libgomp before
- * GCC 9, the child keeps to one thread.
+ * fork() copies only the calling thread. libgomp keeps the threads of the last
+ * region for the next one, and a child would wait for threads that it does not
+ * have. So they are ended before a fork; parent and child both start new ones
+ * with their next region. (OpenBLAS does the same with its own threads; LLVM's
+ * OpenMP needs no help.) Where they cannot be ended, inside a region or with a
+ * libgomp before GCC 9, the child uses one thread.
  */
 
 using Pause = int (*)(int);
@@ -33,28 +33,31 @@ constexpr int kPauseSoft = 1; // omp_pause_soft
 const Pause pause_threads =
         reinterpret_cast<Pause>(dlsym(RTLD_DEFAULT, "omp_pause_resource_all"));
 
-/// LLVM's OpenMP holds its locks while handlers run: no call of it there.
+/// LLVM's OpenMP holds its locks while fork handlers run: they must not call
+/// it.
 const bool llvm = dlsym(RTLD_DEFAULT, "__kmpc_fork_call") != nullptr;
 
-thread_local bool in_loop = false;      ///< inside for_tiles()
-thread_local bool threads_gone = false; ///< before the fork at hand
-thread_local bool threads_lost = false; ///< after one
-/// Threads of the largest region that this thread has opened here: libgomp
-/// keeps them.
-thread_local int threads_had = 1;
+thread_local bool in_loop = false; ///< inside for_tiles()
+/// OpenMP's threads were ended for the fork that is going on
+thread_local bool threads_ended = false;
+/// in a child whose parent could not end them
+thread_local bool threads_lost = false;
+/// Threads of the largest region that this thread has opened here, which
+/// libgomp keeps.
+thread_local int threads_kept = 1;
 
 void before_fork() {
     if (llvm) {
-        threads_gone = !threads_lost && !in_loop;
+        threads_ended = !threads_lost && !in_loop;
     } else {
-        threads_gone = !threads_lost && pause_threads != nullptr &&
-                       pause_threads(kPauseSoft) == 0;
+        threads_ended = !threads_lost && pause_threads != nullptr &&
+                        pause_threads(kPauseSoft) == 0;
     }
-    threads_had = threads_gone ? 1 : threads_had;
+    threads_kept = threads_ended ? 1 : threads_kept;
 }
 
 void in_child() {
-    if (!threads_gone) {
+    if (!threads_ended) {
         threads_lost = true;
         if (!llvm) {
             omp_set_num_threads(1);
@@ -62,9 +65,9 @@ void in_child() {
     }
 }
 
-/** Whether n more threads can be had. Where a region cannot get its threads,
- * because memory or processes are limited, libgomp ends the process; so they
- * are started once before, with some memory for each to spare. */
+/** Whether n more threads can be started. Where a region cannot start its
+ * threads, because memory or processes are limited, libgomp ends the process.
+ * So this starts n threads first, and checks that some memory is left for each. */
 bool can_start_threads(int n) {
     constexpr size_t kSpare = size_t(1) << 20;
     std::vector<pthread_t> started;
@@ -73,7 +76,7 @@ bool can_start_threads(int n) {
     } catch (const std::bad_alloc&) {
         return false;
     }
-    std::mutex gate; // they live together, until all were started
+    std::mutex gate; // keeps all of them alive until the last was started
     gate.lock();
     auto wait = [](void* gate) -> void* {
         std::lock_guard<std::mutex> lock(*static_cast<std::mutex*>(gate));
@@ -103,18 +106,18 @@ bool can_start_threads(int n) {
 }
 
 /// Whether a region of omp_get_max_threads() threads can be opened.
-bool threads_can_be_had() {
+bool can_open_region() {
     const int wanted = omp_get_max_threads();
-    if (wanted > threads_had && !omp_in_parallel()) {
-        if (!can_start_threads(wanted - threads_had)) {
+    if (wanted > threads_kept && !omp_in_parallel()) {
+        if (!can_start_threads(wanted - threads_kept)) {
             return false;
         }
-        threads_had = wanted;
+        threads_kept = wanted;
     }
     return true;
 }
 
-/// Asked for when this library is loaded; forgotten when it is unloaded.
+/// Registered when this library is loaded; libc forgets it at unload.
 [[maybe_unused]] const int at_fork =
         pthread_atfork(before_fork, nullptr, in_child);
 
@@ -132,7 +135,7 @@ void for_tiles(size_t tiles, const std::function<void(size_t)>& work) {
     faiss::InterruptCallback::check();
     auto checked = Clock::now();
     bool alone = tiles <= 1 || omp_get_max_threads() == 1 ||
-                 !may_use_threads() || !threads_can_be_had();
+                 !may_use_threads() || !can_open_region();
 #pragma omp parallel for schedule(dynamic) if (!alone)
     for (size_t tile = 0; tile < tiles; tile++) {
         if (stop.load(std::memory_order_relaxed)) {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
-#include <cstdlib>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 
 #include <faiss/impl/FaissAssert.h>
@@ -34,6 +34,7 @@ void check_finite(size_t n, size_t d, const float* x, const char* what) {
 }
 
 float largest_value(size_t d) {
+    // for differences of two rows, squared, and for adding a few of such sums
     constexpr float kReserve = 64;
     return std::sqrt(FLT_MAX / (kReserve * float(std::max<size_t>(d, 1))));
 }
@@ -47,7 +48,7 @@ moderate_rows(size_t n, size_t d, const float* x, std::vector<float>& storage) {
         std::memcpy(&bits, &value, sizeof(bits));
         return bits & 0x7FFFFFFF;
     };
-    const uint32_t least_bits = bits_of(kLeastValue);
+    const uint32_t least_bits = bits_of(kMinValue);
     const uint32_t most_bits = bits_of(most);
     uint32_t beyond = 0;
     for (size_t i = 0; i < n * d; i++) {
@@ -61,8 +62,8 @@ moderate_rows(size_t n, size_t d, const float* x, std::vector<float>& storage) {
     }
     storage.assign(x, x + n * d);
     for (float& value : storage) {
-        value = std::fabs(value) < kLeastValue ? 0
-                                               : std::clamp(value, -most, most);
+        value = std::fabs(value) < kMinValue ? 0
+                                             : std::clamp(value, -most, most);
     }
     return storage.data();
 }
@@ -73,7 +74,7 @@ const float* moderate_queries(
         const float* x,
         std::vector<float>& storage,
         std::vector<float>& scales) {
-    constexpr int kMostExponent = 40; // 1e-12 to 1e12
+    constexpr int kMaxExponent = 40; // 1e-12 to 1e12
     scales.clear();
     for (size_t i = 0; i < n; i++) {
         const float* query = x + i * d;
@@ -89,14 +90,14 @@ const float* moderate_queries(
         std::memcpy(&size, &largest, sizeof(size));
         int exponent = 0;
         std::frexp(size, &exponent);
-        if (size == 0 || std::abs(exponent) <= kMostExponent) {
+        if (size == 0 || std::abs(exponent) <= kMaxExponent) {
             continue;
         }
         if (scales.empty()) {
             scales.assign(n, 1);
             storage.assign(x, x + n * d);
         }
-        // of denormals, up to 2^127 only
+        // a factor of denormals is at most 2^126
         exponent = std::clamp(-exponent, -126, 126);
         scales[i] = std::ldexp(1.0f, exponent);
         for (size_t j = 0; j < d; j++) {

@@ -16,13 +16,13 @@ void check_finite(size_t n, size_t d, const float* x, const char* what);
 
 /// Queries ready to be searched for.
 struct PreparedQueries {
-    /// the caller's, or in one of the stores: for centroids and codes
+    /// for centroids and codes: the caller's, or in `unit` or `moderate`
     const float* x = nullptr;
     /// for raw rows: L2 with all values as they were given, else x
     const float* exact = nullptr;
-    /// what each was scaled by, and so its scores; empty: none was
+    /// factor of each query, and so of its scores; empty: none was scaled
     std::vector<float> scales;
-    std::vector<float> unit, moderate; ///< stores
+    std::vector<float> unit, moderate; ///< memory for x
 
     float scale(size_t i) const {
         return scales.empty() ? 1 : scales[i];
@@ -31,7 +31,7 @@ struct PreparedQueries {
 
 /** Queries for inner products, so large or small that products could leave the
  * range of floats, scaled by powers of two: ranks and all digits stay.
- * @param scales  out: what each was scaled by, or empty if none was
+ * @param scales  out: PreparedQueries::scales
  * @return x itself, or a copy in `storage` */
 const float* moderate_queries(
         size_t n,
@@ -40,16 +40,16 @@ const float* moderate_queries(
         std::vector<float>& storage,
         std::vector<float>& scales);
 
-/** Largest value that centroids and codes know in rows of d dimensions: squared
- * distances, summed up, stay floats. */
+/** Largest value that centroids and codes take from rows of d dimensions: sums
+ * of squared differences stay within the range of floats. */
 float largest_value(size_t d);
 
-/// Values and ranges below this count as 0: the steps of a code, divided by it,
-/// are still a float.
-constexpr float kLeastValue = 1e-30f;
+/// Values and ranges below this count as 0: the number of steps of a code
+/// divided by it still is a finite float.
+constexpr float kMinValue = 1e-30f;
 
 /** Rows for centroids and codes: values beyond largest_value() count as that,
- * those below kLeastValue as 0. Raw rows keep theirs.
+ * those below kMinValue as 0. Raw rows keep theirs.
  * @param x  finite
  * @return x itself, or a copy in `storage` */
 const float*

@@ -1,6 +1,6 @@
 /*
- * Products of two rows: in double precision where codes and models are made,
- * by the kernels, in floats, where a query waits.
+ * Products of two rows: in double precision for making codes and models; in
+ * floats, by the kernels, for searching.
  */
 
 #pragma once

@@ -1,5 +1,6 @@
 /*
- * Rows drawn at random for training, and robust figures of them.
+ * Rows drawn at random for training; statistics that few odd rows do not
+ * change.
  *
  * In: many rows. Out: fewer; next: kmeans, train, score_aware_pq.
  */
@@ -12,9 +13,9 @@
 
 namespace faiss_ext {
 
-/** Row numbers, min(n, wanted) of 0..n-1, in random order: one at random from
- * each of as many even stretches, so that every part of the data is seen, and
- * no period of it (image, text, image, ..) is seen in part. */
+/** min(n, wanted) of the row numbers 0..n-1, in random order. The rows are
+ * divided into that many equal ranges, and one is drawn from each: every part
+ * of the data is seen, also where it alternates (image, text, image, ..). */
 std::vector<size_t> sample_rows(size_t n, size_t wanted, uint64_t seed);
 
 /// Copies rows of x, size (*, d), next to one another.
@@ -31,12 +32,12 @@ void scale_to_unit(size_t n, size_t d, float* rows);
 /// Lengths of the rows. @param x  size n * d
 std::vector<float> row_lengths(size_t n, size_t d, const float* x);
 
-/// The value that a share of the values is not above; 0 without values.
+/// The value that this share of the values does not exceed; 0 without values.
 /// @param share  0..1
 float quantile(std::vector<float> values, double share);
 
-/// The largest value, but at most twice the median: few values far above all
-/// others do not speak for these.
+/// The largest value, but at most twice the median, so that few values far
+/// above all others do not count.
 float robust_largest(const std::vector<float>& values);
 
 /// Medians of the dimensions of rows, size d, over at most `most` evenly spaced

@@ -30,20 +30,22 @@ float decode_bf16(uint16_t code) {
     return x;
 }
 
-/// The power of two that brings values up to `largest` below 2. Halves end at
-/// 65504 and lose digits below 6e-5, and bf16 rounds the largest float to
-/// infinity; within their range this changes no digit of a value that is more
-/// than 2^-14 of the largest. @param inverse  out: a normal float
+/// The power of two that scales values up to `largest` to below 2. Half
+/// precision ends at 65504 and loses digits below 6e-5, and bf16 rounds the
+/// largest float to infinity. The scaling changes no digit of values above
+/// 2^-14 of the largest.
+/// @param inverse  out: a normal float
 double to_unit_range(float largest, float& inverse) {
     int exponent = 0;
     (void)std::frexp(largest, &exponent);
-    constexpr int kLeast = std::numeric_limits<float>::min_exponent - 1;
-    exponent = std::max(exponent - 1, kLeast);
+    constexpr int kMin = std::numeric_limits<float>::min_exponent - 1;
+    exponent = std::max(exponent - 1, kMin);
     inverse = std::ldexp(1.0f, exponent);
     return std::ldexp(1.0, -exponent);
 }
 
-/// Writes the d values of a refine row; returns the factor between them and r.
+/// Writes the d values of a refine row. @return  their scale: r ~ scale *
+/// values
 float encode_refine_values(
         RefineType type,
         size_t d,
@@ -54,7 +56,7 @@ float encode_refine_values(
         largest = std::max(largest, std::fabs(r[i]));
     }
     if (type == RefineType::Int8) {
-        if (!(largest > kLeastValue)) {
+        if (!(largest > kMinValue)) {
             std::memset(row, 0, d);
             return 0;
         }
@@ -75,10 +77,11 @@ float encode_refine_values(
     return scale;
 }
 
-/// The reciprocal of a shorter length may be no float.
-constexpr double kLeastNorm = 1e-37;
+/// The reciprocal of a smaller length is not a finite float.
+constexpr double kMinNorm = 1e-37;
 
-/// What sums of values near the largest float have become.
+/// Replaces infinities and NaN, which sums of values near the largest float
+/// become.
 void make_finite(size_t n, float* values) {
     for (size_t i = 0; i < n; i++) {
         float value = values[i] == values[i] ? values[i] : 0;
@@ -89,12 +92,12 @@ void make_finite(size_t n, float* values) {
 /// 1 / ||x||, 0 for a row of zeros; kPreciseCosine where products of floats
 /// would leave their range.
 float inverse_length(size_t d, const float* x) {
-    constexpr double kLeast = 1e-15, kMost = 1e30;
+    constexpr double kMin = 1e-15, kMax = 1e30;
     const double norm = std::sqrt(precise_square(d, x));
     if (norm == 0) {
         return 0;
     }
-    return norm < kLeast || norm > kMost ? kPreciseCosine : float(1 / norm);
+    return norm < kMin || norm > kMax ? kPreciseCosine : float(1 / norm);
 }
 
 void put_float(uint8_t* at, float value) {
@@ -169,13 +172,13 @@ void EntryCodec::rotate(
         const float* row = rotated + i * d;
         const float* centroid = rotated_centroids.data() + runs[i] * d;
         const double norm = std::sqrt(precise_square(d, x + i * d));
-        float factor = norm > kLeastNorm ? 1 / float(norm) : 0;
+        float factor = norm > kMinNorm ? 1 / float(norm) : 0;
         for (size_t j = 0; j < d; j++) {
             residuals[i * d + j] =
                     std::clamp(row[j] - centroid[j], -FLT_MAX, FLT_MAX);
             directions[i * d + j] = row[j] * factor;
         }
-        for (size_t j = 0; j < d && norm > 0 && norm <= kLeastNorm; j++) {
+        for (size_t j = 0; j < d && norm > 0 && norm <= kMinNorm; j++) {
             directions[i * d + j] = float(row[j] / norm);
         }
     }

@@ -79,7 +79,8 @@ struct EntryCodec {
 };
 
 /** The list in front of row i of the codes of sa_encode().
- * @param stride  bytes a row, @param prefix  of them for the list
+ * @param stride  bytes per row
+ * @param prefix  bytes of the list's number
  * @throws faiss::FaissException if there is no such list */
 int64_t list_of_code(
         const uint8_t* codes,

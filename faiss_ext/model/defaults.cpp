@@ -6,6 +6,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/codes/entry_layout.h>
+#include <faiss_ext/kernels/kernels.h>
 #include <faiss_ext/lists/scann_lists.h>
 
 namespace faiss_ext {
@@ -19,8 +20,9 @@ struct Storage {
     bool with_raw_data;
 };
 
-// Fastest first, each smaller than the one before.
-constexpr Storage kForMany[] = {
+// Fastest first, each smaller than the one before; for kManyDimensions and
+// more, and for fewer.
+constexpr Storage kManyDimensionStorage[] = {
         {4, true, RefineType::None, true},
         {2, true, RefineType::Int8, false},
         {2, false, RefineType::Int8, false},
@@ -28,7 +30,7 @@ constexpr Storage kForMany[] = {
         {4, false, RefineType::None, false},
         {8, false, RefineType::None, false},
 };
-constexpr Storage kForFew[] = {
+constexpr Storage kFewDimensionStorage[] = {
         {2, false, RefineType::None, true},
         {2, false, RefineType::Int8, false},
         {2, false, RefineType::None, false},
@@ -38,23 +40,27 @@ constexpr Storage kForFew[] = {
 
 } // namespace
 
-size_t codes_in_fours(size_t d, size_t sub_dim) {
-    constexpr size_t kGroup = 4;
-    size_t codes = d / sub_dim;
-    return codes < 4 * kGroup ? 0 : codes / kGroup * kGroup;
+size_t whole_groups(size_t d, size_t sub_dim) {
+    constexpr size_t kGroup = kernels::kGroup;
+    constexpr size_t kMinGroups = 4; // of fewer, a group is too large a part
+    size_t groups = d / sub_dim / kGroup;
+    return groups < kMinGroups ? 0 : groups * kGroup;
 }
 
 size_t default_nlist(size_t n, const ScaNNOptions& options) {
     const double factor = options.soar_lambda > 0 ? 3 : 4;
     size_t wanted = size_t(factor * std::sqrt(double(n)));
-    return std::max<size_t>(1, std::min(wanted, n / 32));
+    constexpr size_t kMinRowsPerList = 32;
+    return std::max<size_t>(1, std::min(wanted, n / kMinRowsPerList));
 }
 
 size_t default_nprobe(size_t nlist) {
-    return std::max<size_t>(1, nlist / 32);
+    constexpr size_t kProbedShare = 32;
+    return std::max<size_t>(1, nlist / kProbedShare);
 }
 
-SegmentReach segment_reach(size_t rows, size_t nlist, size_t k, size_t usual) {
+SegmentDefaults
+segment_defaults(size_t rows, size_t nlist, size_t k, size_t usual) {
     constexpr size_t kSmall = 20000;
     constexpr size_t kSurplus = 2048;
     constexpr size_t kRowsPerResult = 16;
@@ -66,18 +72,20 @@ SegmentReach segment_reach(size_t rows, size_t nlist, size_t k, size_t usual) {
     const double share =
             std::min(1.0, wanted / double(std::max<size_t>(rows, 1)));
     const size_t lists = size_t(std::ceil(double(nlist) * share));
-    // twice what search_plan.cpp adds to k
-    const size_t candidates = k + size_t(60 * std::sqrt(double(k)));
+    // twice what search_plan.cpp adds to k (kExtraCandidates)
+    constexpr double kExtraCandidates = 60;
+    const size_t candidates =
+            k + size_t(kExtraCandidates * std::sqrt(double(k)));
     return {std::min(nlist, std::max(usual, lists)), small ? candidates : 0};
 }
 
 bool rotation_pays(RotationKind kind, size_t n, size_t d) {
     constexpr size_t kRowsPerDimension = 8;
-    constexpr size_t kMostDimensions = 8192;
+    constexpr size_t kMaxDimensions = 8192;
     if (kind != RotationKind::Balanced) {
         return kind != RotationKind::None;
     }
-    return d <= kMostDimensions && n >= kRowsPerDimension * d;
+    return d <= kMaxDimensions && n >= kRowsPerDimension * d;
 }
 
 double bytes_per_vector(size_t d, const ScaNNOptions& options) {
@@ -99,8 +107,10 @@ double bytes_per_vector(size_t d, const ScaNNOptions& options) {
 ScaNNOptions
 default_storage(size_t d, size_t most_bytes, ScaNNOptions options) {
     bool many = d >= kManyDimensions;
-    const Storage* begin = many ? std::begin(kForMany) : std::begin(kForFew);
-    const Storage* end = many ? std::end(kForMany) : std::end(kForFew);
+    const Storage* begin = many ? std::begin(kManyDimensionStorage)
+                                : std::begin(kFewDimensionStorage);
+    const Storage* end = many ? std::end(kManyDimensionStorage)
+                              : std::end(kFewDimensionStorage);
     options.M = 0;
     double needed = 0;
     for (const Storage* storage = begin; storage != end; storage++) {

@@ -1,6 +1,5 @@
 /*
- * What the index chooses for what the user left open: lists, probes, codes and
- * storage.
+ * Defaults: lists, probes, codes and storage, where the user did not set them.
  *
  * In: dimensions, rows, a limit on memory. Out: options; next: index_factory
  * ("ScaNN" alone) and training.
@@ -14,48 +13,53 @@
 
 namespace faiss_ext {
 
-/// From so many dimensions on two codes of 4 dimensions each take no more
-/// bytes than one of 2, and find more (bench/curves, raw rows: wordnet-384 at
-/// recall@10 .95 32,694 against 23,057 queries a second, sift-128 the same).
+/// From this many dimensions on, codes of 4 dimensions with spilled copies are
+/// better than codes of 2 without: no more bytes, and faster or as fast
+/// (bench/curves, raw rows: wordnet-384 at recall@10 .95 32,694 against 23,057
+/// queries a second, sift-128 the same).
 constexpr size_t kManyDimensions = 128;
 
-/** Codes of sub_dim dimensions where they are all that is kept of a row: codes
- * are stored in fours, so down to whole ones, and codes and term take little
- * more than the 4-bit codes of Milvus' own SCANN.
- * @return  ScaNNOptions::M; 0, that is, as sub_dim says, if there are fewer than
- *          16 */
-size_t codes_in_fours(size_t d, size_t sub_dim);
+/** Number of codes where only codes are kept of a row: that of codes of sub_dim
+ * dimensions, rounded down to a multiple of 4, since codes are stored in groups
+ * of four. Codes and term then take little more than the 4-bit codes of Milvus'
+ * own SCANN.
+ * @return  ScaNNOptions::M; 0 (M follows from sub_dim) for fewer than 16 codes */
+size_t whole_groups(size_t d, size_t sub_dim);
 
-/// Lists for n training rows: 4 sqrt(n), so that finding them and scanning
-/// them cost alike, but at least 32 rows each. 3 sqrt(n) with spilled copies,
-/// built in 3/4 of the time: at recall@10 .80 to .99 of wordnet-384 and sift-128
-/// 4 sqrt(n) takes .9 to 1.14 times as long to search (bench/curves).
+/// Lists for n training rows: 4 sqrt(n), so that ranking lists and scanning
+/// them take about as long, but at least 32 rows per list. With spilled copies
+/// 3 sqrt(n), which builds in 3/4 of the time: searches with 4 sqrt(n) take .9
+/// to 1.14 times as long (recall@10 .80 to .99, wordnet-384 and sift-128,
+/// bench/curves).
 size_t default_nlist(size_t n, const ScaNNOptions& options);
 
-/// Lists to probe by default: 1/32 of them has recall@10 .94
-/// to .97 on wordnet-384, glove-50 and sift-128; calibrate() finds the number
-/// for a wanted recall.
+/// Lists to probe by default: 1/32 of them, which has recall@10 .94 to .97 on
+/// wordnet-384, glove-50 and sift-128; calibrate() finds the number for a
+/// wanted recall.
 size_t default_nprobe(size_t nlist);
 
-/** What a search of a host's segment takes where its user says nothing. */
-struct SegmentReach {
+/** Defaults of a search in one segment of a host. */
+struct SegmentDefaults {
     size_t nprobe;
     size_t reorder_k; ///< 0: as the engine chooses
 };
 
-/** Hosts build one index for each segment, small ones too, and their users
- * compare its defaults with those of other types. Up to 20,000 rows half of
- * them and 2,048 more are visited, and twice the usual candidates rescored:
- * with the usual 8 of 128 lists, recall@10 of uniform random rows is .37 to .65,
- * with this .95 to 1 (tests/knowhere_plugin/test_node_reach.cpp); scanning them takes some 10
- * microseconds. Then fewer, down to the usual lists at some 80,000 rows. Lists
- * hold 16 k rows at least: clients page through all rows by k = 1,000 and more.
+/** Hosts build one index per segment, small ones too, and users compare its
+ * defaults with those of other index types. In segments of up to 20,000 rows,
+ * lists with half of the rows and 2,048 more are visited, and twice the usual
+ * candidates rescored: recall@10 of uniform random rows is .95 to 1 then, but
+ * .37 to .65 with the usual 8 of 128 lists
+ * (tests/knowhere_plugin/test_node_reach.cpp); scanning them takes about 10
+ * microseconds. Larger segments visit fewer rows, from about 80,000 rows on the
+ * usual lists. The lists hold at least 16 k rows, since clients page through
+ * all rows with k = 1,000 and more.
  * @param usual  lists visited in a large segment */
-SegmentReach segment_reach(size_t rows, size_t nlist, size_t k, size_t usual);
+SegmentDefaults
+segment_defaults(size_t rows, size_t nlist, size_t k, size_t usual);
 
-/** Whether rows of d dimensions get the rotation they are to have. The balanced
- * one is learned from n rows: from too few it is no better than none, and its
- * d x d values, and the time that they take to find, would exceed the rows'. */
+/** Whether n rows of d dimensions get the rotation that was asked for. The
+ * balanced one is learned: from too few rows it is no better than none, and its
+ * d x d values would take more memory and time than the rows. */
 bool rotation_pays(RotationKind kind, size_t n, size_t d);
 
 /// Bytes that the lists hold of a vector with these options, ids included.

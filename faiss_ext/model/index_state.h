@@ -35,14 +35,14 @@ struct IndexState {
 
     /// empty before training
     Partition partition;
-    /// the partition stands in for the quantizer, whose centroids it borrows
+    /// the partition replaces the quantizer, whose centroids it borrows
     bool quantizer_is_flat = false;
     ScaNNModel model;
     /// every vector once; no list before training
     std::unique_ptr<ScaNNLists> lists;
     /// second copies of vectors; nullptr without options.soar_lambda
     std::unique_ptr<ScaNNLists> spilled;
-    /// made by the first removal or update; nullptr where not known
+    /// made by the first removal or update; nullptr: not made yet
     std::unique_ptr<CopyPlaces> copy_places;
 
     IndexState(const faiss::IndexIVF& ivf, const ScaNNOptions& options)
@@ -80,8 +80,8 @@ struct ListSets {
 };
 ListSets empty_lists(const IndexState& state, size_t nlist);
 
-/// The quantizer, if the partition can read its centroids in place and stand
-/// in for it; else nullptr.
+/// The quantizer, if the partition can read its centroids in place and replace
+/// it; else nullptr.
 const faiss::IndexFlat* flat_quantizer(const IndexState& state);
 
 /// Whether lists may be by direction (ScaNNModel::by_direction); training
@@ -91,7 +91,7 @@ bool may_list_by_direction(const IndexState& state);
 /// The partition of the quantizer's nlist centroids, for lists of this model.
 Partition make_partition(const IndexState& state, const ScaNNModel& model);
 
-/// False if Faiss' direct map was left half filled by an exception.
+/// False if an exception left Faiss' direct map half filled (map_fits()).
 bool direct_map_fits(const IndexState& state);
 
 /// @throws faiss::FaissException before training

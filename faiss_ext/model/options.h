@@ -1,8 +1,8 @@
 /*
- * Options of an index: checked, and as codebook and training want them.
+ * Options of an index: checked, and converted for codebook and training.
  *
- * In: ScaNNOptions as the caller gave them. Out: an exception, block boundaries,
- * eta; next: training.
+ * In: ScaNNOptions as the caller gave them. Out: an exception, block
+ * boundaries, eta; next: training.
  */
 
 #pragma once
@@ -25,7 +25,7 @@ void check_options(
 std::vector<uint32_t> block_offsets(size_t d, const ScaNNOptions& options);
 
 /// The eta that training uses: options.eta, from options.threshold, or the
-/// default. @param typical_norm  length of a usual row
+/// default. @param typical_norm  median length of the rows
 float effective_eta(const ScaNNOptions& options, size_t d, float typical_norm);
 
 } // namespace faiss_ext

@@ -16,7 +16,7 @@ const float* ScaNNModel::from_origin(
     storage.resize(n * d);
     for (size_t i = 0; i < n; i++) {
         for (size_t j = 0; j < d; j++) {
-            // of finite values far apart, too, a finite one
+            // the difference of two finite values may be infinite
             storage[i * d + j] =
                     std::clamp(x[i * d + j] - origin[j], -FLT_MAX, FLT_MAX);
         }

@@ -16,22 +16,22 @@
 
 namespace faiss_ext {
 
-/// What training makes besides the centroids.
 struct ScaNNModel {
     Rotation rotation;
     ScoreAwarePQ pq;
     ScoreTerm score_term;
     /// mean squared length of the residuals in each list, size nlist
     std::vector<float> list_spread;
-    /// L2: where rows and queries are counted from, amid the training rows, so
-    /// that what all rows share takes no precision; size d. Empty: zeros
+    /// L2: origin of rows and queries, the median of the training rows, so that
+    /// an offset which all rows share costs no precision; size d. Empty: zeros
     std::vector<float> origin;
-    /// Inner product: rows belong to the list whose centroid's direction is
-    /// nearest, whatever its length, instead of to the nearest centroid.
+    /// Inner product: rows belong to the list whose centroid has the nearest
+    /// direction, whatever its length, instead of to the nearest centroid.
     bool by_direction = false;
-    /// The codes rank rows so badly that all rows of the lists that a query
-    /// visits are rescored instead, and the recall in a trial that showed it.
+    /// The codes rank rows so badly that a query rescores all rows of the lists
+    /// that it visits instead.
     bool scan_rows = false;
+    /// recall of the codes in the trial that decides it (index/trials.h)
     float trial_recall = 1;
 
     /** x less the origin, finite: in `storage`, or x itself without one.

@@ -16,15 +16,16 @@ using kernels::kPanel;
 
 namespace {
 
-/// largest 8-bit query value; 63 * 255 * 2 fits the 16 bits of VPMADDUBSW
+/// largest code of a query; 63 * 255 * 2 fits the 16 bits of VPMADDUBSW
 constexpr float kQueryRange = 63;
+/// largest code of a row
 constexpr float kRowRange = 127;
 /// added to the codes of rows, which are unsigned
 constexpr int kExcess = 128;
 
-/// What `range` is multiplied with to become `steps`.
+/// The factor that turns `range` into `steps`.
 float reciprocal(float steps, float range) {
-    return range > kLeastValue ? steps / range : 0;
+    return range > kMinValue ? steps / range : 0;
 }
 
 } // namespace
@@ -83,12 +84,12 @@ void ByteQueries::set(
 }
 
 std::vector<float> balanced_weights(const std::vector<double>& squares) {
-    constexpr double kLeastShare = 1e-6; // of the largest: counts as 0
+    constexpr double kMinShare = 1e-6; // of the largest: counts as 0
     const double largest = *std::max_element(squares.begin(), squares.end());
     std::vector<float> weights(squares.size());
     for (size_t i = 0; i < weights.size() && largest > 0; i++) {
         double share = std::sqrt(squares[i] / largest);
-        weights[i] = share > kLeastShare ? float(std::sqrt(share)) : 0;
+        weights[i] = share > kMinShare ? float(std::sqrt(share)) : 0;
     }
     return weights;
 }
@@ -161,25 +162,26 @@ AlignedBuffer<float> BytePanels::scales_for(const float* gains) const {
 void BytePanels::scores(
         const kernels::Kernels& kernels,
         const ByteQueries& queries,
-        const Terms& added,
+        const Coefficients& coefficients,
         float* out) const {
     auto or_else = [](const float* given, const AlignedBuffer<float>& other) {
         return given != nullptr ? given : other.data();
     };
+    // without gains, the offsets are zeros, and gains only multiply these
     kernels.byte_panel_scores(
-            {queries.codes_.data(),
-             queries.size(),
-             d_,
-             codes_.data(),
-             n_,
-             queries.excess_.data(),
-             queries.steps_.data(),
-             or_else(added.offsets, queries.zeros_),
-             or_else(added.scales, scales_),
-             or_else(added.gains, zeros_),
-             or_else(added.terms, zeros_),
-             out,
-             padded()});
+            {.queries = queries.codes_.data(),
+             .nq = queries.size(),
+             .d = d_,
+             .panels = codes_.data(),
+             .ny = n_,
+             .excess = queries.excess_.data(),
+             .steps = queries.steps_.data(),
+             .offsets = or_else(coefficients.offsets, queries.zeros_),
+             .scales = or_else(coefficients.scales, scales_),
+             .gains = or_else(coefficients.gains, zeros_),
+             .terms = or_else(coefficients.terms, zeros_),
+             .out = out,
+             .ldo = padded()});
 }
 
 float BytePanels::length_near(const ByteQueries& queries, size_t query) const {

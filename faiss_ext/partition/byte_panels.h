@@ -6,10 +6,11 @@
  * In: rows, queries. Out: <query, row> + term for each pair, off by the
  * rounding of both: a query has 63 steps on either side of 0, a row 127.
  *
- * Each has a range of its own, and dimensions in which the rows differ little
- * take little of it: with a weight w_i for each dimension, the products are
- * those of w_i query_i and row_i / w_i. A dimension in which all rows are 0
- * has weight 0, however large the query is there.
+ * Each query and each row has its own range. A dimension has a weight w_i, and
+ * the products are those of w_i query_i and row_i / w_i: dimensions in which
+ * the rows differ little get small weights, so that large values of a query
+ * there leave steps for the others. A dimension in which all rows are 0 has
+ * weight 0.
  */
 
 #pragma once
@@ -44,7 +45,7 @@ class ByteQueries {
  private:
     friend class BytePanels;
     AlignedBuffer<int8_t> codes_;   ///< size n * d, d a multiple of 4: steps
-    AlignedBuffer<int32_t> excess_; ///< what unsigned rows add to the products
+    AlignedBuffer<int32_t> excess_; ///< added to the products by unsigned rows
     AlignedBuffer<float> steps_;
     AlignedBuffer<float> norms_;     ///< lengths of shifted, weighted queries
     AlignedBuffer<float> row_norms_; ///< the same, weighted as rows are
@@ -53,15 +54,13 @@ class ByteQueries {
     AlignedBuffer<int32_t> integers_;
 };
 
-/** Weights of the dimensions for BytePanels.
- *
- * They are roots of how much rows differ in a dimension: halfway between no
- * weights, where large values of queries in dimensions in which rows hardly
- * differ take all steps, and rows of equal size in all dimensions, where those
- * take all steps in which queries and rows both are large.
+/** Weights of the dimensions for BytePanels: square roots of the rows' size in
+ * them. This is halfway between two extremes. Without weights, large values of
+ * queries in dimensions where rows are small take all steps. With the size
+ * itself, so that rows are equally large in all dimensions, the dimensions in
+ * which queries and rows both are large take all steps.
  * @param squares  size d: mean squares of the rows' values */
-std::vector<float> balanced_weights(
-        const std::vector<double>& squares);
+std::vector<float> balanced_weights(const std::vector<double>& squares);
 
 class BytePanels {
  public:
@@ -78,7 +77,7 @@ class BytePanels {
     size_t size() const {
         return n_;
     }
-    /// scores of a query: size() and more to a whole number of panels
+    /// scores of a query: size(), rounded up to whole panels
     size_t padded() const {
         return scales_.size();
     }
@@ -86,21 +85,20 @@ class BytePanels {
     /// what memory_usage() will be
     static size_t estimate_memory(size_t n, size_t d);
 
-    /** What becomes of the products; arrays of finite values, or nullptr. */
-    struct Terms {
-        const float* terms = nullptr; ///< size padded()
-        // Factors of products and offsets; all three or none:
-        const float* gains = nullptr;   ///< size padded()
+    /** Coefficients of the scores: arrays of finite values, or nullptr. */
+    struct Coefficients {
+        const float* terms = nullptr; ///< size padded(); else zeros
+        // all three or none:
+        const float* gains = nullptr;   ///< size padded(); else ones
         const float* scales = nullptr;  ///< scales_for(gains)
-        const float* offsets = nullptr; ///< of each query
+        const float* offsets = nullptr; ///< of each query; else zeros
     };
-    /** out_qj ~ <query_q, row_j> + terms_j, finite, or with gains
-     *  gains_j (<query_q, row_j> + offsets_q) + terms_j.
+    /** out_qj ~ gains_j (<query_q, row_j> + offsets_q) + terms_j, finite.
      * @param out  size queries.size() * padded() */
     void scores(
             const kernels::Kernels& kernels,
             const ByteQueries& queries,
-            const Terms& added,
+            const Coefficients& coefficients,
             float* out) const;
     /// @param gains  size size(). @return size padded()
     AlignedBuffer<float> scales_for(const float* gains) const;
@@ -109,9 +107,9 @@ class BytePanels {
     float length(size_t row) const {
         return lengths_[row];
     }
-    /** Length that rows near a query may have: about the query's own, and no
-     * less than twice the median. The longest rows of all, which may be far
-     * from all others, speak only for queries that are as long. */
+    /** Length that rows near a query may have: twice the query's own, or twice
+     * the median if that is more. The longest rows, which may be far from all
+     * others, count only for queries that are as long. */
     float length_near(const ByteQueries& queries, size_t query) const;
     /// Standard deviation of the rounding errors of the scores of a query with
     /// rows of this length.

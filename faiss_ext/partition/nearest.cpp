@@ -17,24 +17,24 @@ namespace faiss_ext {
 
 namespace {
 
-/// Rows whose scores are found together: with a thousand rows to choose from,
-/// these stay in a second-level cache.
+/// Rows whose scores are computed together: their scores with a thousand rows
+/// stay in a second-level cache.
 constexpr size_t kScoreTile = 32;
-/// Two scores are off by three standard deviations each.
+/// Standard deviations: two scores may each be off by three.
 constexpr float kMargin = 6;
-/// Rows whose losses bound the least loss.
+/// Rows whose exact losses give an upper bound of the least loss.
 constexpr size_t kBoundRows = 8;
 /// One exact loss takes the time of so many products of a tile.
 constexpr size_t kExactCost = 64;
-/// Rows that center() is the median of.
+/// Rows whose median is center().
 constexpr size_t kMedianRows = 64;
 
 float distance(size_t d, const float* a, const float* b) {
     return std::sqrt(quick_distance(d, a, b));
 }
 
-/// Weights for BytePanels, from what each dimension is, on average, of a row
-/// of unit length.
+/// Weights for BytePanels, from the mean squares of the dimensions of the rows,
+/// scaled to unit length.
 std::vector<float> dimension_weights(size_t n, size_t d, const float* rows) {
     std::vector<double> shares(d);
     for (size_t j = 0; j < n; j++) {
@@ -49,7 +49,7 @@ std::vector<float> dimension_weights(size_t n, size_t d, const float* rows) {
 
 } // namespace
 
-/// What a thread needs to find rows; kept, so that this does not allocate.
+/// Buffers of a thread, kept so that searches do not allocate.
 struct NearestRows::Scratch {
     ByteQueries queries;
     AlignedBuffer<float> scores;
@@ -188,7 +188,7 @@ void NearestRows::for_scored_tiles(size_t n, const float* x, Each&& each)
         bytes_.scores(
                 active_kernels(),
                 s.queries,
-                {terms()},
+                {.terms = terms()},
                 s.scores.mutable_data());
         each(begin, size, tile, s);
     }
@@ -232,7 +232,7 @@ bool NearestRows::select_by_loss(
         float error,
         Scratch& s) const {
     const float half = quick_distance(d_, x, center()) / 2;
-    // what rounding may make of the score of a row at this squared distance
+    // lowest score that rounding may give a row at this squared distance
     auto least_score = [&](float loss) {
         float score = half - loss / 2 - kMargin / 2 * error;
         return score > -FLT_MAX ? score : -FLT_MAX; // NaN too
@@ -244,7 +244,7 @@ bool NearestRows::select_by_loss(
              least_score((1 + lambda) * length * length),
              s.keys.data()});
     if (count * kExactCost > kBoundRows * size()) {
-        return false; // the next bound would hardly leave few enough
+        return false; // the next bound would leave too many, too
     }
     if (count > 2 * kBoundRows) {
         s.best.assign(s.keys.begin(), s.keys.begin() + count);

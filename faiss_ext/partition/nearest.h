@@ -1,6 +1,6 @@
 /*
  * The nearest of many rows, such as centroids, for each of many others:
- * products of 8-bit rows name those that may be the nearest, full precision
+ * products of 8-bit rows select those that may be the nearest, full precision
  * decides between them. A matrix product in floats takes 3 times as long.
  *
  * In: rows. Out: numbers of the nearest; used by kmeans, partition.
@@ -17,9 +17,9 @@
 
 namespace faiss_ext {
 
-/** All searches run on the calling thread. Equal rows go to the smaller
- * number; another than the best is found only where rounding to 8 bits errs by
- * more than six standard deviations. */
+/** All searches run on the calling thread. Of equally near rows the one with
+ * the smaller number is found. A row that is not the nearest is found only
+ * where rounding to 8 bits errs by more than six standard deviations. */
 class NearestRows {
  public:
     NearestRows() = default;
@@ -50,8 +50,7 @@ class NearestRows {
             float lambda,
             int64_t* spilled) const;
 
-    /// find(), then find_spilled() from what it found, with one product of
-    /// rows less.
+    /// find(), then find_spilled() for its result; computes the products once.
     void find_both(
             size_t n,
             const float* x,
@@ -65,7 +64,7 @@ class NearestRows {
     const float* row(size_t j) const {
         return rows_.data() + j * d_;
     }
-    /// of row - center(): less range, finer steps
+    /// of row - center(): a smaller range gives finer steps
     const BytePanels& bytes() const {
         return bytes_;
     }

@@ -21,27 +21,28 @@ namespace faiss_ext {
 namespace {
 
 constexpr float kInfinity = HUGE_VALF;
-/// rows per tile of assign()
+/// rows that a thread assigns to lists at a time
 constexpr size_t kSliceRows = 128;
-/// queries per tile of probes()
-constexpr size_t kTileQueries = 8;
-/// Scores this many standard deviations below the worst list found may be
-/// better. Two scores are off, so this is 2.8 of their difference.
+/// queries whose probes a thread finds at a time
+constexpr size_t kSliceQueries = 8;
+/// A list whose score is this many standard deviations below that of the worst
+/// list found may still be better. Both scores have an error, so this is 2.8
+/// standard deviations of their difference.
 constexpr float kMargin = 4;
-/// Lists that may be among the best, besides half as many again: rough scores
-/// are good enough.
+/// Rough scores are good enough if no more than 1.5 nprobe lists, and this many
+/// more, may be among the best.
 constexpr size_t kFewMore = 16;
 
-/// A list without direction gets no more than this for its rows' lengths.
+/// Largest gain of a list, whose centroid may have a length near 0.
 constexpr double kLargestGain = 8;
 
 /// A centroid of 1e-40 has a direction, but its reciprocal is no float.
-constexpr double kMostGain = FLT_MAX;
+constexpr double kMaxGain = FLT_MAX;
 
 void check_lambda(float lambda) {
     FAISS_THROW_IF_NOT_FMT(
             lambda >= 0 && std::isfinite(lambda),
-            "lambda is %g, expected a finite value of at least 0",
+            "lambda is %g (allowed: finite values of at least 0)",
             lambda);
 }
 
@@ -54,11 +55,11 @@ float key_score(uint64_t key) {
     return score;
 }
 
-/// What one query needs; kept by each thread, so that searches do not allocate.
+/// Buffers of a thread, kept so that searches do not allocate.
 struct ProbeScratch {
     ByteQueries query;
     AlignedBuffer<float> scores;
-    float offset; ///< what all similarities of the query share
+    float offset; ///< part that all similarities of the query share
     std::vector<uint64_t> keys;
     std::vector<uint64_t> below; ///< for select_keys()
     std::vector<uint64_t> close; ///< keys of lists that may be among the best
@@ -86,7 +87,7 @@ std::vector<float> list_gains(
                                  : std::min(
                                            std::sqrt(1 + spread[l] / square),
                                            kLargestGain);
-            gains[l] = float(std::min(gain, kMostGain));
+            gains[l] = float(std::min(gain, kMaxGain));
         }
     }
     return gains;
@@ -103,7 +104,7 @@ Partition::Partition(
         : nlist_(nlist), d_(d), metric_(metric) {
     FAISS_THROW_IF_NOT_FMT(
             metric == faiss::METRIC_L2 || metric == faiss::METRIC_INNER_PRODUCT,
-            "metric %d is not supported, only inner product and L2",
+            "metric %d (allowed: METRIC_INNER_PRODUCT, METRIC_L2)",
             int(metric));
     FAISS_THROW_IF_NOT_MSG(
             all_finite(nlist * d, centroids),
@@ -208,7 +209,7 @@ void Partition::probes(
         float* scores) const {
     FAISS_THROW_IF_NOT_FMT(
             nprobe <= nlist_,
-            "nprobe is %zd, expected at most nlist = %zd",
+            "nprobe is %zd (allowed: 0..nlist = %zd)",
             nprobe,
             nlist_);
     if (nprobe == 0) {
@@ -233,18 +234,18 @@ void Partition::probes(
         probe(0);
         return;
     }
-    for_tiles((n + kTileQueries - 1) / kTileQueries, [&](size_t tile) {
-        size_t end = std::min(n, (tile + 1) * kTileQueries);
-        for (size_t i = tile * kTileQueries; i < end; i++) {
+    for_tiles((n + kSliceQueries - 1) / kSliceQueries, [&](size_t tile) {
+        size_t end = std::min(n, (tile + 1) * kSliceQueries);
+        for (size_t i = tile * kSliceQueries; i < end; i++) {
             probe(i);
         }
     });
 }
 
 /** Fills scratch.keys with those of the best `nprobe` lists by 8 bits, in any
- * order, and scratch.close with those that may be among the best; not for rough
- * scores if these are clearly few.
- * @return number of the latter, nprobe and more */
+ * order, and scratch.close with those that may be among the best. For rough
+ * scores scratch.close stays as it was if these are clearly few.
+ * @return number of the latter, at least nprobe */
 size_t Partition::rank_lists(const float* x, size_t nprobe, ProbeScores kind)
         const {
     ProbeScratch& s = scratch;
@@ -255,23 +256,23 @@ size_t Partition::rank_lists(const float* x, size_t nprobe, ProbeScores kind)
     s.query.set(bytes, 1, x, l2 ? center : nullptr);
     s.offset =
             l2 ? -quick_distance(d_, x, center) / 2 : quick_dot(d_, x, center);
-    BytePanels::Terms terms;
+    BytePanels::Coefficients coefficients;
     if (l2) {
-        terms.terms = nearest_.terms();
+        coefficients.terms = nearest_.terms();
     } else {
-        terms.gains = gain_.data();
-        terms.scales = scales_.data();
-        terms.offsets = &s.offset;
+        coefficients.gains = gain_.data();
+        coefficients.scales = scales_.data();
+        coefficients.offsets = &s.offset;
     }
     s.scores.resize(bytes.padded());
-    bytes.scores(kernels, s.query, terms, s.scores.mutable_data());
+    bytes.scores(kernels, s.query, coefficients, s.scores.mutable_data());
     s.keys.resize(nlist_ + kernels::kScanSlack);
     size_t found = kernels.top_scores(
             {s.scores.data(), nlist_, nprobe, s.keys.data()});
     s.below.resize(found + kernels::kSelectSlack);
     float worst = key_score(kernels.select_keys(
             {s.keys.data(), found, nprobe, s.below.data()}));
-    float length = 0; // of the lists found, so also of those they compete with
+    float length = 0; // largest of the lists found, taken for the others too
     uint64_t best = 0;
     for (size_t p = 0; p < nprobe; p++) {
         uint32_t list = uint32_t(~s.keys[p]);
@@ -281,7 +282,7 @@ size_t Partition::rank_lists(const float* x, size_t nprobe, ProbeScores kind)
     }
     const float margin = kMargin * bytes.error(s.query, 0, length);
     if (kind == ProbeScores::Rough && 2 * margin < key_score(best) - worst) {
-        return nprobe; // not worth a look at all scores again
+        return nprobe; // the margin is small: few others can be among them
     }
     float bound = worst - margin;
     bound = bound > -FLT_MAX ? bound : -FLT_MAX; // NaN too

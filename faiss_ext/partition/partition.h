@@ -26,15 +26,15 @@ namespace faiss_ext {
 /// How well probes() scores centroids.
 enum class ProbeScores { Rough, Exact };
 
-/** Inner product: gains of the lists, by which their rows reach beyond the
- * centroid: their length (root mean square) by that of the centroid. Lists are
- * then ranked by their direction, times what their rows' lengths are: of all
- * ways that were tried (as <q, c>; with a share of the spread added) the best or
- * second on unit rows (wordnet-384, glove-50), on rows of very different lengths,
- * and with more clusters than lists.
+/** Inner product: gains of the lists, that is, the length (root mean square) of
+ * a list's rows divided by that of its centroid. Lists ranked by gain * <q, c>
+ * are ranked by their direction, times the length of their rows. Of the
+ * rankings that were tried (<q, c> alone; with a share of the spread added)
+ * this was the best or second best on unit rows (wordnet-384, glove-50), on
+ * rows of very different lengths, and with more clusters than lists.
  *
- * Lists of rows with like directions are ranked by direction alone, as rows are
- * assigned to them.
+ * Lists by direction (ScaNNModel::by_direction) are ranked by direction alone,
+ * as rows are assigned to them.
  * @param centroids  size nlist * d
  * @param spread     mean squared length of each list's residuals, size nlist */
 std::vector<float> list_gains(
@@ -52,7 +52,7 @@ class Partition {
      *  @param borrow_centroids  read `centroids` in place too, as long as this
      *         lives, instead of copying them
      *  @param list_gain  size nlist or nullptr, inner product only: lists are
-     *         ranked by gain * <q, c>, since rows reach beyond their centroid
+     *         ranked by gain * <q, c> (list_gains())
      *  @param by_direction  assign() takes the centroid whose direction is
      *         nearest to a row, as if all had length 1
      */
@@ -83,8 +83,8 @@ class Partition {
     float score(const float* query, int64_t list_no) const;
 
     /** Nearest centroid of each row in Euclidean distance, whatever the
-     * metric: a code covers the residual, so the residual must be short. Or
-     * that of the nearest direction.
+     * metric, since the code of a short residual has a small error; or the
+     * centroid with the nearest direction.
      * @param x      size n * d
      * @param lists  out, size n; -1 for rows with a NaN or infinite value
      */
@@ -103,7 +103,7 @@ class Partition {
             float lambda,
             int64_t* spilled) const;
 
-    /// assign(), then assign_spilled() from what it found, in less time.
+    /// assign(), then assign_spilled() for its result, in less time.
     void assign_both(
             size_t n,
             const float* x,
@@ -112,13 +112,14 @@ class Partition {
             int64_t* spilled) const;
 
     /** The nprobe best lists of each query, best first: by similarity, times
-     * list_gain if given. A query gets the same alone as among
-     * others; equal ranks go to the smaller list number.
+     * list_gain if given. The result of a query does not depend on the others;
+     * of equal lists the one with the smaller number comes first.
      *
-     * Rough: all by 8-bit centroids, unless their rounding hides which lists
-     * are the best. Exact: those that may be the best once again in full
-     * precision, so that scores and order are exact, and a list can be missing
-     * only if 8 bits misjudge it by four standard deviations.
+     * Rough: by 8-bit centroids, unless rounding makes too many lists
+     * candidates for the best. Exact: lists that may be among the best are
+     * scored again in full precision, so that scores and order are exact. A
+     * list can be missing only if its 8-bit score is off by four standard
+     * deviations.
      *
      * @param x       size n * d
      * @param lists   out, size n * nprobe, nprobe <= nlist(); -1 for queries
@@ -149,8 +150,9 @@ class Partition {
     faiss::MetricType metric_ = faiss::METRIC_L2;
     NearestRows nearest_;    ///< of the centroids
     NearestRows directions_; ///< of these with length 1, or empty
-    // With m = nearest_.center(), lists are ranked by gain (<q, c - m> + <q, m>)
-    // for inner product, and for L2 by <q - m, c - m> with nearest_'s terms.
+    // With m = nearest_.center(), lists are ranked by gain (<q, c - m> + <q,
+    // m>) for inner product, and for L2 by <q - m, c - m> with nearest_'s
+    // terms.
     AlignedBuffer<float> gain_;   ///< padded, inner product only
     AlignedBuffer<float> scales_; ///< of nearest_.bytes(), for these gains
 };

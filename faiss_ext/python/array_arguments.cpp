@@ -11,9 +11,9 @@ namespace faiss_ext::python {
 
 namespace {
 
-/// a scan may read the bitmap by words
+/// kernels may read the bitmap by words, beyond its last byte
 constexpr size_t kBitmapPadding = 64;
-/// ids become a bitmap if that takes at most so many bits per id (8 bytes, as
+/// ids become a bitmap if that takes at most this many bits per id (8 bytes, as
 /// much as the ids themselves; a hash set takes more)
 constexpr uint64_t kBitmapBitsPerId = 64;
 
@@ -27,7 +27,8 @@ std::string shape_of(const py::array& array) {
 
 py::array as_array(const char* name, py::handle value) {
     if (value.is_none()) {
-        throw py::value_error(std::string(name) + " is None; want an array");
+        throw py::value_error(
+                std::string(name) + " is None (allowed: an array)");
     }
     if (Py_TYPE(value.ptr()) == py::detail::npy_api::get().PyArray_Type_) {
         return py::reinterpret_borrow<py::array>(value);
@@ -50,7 +51,7 @@ char kind_of(const py::array& array) {
 refuse_dtype(const char* name, const py::array& array, const char* allowed) {
     throw py::value_error(
             std::string(name) + " has dtype " + text(array.dtype()) +
-            "; allowed: " + allowed);
+            " (allowed: " + allowed + ")");
 }
 
 /// The array itself if it holds T in C order, aligned; else a converted copy.
@@ -67,7 +68,7 @@ py::array convert(const py::array& array) {
     return copy;
 }
 
-/// Vectorises at any level: no early exit inside a block.
+/// Without an early exit inside a block, so that compilers vectorise it.
 size_t first_not_finite(const float* x, size_t n) {
     constexpr size_t kBlock = 1024;
     constexpr uint32_t kExponent = 0x7f800000;
@@ -93,11 +94,13 @@ size_t first_not_finite(const float* x, size_t n) {
 void check_finite(const char* name, const float* x, int64_t n, int64_t d) {
     size_t total = size_t(n) * size_t(d);
     size_t bad;
-    if (total < 65536) { // not worth letting other threads in
+    constexpr size_t kFewValues = 65536; // releasing the GIL would take longer
+    if (total < kFewValues) {
         bad = first_not_finite(x, total);
     } else {
-        bad = without_gil(
-                Blame::Caller, [&] { return first_not_finite(x, total); });
+        bad = without_gil(ErrorOrigin::Caller, [&] {
+            return first_not_finite(x, total);
+        });
     }
     if (bad < total) {
         const char* what = std::isnan(x[bad]) ? "nan"
@@ -113,13 +116,13 @@ void check_finite(const char* name, const float* x, int64_t n, int64_t d) {
 void check_moderate(const char* name, const float* x, int64_t n, int64_t d) {
     int64_t bad = -1;
     double squares = 0;
-    without_gil(Blame::Caller, [&] {
+    without_gil(ErrorOrigin::Caller, [&] {
         for (int64_t i = 0; i < n && bad < 0; i++) {
             squares = 0;
             for (int64_t j = 0; j < d; j++) {
                 squares += double(x[i * d + j]) * x[i * d + j];
             }
-            bad = squares > kMostSquares ? i : -1;
+            bad = squares > kMaxSquares ? i : -1;
         }
     });
     if (bad >= 0) {
@@ -127,12 +130,12 @@ void check_moderate(const char* name, const float* x, int64_t n, int64_t d) {
         snprintf(
                 text,
                 sizeof(text),
-                "%s[%lld]: its squares sum to %.3g; allowed without ScaNN: at "
-                "most %g",
+                "%s[%lld]: its squares sum to %.3g (allowed without ScaNN: at "
+                "most %g)",
                 name,
                 static_cast<long long>(bad),
                 squares,
-                kMostSquares);
+                kMaxSquares);
         throw py::value_error(text);
     }
 }
@@ -148,7 +151,7 @@ py::array integers(const char* name, py::handle value) {
     if (array.ndim() != 1) {
         throw py::value_error(
                 std::string(name) + " has shape " + shape_of(array) +
-                "; want a 1-d array");
+                " (allowed: a 1-d array)");
     }
     if (kind == 'u' && array.itemsize() == 8 && array.size() > 0) {
         py::object largest = array.attr("max")();
@@ -176,11 +179,12 @@ float_matrix(const char* name, py::handle value, const std::string& wanted) {
     if (array.ndim() != 2) {
         throw py::value_error(
                 std::string(name) + " has shape " + shape_of(array) +
-                "; want a 2-d array of shape " + wanted +
+                " (allowed: a 2-d array of shape " + wanted +
                 (array.ndim() == 1
                          ? "; for one vector use " + std::string(name) +
                                    ".reshape(1, -1)"
-                         : ""));
+                         : "") +
+                ")");
     }
     return array;
 }
@@ -197,13 +201,13 @@ Rows rows_argument(
     if (array.shape(1) != d) {
         throw py::value_error(
                 std::string(name) + " has shape " + shape_of(array) +
-                "; want " + wanted +
-                ", since the index has d = " + std::to_string(d));
+                " (allowed: " + wanted +
+                ", since the index has d = " + std::to_string(d) + ")");
     }
     if (array.shape(0) == 0) {
         throw py::value_error(
                 std::string(name) + " has shape " + shape_of(array) +
-                "; want " + wanted + " with n >= 1");
+                " (allowed: " + wanted + " with n >= 1)");
     }
     py::array rows = convert<float>(array);
     const float* data = static_cast<const float*>(rows.data());
@@ -231,7 +235,7 @@ Flags flags_argument(const char* name, py::handle value) {
     if (array.ndim() != 1) {
         throw py::value_error(
                 std::string(name) + " has shape " + shape_of(array) +
-                "; want a 1-d array, one flag for each row");
+                " (allowed: a 1-d array, one flag for each row)");
     }
     py::array flags = convert<bool>(array);
     const auto* data = static_cast<const uint8_t*>(flags.data());
@@ -267,7 +271,8 @@ Ids ids_argument(const char* name, py::handle value, std::optional<int64_t> n) {
     if (n && size != *n) {
         throw py::value_error(
                 std::string(name) + " has " + std::to_string(size) +
-                " entries; want " + std::to_string(*n) + ", one for each row");
+                " entries (allowed: " + std::to_string(*n) +
+                ", one for each row)");
     }
     const int64_t* data = static_cast<const int64_t*>(array.data());
     return {std::move(array), data, size};
@@ -280,8 +285,8 @@ Ids new_ids_argument(const char* name, py::handle value, int64_t n) {
     if (bad != end) {
         throw py::value_error(
                 std::string(name) + "[" + std::to_string(bad - ids.data) +
-                "] is -1, which marks a missing result; any other int64 is "
-                "allowed");
+                "] is -1, which marks a missing result (allowed: any other "
+                "int64)");
     }
     return ids;
 }
@@ -295,8 +300,8 @@ Codes codes_argument(const char* name, py::handle value, size_t code_size) {
         size_t(array.shape(1)) != code_size) {
         throw py::value_error(
                 std::string(name) + " has shape " + shape_of(array) +
-                "; want (n, " + std::to_string(code_size) +
-                ") with n >= 1, as sa_encode() returns it");
+                " (allowed: (n, " + std::to_string(code_size) +
+                ") with n >= 1, as sa_encode() returns it)");
     }
     py::array codes = convert<uint8_t>(array);
     const uint8_t* data = static_cast<const uint8_t*>(codes.data());
@@ -316,7 +321,7 @@ size_t checked_integer(
                                               std::to_string(maximum);
         throw py::value_error(
                 std::string(name) + " = " + std::to_string(value) +
-                "; allowed: " + range);
+                " (allowed: " + range + ")");
     }
     return size_t(value);
 }
@@ -327,12 +332,12 @@ Filter::Filter(py::handle value) {
         if (array.ndim() != 1) {
             throw py::value_error(
                     "filter is a mask of shape " + shape_of(array) +
-                    "; want a 1-d array, one flag for each id");
+                    " (allowed: a 1-d array, one flag for each id)");
         }
         py::array flags = convert<bool>(array);
         auto data = static_cast<const uint8_t*>(flags.data());
         size_t n = flags.size();
-        without_gil(Blame::Caller, [&] { set_mask(data, n); });
+        without_gil(ErrorOrigin::Caller, [&] { set_mask(data, n); });
         return;
     }
     char kind = kind_of(array);
@@ -343,7 +348,7 @@ Filter::Filter(py::handle value) {
                 "bool (a mask over ids 0..n-1) or integers (allowed ids)");
     }
     Ids ids = ids_argument("filter", array);
-    without_gil(Blame::Caller, [&] {
+    without_gil(ErrorOrigin::Caller, [&] {
         set_ids(std::vector<int64_t>(ids.data, ids.data + ids.n));
     });
 }
@@ -408,7 +413,7 @@ std::shared_ptr<const Filter> filter_argument(
     }
     std::shared_ptr<const Filter> filter;
     if (py::isinstance<Filter>(value)) {
-        (void)value.cast<Filter&>(); // a TypeError if nobody has made it
+        (void)value.cast<Filter&>(); // TypeError if made without constructor
         filter = value.cast<std::shared_ptr<Filter>>();
     } else {
         filter = std::make_shared<Filter>(value);

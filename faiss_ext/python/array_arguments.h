@@ -37,10 +37,10 @@ struct Rows {
 /// Which rows an index takes.
 enum class RowSize {
     Any,      ///< finite
-    Moderate, ///< squares sum up to kMostSquares: where distances are infinite,
-              ///< Faiss' own indexes read memory that is not theirs
+    Moderate, ///< squares sum up to at most kMaxSquares: with infinite distances
+              ///< Faiss' own indexes read out of bounds
 };
-constexpr double kMostSquares = 1e37;
+constexpr double kMaxSquares = 1e37;
 
 /// @param name  of the argument, for messages
 /// @param d     columns wanted
@@ -51,10 +51,9 @@ Rows rows_argument(
         int64_t d,
         RowSize size = RowSize::Any);
 
-/// Any number of rows, of any finite or other values: what takes them checks.
+/// Any number of rows, not checked for being finite: the callee does that.
 Rows any_rows_argument(const char* name, py::handle value);
 
-/// One flag after the other.
 struct Flags {
     py::array owner;
     const uint8_t* data; ///< size n
@@ -100,13 +99,13 @@ size_t checked_integer(
         int64_t minimum,
         int64_t maximum = INT64_MAX);
 
-/** Which ids a search may return. Immutable, so searches may share one. */
+/** The ids that a search may return. Immutable, so searches may share one. */
 class Filter {
  public:
     /// @param value  bool mask over ids 0 .. len - 1, or integer array of ids
     explicit Filter(py::handle value);
 
-    /// not const, as Faiss' SearchParameters want it; nobody changes it
+    /// not const, as Faiss' SearchParameters require; it is never changed
     faiss::IDSelector& selector() const {
         return *selector_;
     }

@@ -26,10 +26,10 @@ make_index(int64_t d, const std::string& description, int64_t metric) {
     if (metric != faiss::METRIC_INNER_PRODUCT && metric != faiss::METRIC_L2) {
         throw py::value_error(
                 "metric = " + std::to_string(metric) +
-                "; allowed: METRIC_INNER_PRODUCT (0), METRIC_L2 (1); cosine "
-                "is METRIC_INNER_PRODUCT with the option normalize=1");
+                " (allowed: METRIC_INNER_PRODUCT (0), METRIC_L2 (1); cosine "
+                "is METRIC_INNER_PRODUCT with the option normalize=1)");
     }
-    return without_gil(Blame::Caller, [&] {
+    return without_gil(ErrorOrigin::Caller, [&] {
         return std::make_shared<IndexHandle>(std::unique_ptr<faiss::Index>(
                 index_factory(int(d), description, faiss::MetricType(metric))));
     });
@@ -128,16 +128,16 @@ void bind_threads(py::module_& module) {
     module.def("omp_get_max_threads", thread_count, doc::omp_get_max_threads);
     module.def(
             "simd_level",
-            [] { return without_gil(Blame::Caller, simd_level); },
+            [] { return without_gil(ErrorOrigin::Caller, simd_level); },
             doc::simd_level);
     module.def(
             "simd_levels",
-            [] { return without_gil(Blame::Caller, simd_levels); },
+            [] { return without_gil(ErrorOrigin::Caller, simd_levels); },
             doc::simd_levels);
     module.def(
             "set_simd_level",
             [](const std::string& name) {
-                without_gil(Blame::Caller, [&] { set_simd_level(name); });
+                without_gil(ErrorOrigin::Caller, [&] { set_simd_level(name); });
             },
             arg("name"),
             doc::set_simd_level);

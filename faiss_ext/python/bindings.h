@@ -23,12 +23,12 @@ void bind_properties(IndexClass& index); // ntotal, nprobe, sub_dim, ...
 void bind_files(py::module_& module, IndexClass& index); // read, write, pickle
 void bind_knowhere(py::module_& module); // the submodule knowhere
 
-/// For __reduce__ of what is not pickled: protocols below 2 would end the
-/// process. See Index.__reduce__.
+/// __reduce__ of classes that cannot be pickled: without it, protocols below 2
+/// end the process. See Index.__reduce__.
 py::object refuse_pickle(const py::object& self);
 
-/// A float as people write it: the shortest decimal that is this one.
-/// (.95 as a double would be 0.949999988079071 otherwise.)
+/// The double of the shortest decimal that gives this float: .95, not
+/// 0.949999988079071.
 double as_written(float value);
 
 /// What calibrate() returns and `calibration` shows.

@@ -66,7 +66,7 @@ void check_trained(const IndexHandle& self) {
 void train(IndexHandle& self, py::handle x, const py::object& progress) {
     check_callable(progress);
     Rows rows = rows_for(self, "x", x);
-    self.change(Blame::Caller, [&] {
+    self.change(ErrorOrigin::Caller, [&] {
         ProgressScope scope(self.scann(), progress);
         self.index()->train(rows.n, rows.data);
     });
@@ -76,7 +76,7 @@ void add(IndexHandle& self, py::handle x, const py::object& progress) {
     check_callable(progress);
     Rows rows = rows_for(self, "x", x);
     check_trained(self);
-    self.change(Blame::Caller, [&] {
+    self.change(ErrorOrigin::Caller, [&] {
         ProgressScope scope(self.scann(), progress);
         self.index()->add(rows.n, rows.data);
     });
@@ -91,7 +91,7 @@ void add_with_ids(
     Rows rows = rows_for(self, "x", x);
     Ids new_ids = new_ids_argument("ids", ids, rows.n);
     check_trained(self);
-    self.change(Blame::Caller, [&] {
+    self.change(ErrorOrigin::Caller, [&] {
         ProgressScope scope(self.scann(), progress);
         self.index()->add_with_ids(rows.n, rows.data, new_ids.data);
     });
@@ -125,7 +125,7 @@ py::dict calibrate(
     if (self.scann() != self.index()) {
         throw py::value_error(
                 "calibrate: the ScaNN index lies below a transform or an id "
-                "map; allowed: a ScaNN index by itself");
+                "map (allowed: a ScaNN index by itself)");
     }
     if (!self.index()->is_trained) {
         throw py::value_error(
@@ -136,7 +136,7 @@ py::dict calibrate(
     if (!queries.is_none()) {
         rows = rows_for(self, "queries", queries);
     }
-    ScaNNCalibration chosen = self.change(Blame::Caller, [&] {
+    ScaNNCalibration chosen = self.change(ErrorOrigin::Caller, [&] {
         ProgressScope scope(self.scann(), progress);
         return self.scann()->calibrate(
                 rows.n, rows.data, float(target_recall), k);
@@ -146,7 +146,7 @@ py::dict calibrate(
 
 size_t remove(IndexHandle& self, py::handle ids) {
     Ids wanted = ids_argument("ids", ids);
-    return self.change(Blame::Caller, [&] {
+    return self.change(ErrorOrigin::Caller, [&] {
         faiss::IDSelectorBatch selector(wanted.n, wanted.data);
         return remove_ids(self.index(), selector);
     });
@@ -156,14 +156,15 @@ void update(IndexHandle& self, py::handle ids, py::handle x) {
     Rows rows = rows_for(self, "x", x);
     Ids wanted = ids_argument("ids", ids, rows.n);
     check_trained(self);
-    self.change(Blame::Caller, [&] {
+    self.change(ErrorOrigin::Caller, [&] {
         update_vectors(self.index(), rows.n, wanted.data, rows.data);
     });
 }
 
 size_t code_size(const IndexHandle& self) {
-    return self.read(
-            Blame::Caller, [&] { return codec(self.index())->sa_code_size(); });
+    return self.read(ErrorOrigin::Caller, [&] {
+        return codec(self.index())->sa_code_size();
+    });
 }
 
 py::array_t<uint8_t> encode(const IndexHandle& self, py::handle x) {
@@ -171,7 +172,7 @@ py::array_t<uint8_t> encode(const IndexHandle& self, py::handle x) {
     check_trained(self);
     py::array_t<uint8_t> codes({rows.n, int64_t(code_size(self))});
     uint8_t* out = codes.mutable_data();
-    self.read(Blame::Caller, [&] {
+    self.read(ErrorOrigin::Caller, [&] {
         codec(self.index())->sa_encode(rows.n, rows.data, out);
     });
     return codes;
@@ -182,7 +183,7 @@ py::array_t<float> decode(const IndexHandle& self, py::handle codes) {
     Codes given = codes_argument("codes", codes, code_size(self));
     py::array_t<float> rows({given.n, int64_t(self.index()->d)});
     float* out = rows.mutable_data();
-    self.read(Blame::Caller, [&] {
+    self.read(ErrorOrigin::Caller, [&] {
         codec(self.index())->sa_decode(given.n, given.data, out);
     });
     return rows;
@@ -196,7 +197,7 @@ void add_codes(IndexHandle& self, py::handle codes, const py::object& ids) {
     if (!ids.is_none()) {
         new_ids = new_ids_argument("ids", ids, given.n);
     }
-    self.change(Blame::Caller, [&] {
+    self.change(ErrorOrigin::Caller, [&] {
         add_sa_codes(
                 self.index(),
                 given.n,
@@ -209,7 +210,7 @@ void merge(IndexHandle& self, IndexHandle& other, int64_t add_id) {
     if (&self == &other) {
         throw py::value_error("other is the index itself");
     }
-    self.change_both(other, Blame::Caller, [&] {
+    self.change_both(other, ErrorOrigin::Caller, [&] {
         merge_from(self.index(), other.index(), add_id);
     });
 }
@@ -228,14 +229,14 @@ void copy_subset(
     if (subset_type == 1) {
         checked_integer("a1", a1, 1);
     }
-    self.change_both(other, Blame::Caller, [&] {
+    self.change_both(other, ErrorOrigin::Caller, [&] {
         copy_subset_to(self.index(), other.index(), int(subset_type), a1, a2);
     });
 }
 
 void set_direct_map(IndexHandle& self, faiss::DirectMap::Type type) {
     faiss::IndexIVF& ivf = need_ivf(self, "set_direct_map_type");
-    self.change(Blame::Caller, [&] { set_direct_map_type(ivf, type); });
+    self.change(ErrorOrigin::Caller, [&] { set_direct_map_type(ivf, type); });
 }
 
 void make_direct_map(IndexHandle& self, bool on) {
@@ -244,7 +245,7 @@ void make_direct_map(IndexHandle& self, bool on) {
 }
 
 void reset(IndexHandle& self) {
-    self.change(Blame::Caller, [&] { self.index()->reset(); });
+    self.change(ErrorOrigin::Caller, [&] { self.index()->reset(); });
 }
 
 void bind_training(IndexClass& index) {

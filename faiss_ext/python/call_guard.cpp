@@ -2,8 +2,8 @@
 
 #include <atomic>
 #include <chrono>
-#include <new>
 #include <cstring>
+#include <new>
 #include <string>
 #include <thread>
 
@@ -29,7 +29,7 @@ bool signal_raised() {
     if (PyThread_get_thread_ident() != main_thread) {
         return false;
     }
-    // only the main thread comes here, so a plain static will do
+    // a plain static is enough: only the main thread gets here
     static Clock::time_point last;
     Clock::time_point now = Clock::now();
     if (now - last < kSignalPeriod) {
@@ -41,7 +41,7 @@ bool signal_raised() {
 }
 
 /// The Python error stays set until rethrow_as_python() finds it: Faiss may
-/// ask from inside a parallel region, where nothing may be thrown.
+/// call this inside a parallel region, where nothing may be thrown.
 struct PythonInterruptCallback : faiss::InterruptCallback {
     bool want_interrupt() override {
         return signal_raised();
@@ -49,7 +49,7 @@ struct PythonInterruptCallback : faiss::InterruptCallback {
 };
 
 /// "Error in virtual void f(..) at x.cpp:12: Error: 'k > 0' failed: text" to
-/// "text"; what does not look like that stays as it is.
+/// "text"; other messages stay as they are.
 std::string readable(const std::string& message) {
     static const std::string failed = "' failed: ";
     size_t start = message.find(failed);
@@ -99,8 +99,8 @@ void set_error(PyObject* type, const char* message) {
     }
 }
 
-void rethrow_as_python(Blame blame) {
-    // an interrupt beats what the native code made of it
+void rethrow_as_python(ErrorOrigin origin) {
+    // an interrupt counts, not the exception that it led to
     if (PyErr_Occurred() != nullptr) {
         throw py::error_already_set();
     }
@@ -112,7 +112,8 @@ void rethrow_as_python(Blame blame) {
         throw;
     } catch (const faiss::FaissException& e) {
         set_error(
-                blame == Blame::Caller ? PyExc_ValueError : PyExc_RuntimeError,
+                origin == ErrorOrigin::Caller ? PyExc_ValueError
+                                              : PyExc_RuntimeError,
                 readable(e.msg).c_str());
     } catch (const std::bad_alloc&) {
         PyErr_SetString(PyExc_MemoryError, "out of memory");

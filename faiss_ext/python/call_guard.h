@@ -1,6 +1,6 @@
 /*
- * How a Python call enters native code and comes out of it: the GIL is
- * released, signals are looked at now and then, exceptions are translated.
+ * Calls from Python into native code: the GIL is released, signals are checked
+ * regularly, exceptions are translated.
  *
  * In: any work that touches no Python object. Out: its result, or a Python
  * exception. Everything that may take longer than a microsecond goes this way.
@@ -19,30 +19,31 @@ namespace faiss_ext::python {
 
 namespace py = pybind11;
 
-/** Whose fault a faiss::FaissException is. The mapping is documented in
- * faiss_ext.__doc__:
+/** The origin of a faiss::FaissException decides which exception Python gets.
+ * The mapping is documented in faiss_ext.__doc__:
  *     Caller: arguments or the order of calls are wrong -> ValueError
  *     File:   a file or stream cannot be read or written -> RuntimeError
  * std::bad_alloc is a MemoryError, any other C++ exception a RuntimeError. */
-enum class Blame { Caller, File };
+enum class ErrorOrigin { Caller, File };
 
 /// Remembers Python's main thread and installs faiss::InterruptCallback. Once,
 /// at import.
 void install_interrupt_callback();
 
-/** Runs Python's signal handlers if the last look was at least 50 ms ago and
+/** Runs Python's signal handlers if they were last checked 50 ms ago or more and
  * this is Python's main thread; elsewhere it does nothing. Works with and
  * without the GIL.
  * @throws py::error_already_set  what a handler raised (KeyboardInterrupt) */
 void check_signals();
 
-/// Calls work(begin, count) for slices of n queries, with a look at signals
-/// between them: small slices first, so that Ctrl-C works whatever a query
-/// costs, larger ones while they take less than 50 ms.
+/// Calls work(begin, count) for slices of n queries and checks signals between
+/// them. The first slices are small, so that Ctrl-C works even with slow
+/// queries; they grow while they take less than 50 ms.
 template <class Work>
 void in_slices(int64_t n, Work&& work) {
     using Clock = std::chrono::steady_clock;
-    int64_t slice = 256;
+    constexpr int64_t kFirstSlice = 256;
+    int64_t slice = kFirstSlice;
     for (int64_t begin = 0; begin < n;) {
         Clock::time_point start = Clock::now();
         int64_t count = std::min(slice, n - begin);
@@ -57,19 +58,19 @@ void in_slices(int64_t n, Work&& work) {
     }
 }
 
-/// Sets a Python error. Messages hold what the caller gave, which may be no
-/// UTF-8. Needs the GIL.
+/// Sets a Python error. The message may contain the caller's bytes, which may
+/// be invalid UTF-8. Needs the GIL.
 void set_error(PyObject* type, const char* message);
 
 /// Rethrows the exception being handled as a Python exception. Needs the GIL.
-[[noreturn]] void rethrow_as_python(Blame blame);
+[[noreturn]] void rethrow_as_python(ErrorOrigin origin);
 
-/// Threads that calls into native code may use; 0: as OpenMP says.
+/// Threads that calls into native code may use; 0: OpenMP's own setting.
 void set_thread_count(int n);
 int thread_count();
 
-/** Applies thread_count() to the calling thread while it lives: OpenMP keeps
- * its own figure for every thread, users expect one for the process. */
+/** While this lives, thread_count() holds in the calling thread: OpenMP has one
+ * setting per thread, but users expect one for the process. */
 class ThreadCountScope {
  public:
     ThreadCountScope();
@@ -83,13 +84,13 @@ class ThreadCountScope {
 
 /// Calls `work` without the GIL.
 template <class Work>
-auto without_gil(Blame blame, Work&& work) {
+auto without_gil(ErrorOrigin origin, Work&& work) {
     try {
         py::gil_scoped_release release;
         ThreadCountScope threads;
         return std::forward<Work>(work)();
     } catch (...) {
-        rethrow_as_python(blame); // the GIL is back: release is gone
+        rethrow_as_python(origin); // the GIL is back: release is gone
     }
 }
 

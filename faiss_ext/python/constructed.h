@@ -1,7 +1,7 @@
 /*
  * Objects that were made without their constructor: T.__new__(T), or a
- * subclass that does not call super().__init__(). pybind11 lends memory that
- * nobody has initialised to such an object; here it is a TypeError.
+ * subclass that does not call super().__init__(). pybind11 would pass
+ * uninitialised memory for such an object; here it is a TypeError.
  *
  * To be included wherever a function of the module takes one of the classes
  * named at the end.
@@ -25,7 +25,7 @@ class NodeHandle;
 class NodeRows;
 struct FactoryHandle;
 
-/// A caster of pybind11 that looks whether there is an object.
+/// A caster of pybind11 that checks whether there is an object.
 template <class T>
 struct ConstructedCaster : pybind11::detail::type_caster_base<T> {
     using Base = pybind11::detail::type_caster_base<T>;

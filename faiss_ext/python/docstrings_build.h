@@ -20,7 +20,7 @@ Raises
 ValueError
     Wrong arguments or the wrong order of calls; nothing has changed then.
 RuntimeError
-    Files, and failures inside.
+    Errors of files, and internal errors.
 AttributeError
     The index is a plain Faiss index and has no such option.
 
@@ -37,9 +37,9 @@ constexpr const char* train = R"(train(self, x, progress=None)
 
 Learn lists, rotation and codes from sample vectors; only once.
 
-An index that is trained ignores the call, so that what it holds stays valid.
-(Faiss' own IVF indexes keep their lists then, but learn new codes, which makes
-nonsense of those they hold.) For other data make another index.
+A trained index ignores the call, so that its vectors stay valid. (Faiss' own IVF
+indexes would keep their lists but learn new codes, which makes stored codes
+wrong.) For other data make another index.
 
 Parameters
 ----------
@@ -49,7 +49,7 @@ x : array_like, shape (n, d)
 progress : callable, optional
     Called as ``progress(stage, done, total)`` in this thread, for instance
     ``progress_bar()``; stages are "k-means", "codebook". It may not use this
-    index; what it raises ends the training and is raised here.
+    index; an exception that it raises ends the training and is raised here.
 
 Raises
 ------
@@ -70,8 +70,8 @@ constexpr const char* add = R"(add(self, x, progress=None)
 
 Add vectors under the ids ntotal, ntotal + 1, ...
 
-As in Faiss these may be in use if vectors were removed before, and then name
-two vectors: choose ids yourself (`add_with_ids`) if you remove.
+As in Faiss these may be in use if vectors were removed before; two vectors then
+have one id. Choose ids yourself (`add_with_ids`) if you remove vectors.
 
 Parameters
 ----------
@@ -98,35 +98,35 @@ constexpr const char* calibrate =
 
 Choose nprobe, refine_k and reorder_k for a wanted recall@k.
 
-They hold from then on where a search gives none itself, and are saved with the
-index. Truth is what an exhaustive search of this index finds: with raw rows the
-exact neighbours, else the best by its codes.
+They become the defaults of searches and are saved with the index. Recall is
+measured against an exhaustive search of this index: with raw rows the exact
+neighbours, else the best by its codes.
 
 Parameters
 ----------
 queries : array_like, shape (n, d), optional
-    Queries like those to come, some hundreds. None: 1000 of the raw rows, each
-    without itself among its neighbours; give your own if queries are of
-    another kind than the rows.
+    Some hundreds of typical queries. None: 1000 of the raw rows, each without
+    itself among its neighbours; give your own if queries differ in kind from the
+    rows.
 target_recall : float, above 0, below 1
     One standard error of the measurement is added to it.
 k : int, 1..ntotal - 1
-    For another k the candidates grow with its root.
+    For another k the candidates grow with its square root.
 progress : callable, optional
-    As in `train`; the stage is "calibrate", the total 0, since nobody knows
-    it.
+    As in `train`; the stage is "calibrate", the total 0, since it is
+    not known before.
 
 Returns
 -------
 chosen : dict
     target_recall, k; nprobe; refine_k and reorder_k, 0 without such a stage;
     recall, as measured: below target_recall only if the index cannot reach it.
-    ``index.calibration`` tells it again.
+    ``index.calibration`` is the same.
 
 Raises
 ------
 ValueError
-    Values out of range, nothing to draw queries from. Nothing has changed.
+    Values out of range, or no raw rows to draw queries from. Nothing has changed.
 
 Examples
 --------
@@ -148,7 +148,7 @@ Parameters
 x : array_like, shape (n, d)
     Rows, as in `add`.
 ids : array_like of int, shape (n,)
-    Any int64 but -1. An id that is in use already names both vectors then.
+    Any int64 but -1. With an id that is in use, two vectors have it.
 progress : callable, optional
     As in `add`.
 
@@ -247,7 +247,7 @@ True
 constexpr const char* sa_decode = R"(sa_decode(self, codes)
 --
 
-Decode what `sa_encode` made.
+Decode codes of `sa_encode`.
 
 Parameters
 ----------
@@ -350,8 +350,8 @@ constexpr const char* set_direct_map_type = R"(set_direct_map_type(self, type)
 
 Keep a map from ids to places (8 bytes a row as Array), or drop it.
 
-With a map, `search` answers a filter that few rows pass from these rows, where
-that takes less time than visiting lists; a filter is exact then. `reconstruct`
+With a map, a `search` whose filter few rows pass scores just these rows, if that
+takes less time than visiting lists; its results are exact then. `reconstruct`
 builds one by itself.
 
 Parameters

@@ -95,10 +95,10 @@ not given. `faiss_ext.knowhere.parameters` lists them.
 constexpr const char* knowhere_build = R"(build(self, rows, **parameters)
 --
 
-Train and add in one; what was there before is dropped.
+Train and add; an index that was there before is dropped.
 
-Uses ``num_build_thread`` threads; default: as `faiss_ext.omp_set_num_threads`
-says.
+Uses ``num_build_thread`` threads; default: those of
+`faiss_ext.omp_set_num_threads`.
 
 Parameters
 ----------
@@ -128,7 +128,7 @@ ValueError: nlist = "0" (allowed: an integer in 1..65536)
 constexpr const char* knowhere_train = R"(train(self, rows, **parameters)
 --
 
-Learn from rows, without adding them; what was there before is dropped.
+Learn from rows, without adding them; an index that was there before is dropped.
 
 Parameters, errors: see `build`.
 )";
@@ -221,11 +221,11 @@ constexpr const char* knowhere_iterate =
         R"(iterate(self, queries, *, filtered=None, **parameters)
 --
 
-Rows of each query one after the other, until all have come.
+Rows of each query one after the other, until there are no more.
 
-Searches as far as is asked for: each row that passes comes once, nearest first
-as far as one search finds them (``retain_iterator_order=True``: strictly, for
-a complete scan at the first row).
+Each row that passes comes once. Rows come from growing searches, nearest first
+within each of them (``retain_iterator_order=True``: nearest first in all, by a
+complete scan at the first row).
 
 Parameters
 ----------
@@ -317,7 +317,7 @@ constexpr const char* knowhere_deserialize =
         R"(deserialize(self, data, **parameters)
 --
 
-Take an index from bytes of `serialize`; what was there before is dropped.
+Load an index from bytes of `serialize`; one that was there before is dropped.
 
 Parameters
 ----------
@@ -333,7 +333,7 @@ constexpr const char* knowhere_deserialize_from_file =
         R"(deserialize_from_file(self, path, **parameters)
 --
 
-Take an index from a file with the bytes of `serialize`.
+Load an index from a file with the bytes of `serialize`.
 
 Files of SCANN are also those of `faiss_ext.write_index`.
 
@@ -354,7 +354,7 @@ RuntimeError
 constexpr const char* knowhere_check = R"(check(self, phase, **parameters)
 --
 
-Refuse what a call of this phase would refuse before it looks at rows.
+Check parameters as a call of this phase would, without rows.
 
 Parameters
 ----------

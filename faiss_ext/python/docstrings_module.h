@@ -17,13 +17,13 @@ d : int, 1..65536
 description : str
     ``[IDMap2,][OPQ..,|PCA..,|L2norm,][IVF[<nlist>][_HNSW32],]ScaNN[<M>x4]
     [(<option>=<value>,...)][,SQ8|,SQfp16|,SQbf16][,RFlat]``. ``ScaNN`` alone
-    chooses codes and storage, of those with at most bytes_per_vector if that is
-    given, and when trained lists and nprobe; ``IVF,ScaNN`` chooses lists and
+    chooses codes and storage, with at most bytes_per_vector if that is given;
+    training then chooses lists and nprobe. ``IVF,ScaNN`` chooses lists and
     nprobe only. ``<M>x4``: M codes of 4 bits. ``SQ..``: refine codes.
     ``RFlat``: keep raw rows. Options: sub_dim, eta, threshold, eta_formula
     (exact, limit), soar_lambda, rotation (none, pca, balanced, random),
     normalize (0, 1), allow_zero (0, 1), score_aware_centroids (0, 1), seed,
-    bytes_per_vector. What holds no ScaNN is made by Faiss' own factory.
+    bytes_per_vector. Descriptions without ScaNN go to Faiss' own factory.
 metric : int
     METRIC_L2 or METRIC_INNER_PRODUCT.
 
@@ -34,7 +34,7 @@ index : Index
 Raises
 ------
 ValueError
-    With the position of the fault.
+    With the position of the error.
 
 Examples
 --------
@@ -47,8 +47,8 @@ constexpr const char* write_index = R"(write_index(index, path)
 
 Save an index.
 
-The file appears under its name when it is whole: a failure leaves an old file
-as it was.
+The file gets its name when it is complete: after a failure, an old file is as
+it was.
 
 Parameters
 ----------
@@ -58,8 +58,8 @@ path : str or path-like
 Raises
 ------
 RuntimeError
-    The file cannot be written (no such directory, disk full, something else
-    than a regular file there, ...).
+    The file cannot be written (no such directory, disk full, the path is not
+    that of a regular file, ...).
 
 Examples
 --------
@@ -79,13 +79,13 @@ path : str or path-like
 mmap : bool
     False: read into memory, all checksums verified. True: map the file, which
     takes milliseconds whatever its size; pages are read when searched. The file
-    is never written; it must stay as it is while the index lives: whoever
-    shortens it in place ends the process (SIGBUS). `write_index` never does, it
-    puts a new file in the place of the old one.
+    is never written. It must not change while the index lives: if it is
+    shortened in place, the process ends (SIGBUS). `write_index` does not: it
+    replaces the file by a new one.
 verify : bool
     With mmap=True: read everything once and verify all checksums, as without
-    mmap. Otherwise only what is not in the lists is verified; damage in them is
-    seen in wrong answers, or in an exception of a search, never in a crash.
+    mmap. Otherwise the lists are not verified: damage in them leads to wrong
+    results, or to an exception of a search, never to a crash.
 
 Returns
 -------
@@ -176,7 +176,7 @@ Examples
 constexpr const char* deserialize_index = R"(deserialize_index(data)
 --
 
-The index that `serialize_index` made bytes of.
+Make an index from the bytes of `serialize_index`.
 
 Parameters
 ----------

@@ -51,33 +51,33 @@ constexpr const char* calibration =
         "dict or None: what calibrate() chose last: target_recall, k, nprobe, "
         "refine_k, reorder_k, recall.";
 constexpr const char* nprobe =
-        R"(int, 1..nlist: lists that a search visits unless told otherwise;
-where nlist is chosen when trained, 0 until then and 1/32 of the lists after.
+        R"(int, 1..nlist: default number of lists that a search visits; if training
+chooses nlist, 0 until then and 1/32 of the lists after it.
 )";
 
 constexpr const char* max_codes =
         "int: codes that a query scores at most; 0: no limit.";
 
 constexpr const char* reorder_k =
-        R"(int: candidates rescored from raw rows unless a search says
-otherwise; 0: chosen from k.
+        R"(int: default number of candidates rescored from raw rows; 0: chosen
+from k.
 )";
 
 constexpr const char* refine_k =
-        R"(int: candidates rescored from refine codes unless a search says
-otherwise; 0: chosen from k.
+        R"(int: default number of candidates rescored from refine codes; 0:
+chosen from k.
 )";
 
 constexpr const char* direct_map_type =
         "DirectMap: the map from ids to places that is kept.";
 
 constexpr const char* notes =
-        R"(list of str: what training, or the rows added since, made the index do
-otherwise than its options say, and why. Empty as a rule.)";
+        R"(list of str: where training, or rows added since, made the index deviate from
+its options, and why. Usually empty.)";
 
 constexpr const char* eta =
         R"(float: weight of the parallel error over the orthogonal one; before
-training what was asked for, 0: chosen when trained.
+training the option, 0: chosen by training.
 )";
 
 constexpr const char* rotation =

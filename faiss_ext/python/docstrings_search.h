@@ -27,14 +27,14 @@ refine_k : int, >= k, optional
     Candidates rescored from refine codes. Default: ``index.refine_k``; 0:
     chosen from k.
 max_codes : int, >= 0, optional
-    Stop a query after so many codes. Default: ``index.max_codes``; 0: no
+    Stop a query after this many codes. Default: ``index.max_codes``; 0: no
     limit.
 filter : None, bool array, int array or Filter, optional
     Which ids may be returned: a mask over ids 0..n-1 (at least one flag per
     vector), or the allowed ids in any order. Make a `Filter` of it if you use
     it more than once.
 stats : SearchStats, optional
-    What this search did is added to it.
+    The statistics of this search are added to it.
 
 Returns
 -------
@@ -87,7 +87,7 @@ refine_k : int, >= k, optional
     Candidates rescored from refine codes. Default: ``index.refine_k``; 0:
     chosen from k.
 max_codes : int, >= 0, optional
-    Stop a query after so many codes. Default: ``index.max_codes``; 0: no
+    Stop a query after this many codes. Default: ``index.max_codes``; 0: no
     limit.
 filter : None, bool array, int array or Filter, optional
     Which ids may be returned: a mask over ids 0..n-1 (at least one flag per
@@ -151,7 +151,7 @@ constexpr const char* reconstruct = R"(reconstruct(self, id)
 
 Return the vector with an id.
 
-Exact if the index keeps raw rows, else the best approximation it holds. The
+Exact if the index keeps raw rows, else its best approximation. The
 first call builds a hash map of all ids (about 32 bytes a vector), which later
 changes keep up to date; ``set_direct_map_type(DirectMap.NoMap)`` frees it.
 
@@ -259,7 +259,7 @@ ValueError
 )";
 
 constexpr const char* search_stats =
-        R"(What searches did, summed over them: pass one as `stats`.
+        R"(Statistics of searches, summed over them: pass one as `stats`.
 
 Times are seconds summed over threads.
 

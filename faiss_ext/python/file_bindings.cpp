@@ -35,7 +35,7 @@ IndexPointer handle_of(faiss::Index* index) {
 
 void write(const IndexHandle& self, const Path& path) {
     need_scann(self, "write_index");
-    self.read(Blame::File, [&] {
+    self.read(ErrorOrigin::File, [&] {
         faiss_ext::write_index(self.index(), path.string());
     });
 }
@@ -44,21 +44,21 @@ IndexPointer read(const Path& path, bool mmap, bool verify) {
     ReadMode mode = !mmap    ? ReadMode::Copy
                     : verify ? ReadMode::MmapVerified
                              : ReadMode::Mmap;
-    return without_gil(Blame::File, [&] {
+    return without_gil(ErrorOrigin::File, [&] {
         return handle_of(faiss_ext::read_index(path.string(), mode));
     });
 }
 
 IndexPointer clone(const IndexHandle& self) {
     need_scann(self, "clone_index");
-    return self.read(Blame::Caller, [&] {
+    return self.read(ErrorOrigin::Caller, [&] {
         return handle_of(faiss_ext::clone_index(self.index()));
     });
 }
 
 std::vector<uint8_t> serialized(const IndexHandle& self) {
     need_scann(self, "serialize_index");
-    return self.read(Blame::File, [&] {
+    return self.read(ErrorOrigin::File, [&] {
         faiss::VectorIOWriter writer;
         faiss_ext::write_index(self.index(), &writer);
         return std::move(writer.data);
@@ -66,7 +66,7 @@ std::vector<uint8_t> serialized(const IndexHandle& self) {
 }
 
 IndexPointer deserialized(const void* data, size_t n) {
-    return without_gil(Blame::File, [&] {
+    return without_gil(ErrorOrigin::File, [&] {
         SpanReader reader({static_cast<const uint8_t*>(data), n});
         return handle_of(faiss_ext::read_index(&reader, n));
     });
@@ -83,10 +83,10 @@ IndexPointer deserialize(const py::buffer& data) {
 
 void export_plain(const IndexHandle& self, const Path& path) {
     need_scann(self, "export_to_faiss");
-    std::unique_ptr<faiss::Index> plain = self.read(Blame::Caller, [&] {
+    std::unique_ptr<faiss::Index> plain = self.read(ErrorOrigin::Caller, [&] {
         return std::unique_ptr<faiss::Index>(export_to_faiss(self.index()));
     });
-    without_gil(Blame::File, [&] {
+    without_gil(ErrorOrigin::File, [&] {
         OutputFile file(path.string());
         faiss::write_index(plain.get(), &file);
         file.become_target();
@@ -123,8 +123,8 @@ void bind_files(py::module_& module, IndexClass& index) {
     index.def("__deepcopy__", [](const IndexHandle& self, py::handle) {
         return clone(self);
     });
-    // object.__reduce__ ends the process below protocol 2: it calls the base
-    // class of all that pybind11 makes
+    // below protocol 2, object.__reduce__ calls the base class of pybind11's
+    // classes, which ends the process
     index.def("__reduce__", [](const py::object& self) {
         (void)self.cast<const IndexHandle&>();
         py::object make = py::module_::import("copyreg").attr("__newobj__");

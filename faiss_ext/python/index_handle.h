@@ -40,20 +40,20 @@ class IndexHandle {
         return ivf_;
     }
 
-    /// Calls work() while nobody changes the index, without the GIL.
+    /// Calls work() while no other thread changes the index, without the GIL.
     template <class Work>
-    auto read(Blame blame, Work&& work) const {
-        return without_gil(blame, [&] {
+    auto read(ErrorOrigin origin, Work&& work) const {
+        return without_gil(origin, [&] {
             locks_.refuse_reentry();
             IndexLocks::ReadScope scope(locks_);
             return work();
         });
     }
 
-    /// Calls work() while nobody else uses the index, without the GIL.
+    /// Calls work() while no other thread uses the index, without the GIL.
     template <class Work>
-    auto change(Blame blame, Work&& work) {
-        return without_gil(blame, [&] {
+    auto change(ErrorOrigin origin, Work&& work) {
+        return without_gil(origin, [&] {
             locks_.refuse_reentry();
             IndexLocks::ChangeScope scope(locks_);
             return work();
@@ -62,8 +62,8 @@ class IndexHandle {
 
     /// Same for two indexes; `other` may not be this one.
     template <class Work>
-    auto change_both(IndexHandle& other, Blame blame, Work&& work) {
-        return without_gil(blame, [&] {
+    auto change_both(IndexHandle& other, ErrorOrigin origin, Work&& work) {
+        return without_gil(origin, [&] {
             locks_.refuse_reentry();
             other.locks_.refuse_reentry();
             bool this_first = std::less<>()(this, &other);

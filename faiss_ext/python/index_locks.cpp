@@ -16,21 +16,21 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kLongestWait = std::chrono::seconds(5);
 constexpr auto kPause = std::chrono::milliseconds(1);
 
-/// Never 0. Unlike the system's names of threads, none is used twice, not even
-/// in a child.
+/// A number of this thread, never 0. Unlike the system's thread ids, none is
+/// used twice, not even in a child.
 uint64_t this_thread() {
     static std::atomic<uint64_t> last{0};
     thread_local const uint64_t number = ++last;
     return number;
 }
 
-std::atomic<unsigned> forks{0};      ///< between the first process and this
-std::atomic<uint64_t> forked_by{0};  ///< thread that made this process
-std::atomic<int> changes{0};         ///< under way
-std::atomic<int> forks_that_wait{0}; ///< for those to end
-thread_local int changes_here = 0;   ///< of this thread
+std::atomic<unsigned> forks{0};      ///< from the first process to this one
+std::atomic<uint64_t> forked_by{0};  ///< thread that forked this process
+std::atomic<int> changes{0};         ///< in progress
+std::atomic<int> forks_that_wait{0}; ///< for changes to end
+thread_local int changes_here = 0;   ///< in progress in this thread
 
-/// Here the only thread: whoever waited or changed stayed behind.
+/// In the child, whose only thread this is.
 void in_child() {
     forks++;
     forked_by = this_thread();
@@ -78,7 +78,7 @@ IndexLocks::~IndexLocks() {
 
 IndexLocks::Locks& IndexLocks::here() const {
     Locks* now = locks_.load();
-    // a thread that forks in its change goes on with it in the child
+    // a thread that forks while it changes the index continues in the child
     if (now->forks != forks && now->changing == forked_by) {
         now->forks = forks.load();
     }
@@ -143,10 +143,10 @@ IndexLocks::ChangeScope::~ChangeScope() {
 namespace {
 
 void wait_for_changes() {
-    py::gil_scoped_release release; // a change may want it
+    py::gil_scoped_release release; // changes may need it
     forks_that_wait++;
     const auto end = Clock::now() + kLongestWait;
-    // a callback of a change that forks would wait for itself
+    // not in a callback of a change: it would wait for itself
     while (changes_here == 0 && changes > 0 && Clock::now() < end) {
         std::this_thread::sleep_for(kPause);
     }

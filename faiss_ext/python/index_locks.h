@@ -1,13 +1,13 @@
 /*
- * The locks of one index of Python, which work on in a forked child.
+ * The locks of one index of Python, which also work in a forked child.
  *
- * fork() copies locks as they are, and the threads that hold them stay behind:
- * a child makes new ones. What another thread was changing at that moment
- * stays half changed for ever, so Python's fork waits for changes first,
- * but not for long ones: of these the child is told.
+ * fork() copies locks in their present state, but not the threads that hold
+ * them: so a child makes new ones. An index that another thread was changing
+ * stays half changed in the child. Python's fork therefore waits for changes,
+ * but not for long ones: after these, the child refuses to use the index.
  *
  * Any number of threads read; one at a time changes; readers that come while a
- * writer waits queue up behind it. Waiting threads honour Ctrl-C.
+ * writer waits must wait for it. Ctrl-C interrupts waiting threads.
  */
 
 #pragma once
@@ -21,9 +21,9 @@
 namespace faiss_ext::python {
 
 class IndexLocks {
-    /// As one process sees them.
+    /// Those of one process.
     struct Locks {
-        /// held while a writer waits and works, and by readers that come in
+        /// held by a writer while it waits and works, and by readers that enter
         std::timed_mutex gate;
         std::shared_timed_mutex mutex;
         /// thread that changes the index, or 0
@@ -31,7 +31,7 @@ class IndexLocks {
         std::atomic<unsigned> forks{0};
         /// when this process was forked, another thread was changing
         bool half_changed = false;
-        /// the parent's; kept for who holds them still
+        /// the parent's; a thread that forked may still hold them
         std::unique_ptr<Locks> parent;
     };
 
@@ -68,14 +68,14 @@ class IndexLocks {
     void refuse_reentry() const;
 
  private:
-    /// @throws std::runtime_error  of a half changed index
+    /// @throws std::runtime_error  if the index is half changed
     Locks& here() const;
 
     mutable std::atomic<Locks*> locks_;
 };
 
-/** Has Python's fork wait for changes of other threads, at most 5 seconds, and
- * new ones for the fork. Once, at import. */
+/** Makes Python's fork wait for changes of other threads, at most 5 seconds, and
+ * lets new changes wait for the fork. Once, at import. */
 void install_fork_hooks();
 
 } // namespace faiss_ext::python

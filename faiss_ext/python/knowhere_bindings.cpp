@@ -1,5 +1,6 @@
 /*
- * The submodule `knowhere`: the index factory of knowhere_plugin/ and its nodes.
+ * The submodule `knowhere`: the index factory of knowhere_plugin/ and its
+ * nodes.
  *
  * All that nodes decide (names, ranges, defaults, messages) is theirs. The way
  * in and out of a call: knowhere_calls.h.
@@ -136,7 +137,7 @@ py::list schema(const std::string& name) {
 }
 
 std::string node_repr(const NodeHandle& self) {
-    return ask([&] {
+    return property_of([&] {
         const kn::IndexNode& node = *self.node;
         const char* metric = node.MetricType();
         std::string text = "<faiss_ext.knowhere.IndexNode ";
@@ -161,7 +162,8 @@ void bind_factory(py::module_& module) {
                     "names",
                     [](const FactoryHandle& self) {
                         std::vector<std::string> names;
-                        for (const auto& [name, features] : ask([&]() -> Names {
+                        for (const auto& [name, features] :
+                             property_of([&]() -> Names {
                                  return self.factory.Types();
                              })) {
                             names.push_back(name);
@@ -191,7 +193,8 @@ void bind_factory(py::module_& module) {
             .def("__repr__",
                  [](const FactoryHandle& self) {
                      std::string names;
-                     for (const auto& [name, features] : ask([&]() -> Names {
+                     for (const auto& [name, features] :
+                          property_of([&]() -> Names {
                               return self.factory.Types();
                           })) {
                          names += (names.empty() ? "" : ", ") + name;
@@ -292,7 +295,8 @@ void bind_node_questions(NodeClass& node) {
     node.def(
             "has_raw_data",
             [](const NodeHandle& self, const std::string& metric_type) {
-                return ask([&] { return self.node->HasRawData(metric_type); });
+                return property_of(
+                        [&] { return self.node->HasRawData(metric_type); });
             },
             arg("metric_type") = "L2",
             doc::knowhere_has_raw_data);
@@ -320,7 +324,7 @@ void bind_node_facts(NodeClass& node) {
             "metric_type",
             [](const NodeHandle& self) -> std::optional<std::string> {
                 const char* metric =
-                        ask([&] { return self.node->MetricType(); });
+                        property_of([&] { return self.node->MetricType(); });
                 return metric == nullptr ? std::optional<std::string>()
                                          : metric;
             },
@@ -328,19 +332,19 @@ void bind_node_facts(NodeClass& node) {
     node.def_property_readonly(
             "dim",
             [](const NodeHandle& self) {
-                return ask([&] { return self.node->Dim(); });
+                return property_of([&] { return self.node->Dim(); });
             },
             doc::knowhere_dim);
     node.def_property_readonly(
             "count",
             [](const NodeHandle& self) {
-                return ask([&] { return self.node->Count(); });
+                return property_of([&] { return self.node->Count(); });
             },
             doc::knowhere_count);
     node.def_property_readonly(
             "size",
             [](const NodeHandle& self) {
-                return ask([&] { return self.node->Size(); });
+                return property_of([&] { return self.node->Size(); });
             },
             doc::knowhere_size);
     node.def("__repr__", node_repr);

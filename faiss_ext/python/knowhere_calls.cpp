@@ -61,7 +61,7 @@ Bits bits_argument(const NodeHandle& self, py::handle value) {
         return bits;
     }
     Flags flags = flags_argument("filtered", value);
-    if (flags.n == 0 && ask([&] { return self.node->Count(); }) > 0) {
+    if (flags.n == 0 && property_of([&] { return self.node->Count(); }) > 0) {
         throw py::value_error(
                 "filtered has 0 flags (allowed: one for each row, or None)");
     }
@@ -86,6 +86,22 @@ py::array_t<T> array_of(const std::vector<T>& values) {
     return py::array_t<T>(py::ssize_t(values.size()), values.data());
 }
 
+/// The arguments of a search of a node.
+struct SearchArguments {
+    kn::Config config;
+    Rows queries;
+    Bits bits;
+
+    SearchArguments(
+            const NodeHandle& self,
+            py::handle queries,
+            py::handle filtered,
+            const py::kwargs& parameters)
+            : config(config_of(parameters)),
+              queries(any_rows_argument("queries", queries)),
+              bits(bits_argument(self, filtered)) {}
+};
+
 /// Hits of all slices.
 struct Hits {
     std::vector<float> distances;
@@ -98,8 +114,8 @@ struct Hits {
     }
 };
 
-/// Calls work(queries, result) for slices of the queries: Ctrl-C works between
-/// them, whatever a query costs.
+/// Calls take(search(slice)) for slices of the queries; between them, Ctrl-C
+/// works.
 template <class Search, class Take>
 void search_in_slices(const Rows& queries, Search&& search, Take&& take) {
     in_slices(
@@ -114,7 +130,7 @@ void search_in_slices(const Rows& queries, Search&& search, Take&& take) {
 } // namespace
 
 void raise_unless_ok(const Status& status) {
-    if (PyErr_Occurred() != nullptr) { // an interrupt, whatever became of it
+    if (PyErr_Occurred() != nullptr) { // an interrupt, whatever the status is
         throw py::error_already_set();
     }
     if (!status.ok()) {
@@ -150,22 +166,21 @@ py::tuple search_node(
         py::handle queries,
         py::handle filtered,
         const py::kwargs& parameters) {
-    const kn::Config config = config_of(parameters);
-    const Rows rows = any_rows_argument("queries", queries);
-    const Bits bits = bits_argument(self, filtered);
+    const SearchArguments given(self, queries, filtered, parameters);
     Hits hits;
     int64_t k = 0;
     search_in_slices(
-            rows,
+            given.queries,
             [&](const DataSet& some) {
-                return self.node->Search(some, config, bits.view());
+                return self.node->Search(some, given.config, given.bits.view());
             },
             [&](const DataSet& found) {
                 k = found.dim;
                 hits.append(found, size_t(found.rows * found.dim));
             });
     return py::make_tuple(
-            shaped(hits.distances, rows.n, k), shaped(hits.ids, rows.n, k));
+            shaped(hits.distances, given.queries.n, k),
+            shaped(hits.ids, given.queries.n, k));
 }
 
 py::tuple range_search_node(
@@ -173,15 +188,14 @@ py::tuple range_search_node(
         py::handle queries,
         py::handle filtered,
         const py::kwargs& parameters) {
-    const kn::Config config = config_of(parameters);
-    const Rows rows = any_rows_argument("queries", queries);
-    const Bits bits = bits_argument(self, filtered);
+    const SearchArguments given(self, queries, filtered, parameters);
     std::vector<int64_t> limits{0};
     Hits hits;
     search_in_slices(
-            rows,
+            given.queries,
             [&](const DataSet& some) {
-                return self.node->RangeSearch(some, config, bits.view());
+                return self.node->RangeSearch(
+                        some, given.config, given.bits.view());
             },
             [&](const DataSet& found) {
                 const int64_t before = limits.back();
@@ -199,12 +213,11 @@ py::list iterate_node(
         py::handle queries,
         py::handle filtered,
         const py::kwargs& parameters) {
-    const kn::Config config = config_of(parameters);
-    const Rows rows = any_rows_argument("queries", queries);
-    const Bits bits = bits_argument(self, filtered);
+    const SearchArguments given(self, queries, filtered, parameters);
     py::list iterators;
     for (auto& one : run_for<kn::IndexNode::Iterators>([&] {
-             return self.node->AnnIterator(data_of(rows), config, bits.view());
+             return self.node->AnnIterator(
+                     data_of(given.queries), given.config, given.bits.view());
          })) {
         iterators.append(std::make_shared<NodeRows>(self.node, std::move(one)));
     }

@@ -1,6 +1,6 @@
 /*
  * Calls of the nodes of knowhere_plugin/: what Python's classes hold, and the
- * way in and out of a call.
+ * conversion of arguments and results.
  *
  * In: arrays and keyword arguments. Out: a node's results as arrays; its Status
  * as a Python exception. Next: knowhere_bindings.cpp.
@@ -76,8 +76,8 @@ void raise_unless_ok(const kn::Status& status);
 /// one may want the GIL to look for signals.
 template <class Work>
 void run(Work&& work) {
-    raise_unless_ok(
-            without_gil(Blame::Caller, [&]() -> kn::Status { return work(); }));
+    raise_unless_ok(without_gil(
+            ErrorOrigin::Caller, [&]() -> kn::Status { return work(); }));
 }
 
 /// work() -> Expected<T>
@@ -94,18 +94,18 @@ T run_for(Work&& work) {
     return std::move(*value);
 }
 
-/// work() -> what a node says of itself
+/// work() -> a property of a node
 template <class Work>
-auto ask(Work&& work) {
-    return without_gil(Blame::Caller, std::forward<Work>(work));
+auto property_of(Work&& work) {
+    return without_gil(ErrorOrigin::Caller, std::forward<Work>(work));
 }
 
-/// Values as str() spells them, which the schema then reads; None: not given.
+/// Values as str() spells them, which the schema parses; None: not given.
 kn::Config config_of(const py::kwargs& parameters);
 
 kn::DataSet data_of(const Rows& rows);
 
-/// What IndexNode.search() and so on do.
+/// IndexNode.search() and so on.
 py::tuple search_node(
         const NodeHandle& self,
         py::handle queries,

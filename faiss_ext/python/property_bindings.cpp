@@ -90,7 +90,7 @@ const char* name_of(EtaFormula formula) {
 
 double eta(const IndexHandle& self) {
     const IndexIVFScaNN& scann = need_scann(self, "eta");
-    return self.read(Blame::Caller, [&] {
+    return self.read(ErrorOrigin::Caller, [&] {
         return as_written(
                 scann.is_trained ? scann.state().model.pq.eta()
                                  : scann.options.eta);
@@ -202,7 +202,7 @@ void set_nprobe(IndexHandle& self, int64_t value) {
 
 size_t memory_usage(const IndexHandle& self) {
     const IndexIVFScaNN& scann = need_scann(self, "memory_usage");
-    return self.read(Blame::Caller, [&] {
+    return self.read(ErrorOrigin::Caller, [&] {
         return scann.memory_usage() +
                wrapper_memory(self.index(), self.index()->ntotal);
     });
@@ -211,7 +211,7 @@ size_t memory_usage(const IndexHandle& self) {
 size_t estimate_memory(const IndexHandle& self, int64_t n) {
     const IndexIVFScaNN& scann = need_scann(self, "estimate_memory");
     size_t count = checked_integer("n", n, 0);
-    return self.read(Blame::Caller, [&] {
+    return self.read(ErrorOrigin::Caller, [&] {
         return scann.estimate_memory(count) +
                wrapper_memory(self.index(), count);
     });
@@ -232,7 +232,7 @@ py::object calibration(Self self) {
 
 std::vector<std::string> notes(Self self) {
     const IndexIVFScaNN& scann = need_scann(self, "notes");
-    return self.read(Blame::Caller, [&] { return scann.notes(); });
+    return self.read(ErrorOrigin::Caller, [&] { return scann.notes(); });
 }
 
 /// What every index of Faiss has.

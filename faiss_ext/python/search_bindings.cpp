@@ -23,9 +23,9 @@ namespace {
 using Option = std::optional<int64_t>;
 
 /// k that any index takes, however few rows it has
-constexpr int64_t kMostMissing = 1 << 20;
+constexpr int64_t kMaxMissing = 1 << 20;
 
-/// What the searches take besides queries; all of it read under the GIL.
+/// The arguments of a search; all of them read under the GIL.
 struct SearchArguments {
     Rows queries;
     std::shared_ptr<const Filter> filter;
@@ -92,7 +92,7 @@ py::tuple search_any(
         ScaNNSearchStats* stats) {
     // far more than there are rows would fill memory with "no result"
     checked_integer(
-            "k", k, 1, std::max<int64_t>(kMostMissing, self.index()->ntotal));
+            "k", k, 1, std::max<int64_t>(kMaxMissing, self.index()->ntotal));
     int64_t n = arguments.queries.n;
     int64_t d = self.index()->d;
     py::array_t<float> distances({n, k});
@@ -107,7 +107,7 @@ py::tuple search_any(
     if (stats != nullptr) {
         arguments.params.stats = &arguments.counted;
     }
-    self.read(Blame::Caller, [&] {
+    self.read(ErrorOrigin::Caller, [&] {
         in_slices(n, [&](int64_t begin, int64_t count) {
             search(self.index(),
                    count,
@@ -165,7 +165,7 @@ py::tuple search_range(
     SearchArguments arguments =
             search_arguments(self, q, nprobe, {}, {}, {}, filter);
     if (std::isnan(radius)) {
-        throw py::value_error("radius = nan; allowed: any other number");
+        throw py::value_error("radius = nan (allowed: any other number)");
     }
     if (stats != nullptr) {
         arguments.params.stats = &arguments.counted;
@@ -174,7 +174,7 @@ py::tuple search_range(
     int64_t d = self.index()->d;
     std::vector<int64_t> lims = {0};
     std::vector<std::unique_ptr<faiss::RangeSearchResult>> slices;
-    self.read(Blame::Caller, [&] {
+    self.read(ErrorOrigin::Caller, [&] {
         in_slices(n, [&](int64_t begin, int64_t count) {
             auto found = std::make_unique<faiss::RangeSearchResult>(count);
             range_search(
@@ -208,22 +208,24 @@ py::tuple search_range(
 
 py::array_t<float> reconstruct_one(IndexHandle& self, int64_t id) {
     bool mapped = self.read(
-            Blame::Caller, [&] { return has_direct_map(self.index()); });
+            ErrorOrigin::Caller, [&] { return has_direct_map(self.index()); });
     if (!mapped) {
-        self.change(Blame::Caller, [&] {
+        self.change(ErrorOrigin::Caller, [&] {
             set_direct_map_type(*self.ivf(), faiss::DirectMap::Hashtable);
         });
     }
     py::array_t<float> x(int64_t(self.index()->d));
     float* out = x.mutable_data();
-    self.read(Blame::Caller, [&] { reconstruct(self.index(), 1, &id, out); });
+    self.read(ErrorOrigin::Caller, [&] {
+        reconstruct(self.index(), 1, &id, out);
+    });
     return x;
 }
 
 py::array_t<float> reconstruct_ids(const IndexHandle& self, const Ids& ids) {
     py::array_t<float> x({ids.n, int64_t(self.index()->d)});
     float* out = x.mutable_data();
-    self.read(Blame::Caller, [&] {
+    self.read(ErrorOrigin::Caller, [&] {
         reconstruct(self.index(), ids.n, ids.data, out);
     });
     return x;

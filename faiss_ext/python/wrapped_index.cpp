@@ -94,7 +94,8 @@ places_of(const IndexIVF& ivf, int64_t n, const int64_t* ids) {
     return places;
 }
 
-/// Direct maps are off while it lives: Faiss merges and copies without them.
+/// While this lives, there are no direct maps: Faiss merges and copies only
+/// without them.
 class DirectMapOff {
  public:
     explicit DirectMapOff(faiss::Index* index) : ivf_(find_ivf(index)) {

@@ -5,7 +5,7 @@
  * The wrappers of Faiss 1.7.3 pass on no search parameters (IDMap), forget ids
  * that were removed (IDMap around any IVF index), merge wrong ids (same) and
  * know no update_vectors. Here each operation walks down the wrappers itself
- * and calls the leaf. No Python in this file.
+ * and calls the leaf. Nothing here needs Python.
  */
 
 #pragma once
@@ -32,8 +32,8 @@ std::string layers(const faiss::Index* index);
 /// Bytes that the wrappers around a leaf take for n vectors.
 size_t wrapper_memory(const faiss::Index* index, size_t n);
 
-/** k nearest neighbours. A leaf that is no ScaNN index takes what it knows of
- * the parameters and throws if others are set.
+/** k nearest neighbours. A leaf that is no ScaNN index uses the parameters that
+ * it has and throws if others are set.
  * @param distances, labels  out, size n * k
  * @param rows  out, size n * k * d, the vectors found (NaN where label is -1),
  *              or nullptr */
@@ -79,8 +79,8 @@ void reconstruct(
         const int64_t* ids,
         float* x);
 
-/// The layer that sa_encode() and its kin are to be called on: Faiss 1.7.3 does
-/// not pass them through an IDMap.
+/// The layer that sa_encode() and similar functions are called on: Faiss 1.7.3
+/// does not pass them through an IDMap.
 const faiss::Index* codec(const faiss::Index* index);
 
 /// @param ids  size n, or nullptr for running numbers. Needs a ScaNN leaf.

@@ -1,6 +1,6 @@
 #include "wrapped_index.h"
 
-#include <memory>
+#include <optional>
 
 #include <faiss/impl/FaissAssert.h>
 
@@ -23,12 +23,39 @@ void to_outer_ids(const IndexIDMap& layer, int64_t n, int64_t* labels) {
     }
 }
 
-/// Calls run(params) with what a leaf that is no ScaNN index understands.
+/// Parameters of a search below an IndexIDMap: the selector gets inner ids.
+class InnerParameters {
+ public:
+    InnerParameters(const IndexIDMap& layer, const SearchParametersScaNN& outer)
+            : params_(outer) {
+        if (outer.sel != nullptr) {
+            selector_.emplace(layer.id_map, *outer.sel);
+            params_.sel = &*selector_;
+        }
+    }
+    InnerParameters(const InnerParameters&) = delete;
+    InnerParameters& operator=(const InnerParameters&) = delete;
+
+    const SearchParametersScaNN& get() const {
+        return params_;
+    }
+
+ private:
+    SearchParametersScaNN params_;
+    std::optional<TranslatedSelector> selector_;
+};
+
+/// Calls run(params) with the parameters that the leaf has.
+/// @throws faiss::FaissException if others are set
 template <class Run>
-void with_plain_params(
+void with_leaf_params(
         const faiss::Index* leaf,
         const SearchParametersScaNN& params,
         Run&& run) {
+    if (as<IndexIVFScaNN>(leaf) != nullptr) {
+        run(&params);
+        return;
+    }
     FAISS_THROW_IF_NOT_MSG(
             params.reorder_k == 0 && params.refine_k == 0 &&
                     params.stats == nullptr,
@@ -78,29 +105,18 @@ void search(
         return;
     }
     if (auto layer = as<IndexIDMap>(index)) {
-        SearchParametersScaNN below = params;
-        std::unique_ptr<TranslatedSelector> selector;
-        if (params.sel != nullptr) {
-            selector = std::make_unique<TranslatedSelector>(
-                    layer->id_map, *params.sel);
-            below.sel = selector.get();
-        }
-        search(layer->index, n, x, k, distances, labels, rows, below);
+        const InnerParameters below(*layer, params);
+        search(layer->index, n, x, k, distances, labels, rows, below.get());
         to_outer_ids(*layer, n * k, labels);
         return;
     }
-    auto run = [&](const faiss::SearchParameters* p) {
+    with_leaf_params(index, params, [&](const faiss::SearchParameters* p) {
         if (rows != nullptr) {
             index->search_and_reconstruct(n, x, k, distances, labels, rows, p);
         } else {
             index->search(n, x, k, distances, labels, p);
         }
-    };
-    if (as<IndexIVFScaNN>(index) != nullptr) {
-        run(&params);
-    } else {
-        with_plain_params(index, params, run);
-    }
+    });
 }
 
 void range_search(
@@ -116,25 +132,14 @@ void range_search(
         return;
     }
     if (auto layer = as<IndexIDMap>(index)) {
-        SearchParametersScaNN below = params;
-        std::unique_ptr<TranslatedSelector> selector;
-        if (params.sel != nullptr) {
-            selector = std::make_unique<TranslatedSelector>(
-                    layer->id_map, *params.sel);
-            below.sel = selector.get();
-        }
-        range_search(layer->index, n, x, radius, result, below);
+        const InnerParameters below(*layer, params);
+        range_search(layer->index, n, x, radius, result, below.get());
         to_outer_ids(*layer, result->lims[n], result->labels);
         return;
     }
-    auto run = [&](const faiss::SearchParameters* p) {
+    with_leaf_params(index, params, [&](const faiss::SearchParameters* p) {
         index->range_search(n, x, radius, result, p);
-    };
-    if (as<IndexIVFScaNN>(index) != nullptr) {
-        run(&params);
-    } else {
-        with_plain_params(index, params, run);
-    }
+    });
 }
 
 } // namespace faiss_ext::python

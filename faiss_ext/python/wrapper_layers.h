@@ -1,4 +1,4 @@
-/* What the walks down Faiss' wrappers share. Only for wrapped_*.cpp. */
+/* Helpers for walking down Faiss' wrappers. Only for wrapped_*.cpp. */
 
 #pragma once
 
@@ -38,7 +38,7 @@ class Transformed {
     }
 
  private:
-    /// Faiss refuses it too, but then loses the memory of the result.
+    /// Faiss refuses it too, but leaks the memory of the result.
     static const faiss::IndexPreTransform& checked(
             const faiss::IndexPreTransform& layer) {
         for (const faiss::VectorTransform* transform : layer.chain) {
@@ -53,7 +53,7 @@ class Transformed {
     std::unique_ptr<const float[]> owned_;
 };
 
-/// Asks a selector of outer ids about the ids below an IDMap.
+/// A selector of ids below an IDMap, by a selector of the outer ids.
 struct TranslatedSelector : faiss::IDSelector {
     const std::vector<int64_t>& id_map;
     const faiss::IDSelector& outer;

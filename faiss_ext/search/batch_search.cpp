@@ -18,13 +18,13 @@ namespace faiss_ext {
 
 namespace {
 
-/// Queries whose lists are scanned together. More share more lists; beyond
-/// this their tables no longer fit the L2 cache.
+/// Queries whose lists are scanned together. With more, their tables no longer
+/// fit the L2 cache.
 constexpr size_t kBatch = 128;
-/// Between checks for an interrupt.
+/// Queries between checks for an interrupt.
 constexpr size_t kQueriesPerRound = 4096;
 
-/// Everything that the threads of one search call share.
+/// Shared by the threads of one search call.
 struct SearchCall {
     const IndexState& state;
     const SearchPlan& plan;
@@ -74,19 +74,21 @@ void scan_list_by_list(QuerySearch* queries, size_t n) {
     }
 }
 
-/** Whether a batch with so many visits should go list by list. Sharing the
- * codes must pay for a worse order of lists (thresholds rise later) and for
- * changing queries at every list: with 11 KB of codes a list it is 1.4 x as
- * fast as query by query (wordnet-384), with 3 KB 0.85 x (glove-50). */
+/** Whether a batch with this many visits of lists is searched faster list by list
+ * than query by query. Reading codes once for several queries saves time; that
+ * lists come in a worse order (thresholds rise later), and that queries change
+ * at every list, costs some. With 11 KB of codes per list it is 1.4 x as fast
+ * (wordnet-384), with 3 KB 0.85 x (glove-50). */
 bool sharing_pays(const IndexState& state, size_t visits) {
-    constexpr size_t kCodeBytes = 8192;
+    constexpr size_t kMinCodeBytes = 8192;
+    constexpr size_t kMinVisits = 2; // per list
     const size_t nlist = state.ivf.nlist;
     size_t list_bytes = state.lists->layout().packed().list_bytes(
             size_t(state.ivf.ntotal) / nlist);
-    return visits >= 2 * nlist && list_bytes >= kCodeBytes;
+    return visits >= kMinVisits * nlist && list_bytes >= kMinCodeBytes;
 }
 
-/// What a thread keeps from slice to slice.
+/// Buffers of a thread, kept from slice to slice.
 struct SliceMemory {
     std::vector<QuerySearch> searches;
     std::vector<int64_t> lists;
@@ -222,7 +224,7 @@ void search_all(const SearchCall& call, size_t n) {
     }
 }
 
-/// Makes scores of scaled queries those of the queries as they were given.
+/// Divides the scores of queries that were scaled by their factors.
 void unscale(
         const PreparedQueries& queries,
         int64_t n,
@@ -231,7 +233,7 @@ void unscale(
     constexpr float kNone = std::numeric_limits<float>::max();
     for (int64_t i = 0; i < n * k && !queries.scales.empty(); i++) {
         if (std::fabs(distances[i]) < kNone) {
-            // what no float holds counts as the largest one
+            // values beyond the range of floats become the largest float
             distances[i] = std::clamp(
                     distances[i] / queries.scale(i / k), -kNone, kNone);
         }
@@ -251,16 +253,16 @@ void search_batches(
         int64_t* labels) {
     std::mutex stats_mutex;
     const SearchCall call{
-            state,
-            plan,
-            active_kernels(),
-            queries.x,
-            queries.exact,
-            assign,
-            scores,
-            distances,
-            labels,
-            stats_mutex};
+            .state = state,
+            .plan = plan,
+            .kernels = active_kernels(),
+            .x = queries.x,
+            .exact = queries.exact,
+            .assign = assign,
+            .scores = scores,
+            .distances = distances,
+            .labels = labels,
+            .stats_mutex = stats_mutex};
     search_all(call, n);
     unscale(queries, int64_t(n), int64_t(plan.k), distances);
 }

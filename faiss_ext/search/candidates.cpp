@@ -11,9 +11,10 @@ using kernels::kSelectSlack;
 void Candidates::reset(const kernels::Kernels& kernels, size_t keep) {
     kernels_ = &kernels;
     keep_ = keep;
-    // Room for as many again as are kept makes selection linear per key on
-    // average; the floor lets a scan run some blocks between selections.
-    capacity_ = keep + std::max(keep, 8 * kBlockSize);
+    // With room for twice as many as are kept, selection takes constant time
+    // per key on average. A few blocks at least are scanned between selections.
+    constexpr size_t kMinBlocks = 8;
+    capacity_ = keep + std::max(keep, kMinBlocks * kBlockSize);
     if (keys_.size() < capacity_ + kScanSlack) {
         keys_.resize(capacity_ + kScanSlack);
         scratch_.resize(capacity_ + kSelectSlack);

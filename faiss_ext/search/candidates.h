@@ -31,11 +31,12 @@ class Candidates {
 
     /// Lends the buffer to a scan: keys, count, capacity, enough, threshold.
     void lend(kernels::ScanQuery& query);
-    /// Takes it back; when there are enough keys or little room is left, drops
-    /// all but the best and raises the threshold.
+    /// Takes it back; with enough keys or little room left, drops all but the
+    /// best and raises the threshold.
     void take_back(const kernels::ScanQuery& query);
     /// The same, but first drops the new keys that do not pass.
-    /// @param passing  moves those that pass to the front: size_t(uint64_t* keys,
+    /// @param passing  moves those that pass to the front: size_t(uint64_t*
+    /// keys,
     ///        size_t n), how many they are
     template <class Passing>
     void take_back(const kernels::ScanQuery& query, Passing&& passing) {
@@ -59,8 +60,8 @@ class Candidates {
     }
 
  private:
-    /// Keys at which to select: one threshold for a long way pays more than a
-    /// tight one often.
+    /// Number of keys at which the best are selected: selecting more often, for
+    /// tighter thresholds, costs more than it saves.
     size_t enough() const {
         return 2 * keep_;
     }

@@ -46,8 +46,8 @@ class Filter {
 
     /** Lists the ids that pass, in any order and each once.
      * @param ids  out; undefined if false is returned
-     * @return     false if the selector holds more than `most`, or seems to by
-     *             a sample, or can only be asked, not listed */
+     * @return     false if the selector holds more than `most` ids, probably
+     *             holds more (by a sample), or cannot be listed */
     bool list_ids(size_t most, std::vector<int64_t>& ids) const;
 
  private:

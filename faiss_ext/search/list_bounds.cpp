@@ -12,7 +12,7 @@ namespace faiss_ext {
 
 namespace {
 
-/// Scores of rows are sums of floats, bounds are not: what may differ.
+/// Rounding errors: scores of rows are sums of floats, bounds are not.
 constexpr double kRounding = 1e-5;
 
 } // namespace
@@ -24,7 +24,7 @@ bool ListBounds::possible(const IndexState& state) {
 }
 
 ListBounds::ListBounds(const IndexState& state)
-        : reaches_(state.lists->nlist, -1), lengths_(state.lists->nlist) {
+        : radii_(state.lists->nlist, -1), lengths_(state.lists->nlist) {
     const size_t d = state.d();
     const bool unit = state.options.normalize;
     const float* centroids =
@@ -43,7 +43,7 @@ ListBounds::ListBounds(const IndexState& state)
                     const double apart = row[j] * factor - centroid[j];
                     square += apart * apart;
                 }
-                reaches_[l] = std::max(reaches_[l], std::sqrt(square));
+                radii_[l] = std::max(radii_[l], std::sqrt(square));
             }
         }
     });
@@ -61,8 +61,8 @@ std::vector<int64_t> ListBounds::within(
             !state.options.normalize ? 1 : (length > 0 ? 1 / length : 0);
     const bool l2 = state.is_l2();
     std::vector<int64_t> lists;
-    for (size_t l = 0; l < reaches_.size(); l++) {
-        if (reaches_[l] < 0) {
+    for (size_t l = 0; l < radii_.size(); l++) {
+        if (radii_[l] < 0) {
             continue;
         }
         const float* centroid = centroids + l * d;
@@ -73,16 +73,16 @@ std::vector<int64_t> ListBounds::within(
                 const double apart = query[j] * factor - centroid[j];
                 square += apart * apart;
             }
-            const double away = std::sqrt(square);
-            const double slack = kRounding * (away + reaches_[l]);
+            const double distance = std::sqrt(square);
+            const double slack = kRounding * (distance + radii_[l]);
             const double least =
-                    std::max(0.0, std::max(0.0, away - reaches_[l]) - slack);
+                    std::max(0.0, std::max(0.0, distance - radii_[l]) - slack);
             may_hold = least * least < radius;
         } else {
             const double product = factor * precise_dot(d, query, centroid);
-            const double most = product + length * factor * reaches_[l];
+            const double most = product + length * factor * radii_[l];
             const double slack =
-                    kRounding * length * factor * (lengths_[l] + reaches_[l]);
+                    kRounding * length * factor * (lengths_[l] + radii_[l]);
             may_hold = most + slack > radius;
         }
         if (may_hold) {

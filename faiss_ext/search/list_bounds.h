@@ -20,7 +20,8 @@ namespace faiss_ext {
  * scores from codes are estimates, which may lie beyond. */
 class ListBounds {
  public:
-    /// Reads all raw rows once. @param state  with raw rows and a flat quantizer
+    /// Reads all raw rows once. @param state  with raw rows and a flat
+    /// quantizer
     explicit ListBounds(const IndexState& state);
 
     static bool possible(const IndexState& state);
@@ -33,8 +34,8 @@ class ListBounds {
     within(const IndexState& state, const float* query, float radius) const;
 
  private:
-    /// largest distance of a row from the centroid, -1 if there is none
-    std::vector<double> reaches_;
+    /// largest distance of a row from the centroid, -1 for lists without rows
+    std::vector<double> radii_;
     std::vector<double> lengths_; ///< of the centroids
 };
 

@@ -9,8 +9,8 @@ using kernels::kGroup;
 
 namespace {
 
-/// A step below this has no finite reciprocal: the table counts as 0.
-constexpr float kLeastStep = 1e-36f;
+/// The reciprocal of a smaller step may be infinite: the table counts as 0.
+constexpr float kMinStep = 1e-36f;
 
 } // namespace
 
@@ -32,9 +32,9 @@ void LookupTable::build(
     table.table = values.mutable_data();
     kernels.float_table(table);
 
-    // A zero query has a table without span; any step does.
+    // all entries of a table may be equal, as for a zero query: any step does
     step = std::max(table.max_span / 255.0f, min_step);
-    if (!(step > kLeastStep)) {
+    if (!(step > kMinStep)) {
         step = 1;
     }
     offset = table.sum_min;

@@ -18,11 +18,12 @@
 
 namespace faiss_ext {
 
-/** Terms are counted in table steps too, and a term of 65535 steps of its own
- * must not exceed 65535 of the table's.
- * @param term_step  of the terms, times the query's factor */
+/** Terms are converted to steps of the table. The largest code of a term, 65535,
+ * must not exceed 65535 of them.
+ * @param term_step  step of the terms, times the query's factor */
 inline float smallest_table_step(float term_step) {
-    return term_step * 1.0001f;
+    constexpr float kRounding = 1.0001f; // of the quotient of both steps
+    return term_step * kRounding;
 }
 
 struct LookupTable {
@@ -33,8 +34,8 @@ struct LookupTable {
 
     /** Fills the table for one query.
      * @param rotated_query  size pq.d()
-     * @param min_step  lower bound of step: the caller's other integers (term
-     *        and bias) must fit their types in units of it
+     * @param min_step  lower bound of the step, so that term and bias, counted
+     *        in steps, fit their integer types
      */
     void build(
             const kernels::Kernels& kernels,

@@ -85,7 +85,8 @@ void find_filled_probes(
                 std::fill(to + filled, to + count, -1);
                 break;
             }
-            const size_t asked = std::min(nlist, 4 * found.size());
+            constexpr size_t kGrowth = 4;
+            const size_t asked = std::min(nlist, kGrowth * found.size());
             found.resize(asked);
             found_scores.resize(asked);
             find_probes(
@@ -112,7 +113,7 @@ std::vector<float> scores_from_distances(
     for (size_t i = 0; i < n; i++) {
         float factor = state.is_l2() ? -0.5f : queries.scale(i);
         if (state.options.normalize) {
-            // these belong to the query before it was normalised
+            // the distances are those of the query before it was normalised
             const float* given = x + i * d;
             size_t largest = std::max_element(
                                      given,

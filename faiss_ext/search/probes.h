@@ -1,9 +1,10 @@
 /*
  * The lists that a query visits.
  *
- * In: queries as the caller gave them. Out: the same as codes and raw rows want
- * them, and for each its probes, best first, with the scores of their centroids:
- * <q, c>, or for L2 -||q - c||^2 / 2; next: search_plan, query_search.
+ * In: queries as the caller gave them. Out: queries prepared for codes and raw
+ * rows, and for each its probes, best first, with the scores of their
+ * centroids: <q, c>, or for L2 -||q - c||^2 / 2; next: search_plan,
+ * query_search.
  */
 
 #pragma once
@@ -43,8 +44,7 @@ void find_probes(
         int64_t* lists,
         float* scores);
 
-/// As find_probes(), but empty lists do not count: these are the best that
-/// hold something.
+/// As find_probes(), but the best lists that are not empty.
 void find_filled_probes(
         const IndexState& state,
         size_t n,
@@ -54,7 +54,8 @@ void find_filled_probes(
         int64_t* lists,
         float* scores);
 
-/** What search_preassigned() was given, as find_probes() gives it.
+/** Converts the distances that search_preassigned() gets to scores as those of
+ * find_probes().
  * @param x          size n * d, as given
  * @param queries    the same, prepared
  * @param distances  size n * per_query, of the quantizer */

@@ -7,8 +7,8 @@
 
 namespace faiss_ext {
 
-/// Tests rows until the route can be chosen: those of the first lists where
-/// most pass, else all, and of further lists if too few pass.
+/// Tests rows until the route can be chosen: only those of the first lists if
+/// most pass; otherwise all, and rows of further lists if too few pass.
 void QuerySearch::filter_probes() {
     test_rows(passing_to_judge(*plan_));
     if (tested_enough(*plan_, probed_)) {
@@ -26,8 +26,8 @@ void QuerySearch::test_rows(size_t enough) {
     StageTimer timer(plan_->stats != nullptr, stats_->scan_time);
     for (; tested_ < probes_.size() && probed_.passing <= enough; tested_++) {
         if (tested_ + 1 < probes_.size()) {
-            // Short runs far apart, for which the hardware's own fetches come
-            // late: a third off the time of the test.
+            // The ids of a list are a short array, too short for the hardware
+            // prefetcher: this saves a third of the time of the test.
             const ScaNNList& next = list_of(probes_[tested_ + 1]);
             for (size_t i = 0; i < next.size(); i += 8) {
                 __builtin_prefetch(next.ids.data() + i, 0, 2);
@@ -46,16 +46,16 @@ void QuerySearch::test_rows(size_t enough) {
     }
 }
 
-/** Few rows pass: visits further lists until as many passed as the scan keeps,
- * so that none is missed for want of lists. A quantizer such as HNSW may order
- * lists otherwise when asked for more of them, and never find some: each list
- * is visited once, in the end all. */
+/** Few rows pass: visits further lists until as many rows passed as the scan
+ * keeps, or all lists were visited. A quantizer such as HNSW may give lists in
+ * another order when asked for more of them, and never find some: `seen` has
+ * each list visited once. */
 void QuerySearch::extend_probes() {
-    // Ranking lists again costs more than ranking too many, but sorting
-    // thousands costs more than both.
-    constexpr double kSpare = 1.5;
-    constexpr double kMostGrowth = 16;
-    constexpr size_t kListsAtATime = 8; // then looks whether enough pass
+    // How many lists to rank next, times those visited: ranking too few means
+    // ranking again, ranking thousands takes long.
+    constexpr double kMinGrowth = 1.5;
+    constexpr double kMaxGrowth = 16;
+    constexpr size_t kListsAtATime = 8; // between checks whether enough passed
     const size_t nlist = state_->ivf.nlist;
     const size_t enough = plan_->scan_keep;
     std::vector<int64_t> lists;
@@ -67,10 +67,10 @@ void QuerySearch::extend_probes() {
     size_t visited = plan_->nprobe;
     while (probed_.passing < enough && visited < nlist) {
         double growth = std::clamp(
-                kSpare * double(enough) /
+                kMinGrowth * double(enough) /
                         double(std::max<size_t>(probed_.passing, 1)),
-                kSpare,
-                kMostGrowth);
+                kMinGrowth,
+                kMaxGrowth);
         visited = std::min(nlist, size_t(std::ceil(growth * double(visited))));
         const size_t n = further_lists(visited, seen, lists, scores);
         for (size_t i = 0; i < n && probed_.passing < enough;
@@ -124,7 +124,7 @@ size_t QuerySearch::further_lists(
 
 /** Drops the keys of rows that do not pass.
  * @param keys   in the order of the scan; those that pass move to the front
- * @param probe  in/out, not behind that of the first key
+ * @param probe  in/out: at most the probe of the first key
  * @return       how many pass */
 size_t QuerySearch::drop_filtered(uint64_t* keys, size_t n, size_t& probe) {
     ids_.resize(n);

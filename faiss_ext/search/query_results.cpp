@@ -20,7 +20,7 @@ constexpr uint64_t kHashFactor = 0x9E3779B97F4A7C15;
 
 } // namespace
 
-/// What the scan has found.
+/// Places of the candidates that the scan has found.
 void QuerySearch::locate_candidates() {
     candidates_.finish();
     begin_locating(candidates_.size() + apart_);
@@ -30,7 +30,7 @@ void QuerySearch::locate_candidates() {
         const kernels::Probe* probe = probes_.data();
         for (size_t left = probes_.size(); left > 1;) {
             const size_t half = left / 2;
-            // a conditional move: no branch could be predicted
+            // a conditional move, since a branch would be mispredicted
             probe += probe[half].position <= position ? half : 0;
             left -= half;
         }
@@ -41,7 +41,7 @@ void QuerySearch::locate_candidates() {
     }
 }
 
-/// Rows whose codes say nothing: all of them that may be returned.
+/// Rows without a useful code (ScaNNList::apart), if they pass the filter.
 void QuerySearch::locate_kept_apart() {
     for (const kernels::Probe& probe : probes_) {
         const ScaNNList& list = list_of(probe);
@@ -92,16 +92,16 @@ void QuerySearch::begin_locating(size_t most) {
     }
 }
 
-/// Appends a candidate to located_, unless it is there already: as a spilled
-/// copy, or as one that is kept apart.
+/// Appends a candidate to located_, unless it was appended before: a spilled
+/// copy is the same row, and rows kept apart may also be found by the scan.
 void QuerySearch::locate(
         const kernels::Probe& probe,
         uint32_t offset,
         float score) {
     Candidate found{probe.list, offset, probe.score, score};
     if (probe.spilled) {
-        // The same vector in its primary list, whose centroid has another
-        // score than that of the list it was spilled to.
+        // The candidate is the primary entry. Its list's centroid has another
+        // score than that of the copy's list.
         uint64_t primary = list_of(probe).primary[offset];
         found.list = uint32_t(faiss::lo_listno(primary));
         found.offset = uint32_t(faiss::lo_offset(primary));
@@ -115,7 +115,7 @@ void QuerySearch::locate(
     }
 }
 
-/// Whether the place was not asked for since begin_locating().
+/// Whether this is the first call for the place since begin_locating().
 bool QuerySearch::is_new(uint32_t list, uint32_t offset) {
     size_t slots = places_.size();
     uint64_t place = faiss::lo_build(list, offset);
@@ -128,7 +128,7 @@ bool QuerySearch::is_new(uint32_t list, uint32_t offset) {
     return is_new;
 }
 
-/// Score of a list's centroid; the probes' scores are known already.
+/// Score of a list's centroid, computed unless it is known.
 float QuerySearch::list_score(uint32_t list) {
     if (std::isnan(list_scores_[list])) {
         list_scores_[list] = state_->partition.score(query_, list);

@@ -13,7 +13,7 @@ namespace faiss_ext {
 namespace {
 
 /// of kernels::ScanQuery
-constexpr float kMostTermMult = 65535;
+constexpr float kMaxTermMult = 65535;
 
 } // namespace
 
@@ -73,7 +73,7 @@ void QuerySearch::add_probes(
             lists_seen_.push_back(uint32_t(list));
         }
         if (probed_.all == 0) {
-            // not scores[0], which means nothing if that list is -1
+            // not scores[0]: that list may be -1
             reference_bias_ = scores[i];
         }
         for (const ScaNNLists* source : {primary, spilled}) {
@@ -134,7 +134,7 @@ void QuerySearch::scan(bool by_masks) {
     build_table();
     {
         StageTimer timer(plan_->stats != nullptr, stats_->scan_time);
-        aim_probes();
+        set_biases_and_masks();
         scan_probes(0, probes_.size(), by_masks, [&](const auto& scanned) {
             candidates_.take_back(scanned);
         });
@@ -146,7 +146,7 @@ void QuerySearch::scan_then_filter() {
     build_table();
     {
         StageTimer timer(plan_->stats != nullptr, stats_->scan_time);
-        aim_probes();
+        set_biases_and_masks();
         scan_probes(0, tested_, true, [&](const auto& scanned) {
             candidates_.take_back(scanned);
         });
@@ -169,7 +169,7 @@ void QuerySearch::finish(float* distances, int64_t* labels) {
 
 void QuerySearch::build_table() {
     StageTimer timer(plan_->stats != nullptr, stats_->table_time);
-    // codes alone are rescored by the float table
+    // codes alone are rescored by the float table, which must be exact
     const Rotation& rotation = state_->model.rotation;
     const float* rotated =
             plan_->rescores() ? rotation.rotated_roughly(from_origin_, rotated_)
@@ -181,12 +181,12 @@ void QuerySearch::build_table() {
             state_->model.pq,
             rotated,
             smallest_table_step(term_step));
-    // NaN if both steps are infinite, where no code tells anything
+    // NaN if both steps are infinite: then all scores are equal
     const float mult = std::nearbyint(65536 * term_step / table_.step);
-    term_mult_ = mult > 0 ? uint32_t(std::min(mult, kMostTermMult)) : 0;
+    term_mult_ = mult > 0 ? uint32_t(std::min(mult, kMaxTermMult)) : 0;
 }
 
-/// In table steps; far lists saturate, where order no longer matters.
+/// In table steps, within a limit: rows of lists beyond it are no candidates.
 int32_t QuerySearch::integer_bias(float score) const {
     constexpr float kLimit = 1 << 30;
     float steps = (score - reference_bias_) / table_.step;
@@ -194,8 +194,8 @@ int32_t QuerySearch::integer_bias(float score) const {
     return int32_t(steps + std::copysign(0.5f, steps));
 }
 
-/// Gives each probe its bias in table steps, and its masks if it was tested.
-void QuerySearch::aim_probes() {
+/// Sets the bias of each probe, in table steps, and its masks if it was tested.
+void QuerySearch::set_biases_and_masks() {
     const uint32_t* masks = masks_.data();
     for (size_t p = 0; p < probes_.size(); p++) {
         kernels::Probe& probe = probes_[p];

@@ -1,9 +1,9 @@
 /*
  * The way of one query: probes -> route -> candidates -> refine -> rerank ->
- * results. Its parts stand in
+ * results. Its parts are in
  *  - query_search.cpp: probes, the routes, table and scan
- *  - query_filter.cpp: which rows pass, and further probes if they are few
- *  - query_results.cpp: where the candidates lie, their rescoring, results.
+ *  - query_filter.cpp: which rows pass, and further probes if few pass
+ *  - query_results.cpp: places of the candidates, their rescoring, results.
  *
  * In: a plan, a query, its lists. Out: its results; batch_search.h runs many.
  */
@@ -73,7 +73,7 @@ class QuerySearch {
     void scan(bool by_masks);
     void scan_then_filter();
     int32_t integer_bias(float score) const;
-    void aim_probes();
+    void set_biases_and_masks();
     template <class TakeBack>
     void
     scan_probes(size_t begin, size_t end, bool by_masks, TakeBack&& take_back);
@@ -100,7 +100,7 @@ class QuerySearch {
     float list_score(uint32_t list);
     void rescore();
     void write_results(float* distances, int64_t* labels);
-    /// a row may be found more than once
+    /// whether a row may be found more than once
     bool may_repeat() const {
         return apart_ > 0 || state_->spilled != nullptr;
     }
@@ -117,8 +117,8 @@ class QuerySearch {
 
     std::vector<kernels::Probe> probes_;
     ProbedRows probed_;
-    size_t apart_ = 0;         ///< of these rows, those that are kept apart
-    float reference_bias_ = 0; ///< integer biases count from it
+    size_t apart_ = 0;         ///< rows of the probes that are kept apart
+    float reference_bias_ = 0; ///< subtracted from biases: small integers
 
     size_t tested_ = 0;               ///< probes that the filter has tested
     std::vector<uint32_t> masks_;     ///< theirs, one after the other

@@ -20,8 +20,8 @@ bool better(const Candidate& a, const Candidate& b) {
     return a.list != b.list ? a.list < b.list : a.offset < b.offset;
 }
 
-/// Scores have an order: of values that overflow, or that a damaged file holds,
-/// NaN is the worst.
+/// NaN, from values that overflow or from a damaged file, becomes the worst
+/// score: sorting needs an order.
 float ordered(float score) {
     return std::isnan(score) ? -HUGE_VALF : score;
 }
@@ -55,7 +55,9 @@ void Rescorer::begin(
     quantized_ = false;
 }
 
-void Rescorer::rescore_codes(const LookupTable& table, std::vector<Candidate>& rows) {
+void Rescorer::rescore_codes(
+        const LookupTable& table,
+        std::vector<Candidate>& rows) {
     const EntryLayout& layout = lists_->layout();
     codes_.resize(layout.M);
     for (Candidate& row : rows) {
@@ -85,10 +87,12 @@ void Rescorer::quantize_query() {
     for (size_t i = 0; i < d; i++) {
         largest = std::max(largest, std::fabs(from_origin_[i]));
     }
-    // 128 * high + low with |low| <= 64; the sum over d rows of at most
-    // 127 * limit must fit an int32.
-    float limit = std::min(16256.0f, std::floor(2147483520.0f / (127.0f * d)));
-    query_step_ = std::max(largest, kLeastValue) / limit;
+    // A value is 128 * high + low, |high| <= 127, |low| <= 64. The sum of d
+    // products of at most 127 * limit must fit an int32.
+    constexpr float kMaxHigh = 128 * 127;
+    constexpr float kMaxSum = 2147483520.0f; // largest float below 2^31
+    float limit = std::min(kMaxHigh, std::floor(kMaxSum / (127.0f * d)));
+    query_step_ = std::max(largest, kMinValue) / limit;
     for (size_t i = 0; i < d; i++) {
         int code = int(std::nearbyint(from_origin_[i] / query_step_));
         int high = (code + 64) >> 7;
@@ -98,7 +102,9 @@ void Rescorer::quantize_query() {
     quantized_ = true;
 }
 
-void Rescorer::refine(const kernels::Kernels& kernels, std::vector<Candidate>& rows) {
+void Rescorer::refine(
+        const kernels::Kernels& kernels,
+        std::vector<Candidate>& rows) {
     const EntryLayout& layout = lists_->layout();
     size_t n = rows.size();
     pointers_.resize(n);
@@ -112,12 +118,13 @@ void Rescorer::refine(const kernels::Kernels& kernels, std::vector<Candidate>& r
         }
         byte_products_.resize(n);
         kernels.byte_rows_dot(
-                {reinterpret_cast<const int8_t* const*>(pointers_.data()),
-                 n,
-                 layout.d,
-                 high_.data(),
-                 low_.data(),
-                 byte_products_.data()});
+                {.rows = reinterpret_cast<const int8_t* const*>(
+                         pointers_.data()),
+                 .n = n,
+                 .d = layout.d,
+                 .high = high_.data(),
+                 .low = low_.data(),
+                 .out = byte_products_.data()});
         for (size_t i = 0; i < n; i++) {
             products_[i] = query_step_ * float(byte_products_[i]);
         }
@@ -143,7 +150,9 @@ void Rescorer::refine(const kernels::Kernels& kernels, std::vector<Candidate>& r
     }
 }
 
-void Rescorer::rerank(const kernels::Kernels& kernels, std::vector<Candidate>& rows) {
+void Rescorer::rerank(
+        const kernels::Kernels& kernels,
+        std::vector<Candidate>& rows) {
     const EntryLayout& layout = lists_->layout();
     size_t n = rows.size();
     pointers_.resize(n);
@@ -157,17 +166,17 @@ void Rescorer::rerank(const kernels::Kernels& kernels, std::vector<Candidate>& r
         return static_cast<const float*>(pointers_[i]);
     };
     const bool l2 = score_term_->metric == faiss::METRIC_L2;
-    bool told = true; // floats hold all scores
+    bool in_range = true; // all scores are finite floats
     l2 ? kernels.float_rows_l2(args) : kernels.float_rows_dot(args);
     for (size_t i = 0; i < n && layout.raw_norm; i++) {
         products_[i] *= raw(i)[layout.d];
-        told = told && raw(i)[layout.d] >= 0;
+        in_range = in_range && raw(i)[layout.d] >= 0;
     }
-    told = told && all_finite(n, products_.data());
+    in_range = in_range && all_finite(n, products_.data());
     for (size_t i = 0; i < n; i++) {
         rows[i].score = l2 ? -products_[i] / 2 : products_[i];
     }
-    for (size_t i = 0; i < n && !told; i++) {
+    for (size_t i = 0; i < n && !in_range; i++) {
         if (!std::isfinite(products_[i]) ||
             (layout.raw_norm && raw(i)[layout.d] < 0)) {
             rows[i].score = ordered(precise_score(raw(i)));
@@ -175,7 +184,7 @@ void Rescorer::rerank(const kernels::Kernels& kernels, std::vector<Candidate>& r
     }
 }
 
-/// In doubles; what no float holds counts as the largest one.
+/// In doubles, limited to the largest float.
 float Rescorer::precise_score(const float* row) const {
     const EntryLayout& layout = lists_->layout();
     double score = 0;

@@ -1,8 +1,8 @@
 /*
  * Rescoring: candidates -> exact or nearly exact scores.
  *
- * In: rows (where a vector lies, score so far). Out: the same rows with a
- * better score, the best of them kept; next: the caller's output arrays.
+ * In: candidates (place of a vector, score so far). Out: the same candidates
+ * with a better score, the best of them kept; next: the caller's output arrays.
  *
  * Scores are larger-is-better: inner product, or minus half the squared
  * distance (codec.h has the formulas).

@@ -11,15 +11,15 @@ namespace faiss_ext {
 
 namespace {
 
-// Candidates are k + factor * sqrt(k) where nobody chose. Measured on the three
-// real sets at recall@10 .95-.99 (bench/curves): 8-bit codes order almost as raw
-// rows do, 4-bit codes need many more.
-constexpr double kSpareOfCodes = 30;
-constexpr double kSpareOfRefineCodes = 6;
-/// Codes alone are rescored by the float table, which moves a result by some
-/// ranks at most: k / 2 more candidates than k, and at least so many.
-constexpr size_t kLeastTableSpare = 8;
-/// Testing so many ids, with what else their lists cost, takes as long as
+// Default number of candidates: k + factor * sqrt(k). Measured on the three
+// real sets at recall@10 .95-.99 (bench/curves): 8-bit codes rank almost as raw
+// rows do, 4-bit codes need many more candidates.
+constexpr double kExtraOfCodes = 30;
+constexpr double kExtraOfRefineCodes = 6;
+/// Codes alone are rescored by the float table, which moves a result by a few
+/// ranks: 1.5 k candidates and this many more are enough.
+constexpr size_t kExtraOfTable = 8;
+/// Testing this many ids, the cost of their lists included, takes as long as
 /// rescoring one row (bench/curves --pass).
 constexpr double kIdsPerRow = 24;
 
@@ -29,10 +29,10 @@ size_t pick(size_t from_params, size_t from_index, size_t fallback) {
                              : fallback;
 }
 
-/// As an integer that may still be doubled.
+/// Rounds to an integer, at most 2^62: it may be doubled.
 size_t count_of(double number) {
-    constexpr double kMost = 1ull << 62;
-    return size_t(std::clamp(number, 0.0, kMost));
+    constexpr double kMax = 1ull << 62;
+    return size_t(std::clamp(number, 0.0, kMax));
 }
 
 size_t check_at_least_k(const char* name, size_t value, size_t k) {
@@ -53,37 +53,37 @@ void check_nprobe(const IndexState& state, size_t nprobe) {
             state.lists->nlist);
 }
 
-/** How many candidates a stage gets if the caller does not say.
+/** How many candidates a stage gets by default.
  * @param calibrated  refine_k or reorder_k of the calibration, or 0
- * @param spare       kSpareOfCodes or kSpareOfRefineCodes */
+ * @param factor      kExtraOfCodes or kExtraOfRefineCodes */
 size_t default_candidates(
         size_t k,
         const ScaNNCalibration& calibration,
         size_t calibrated,
-        double spare) {
+        double factor) {
     if (calibrated == 0 || calibration.k == 0) {
-        return k + size_t(spare * std::sqrt(double(k)));
+        return k + size_t(factor * std::sqrt(double(k)));
     }
-    // for another k than was calibrated: as many more as the defaults have
+    // for another k than the calibration's: grows as the defaults do
     double growth = std::sqrt(double(k) / double(calibration.k));
     size_t more = calibrated - std::min(calibrated, calibration.k);
     return k + count_of(std::ceil(double(more) * growth));
 }
 
-/// How many of them the scan keeps, of `wanted` for the next stage.
+/// How many candidates the scan keeps if the next stage wants `wanted`.
 size_t scanned_candidates(const IndexState& state, size_t k, size_t wanted) {
     const size_t total = std::max<size_t>(state.ivf.ntotal, 1);
     size_t keep = std::min(wanted, 2 * total); // no sum overflows
     if (state.spilled == nullptr) {
         return std::min(keep, total);
     }
-    // A vector may take two places until duplicates are dropped; most do not,
-    // but k of them must be left.
+    // A vector may be found twice until duplicates are dropped. Most are not,
+    // but k vectors must be left.
     keep = std::max(keep + keep / 2, 2 * std::min(k, total));
     return std::min(keep, 2 * total);
 }
 
-/// Sets what the stages keep. @param own  or nullptr
+/// Sets how many candidates the stages keep. @param own  or nullptr
 void resolve_candidates(
         const IndexState& state,
         const SearchDefaults& defaults,
@@ -96,7 +96,7 @@ void resolve_candidates(
             pick(own ? own->refine_k : 0,
                  defaults.refine_k,
                  default_candidates(
-                         k, calibration, calibration.refine_k, kSpareOfCodes)),
+                         k, calibration, calibration.refine_k, kExtraOfCodes)),
             k);
     size_t reorder_k = check_at_least_k(
             "reorder_k",
@@ -106,39 +106,40 @@ void resolve_candidates(
                          k,
                          calibration,
                          calibration.reorder_k,
-                         plan.refine ? kSpareOfRefineCodes : kSpareOfCodes)),
+                         plan.refine ? kExtraOfRefineCodes : kExtraOfCodes)),
             k);
     if (plan.refine && plan.rerank) {
         refine_k = std::max(refine_k, reorder_k);
     }
     const size_t wanted = plan.refine   ? refine_k
                           : plan.rerank ? reorder_k
-                                        : k + k / 2 + kLeastTableSpare;
+                                        : k + k / 2 + kExtraOfTable;
     plan.scan_keep = scanned_candidates(state, k, wanted);
     plan.refine_keep = plan.rerank ? reorder_k : k;
 }
 
-/// More rows than this are found faster through lists than by the direct map.
-size_t most_by_direct_map(const IndexState& state, const SearchPlan& plan) {
+/// Rows up to which the direct map is faster than lists.
+size_t direct_map_limit(const IndexState& state, const SearchPlan& plan) {
     double entries = double(state.ivf.ntotal);
     entries *= state.spilled != nullptr ? 2 : 1;
     double in_probes =
             entries * double(plan.nprobe) / double(state.lists->nlist);
-    // if n rows pass, so many entries / kIdsPerRow hold those to keep:
-    // n = keep * entries / n / kIdsPerRow
+    // If n of all entries pass, keep * entries / n ids are tested until `keep`
+    // rows have passed, as long as rescoring that / kIdsPerRow rows takes. The
+    // direct map rescores n rows: both are equal where n is this root.
     double until_enough =
             std::sqrt(double(plan.scan_keep) * entries / kIdsPerRow);
     return count_of(std::max(in_probes / kIdsPerRow, until_enough));
 }
 
-/// Takes the direct map's route where the rows that pass can be listed, and
-/// take less time than lists with many others.
+/// Chooses Route::DirectMap if the rows that pass can be listed, and rescoring
+/// them takes less time than testing all rows of the lists.
 void try_direct_map(const IndexState& state, SearchPlan& plan) {
     const faiss::DirectMap& map = state.ivf.direct_map;
     std::vector<int64_t> ids;
     if (!plan.may_extend || map.no() || !direct_map_fits(state) ||
         !plan.rescores() ||
-        !plan.filter.list_ids(most_by_direct_map(state, plan), ids)) {
+        !plan.filter.list_ids(direct_map_limit(state, plan), ids)) {
         return;
     }
     for (int64_t id : ids) {
@@ -152,12 +153,15 @@ void try_direct_map(const IndexState& state, SearchPlan& plan) {
 }
 
 /** Whether rescoring every row that passes takes less time than scanning their
- * blocks and rescoring what is left. A row takes 10 to 35 ns on the three real
- * sets, raw or 8 bits, a block about 50 where many others are skipped. */
+ * blocks and rescoring what the scan keeps. Rescoring a row takes 10 to 35 ns
+ * on the three real sets, raw or 8 bits; scanning a block about 50 ns if many
+ * others are skipped. */
 bool rescoring_pays(const SearchPlan& plan, const ProbedRows& rows) {
-    size_t left = std::min(rows.passing, plan.scan_keep);
+    constexpr double kRowsPerBlock = 1.5;
+    size_t kept = std::min(rows.passing, plan.scan_keep);
     return plan.rescores() &&
-           2 * (rows.passing - left) <= 3 * rows.passing_blocks;
+           double(rows.passing - kept) <=
+                   kRowsPerBlock * double(rows.passing_blocks);
 }
 
 } // namespace
@@ -189,8 +193,9 @@ SearchPlan make_range_plan(
             .may_extend = sel != nullptr && nprobe_given == 0 && max_codes == 0,
             .places = {},
             .probes =
-                    {ivf ? ivf->quantizer_params : nullptr,
-                     rerank ? ProbeScores::Rough : ProbeScores::Exact},
+                    {.quantizer_params = ivf ? ivf->quantizer_params : nullptr,
+                     .scores =
+                             rerank ? ProbeScores::Rough : ProbeScores::Exact},
             .scan_keep = 1,
             .refine_keep = 1,
             .refine = layout.refine_type != RefineType::None,
@@ -226,13 +231,16 @@ SearchPlan make_search_plan(
 }
 
 size_t passing_to_judge(const SearchPlan& plan) {
-    return 4 * plan.scan_keep;
+    // enough for the first lists to fill the candidates several times over
+    constexpr size_t kFills = 4;
+    return kFills * plan.scan_keep;
 }
 
 bool tested_enough(const SearchPlan& plan, const ProbedRows& rows) {
-    // To test a row that the scan found costs ten times as much as in its
-    // list's order. The scan finds less of a list the later it comes, and less
-    // in all the more rows pass: it must have four times as many rows to go.
+    // Testing a single row that the scan has found costs ten times as much as
+    // testing it with all rows of its list. But the scan finds ever fewer rows
+    // the longer it runs, and fewer in all the more rows pass the filter. It is
+    // worth it if the lists hold four times as many rows as have been tested.
     constexpr uint64_t kLongScan = 4;
     return plan.route == Route::FilterThenScan && rows.tested < rows.all &&
            rows.tested * kLongScan <= rows.all && !rescoring_pays(plan, rows);

@@ -18,7 +18,7 @@
 
 namespace faiss_ext {
 
-/// What an index uses where the parameters of a search are 0.
+/// The index' own settings, for parameters of a search that are 0.
 struct SearchDefaults {
     size_t nprobe;
     size_t max_codes; ///< 0: no limit
@@ -31,16 +31,16 @@ struct SearchDefaults {
 enum class Route {
     Scan,           ///< no filter: the codes of all rows are scanned
     FilterThenScan, ///< the codes of the rows that pass are scanned
-    /// most rows pass: the filter tests what the scan finds (but for the first
-    /// lists, whose rows have told how many pass)
+    /// most rows pass: the filter tests only rows that the scan finds (but all
+    /// rows of the first lists, which showed how many pass)
     ScanThenFilter,
     RescorePassing, ///< all rows that pass are candidates, whatever their codes
-    DirectMap,      ///< the direct map tells where the few rows that pass lie
+    DirectMap,      ///< few rows pass; the direct map has their places
 };
 
 struct SearchPlan {
-    /// As far as the call decides it; route_of() adds what the lists of a query
-    /// decide.
+    /// As far as it is the same for all queries; route_of() decides the rest
+    /// from the lists of a query.
     Route route;
     size_t k;
     size_t nprobe;
@@ -51,19 +51,19 @@ struct SearchPlan {
     bool may_extend;
     /// Route::DirectMap: the rows that pass, list << 32 | offset
     std::vector<uint64_t> places;
-    /// Rough where raw rows decide in the end: measured to cost no recall
+    /// Rough if raw rows are rescored, which costs no recall (measured)
     ProbeParameters probes;
 
-    // How many candidates each stage hands on.
+    // How many candidates each stage keeps for the next one.
     size_t scan_keep;
-    size_t refine_keep; ///< rescored rows kept for rerank, or k
-    bool refine;        ///< the stage exists
-    bool rerank;        ///< the same
+    size_t refine_keep; ///< refined rows kept for rerank, or k
+    bool refine;        ///< there are refine codes to rescore from
+    bool rerank;        ///< there are raw rows to rescore from
 
     Filter filter;
     ScaNNSearchStats* stats;
 
-    /// The lists keep more of a row than its code.
+    /// The lists keep more than the code of a row.
     bool rescores() const {
         return refine || rerank;
     }
@@ -96,11 +96,11 @@ struct ProbedRows {
     size_t passing_blocks = 0; ///< packed blocks that hold one of these
 };
 
-/// So many rows that pass are looked for before tested_enough() is asked.
+/// Rows that must have passed before tested_enough() is asked.
 size_t passing_to_judge(const SearchPlan& plan);
 
-/** Whether the filter should leave the rows it has not yet tested to the scan:
- * most rows pass. If not, all have to be tested before route_of(). */
+/** Whether most rows pass, so that the filter should not test the other rows
+ * before the scan. If not, all have to be tested before route_of(). */
 bool tested_enough(const SearchPlan& plan, const ProbedRows& rows);
 
 /// The route of one query.

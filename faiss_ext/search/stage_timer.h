@@ -6,7 +6,7 @@
 
 namespace faiss_ext {
 
-/// Adds the seconds of a scope to a figure, if the caller asked for figures.
+/// Adds the seconds of a scope to a total, if the caller asked for statistics.
 class StageTimer {
  public:
     /// @param wanted  false: does nothing

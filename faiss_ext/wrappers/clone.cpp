@@ -19,7 +19,7 @@ namespace faiss_ext {
 
 namespace {
 
-/// Copies also what Faiss has no clone of; these hold no pointers.
+/// Also of classes that Faiss does not clone; these hold no pointers.
 struct TransformCloner : faiss::Cloner {
     faiss::VectorTransform* clone_VectorTransform(
             const faiss::VectorTransform* transform) override {

@@ -6,10 +6,11 @@ namespace faiss_ext {
 
 namespace {
 
-// Far above what anybody writes; each level and part costs Faiss stack.
-constexpr size_t kMostCharacters = 1000;
-constexpr size_t kMostParts = 32;
-constexpr size_t kMostDepth = 3;
+// Far more than is needed in practice; Faiss uses stack for each level and
+// part.
+constexpr size_t kMaxCharacters = 1000;
+constexpr size_t kMaxParts = 32;
+constexpr size_t kMaxDepth = 3;
 
 } // namespace
 
@@ -84,13 +85,13 @@ void check_factory_string(const std::string& description) {
     if (description.empty()) {
         fail_factory(description, 0, "it is empty");
     }
-    if (description.size() > kMostCharacters) {
+    if (description.size() > kMaxCharacters) {
         fail_factory(
                 description,
-                kMostCharacters,
+                kMaxCharacters,
                 std::to_string(description.size()) +
                         " characters (allowed: 1.." +
-                        std::to_string(kMostCharacters) + ")");
+                        std::to_string(kMaxCharacters) + ")");
     }
     size_t depth = 0, parts = 1;
     for (size_t i = 0; i < description.size(); i++) {
@@ -105,19 +106,19 @@ void check_factory_string(const std::string& description) {
         parts += c == ',';
         depth += c == '(';
         depth -= c == ')' && depth > 0;
-        if (depth > kMostDepth) {
+        if (depth > kMaxDepth) {
             fail_factory(
                     description,
                     i,
                     "parentheses too deep (allowed: " +
-                            std::to_string(kMostDepth) + " levels)");
+                            std::to_string(kMaxDepth) + " levels)");
         }
-        if (parts > kMostParts) {
+        if (parts > kMaxParts) {
             fail_factory(
                     description,
                     i,
                     "too many commas (allowed: " +
-                            std::to_string(kMostParts - 1) + ")");
+                            std::to_string(kMaxParts - 1) + ")");
         }
     }
 }

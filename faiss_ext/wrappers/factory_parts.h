@@ -1,6 +1,6 @@
 /*
- * The text of a factory string: bounded, split into parts that know their
- * positions, shown in messages.
+ * The text of a factory string: limited, split into parts that have their
+ * positions, quoted in messages.
  *
  * In: the string. Out: parts; next: faiss_parts for what Faiss builds,
  * index_factory for the rest.
@@ -23,7 +23,8 @@ struct FactoryPart {
     }
 };
 
-/// As it is, but for long ones cut and for bytes that are not printable.
+/// The text, shortened if it is long, with bytes that are not printable
+/// replaced.
 std::string printable(const std::string& text, size_t longest = 60);
 
 /// The same in quotation marks.
@@ -35,12 +36,12 @@ std::string quoted(const std::string& text);
         size_t position,
         const std::string& message);
 
-/// Splits at commas that are in no parentheses.
+/// Splits at commas outside of parentheses.
 std::vector<FactoryPart> split_factory(
         const std::string& description,
         const FactoryPart& whole);
 
-/// Length, characters and depth: what everything else relies on.
+/// Checks length, characters and depth, which all later steps rely on.
 void check_factory_string(const std::string& description);
 
 } // namespace faiss_ext

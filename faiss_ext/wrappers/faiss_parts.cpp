@@ -8,15 +8,15 @@ namespace faiss_ext {
 
 namespace {
 
-constexpr size_t kMostMaps = 2;
+constexpr size_t kMaxMaps = 2;
 
-constexpr size_t kMostDimensions = 65536;
-/// of a rotation: a matrix of 1 GB
-constexpr size_t kMostRotated = 16384;
-constexpr size_t kMostLists = size_t(1) << 22;
-constexpr size_t kMostNeighbours = 512;
-constexpr size_t kMostBits = 12;
-constexpr size_t kMostBlock = 128;
+constexpr size_t kMaxDimensions = 65536;
+/// dimensions of a rotation, whose matrix takes 1 GB then
+constexpr size_t kMaxRotated = 16384;
+constexpr size_t kMaxLists = size_t(1) << 22;
+constexpr size_t kMaxNeighbours = 512;
+constexpr size_t kMaxBits = 12;
+constexpr size_t kMaxBlock = 128;
 
 constexpr char kTransforms[] =
         "PCA<n>, PCAR<n>, PCAW<n>, PCAWR<n>, L2norm, RR<n>, ITQ<n>, OPQ<M>, "
@@ -105,25 +105,25 @@ class Checker {
 };
 
 void Checker::count_map(const FactoryPart& part) {
-    if (++maps_ > kMostMaps) {
+    if (++maps_ > kMaxMaps) {
         fail(part.position,
              "one more " + quoted(part.text) + " (allowed: at most " +
-                     std::to_string(kMostMaps) + " id maps)");
+                     std::to_string(kMaxMaps) + " id maps)");
     }
 }
 
 /// The matrix of a transform from d to n dimensions.
 void Checker::check_matrix(const FactoryPart& part, size_t d, size_t n) const {
-    if (std::max(d, n) > kMostRotated) {
+    if (std::max(d, n) > kMaxRotated) {
         fail(part.position,
              quoted(part.text) + " of " + std::to_string(d) +
                      " dimensions (allowed: at most " +
-                     std::to_string(kMostRotated) + ")");
+                     std::to_string(kMaxRotated) + ")");
     }
 }
 
 /// PCA[W][R]<n>, RR[<n>], ITQ[<n>], OPQ<M>[_<n>]: transforms with a matrix.
-/// @param n  out: dimensions of what comes out
+/// @param n  out: dimensions of the result
 bool Checker::matrix_transform(const FactoryPart& part, size_t d, size_t& n)
         const {
     PartReader reader(part);
@@ -141,7 +141,7 @@ bool Checker::matrix_transform(const FactoryPart& part, size_t d, size_t& n)
             if (!reader.number(n) || !reader.end()) {
                 return false;
             }
-            size_t most = narrows ? d : kMostRotated;
+            size_t most = narrows ? d : kMaxRotated;
             check_range(reader, "dimensions", n, 1, most);
         }
     } else if (reader.word("OPQ")) {
@@ -154,7 +154,7 @@ bool Checker::matrix_transform(const FactoryPart& part, size_t d, size_t& n)
             if (!reader.number(n)) {
                 return false;
             }
-            check_range(reader, "dimensions", n, 1, kMostRotated);
+            check_range(reader, "dimensions", n, 1, kMaxRotated);
         }
         if (!reader.end()) {
             return false;
@@ -167,7 +167,7 @@ bool Checker::matrix_transform(const FactoryPart& part, size_t d, size_t& n)
     return true;
 }
 
-/// @param d  in: dimensions of what comes in; out: of what comes out
+/// @param d  in/out: dimensions before and after it
 bool Checker::transform(const FactoryPart& part, size_t& d) const {
     if (part.text == "L2norm" || part.text == "L2Norm") {
         return true;
@@ -178,7 +178,7 @@ bool Checker::transform(const FactoryPart& part, size_t& d) const {
         if (!reader.number(n) || !reader.end()) {
             return false;
         }
-        check_range(reader, "dimensions", n, 1, kMostDimensions);
+        check_range(reader, "dimensions", n, 1, kMaxDimensions);
         d = std::max(d, n);
         return true;
     }
@@ -210,7 +210,7 @@ bool Checker::lists(const FactoryPart& part, size_t d, FactoryLists& found)
     if (!reader.word("IVF") || !reader.number(n)) {
         return false;
     }
-    check_range(reader, "lists", n, 1, kMostLists);
+    check_range(reader, "lists", n, 1, kMaxLists);
     std::string rest = part.text.substr(reader.at());
     found = {n, std::string("IVF1").append(rest)};
     if (reader.end()) {
@@ -219,7 +219,7 @@ bool Checker::lists(const FactoryPart& part, size_t d, FactoryLists& found)
     if (reader.word("_HNSW")) {
         size_t M = 0;
         if (reader.number(M)) {
-            check_range(reader, "neighbours", M, 2, kMostNeighbours);
+            check_range(reader, "neighbours", M, 2, kMaxNeighbours);
         }
         return reader.end();
     }
@@ -230,7 +230,7 @@ bool Checker::lists(const FactoryPart& part, size_t d, FactoryLists& found)
     return false;
 }
 
-/// PQ<M>..; the rest depends on whether lists are around it.
+/// PQ<M>..; what may follow depends on whether it is the code of lists.
 bool Checker::product_codes(PartReader reader, size_t d, bool in_lists) const {
     size_t M = 0, bits = 0;
     if (!reader.word("PQ") || !reader.number(M)) {
@@ -246,7 +246,7 @@ bool Checker::product_codes(PartReader reader, size_t d, bool in_lists) const {
             if (!reader.number(block)) {
                 return false;
             }
-            check_range(reader, "codes in a block", block, 32, kMostBlock);
+            check_range(reader, "codes in a block", block, 32, kMaxBlock);
             if (block % 32 != 0) {
                 fail(reader.number_position(),
                      std::to_string(block) +
@@ -264,7 +264,7 @@ bool Checker::product_codes(PartReader reader, size_t d, bool in_lists) const {
             if (!reader.number(bits)) {
                 return false;
             }
-            check_range(reader, "bits", bits, 1, in_lists ? 8 : kMostBits);
+            check_range(reader, "bits", bits, 1, in_lists ? 8 : kMaxBits);
         }
         (void)reader.word("np");
     }
@@ -300,12 +300,12 @@ bool Checker::graph_code(const FactoryPart& part, size_t d) const {
     if (!reader.end()) {
         return false;
     }
-    need_l2(part); // the metric is not passed on
+    need_l2(part); // Faiss does not pass the metric on
     check_divides(codes, M, d);
     return true;
 }
 
-/// HNSW<M>, HNSW<M>_code or HNSW<M>,code: takes its parts off.
+/// HNSW<M>, HNSW<M>_code or HNSW<M>,code. Removes its parts from `parts`.
 bool Checker::graph(std::span<const FactoryPart>& parts, size_t d) const {
     const FactoryPart body = parts.front();
     PartReader reader(body);
@@ -314,7 +314,7 @@ bool Checker::graph(std::span<const FactoryPart>& parts, size_t d) const {
         return false;
     }
     if (reader.number(M)) {
-        check_range(reader, "neighbours", M, 2, kMostNeighbours);
+        check_range(reader, "neighbours", M, 2, kMaxNeighbours);
     }
     if (reader.word("_")) {
         const FactoryPart codes = body.part(reader.at());
@@ -330,7 +330,7 @@ bool Checker::graph(std::span<const FactoryPart>& parts, size_t d) const {
     return true;
 }
 
-/// What can hold centroids: all others lack reconstruct() or exact ids.
+/// Indexes that can hold centroids: others lack reconstruct() or exact ids.
 void Checker::check_quantizer(const FactoryPart& whole, size_t d) const {
     constexpr char kQuantizers[] =
             "Flat, SQ4, SQ6, SQ8, SQfp16, PQ<M>, PQ<M>x<bits>, HNSW<M>";
@@ -349,7 +349,8 @@ void Checker::check_quantizer(const FactoryPart& whole, size_t d) const {
     }
 }
 
-/// Lists and their codes, a graph, or codes alone: takes its parts off.
+/// Lists and their codes, a graph, or codes alone. Removes its parts from
+/// `parts`.
 void Checker::check_body(std::span<const FactoryPart>& parts, size_t d) const {
     const FactoryPart body = parts.front();
     FactoryLists found;
@@ -386,7 +387,7 @@ void Checker::check_body(std::span<const FactoryPart>& parts, size_t d) const {
     }
 }
 
-/// RFlat, Refine(index), or nothing: takes its part off.
+/// RFlat, Refine(index), or nothing. Removes its part from `parts`.
 void Checker::check_refinement(std::span<const FactoryPart>& parts, size_t d) {
     if (parts.empty()) {
         return;

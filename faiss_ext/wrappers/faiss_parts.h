@@ -1,7 +1,7 @@
 /*
  * The parts of a factory string that Faiss builds: a closed list, checked
- * before Faiss' parser sees them, which trusts its numbers (OPQ0 divides by
- * zero, HNSW0 reads out of bounds) and takes stack for every character.
+ * before Faiss parses them. Its parser does not check numbers (OPQ0 divides by
+ * zero, HNSW0 reads out of bounds) and uses stack for every character.
  *
  *   index:     [IDMap,|IDMap2,] [transform,]* body [,RFlat|,Refine(index)]
  *              [,IDMap|,IDMap2]
@@ -26,14 +26,14 @@
 
 namespace faiss_ext {
 
-/// Lists of the part before ScaNN.
+/// The lists before ScaNN.
 struct FactoryLists {
     size_t nlist = 0;
-    /// the part with one list: nothing is allocated for the others
+    /// the same with one list: Faiss builds these, and allocates for no more
     std::string with_one;
 };
 
-/** Checks what may stand before ScaNN: id maps, transforms, and lists as the
+/** Checks the parts before ScaNN: id maps, transforms, and lists as the
  * last part.
  * @param d  1..65536 */
 FactoryLists check_parts_before(

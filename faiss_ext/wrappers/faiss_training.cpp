@@ -19,7 +19,7 @@ namespace faiss_ext {
 
 namespace {
 
-/// Sums of products in floats stay finite, also those of centred rows.
+/// Below this, sums of products in floats are finite, also of centred rows.
 constexpr double kLargestSquares = 1e37;
 
 void check_training_rows(size_t n, size_t d, const float* x) {
@@ -36,7 +36,7 @@ void check_training_rows(size_t n, size_t d, const float* x) {
             kLargestSquares);
 }
 
-/// Gives OPQ the codebooks that it would make itself, but silent ones.
+/// Gives OPQ the codebooks that it would make itself, but without warnings.
 class SilentCodebooks {
  public:
     explicit SilentCodebooks(
@@ -70,7 +70,7 @@ void silence(faiss::ProductQuantizer& pq) {
     pq.cp.min_points_per_centroid = 1;
 }
 
-/// Puts one of ours in the place of a wrapper of Faiss.
+/// Replaces a wrapper of Faiss by one of ours.
 template <class Ours, class Theirs>
 void become(faiss::Index*& slot, Theirs* wrapper) {
     auto ours = std::make_unique<Ours>();

@@ -1,9 +1,10 @@
 /*
- * What Faiss trains around a ScaNN index (PCA, OPQ, ...), and the indexes of
- * Faiss that the factory makes: without a word on stdout or stderr.
+ * Training of Faiss' transforms around a ScaNN index (PCA, OPQ, ...) and of
+ * Faiss' own indexes that the factory makes, without output on stdout or
+ * stderr.
  *
- * Faiss warns there of few training rows, and of rows of which it makes a
- * useless matrix. The former are no fault; the latter are refused.
+ * Faiss prints warnings about few training rows, and about rows that give a
+ * useless matrix. The former is no error here; the latter throws.
  */
 
 #pragma once
@@ -25,9 +26,9 @@ class PreTransform : public faiss::IndexPreTransform {
     void train(int64_t n, const float* x) override;
 };
 
-/** Lets the training of an index print nothing; each IndexPreTransform in it
- * becomes a PreTransform, each IndexIDMap an IdMap (id_maps.h). All parts must
- * be owned by what they are part of. */
+/** Replaces each IndexPreTransform in an index by a PreTransform, each IndexIDMap
+ * by an IdMap (id_maps.h), and turns warnings of training off. Wrappers must
+ * own what they wrap. */
 void make_silent(std::unique_ptr<faiss::Index>& root);
 
 } // namespace faiss_ext

@@ -10,8 +10,8 @@
 
 namespace faiss_ext {
 
-/// Ids of the IndexIDMaps around the index, outermost first. Faiss' own
-/// format does without: since 1.15 it refuses a map around a placeholder.
+/// Ids of the IndexIDMaps around the index, outermost first. They are not left
+/// to Faiss' own format, since Faiss 1.15 refuses a map around a placeholder.
 void put_id_maps(SectionSink& sink, const faiss::Index& root);
 
 /// Fills the maps of `root`. @param ntotal  ids that each must have

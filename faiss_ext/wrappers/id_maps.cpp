@@ -22,7 +22,8 @@ Table* table_of(faiss::IndexIDMap& map) {
     return map2 == nullptr ? nullptr : &map2->rev_map;
 }
 
-/// So that n entries more need no memory but their nodes; grows by half.
+/// Makes room for n more entries, which then need memory only for their nodes;
+/// grows by half.
 void make_buckets(Table& table, size_t n) {
     const double room = double(table.bucket_count()) * table.max_load_factor();
     if (double(table.size() + n) > room) {
@@ -30,7 +31,7 @@ void make_buckets(Table& table, size_t n) {
     }
 }
 
-/// The rows that get no new number.
+/// Rows without a new number.
 struct Unnumbered : faiss::IDSelector {
     const std::vector<int64_t>& now;
     explicit Unnumbered(const std::vector<int64_t>& now) : now(now) {}
@@ -55,8 +56,8 @@ faiss::IndexIDMap* map_below(faiss::Index* index) {
 /// in the lists.
 class Renumbering {
  public:
-    /// All that needs memory. @param now  by old number, -1: removed; kept
-    ///                                    alive by the caller
+    /// The step that needs memory. @param now  new numbers by old number, -1:
+    ///                                         removed; kept alive by the caller
     Renumbering(faiss::IndexIDMap& map, const std::vector<int64_t>& now)
             : now_(now), inner_(map_below(map.index)) {
         if (inner_ != nullptr) {
@@ -72,7 +73,7 @@ class Renumbering {
         index_ = find_scann(map.index);
         FAISS_THROW_IF_NOT_MSG(index_ != nullptr, "not a ScaNN index");
         for_lists([](AlignedBuffer<int64_t>& ids) {
-            ids.mutable_data(); // no longer a mapped file's
+            ids.mutable_data(); // copies ids of a mapped file
         });
         if (!index_->direct_map.no()) {
             table_.reserve(size_t(index_->ntotal));
@@ -96,7 +97,7 @@ class Renumbering {
             }
         });
         if (index_->direct_map.type == faiss::DirectMap::Array) {
-            // only if no list held what was removed
+            // only if the removed rows were in no list
             index_->direct_map = faiss::DirectMap();
         }
         Table& old = index_->direct_map.hashtable;
@@ -109,7 +110,7 @@ class Renumbering {
     }
 
  private:
-    /// A forged file may hold numbers twice: one of them was removed.
+    /// A forged file may hold a number twice, of which one was removed.
     int64_t number(int64_t id) const {
         return uint64_t(id) < now_.size() ? now_[size_t(id)] : -1;
     }
@@ -135,7 +136,7 @@ class Renumbering {
     Table table_;
 };
 
-/// Faiss' own IndexIDMap, too, as ours.
+/// Also of an IndexIDMap that is Faiss' own.
 size_t remove_below(faiss::Index* index, const faiss::IDSelector& selector) {
     if (auto map = dynamic_cast<faiss::IndexIDMap*>(index)) {
         return remove_from_map(*map, selector);
@@ -222,8 +223,8 @@ size_t remove_from_map(
         }
     }
     ids.resize(size_t(next));
-    // One number for each id, as a row added next gets the number ntotal. Rows
-    // that are counted but in no list, or (forged) in two, would break that.
+    // Each id needs one number, since the next row gets the number ntotal. Rows
+    // that are counted but in no list, or (forged) in two, would break this.
     if (removed != gone) {
         set_count(map.index, next);
     }

@@ -1,11 +1,11 @@
 /*
  * IndexIDMap and IndexIDMap2 around a ScaNN index whose calls either succeed or
- * change nothing. Faiss' own add or remove the rows first, and may then find no
- * memory for the ids; and they count on ids below that move up after a removal,
- * as an IndexFlat's do.
+ * change nothing. Faiss' own change the rows first, and may then have no memory
+ * for the ids; and they expect that a removal renumbers the rows below, as that
+ * of an IndexFlat does.
  *
- * The factory, clone_index() and read_index() make these (make_silent); as
- * Faiss sees them they are its own.
+ * The factory, clone_index() and read_index() make these (make_silent); for
+ * Faiss they are its own classes.
  */
 
 #pragma once
@@ -19,12 +19,12 @@
 
 namespace faiss_ext {
 
-/// Ids on their way into a map.
+/// Adds ids to a map, in two steps.
 class MapGrowth {
  public:
-    /// All that needs memory. @param ids  size n, kept alive by the caller
+    /// The step that needs memory. @param ids  size n, kept alive by the caller
     MapGrowth(faiss::IndexIDMap& map, size_t n, const int64_t* ids);
-    /// After the rows were added below; does not fail.
+    /// The other step, after the rows were added below; does not fail.
     void commit();
 
  private:
@@ -34,21 +34,23 @@ class MapGrowth {
     std::unordered_map<int64_t, int64_t> fresh_; ///< for an IndexIDMap2
 };
 
-/// Rows of the map that a selector takes; those left below count from 0 again.
+/// Removes the rows of a selector; the rows left below are renumbered from 0.
 /// @throws faiss::FaissException if there is no ScaNN index below
 size_t remove_from_map(
         faiss::IndexIDMap& map,
         const faiss::IDSelector& selector);
 
-/// Rows of a map of the same kind, with `add_id` added to their ids.
-/// @param merge_below  merges what is below, adding a number to the ids there
+/// Moves the rows of `other`, a map of the same kind, adding `add_id` to their
+/// ids.
+/// @param merge_below  merges the indexes below, adding a number to the ids
+/// there
 void merge_maps(
         faiss::IndexIDMap& map,
         faiss::IndexIDMap& other,
         int64_t add_id,
         const std::function<void(int64_t)>& merge_below);
 
-/// The calls of both kinds.
+/// The methods of both kinds.
 template <class Base>
 class StrongIdMap : public Base {
  public:

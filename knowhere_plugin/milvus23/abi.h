@@ -1,11 +1,11 @@
 /*
- * What Milvus 2.3.5 (Knowhere v2.2.3) and a node exchange: declarations of our
- * own that meet its binary interface. Both sides compile these types inline;
- * only two functions live in the host (host_guard.h).
+ * The types that Milvus 2.3.5 (Knowhere v2.2.3) and a node exchange: our own
+ * declarations of its binary interface. Both sides compile these types inline;
+ * only two functions are in the host (host_guard.h).
  *
- * Members, order and sizes are the interface; names are free, as the host asks
- * for no type information of ours. Old std::string everywhere.
- * Beside it: engine_c.h, the border to our own libraries.
+ * Members, order and sizes are the interface; names are not, since the host
+ * uses no type information of ours. Old std::string everywhere. Beside it:
+ * engine_c.h, the border to our own libraries.
  */
 
 #pragma once

@@ -1,6 +1,6 @@
 /*
- * engine_c.h without an index: constant ids at once, for any data. Behind the
- * same node it measures what the host costs by itself (benchmarks only).
+ * engine_c.h without an index: returns constant ids, for any data. With it, a
+ * benchmark measures the host itself (benchmarks only).
  */
 
 #include <algorithm>

@@ -53,7 +53,7 @@ std::string letters_of(const std::string& text) {
     return word;
 }
 
-/// A value in place of one that was refused; nullopt: the default.
+/// A replacement for a value that was refused; nullopt: the default.
 std::optional<std::string> nearest_allowed(
         const Parameter& p,
         const std::string& text) {
@@ -84,7 +84,7 @@ std::optional<std::string> nearest_allowed(
     return {};
 }
 
-/// What is wrong with one value alone; empty: nothing.
+/// The error of one value alone; empty: it is valid.
 std::string fault_of(
         const IndexNode& node,
         const std::string& key,
@@ -92,7 +92,7 @@ std::string fault_of(
     return node.CheckConfig({{key, text}}, kAnyPhase).message;
 }
 
-/// In place of one value that is refused. @return what became of it
+/// Replaces a value that is refused. @return its replacement
 std::string repair_value(
         const IndexNode& node,
         const std::string& key,
@@ -124,7 +124,7 @@ void drop_excluded(const IndexNode& node, Repaired& made) {
             }
         }
         if (excluded == made.config.end()) {
-            return; // two faults at once: the build says so
+            return; // another error too: the build will report it
         }
         made.notes.push_back(status.message + ": ignoring " + excluded->first);
         made.config.erase(excluded);

@@ -1,9 +1,9 @@
 /*
- * Build parameters that can be used: what was asked, with the values that
- * cannot replaced by the nearest that can. Milvus 2.3.5 retries a failing build
- * for ever and tells no user, so a build must not fail for them.
+ * Makes build parameters valid: values that are not allowed are replaced by the
+ * nearest that are. Milvus 2.3.5 retries a failing build for ever and tells no
+ * user, so a build must not fail because of its parameters.
  *
- * In: the config of a build, the node that judges it. Out: Repaired; next:
+ * In: the config of a build, the node that checks it. Out: Repaired; next:
  * engine.cpp.
  */
 
@@ -24,8 +24,8 @@ struct Repaired {
 
 Repaired repaired(const IndexNode& node, const Config& asked);
 
-/** After a build that failed although each value alone is right: without
- * whatever shapes the index, except the metric and with_raw_data. */
+/** For a build that failed although each value alone is valid: the config without
+ * all parameters of the index, except the metric and with_raw_data. */
 Config without_shaping_parameters(const Config& config);
 
 } // namespace knowhere_plugin::milvus23

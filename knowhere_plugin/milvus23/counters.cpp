@@ -55,8 +55,8 @@ std::atomic<uint64_t>& value_of(Counter counter) {
     return records[size_t(counter)].value;
 }
 
-/// A mapping of a new file, renamed to `path` when complete: whoever reads an
-/// older one keeps it. nullptr with errno set.
+/// A mapping of a new file, renamed to `path` when complete; readers of an
+/// older one keep that. nullptr with errno set.
 Record* map_file(const char* path) {
     char unfinished[4096];
     int length = snprintf(
@@ -69,7 +69,7 @@ Record* map_file(const char* path) {
     if (file < 0) {
         return nullptr;
     }
-    // written, not only made long: without space on disk a store would kill
+    // zeros are written: in a sparse file on a full disk, a store would kill
     bool written = write(file, in_memory, sizeof(in_memory)) ==
                    ssize_t(sizeof(in_memory));
     void* mapped = !written ? MAP_FAILED
@@ -108,7 +108,7 @@ void open_counters() noexcept {
     struct stat existing;
     if (stat(path, &existing) == 0 && !S_ISREG(existing.st_mode)) {
         log_line("no counters in %s: not a regular file", path);
-        return; // a pipe or a device would be replaced
+        return; // it is a pipe or a device, which must not be replaced
     }
     Record* mapped = map_file(path);
     if (mapped == nullptr) {

@@ -1,9 +1,9 @@
 /*
- * What the node did in this process: the proof that it, and not the host's own
- * SCANN, answered.
+ * Counts what the node does in this process, which proves that it, and not the
+ * host's own SCANN, answers.
  *
- * If SCANN_PLUGIN_STATS names a file, it is made when the node is registered
- * and holds the counters at any time, also after the process was killed.
+ * If SCANN_PLUGIN_STATS names a file, it is made when the node is registered.
+ * It has the current counters at any time, also after the process was killed.
  * Format: records of 32 bytes, struct.iter_unpack("<24sQ", ...) in Python:
  * name, padded with zeros, and value. The first record is the library's name
  * and the version of this format, 1; the others are named as below (find them

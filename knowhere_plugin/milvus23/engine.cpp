@@ -85,7 +85,7 @@ BitsetView bits_of(const EngineFilter& filter) {
     return {filter.bits, filter.size};
 }
 
-/// Hands a DataSet over. @throws std::bad_alloc
+/// Passes a DataSet to the caller. @throws std::bad_alloc
 void hand_over(const DataSet& data, EngineResult* result) {
     result->owner = new std::shared_ptr<const void>(data.owner);
     result->rows = data.rows;
@@ -135,8 +135,8 @@ bool run_search(
     });
 }
 
-/// What a refused blob is: Faiss' files, as of the host's own SCANN ("IxSC"),
-/// begin with four such letters.
+/// The kind of a refused blob: Faiss' files, also those of the host's own SCANN
+/// ("IxSC"), begin with four such letters.
 std::string describe_blob(const uint8_t* bytes, size_t size) {
     std::string kind = std::to_string(size) + " bytes";
     std::string letters;
@@ -239,7 +239,7 @@ bool engine_build(
             return status;
         }
         Status again = build(node, step, data, plain);
-        if (!again.ok()) { // not for its parameters
+        if (!again.ok()) { // its parameters were not the cause
             return status;
         }
         log_repair(

@@ -1,8 +1,8 @@
 /*
- * The border inside libknowhere_scann_engine.so: node.cpp speaks the host's
- * old std::string, engine.cpp ours. Between them plain C types only; nothing
- * is thrown. engine.cpp is the index; baseline_engine.cpp, for benchmarks, has
- * none, so that what is measured is the host.
+ * The interface inside libknowhere_scann_engine.so between node.cpp, compiled
+ * with the host's old std::string, and engine.cpp, compiled with the new one:
+ * plain C types only, and nothing throws. engine.cpp has the index;
+ * baseline_engine.cpp has none, for benchmarks of the host itself.
  */
 
 #pragma once
@@ -74,14 +74,14 @@ bool engine_describe(char* text, size_t size) noexcept;
 /// The parameters that a host may pass; borrowed, for ever.
 const EngineParameter* engine_parameters(size_t* count) noexcept;
 
-/// @return nullptr without memory; the other functions take that too, and say
-///         so
+/// @return nullptr without memory; the other functions accept nullptr and fail
+///         with that message
 EngineNode* engine_create() noexcept;
 void engine_destroy(EngineNode*) noexcept;
 
 enum class BuildStep { Train, Add, Both };
-/** Values that cannot be used are replaced and logged: a host that is told of
- * a failed build tries again for ever and tells no user. */
+/** Values that are not allowed are replaced and logged: after a failed build the
+ * host would try again for ever and tell no user. */
 bool engine_build(
         EngineNode*,
         BuildStep,

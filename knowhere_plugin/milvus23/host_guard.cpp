@@ -9,7 +9,7 @@ namespace knowhere_plugin::milvus23 {
 
 namespace {
 
-// mangled with the old std::string (Ss): another one is another name
+// mangled with the old std::string (Ss): with the new one the names differ
 constexpr char kInstance[] = "_ZN8knowhere12IndexFactory8InstanceEv";
 constexpr char kRegister[] =
         "_ZN8knowhere12IndexFactory8RegisterERKSsSt8functionIFNS_5IndexINS_"

@@ -20,8 +20,9 @@ namespace {
 
 using namespace knowhere_plugin::milvus23;
 
-/// nullptr: as dlerror() says. Not by $ORIGIN, which is the folder of whoever
-/// calls the real dlopen(): sanitizers and profilers stand between.
+/// @return nullptr after an error, see dlerror(). Not by $ORIGIN, which is the
+/// folder of the library that calls the real dlopen(): it may be a sanitizer's or
+/// a profiler's.
 void* open_beside_me(const char* name) {
     Dl_info me;
     char path[4096];

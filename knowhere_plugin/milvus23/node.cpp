@@ -93,7 +93,7 @@ const T* copy_of(const T* values, size_t count) {
 
 class Node : public abi::IndexNode {
  public:
-    /// @param engine  nullptr: every call says that memory ran out
+    /// @param engine  nullptr: every call fails, as memory ran out
     Node(int32_t version, EngineNode* engine)
             : IndexNode(version), engine_(engine) {
         if (engine_ != nullptr) {
@@ -285,7 +285,7 @@ class Node : public abi::IndexNode {
         return false;
     }
 
-    /// The host tells its user nothing of it.
+    /// The host does not report it to its user.
     static Status logged(const char* what, const EngineFailure& failure) {
         log_line("%s failed: %s", what, failure.text);
         return status_of(failure);

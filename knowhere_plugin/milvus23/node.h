@@ -1,9 +1,9 @@
 /*
  * "SCANN" as the host calls it: an abi::IndexNode around an EngineNode.
  *
- * Converts arguments and results and counts calls. Catches everything: what
- * went wrong is a status with a message (a config or a name, which have none,
- * can only fail for want of memory, as the host's own).
+ * Converts arguments and results and counts calls. Catches all exceptions: an
+ * error is a status with a message (only configs and names have no status; they
+ * can only run out of memory, as the host's own).
  */
 
 #pragma once

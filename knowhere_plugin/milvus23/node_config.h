@@ -46,7 +46,7 @@ class NodeConfig : public abi::BaseConfig {
     std::vector<Value> values_;
 };
 
-/// What the host filled in. Valid as long as the config and itself.
+/// Parameters that the host filled in. Valid as long as this and the config.
 class NodeSettings {
  public:
     explicit NodeSettings(const abi::Config& config);

@@ -30,7 +30,7 @@ void log_line(const char* format, ...) noexcept {
         }
     }
     line[size++] = '\n';
-    // a log that cannot be written has nowhere to say so
+    // an error of writing to the log cannot be reported
     [[maybe_unused]] ssize_t written = write(STDERR_FILENO, line, size);
 }
 

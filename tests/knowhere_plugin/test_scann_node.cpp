@@ -273,7 +273,7 @@ TEST(ScaNNNode, WithoutRawRowsCodesFillWholeGroups) {
     const std::map<int64_t, size_t> fours = {
             {31, 0}, {32, 16}, {35, 16}, {40, 20}, {50, 24}, {128, 64}};
     for (auto [d, codes] : fours) {
-        EXPECT_EQ(faiss_ext::codes_in_fours(size_t(d), 2), codes);
+        EXPECT_EQ(faiss_ext::whole_groups(size_t(d), 2), codes);
         size_t as_sub_dim_says = size_t(d + 1) / 2;
         for (const char* metric : {"L2", "IP", "COSINE"}) {
             Config config = {

@@ -58,14 +58,14 @@ TEST(DirectMap, PlacesMoveOnlyFromWhereTheyAre) {
         std::vector<int64_t> ids = {0, 1};
         std::vector<uint64_t> places = {40, 30};
         MapAddition(map).add(2, ids.data(), places.data());
-        faiss_ext::move_in(map, 0, 41, 7);
+        faiss_ext::change_place(map, 0, 41, 7);
         EXPECT_EQ(faiss_ext::place_in(map, 0), 40u);
-        faiss_ext::move_in(map, 0, 40, 7);
+        faiss_ext::change_place(map, 0, 40, 7);
         EXPECT_EQ(faiss_ext::place_in(map, 0), 7u);
-        faiss_ext::move_in(map, 1, 30, kNowhere);
+        faiss_ext::change_place(map, 1, 30, kNowhere);
         EXPECT_EQ(faiss_ext::place_in(map, 1), kNowhere);
         for (int64_t unknown : {int64_t(-1), int64_t(2), int64_t(1) << 40}) {
-            faiss_ext::move_in(map, unknown, kNowhere, 3);
+            faiss_ext::change_place(map, unknown, kNowhere, 3);
             EXPECT_EQ(faiss_ext::place_in(map, unknown), kNowhere);
         }
     }

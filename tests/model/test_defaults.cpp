@@ -20,7 +20,7 @@ namespace {
 TEST(Defaults, CodesInFoursAreWholeGroups) {
     for (size_t d = 1; d <= 2000; d++) {
         for (size_t sub_dim : {1, 2, 4, 8}) {
-            const size_t M = codes_in_fours(d, sub_dim);
+            const size_t M = whole_groups(d, sub_dim);
             if (d / sub_dim < 16) {
                 EXPECT_EQ(M, 0) << d << ", " << sub_dim;
                 continue;
@@ -63,8 +63,8 @@ TEST(Defaults, ReachIsWithinTheSegment) {
             for (size_t usual : {1, 8, 100}) {
                 size_t before = 0;
                 for (size_t k : {1, 10, 100, 1000, 16384}) {
-                    const SegmentReach reach =
-                            segment_reach(rows, nlist, k, usual);
+                    const SegmentDefaults reach =
+                            segment_defaults(rows, nlist, k, usual);
                     EXPECT_GE(reach.nprobe, std::min(usual, nlist));
                     EXPECT_LE(reach.nprobe, nlist);
                     EXPECT_GE(reach.nprobe, before) << "more for larger k";
@@ -78,11 +78,11 @@ TEST(Defaults, ReachIsWithinTheSegment) {
             }
         }
     }
-    EXPECT_EQ(segment_reach(2000, 128, 10, 8).nprobe, 128) << "small: all";
-    EXPECT_GT(segment_reach(20000, 128, 10, 8).nprobe, 64);
-    EXPECT_GT(segment_reach(20000, 128, 10, 8).reorder_k, 10);
-    EXPECT_EQ(segment_reach(1000000, 4000, 10, 125).nprobe, 125);
-    EXPECT_EQ(segment_reach(1000000, 4000, 10, 125).reorder_k, 0);
+    EXPECT_EQ(segment_defaults(2000, 128, 10, 8).nprobe, 128) << "small: all";
+    EXPECT_GT(segment_defaults(20000, 128, 10, 8).nprobe, 64);
+    EXPECT_GT(segment_defaults(20000, 128, 10, 8).reorder_k, 10);
+    EXPECT_EQ(segment_defaults(1000000, 4000, 10, 125).nprobe, 125);
+    EXPECT_EQ(segment_defaults(1000000, 4000, 10, 125).reorder_k, 0);
 }
 
 TEST(Defaults, RotationsNeedRows) {

@@ -23,7 +23,7 @@ namespace {
 std::vector<float> scores_of(
         const BytePanels& panels,
         const ByteQueries& queries,
-        const BytePanels::Terms& terms = {}) {
+        const BytePanels::Coefficients& terms = {}) {
     std::vector<float> out(queries.size() * panels.padded(), -7);
     panels.scores(active_kernels(), queries, terms, out.data());
     return out;

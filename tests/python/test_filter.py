@@ -116,9 +116,9 @@ def test_filter_objects():
 @pytest.mark.parametrize(
     "bad, message",
     [
-        (np.zeros((4000, 1), bool), r"mask of shape \(4000, 1\); want a 1-d"),
-        (np.zeros((2, 2), int), r"shape \(2, 2\); want a 1-d"),
-        (np.zeros(4000, np.float32), "dtype float32; allowed: bool .* or integers"),
+        (np.zeros((4000, 1), bool), r"mask of shape \(4000, 1\) \(allowed: a 1-d"),
+        (np.zeros((2, 2), int), r"shape \(2, 2\) \(allowed: a 1-d"),
+        (np.zeros(4000, np.float32), r"dtype float32 \(allowed: bool .* or integers"),
         (np.array(["a"]), "dtype <U1"),
         (np.array([None]), "dtype object"),
         ("abc", "dtype <U3"),

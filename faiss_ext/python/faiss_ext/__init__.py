@@ -130,7 +130,7 @@ def progress_bar(file: TextIO | None = None, *, width: int = 40) -> Callable[[st
             if terminal and current is not None and not finished:
                 out.write("\n")
             current, started, drawn, finished = stage, now, 0.0, False
-        if not total:  # nobody knows how many steps: a count, on a terminal
+        if not total:  # the number of steps is not known: a count, on a terminal
             if terminal and now - drawn >= 0.1:
                 drawn = now
                 out.write(f"\r{stage:<11} {done}  {now - started:.1f} s\x1b[K")

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from . import omp_get_max_threads
 from .knowhere import IndexFactory, IndexNode
 
-# What a request may say beside the parameters of the index: pymilvus sends all
-# of it in one mapping.
+# Keys of a request besides the parameters of the index: pymilvus sends both in
+# one mapping.
 REQUEST_KEYS = frozenset(
     "metric_type radius range_filter offset limit topk anns_field round_decimal ignore_growing hints timezone "
     "time_fields page_retain_order group_by_field group_size strict_group_size order_by_fields iterator "
@@ -101,7 +101,7 @@ def _count(**done: int) -> None:
 def _rows(vectors: Any, name: str) -> _Rows:
     rows = np.asarray(vectors, dtype=np.float32)
     if rows.ndim != 2:
-        raise ValueError(f"{name} have shape {rows.shape}; want (n, dim)")
+        raise ValueError(f"{name} have shape {rows.shape} (allowed: (n, dim))")
     return np.ascontiguousarray(rows)
 
 
@@ -246,7 +246,7 @@ class ScannIndex:
         """Flags of the node's rows."""
         mask = np.asarray(valid_mask, dtype=bool)
         if mask.shape != (self._rows,):
-            raise ValueError(f"valid_mask has shape {mask.shape}; want one flag for each of {self._rows} rows")
+            raise ValueError(f"valid_mask has shape {mask.shape} (allowed: one flag for each of {self._rows} rows)")
         return mask if self._positions is None else mask[self._positions]
 
     def _nearness(self, scores: _Rows) -> _Rows:
@@ -313,7 +313,7 @@ class ScannIndex:
         except (OSError, RuntimeError) as error:
             raise RuntimeError(f"{path}: {error}") from error
         if (index.dim, index.metric) != (dim, metric):
-            raise ValueError(f"{path} holds {index.dim} dimensions, metric {index.metric}; want {dim}, {metric}")
+            raise ValueError(f"{path} holds {index.dim} dimensions, metric {index.metric} (allowed: {dim}, {metric})")
         _count(loads=1)
         return index
 

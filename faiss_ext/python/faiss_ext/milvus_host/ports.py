@@ -17,7 +17,7 @@ POLL_SECONDS = 0.05
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on it."""
+    """Whether no process listens on it."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # old connections do not count
         try:

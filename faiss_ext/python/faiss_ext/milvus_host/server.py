@@ -169,7 +169,7 @@ class Server:
         """What the plug-in has written to standard error since the last start.
 
         That it serves or why not, every build parameter that it had to repair,
-        and every build or load that failed, which Milvus tells nobody.
+        and every build or load that failed, which Milvus does not report.
         """
         return [line for line in self._stderr() if line.startswith("faiss_ext:")]
 
@@ -258,7 +258,7 @@ class Server:
         if process is None:
             return
         process.wait()
-        if self._process is process:  # nobody has stopped it
+        if self._process is process:  # it was not stopped
             raise self._failure(f"the server has ended ({_exit_text(process.returncode)})")
 
     def kill(self) -> None:
@@ -330,7 +330,7 @@ class Server:
 
     def _failure(self, what: str) -> MilvusHostError:
         lines = self._stderr()
-        # of a fault in Go the first line tells most, hundreds that follow are stacks
+        # the first line of an error in Go has the cause, hundreds of lines of stacks follow
         faults = [line for line in lines if line.startswith(("panic:", "fatal error:", "SIG"))]
         tail = "".join(f"\n    {line[:300]}" for line in self.messages()[-3:] + (faults[:3] or lines[-3:]))
         return MilvusHostError(f"{what}; logs: {self.logs}" + (f"; standard error:{tail}" if tail else ""))
