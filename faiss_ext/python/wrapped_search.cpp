@@ -1,8 +1,8 @@
 #include "wrapped_index.h"
 
-#include <optional>
-
 #include <faiss/impl/FaissAssert.h>
+
+#include <faiss_ext/wrappers/map_parameters.h>
 
 #include "wrapper_layers.h"
 
@@ -14,36 +14,10 @@ using faiss::IndexPreTransform;
 
 namespace {
 
-void to_outer_ids(const IndexIDMap& layer, int64_t n, int64_t* labels) {
-    // a damaged file that is mapped may hold any id: never read beyond the map
-    size_t size = layer.id_map.size();
-    for (int64_t i = 0; i < n; i++) {
-        bool known = uint64_t(labels[i]) < size;
-        labels[i] = known ? layer.id_map[labels[i]] : -1;
-    }
+/// Below an IndexIDMap; ScaNN's parameters stay of that class.
+const SearchParametersScaNN& scann_params(const InnerParameters& below) {
+    return static_cast<const SearchParametersScaNN&>(*below.get());
 }
-
-/// Parameters of a search below an IndexIDMap: the selector gets inner ids.
-class InnerParameters {
- public:
-    InnerParameters(const IndexIDMap& layer, const SearchParametersScaNN& outer)
-            : params_(outer) {
-        if (outer.sel != nullptr) {
-            selector_.emplace(layer.id_map, *outer.sel);
-            params_.sel = &*selector_;
-        }
-    }
-    InnerParameters(const InnerParameters&) = delete;
-    InnerParameters& operator=(const InnerParameters&) = delete;
-
-    const SearchParametersScaNN& get() const {
-        return params_;
-    }
-
- private:
-    SearchParametersScaNN params_;
-    std::optional<TranslatedSelector> selector_;
-};
 
 /// Calls run(params) with the parameters that the leaf has.
 /// @throws faiss::FaissException if others are set
@@ -105,8 +79,15 @@ void search(
         return;
     }
     if (auto layer = as<IndexIDMap>(index)) {
-        const InnerParameters below(*layer, params);
-        search(layer->index, n, x, k, distances, labels, rows, below.get());
+        const InnerParameters below(*layer, &params);
+        search(layer->index,
+               n,
+               x,
+               k,
+               distances,
+               labels,
+               rows,
+               scann_params(below));
         to_outer_ids(*layer, n * k, labels);
         return;
     }
@@ -132,8 +113,8 @@ void range_search(
         return;
     }
     if (auto layer = as<IndexIDMap>(index)) {
-        const InnerParameters below(*layer, params);
-        range_search(layer->index, n, x, radius, result, below.get());
+        const InnerParameters below(*layer, &params);
+        range_search(layer->index, n, x, radius, result, scann_params(below));
         to_outer_ids(*layer, result->lims[n], result->labels);
         return;
     }

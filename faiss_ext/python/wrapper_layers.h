@@ -53,18 +53,4 @@ class Transformed {
     std::unique_ptr<const float[]> owned_;
 };
 
-/// A selector of ids below an IDMap, by a selector of the outer ids.
-struct TranslatedSelector : faiss::IDSelector {
-    const std::vector<int64_t>& id_map;
-    const faiss::IDSelector& outer;
-
-    TranslatedSelector(
-            const std::vector<int64_t>& id_map,
-            const faiss::IDSelector& outer)
-            : id_map(id_map), outer(outer) {}
-    bool is_member(int64_t id) const override {
-        return uint64_t(id) < id_map.size() && outer.is_member(id_map[id]);
-    }
-};
-
 } // namespace faiss_ext::python

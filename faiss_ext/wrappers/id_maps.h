@@ -2,7 +2,7 @@
  * IndexIDMap and IndexIDMap2 around a ScaNN index whose calls either succeed or
  * change nothing. Faiss' own change the rows first, and may then have no memory
  * for the ids; and they expect that a removal renumbers the rows below, as that
- * of an IndexFlat does.
+ * of an IndexFlat does. Searches pass all parameters on (map_parameters.h).
  *
  * The factory, clone_index() and read_index() make these (make_silent); for
  * Faiss they are its own classes.
@@ -16,6 +16,9 @@
 #include <vector>
 
 #include <faiss/IndexIDMap.h>
+#include <faiss/impl/AuxIndexStructures.h>
+
+#include <faiss_ext/wrappers/map_parameters.h>
 
 namespace faiss_ext {
 
@@ -68,6 +71,27 @@ class StrongIdMap : public Base {
         merge_maps(*this, map, add_id, [&](int64_t more) {
             this->index->merge_from(*map.index, more);
         });
+    }
+    void search(
+            int64_t n,
+            const float* x,
+            int64_t k,
+            float* distances,
+            int64_t* labels,
+            const faiss::SearchParameters* params) const override {
+        const InnerParameters below(*this, params);
+        this->index->search(n, x, k, distances, labels, below.get());
+        to_outer_ids(*this, size_t(n * k), labels);
+    }
+    void range_search(
+            int64_t n,
+            const float* x,
+            float radius,
+            faiss::RangeSearchResult* result,
+            const faiss::SearchParameters* params) const override {
+        const InnerParameters below(*this, params);
+        this->index->range_search(n, x, radius, result, below.get());
+        to_outer_ids(*this, result->lims[n], result->labels);
     }
     void reset() override {
         Base::reset();
