@@ -6,7 +6,6 @@
 #include <cfloat>
 #include <cmath>
 #include <cstdlib>
-#include <new>
 #include <random>
 
 #include <omp.h>
@@ -15,6 +14,7 @@
 #include <faiss_ext/index/set_model.h>
 
 #include "fixtures/damaged_files.h"
+#include "fixtures/replaced_new.h"
 
 using namespace cases;
 using namespace damaged;
@@ -26,20 +26,9 @@ size_t largest_request = 0;
 
 } // namespace
 
-// noinline: GCC takes free() in an inlined delete for a mistake
-[[gnu::noinline]] void* operator new(size_t size) {
-    largest_request = std::max(largest_request, size);
-    void* memory = std::malloc(size == 0 ? 1 : size);
-    if (memory == nullptr) {
-        throw std::bad_alloc();
-    }
-    return memory;
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-    std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept {
-    std::free(memory);
+void* replaced_new::allocate(size_t n) noexcept {
+    largest_request = std::max(largest_request, n);
+    return std::malloc(n + !n);
 }
 
 namespace {
