@@ -23,12 +23,6 @@ int build_threads(const Parameters& parameters) {
                    : 0;
 }
 
-} // namespace
-
-// ---------------------------------------------------------------- checks
-
-namespace {
-
 /// Used while the lock is held: after a fork, the child's index is half
 /// changed.
 class ChangeScope {
@@ -47,6 +41,8 @@ class ChangeScope {
 };
 
 } // namespace
+
+// ---------------------------------------------------------------- checks
 
 void FaissNode::check_whole() const {
     if (changing_) {

@@ -19,7 +19,8 @@
 #include <faiss/IndexIVF.h>
 #include <faiss/impl/AuxIndexStructures.h>
 
-#include <knowhere_plugin/fork_safe_mutex.h>
+#include <faiss_ext/memory/per_process.h>
+
 #include <knowhere_plugin/index_factory.h>
 #include <knowhere_plugin/parameters.h>
 #include <knowhere_plugin/search_request.h>
@@ -41,7 +42,7 @@ class RowPlaces {
     void forget();
 
  private:
-    ForkSafeMutex<std::mutex> mutex_;
+    faiss_ext::PerProcess<std::mutex> mutex_;
     std::vector<uint64_t> places_;
 };
 
@@ -188,7 +189,7 @@ class FaissNode : public IndexNode {
 
     const char* type_;
     std::span<const Parameter> schema_;
-    ForkSafeMutex<std::shared_mutex> mutex_;
+    faiss_ext::PerProcess<std::shared_mutex> mutex_;
     /// Seen by who holds the lock only where a fork cut a change short.
     bool changing_ = false;
     BuiltIndex built_;

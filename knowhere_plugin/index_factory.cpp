@@ -127,7 +127,7 @@ class Registry : public IndexFactory {
         Creator creator;
         uint64_t features = 0;
     };
-    ForkSafeMutex<std::mutex> mutex_;
+    faiss_ext::PerProcess<std::mutex> mutex_;
     std::map<std::string, Entry> entries_;
 };
 

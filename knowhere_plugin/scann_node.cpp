@@ -217,7 +217,7 @@ class ScaNNNode : public FaissNode {
         return {std::move(index), metric};
     }
 
-    ForkSafeMutex<std::mutex> derived_mutex_; ///< of what follows
+    faiss_ext::PerProcess<std::mutex> derived_mutex_; ///< of what follows
     mutable std::shared_ptr<const faiss_ext::ListBounds> bounds_;
     mutable std::shared_ptr<const ListRows> rows_;
 };

@@ -24,7 +24,6 @@ uint64_t this_thread() {
     return number;
 }
 
-std::atomic<unsigned> forks{0};      ///< from the first process to this one
 std::atomic<uint64_t> forked_by{0};  ///< thread that forked this process
 std::atomic<int> changes{0};         ///< in progress
 std::atomic<int> forks_that_wait{0}; ///< for changes to end
@@ -32,7 +31,6 @@ thread_local int changes_here = 0;   ///< in progress in this thread
 
 /// In the child, whose only thread this is.
 void in_child() {
-    forks++;
     forked_by = this_thread();
     forks_that_wait = 0;
     changes = changes_here;
@@ -68,37 +66,21 @@ void end_change() {
 
 } // namespace
 
-IndexLocks::IndexLocks() : locks_(new Locks) {
-    locks_.load()->forks = forks.load();
-}
-
-IndexLocks::~IndexLocks() {
-    delete locks_.load();
-}
-
 IndexLocks::Locks& IndexLocks::here() const {
-    Locks* now = locks_.load();
-    // a thread that forks while it changes the index continues in the child
-    if (now->forks != forks && now->changing == forked_by) {
-        now->forks = forks.load();
-    }
-    if (now->forks != forks) {
-        auto fresh = std::make_unique<Locks>();
-        fresh->forks = forks.load();
-        fresh->half_changed = now->half_changed || now->changing != 0;
-        fresh->parent.reset(now);
-        if (locks_.compare_exchange_strong(now, fresh.get())) {
-            now = fresh.release();
-        } else { // another thread was first
-            (void)fresh->parent.release();
-        }
-    }
-    if (now->half_changed) {
+    Locks& here = locks_.here(
+            // a thread that forks while it changes the index continues in the
+            // child
+            [](const Locks& parents) { return parents.changing == forked_by; },
+            [](const Locks& parents, Locks& fresh) {
+                fresh.half_changed =
+                        parents.half_changed || parents.changing != 0;
+            });
+    if (here.half_changed) {
         throw std::runtime_error(
                 "another thread was changing the index when this process was "
                 "forked: here it is half changed; make or read it anew");
     }
-    return *now;
+    return here;
 }
 
 void IndexLocks::refuse_reentry() const {

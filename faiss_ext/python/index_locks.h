@@ -14,9 +14,10 @@
 
 #include <atomic>
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <shared_mutex>
+
+#include <faiss_ext/memory/per_process.h>
 
 namespace faiss_ext::python {
 
@@ -28,19 +29,11 @@ class IndexLocks {
         std::shared_timed_mutex mutex;
         /// thread that changes the index, or 0
         std::atomic<uint64_t> changing{0};
-        std::atomic<unsigned> forks{0};
         /// when this process was forked, another thread was changing
         bool half_changed = false;
-        /// the parent's; a thread that forked may still hold them
-        std::unique_ptr<Locks> parent;
     };
 
  public:
-    IndexLocks();
-    ~IndexLocks();
-    IndexLocks(const IndexLocks&) = delete;
-    IndexLocks& operator=(const IndexLocks&) = delete;
-
     class ReadScope {
      public:
         explicit ReadScope(const IndexLocks& locks);
@@ -71,7 +64,7 @@ class IndexLocks {
     /// @throws std::runtime_error  if the index is half changed
     Locks& here() const;
 
-    mutable std::atomic<Locks*> locks_;
+    PerProcess<Locks> locks_;
 };
 
 /** Makes Python's fork wait for changes of other threads, at most 5 seconds, and

@@ -16,7 +16,7 @@
 
 #include <pybind11/numpy.h>
 
-#include <knowhere_plugin/fork_safe_mutex.h>
+#include <faiss_ext/memory/per_process.h>
 #include <knowhere_plugin/index_factory.h>
 
 #include "array_arguments.h"
@@ -59,7 +59,7 @@ class NodeRows {
  private:
     kn::NodePtr node_; ///< outlives the iterator
     std::unique_ptr<kn::Iterator> rows_;
-    kn::ForkSafeMutex<std::mutex> mutex_;
+    PerProcess<std::mutex> mutex_;
 };
 
 /// Python's IndexFactory: the one factory of this module.

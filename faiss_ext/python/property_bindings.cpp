@@ -6,6 +6,7 @@
 #include <iterator>
 #include <sstream>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <pybind11/stl.h>
@@ -97,10 +98,14 @@ double eta(const IndexHandle& self) {
     });
 }
 
-/// A field of ScaNNOptions as Python has it.
+/// A field of ScaNNOptions as Python has it: an enum by its name.
 template <class T>
-T shown(T value) {
-    return value;
+auto shown(T value) {
+    if constexpr (std::is_enum_v<T>) {
+        return name_of(value);
+    } else {
+        return value;
+    }
 }
 double shown(float value) {
     return as_written(value);
@@ -136,21 +141,6 @@ void option(IndexClass& index, const char* name, Field field, const char* doc) {
             name,
             [name, field](const IndexHandle& self) {
                 return shown(need_scann(self, name).options.*field);
-            },
-            doc);
-}
-
-/// A read-only enum of ScaNNOptions, by its name.
-template <class Field>
-void named_option(
-        IndexClass& index,
-        const char* name,
-        Field field,
-        const char* doc) {
-    index.def_property_readonly(
-            name,
-            [name, field](const IndexHandle& self) {
-                return name_of(need_scann(self, name).options.*field);
             },
             doc);
 }
@@ -300,11 +290,9 @@ void bind_scann_properties(IndexClass& index) {
 /// The options that an index was made with.
 void bind_options(IndexClass& index) {
     index.def_property_readonly("eta", eta, doc::eta);
-    named_option(
-            index, "eta_formula", &ScaNNOptions::eta_formula, doc::eta_formula);
-    named_option(index, "rotation", &ScaNNOptions::rotation, doc::rotation);
-    named_option(
-            index, "refine_type", &ScaNNOptions::refine_type, doc::refine_type);
+    option(index, "eta_formula", &ScaNNOptions::eta_formula, doc::eta_formula);
+    option(index, "rotation", &ScaNNOptions::rotation, doc::rotation);
+    option(index, "refine_type", &ScaNNOptions::refine_type, doc::refine_type);
     option(index, "sub_dim", &ScaNNOptions::sub_dim, doc::sub_dim);
     option(index, "threshold", &ScaNNOptions::threshold, doc::threshold);
     option(index, "normalize", &ScaNNOptions::normalize, doc::normalize);

@@ -8,6 +8,7 @@
 
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include <faiss/IndexIDMap.h>
 #include <faiss/impl/IDSelector.h>

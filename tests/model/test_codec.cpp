@@ -25,18 +25,27 @@ float float_at(const uint8_t* at) {
     return value;
 }
 
+struct RotatedRows {
+    std::vector<float> rotated, residuals, directions; ///< size kN * kD
+};
+
+RotatedRows rotated_rows(const Made& made) {
+    const std::vector<float> zeros(kN * kD);
+    RotatedRows rows{zeros, zeros, zeros};
+    made.codec().rotate(
+            kN,
+            made.x.data(),
+            made.centroids.data(),
+            rows.rotated.data(),
+            rows.residuals.data(),
+            rows.directions.data());
+    return rows;
+}
+
 TEST(Codec, RotatesFromTheOrigin) {
     for (auto metric : {kIP, kL2}) {
         const Made made(metric, layout_of(RefineType::None, false));
-        std::vector<float> rotated(kN * kD), residuals(kN * kD),
-                directions(kN * kD);
-        made.codec().rotate(
-                kN,
-                made.x.data(),
-                made.centroids.data(),
-                rotated.data(),
-                residuals.data(),
-                directions.data());
+        const auto [rotated, residuals, directions] = rotated_rows(made);
         for (size_t i = 0; i < kN; i++) {
             std::vector<float> from(kD), residual(kD);
             for (size_t j = 0; j < kD; j++) {
@@ -65,15 +74,8 @@ TEST(Codec, EntriesHoldWhatTheLayoutSays) {
     for (auto metric : {kIP, kL2}) {
         for (const EntryLayout& layout : all_layouts()) {
             const Made made(metric, layout);
-            std::vector<float> rotated(kN * kD), residuals(kN * kD),
-                    directions(kN * kD), decoded(kN * kD);
-            made.codec().rotate(
-                    kN,
-                    made.x.data(),
-                    made.centroids.data(),
-                    rotated.data(),
-                    residuals.data(),
-                    directions.data());
+            const auto [rotated, residuals, directions] = rotated_rows(made);
+            std::vector<float> decoded(kN * kD);
             std::vector<uint8_t> codes(kN * layout.M);
             made.model.pq.encode(
                     kN, residuals.data(), directions.data(), codes.data());

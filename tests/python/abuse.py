@@ -4,6 +4,7 @@ Each of their children runs as a function of its file in a process of its own, w
 says what it is about to call: a crash is a failure with these words."""
 
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -36,6 +37,12 @@ def run_here(file, name, *arguments, timeout=120):
     )
     said = "\n".join(run.stdout.splitlines()[-3:])
     assert run.returncode == 0, f"exit code {run.returncode} of {name}, last calls:\n{said}\n{run.stderr[-3000:]}"
+
+
+def be_child(functions):
+    """What a test file does as such a process; functions are its globals()."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    functions[sys.argv[1]]()
 
 
 def rows(n=ROWS, seed=0):

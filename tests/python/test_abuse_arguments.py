@@ -3,13 +3,11 @@ and an index that is as it was before (abuse.py)."""
 
 import os
 import pathlib
-import signal
-import sys
 import tempfile
 
 import numpy as np
 import pytest
-from abuse import ERRORS, ROWS, D, Raises, answers, made, refused, rows, run_here
+from abuse import ERRORS, ROWS, D, Raises, answers, be_child, made, refused, rows, run_here
 
 import faiss_ext as fx
 from faiss_ext import knowhere
@@ -248,5 +246,4 @@ def test_abuse(name):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    globals()[sys.argv[1]]()
+    be_child(globals())

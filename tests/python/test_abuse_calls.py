@@ -4,13 +4,12 @@ answer, and an index that is as it was before (abuse.py)."""
 import itertools
 import pickle
 import signal
-import sys
 import threading
 import time
 
 import numpy as np
 import pytest
-from abuse import ERRORS, D, answers, made, refused, rows, run_here
+from abuse import ERRORS, D, answers, be_child, made, refused, rows, run_here
 
 import faiss_ext as fx
 from faiss_ext import knowhere
@@ -172,5 +171,4 @@ def test_abuse(name):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    globals()[sys.argv[1]]()
+    be_child(globals())

@@ -4,12 +4,10 @@ answer, and an index that is as it was before (abuse.py)."""
 import copy
 import os
 import pickle
-import signal
-import sys
 
 import numpy as np
 import pytest
-from abuse import CLASSES, ERRORS, ROWS, answers, made, refused, rows, run_here
+from abuse import CLASSES, ERRORS, ROWS, answers, be_child, made, refused, rows, run_here
 
 import faiss_ext as fx
 from faiss_ext import knowhere
@@ -162,5 +160,4 @@ def test_abuse(name):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    globals()[sys.argv[1]]()
+    be_child(globals())

@@ -41,32 +41,29 @@ class MapParameters : public testing::TestWithParam<std::string> {
         inner_ = find_scann(index_.get());
     }
 
-    /// What the ScaNN index itself finds, by the ids of the map.
-    std::vector<int64_t> expected(const SearchParametersScaNN* params) const {
+    std::vector<int64_t> labels_of(
+            const faiss::Index& index,
+            const faiss::SearchParameters* params) const {
         std::vector<float> distances(kQueries * kK);
         std::vector<int64_t> labels(kQueries * kK);
-        inner_->search(
+        index.search(
                 kQueries,
                 queries_.data(),
                 kK,
                 distances.data(),
                 labels.data(),
                 params);
-        for (int64_t& label : labels) {
-            label = label < 0 ? -1 : kFirst + 3 * label;
-        }
         return labels;
     }
     std::vector<int64_t> found(const faiss::SearchParameters* params) const {
-        std::vector<float> distances(kQueries * kK);
-        std::vector<int64_t> labels(kQueries * kK);
-        index_->search(
-                kQueries,
-                queries_.data(),
-                kK,
-                distances.data(),
-                labels.data(),
-                params);
+        return labels_of(*index_, params);
+    }
+    /// What the ScaNN index itself finds, by the ids of the map.
+    std::vector<int64_t> expected(const SearchParametersScaNN* params) const {
+        std::vector<int64_t> labels = labels_of(*inner_, params);
+        for (int64_t& label : labels) {
+            label = label < 0 ? -1 : kFirst + 3 * label;
+        }
         return labels;
     }
 

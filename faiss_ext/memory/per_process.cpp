@@ -1,8 +1,8 @@
-#include <knowhere_plugin/fork_safe_mutex.h>
+#include <faiss_ext/memory/per_process.h>
 
 #include <pthread.h>
 
-namespace knowhere_plugin {
+namespace faiss_ext {
 
 namespace {
 
@@ -17,4 +17,4 @@ unsigned forks_since_load() {
     return forks.load(std::memory_order_relaxed);
 }
 
-} // namespace knowhere_plugin
+} // namespace faiss_ext
