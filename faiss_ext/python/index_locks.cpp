@@ -122,6 +122,17 @@ IndexLocks::ChangeScope::~ChangeScope() {
     end_change();
 }
 
+CountedChange::CountedChange() {
+    while (!begin_change()) {
+        std::this_thread::sleep_for(kPause);
+        check_signals();
+    }
+}
+
+CountedChange::~CountedChange() {
+    end_change();
+}
+
 namespace {
 
 void wait_for_changes() {

@@ -67,6 +67,16 @@ class IndexLocks {
     PerProcess<Locks> locks_;
 };
 
+/// A change that Python's fork waits for, of what has locks of its own (nodes).
+/// Made without the GIL; waits for a fork that waits.
+class CountedChange {
+ public:
+    CountedChange();
+    ~CountedChange();
+    CountedChange(const CountedChange&) = delete;
+    CountedChange& operator=(const CountedChange&) = delete;
+};
+
 /** Makes Python's fork wait for changes of other threads, at most 5 seconds, and
  * lets new changes wait for the fork. Once, at import. */
 void install_fork_hooks();

@@ -216,7 +216,7 @@ void bind_node_build(NodeClass& node) {
                       const py::kwargs& parameters) {
             const kn::Config config = config_of(parameters);
             const Rows given = any_rows_argument("rows", rows);
-            run([&] {
+            run_change([&] {
                 return (self.node.get()->*step)(data_of(given), config);
             });
         };
@@ -240,7 +240,7 @@ void bind_node_build(NodeClass& node) {
                const py::kwargs& parameters) {
                 const kn::Config config = config_of(parameters);
                 const py::buffer_info info = bytes_argument("data", data);
-                run([&] {
+                run_change([&] {
                     return self.node->Deserialize(
                             {static_cast<const uint8_t*>(info.ptr),
                              size_t(info.size)},
@@ -255,7 +255,7 @@ void bind_node_build(NodeClass& node) {
                const std::filesystem::path& path,
                const py::kwargs& parameters) {
                 const kn::Config config = config_of(parameters);
-                run([&] {
+                run_change([&] {
                     return self.node->DeserializeFromFile(
                             path.string(), config);
                 });

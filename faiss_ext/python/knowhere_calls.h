@@ -22,6 +22,7 @@
 #include "array_arguments.h"
 #include "call_guard.h"
 #include "constructed.h"
+#include "index_locks.h"
 
 namespace faiss_ext::python {
 
@@ -78,6 +79,16 @@ template <class Work>
 void run(Work&& work) {
     raise_unless_ok(without_gil(
             ErrorOrigin::Caller, [&]() -> kn::Status { return work(); }));
+}
+
+/// The same for what changes a node: Python's fork waits for it. OpenBLAS, in
+/// which training may be, is not safe to fork either.
+template <class Work>
+void run_change(Work&& work) {
+    run([&] {
+        CountedChange change;
+        return work();
+    });
 }
 
 /// work() -> Expected<T>
