@@ -21,7 +21,7 @@ using kernels::kCodewords;
 namespace {
 
 /// rows encoded in one call of the kernel
-constexpr size_t kEncodeRows = 64;
+constexpr size_t kTrainRows = 64;
 /// rows of a tile, which has sums of its own: these are added in the order of
 /// the tiles, whatever the number of threads
 constexpr size_t kSumRows = 1024;
@@ -217,13 +217,13 @@ class Trainer {
         std::vector<double> losses(ntiles());
         for_tiles(ntiles(), [&](size_t tile) {
             size_t end = std::min(rows_.size(), (tile + 1) * kSumRows);
-            std::vector<float> x(kEncodeRows * d_);
-            std::vector<float> u(aware ? kEncodeRows * d_ : 0);
-            std::vector<uint8_t> codes(kEncodeRows * M_);
+            std::vector<float> x(kTrainRows * d_);
+            std::vector<float> u(aware ? kTrainRows * d_ : 0);
+            std::vector<uint8_t> codes(kTrainRows * M_);
             AlignedBuffer<float> scratch(M_ * 2 * kCodewords);
             for (size_t begin = tile * kSumRows; begin < end;
-                 begin += kEncodeRows) {
-                size_t n = std::min(kEncodeRows, end - begin);
+                 begin += kTrainRows) {
+                size_t n = std::min(kTrainRows, end - begin);
                 for (size_t i = 0; i < n; i++) {
                     std::copy_n(residual(begin + i), d_, &x[i * d_]);
                     if (aware) {

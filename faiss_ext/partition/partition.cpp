@@ -28,7 +28,7 @@ constexpr size_t kSliceQueries = 8;
 /// A list whose score is this many standard deviations below that of the worst
 /// list found may still be better. Both scores have an error, so this is 2.8
 /// standard deviations of their difference.
-constexpr float kMargin = 4;
+constexpr float kListMargin = 4;
 /// Rough scores are good enough if no more than 1.5 nprobe lists, and this many
 /// more, may be among the best.
 constexpr size_t kFewMore = 16;
@@ -280,7 +280,7 @@ size_t Partition::rank_lists(const float* x, size_t nprobe, ProbeScores kind)
         length = std::max(length, gain * bytes.length(list));
         best = std::max(best, s.keys[p]);
     }
-    const float margin = kMargin * bytes.error(s.query, 0, length);
+    const float margin = kListMargin * bytes.error(s.query, 0, length);
     if (kind == ProbeScores::Rough && 2 * margin < key_score(best) - worst) {
         return nprobe; // the margin is small: few others can be among them
     }
