@@ -13,6 +13,7 @@ build_packages=(cmake g++ ninja-build libboost-dev libfaiss-dev libopenblas-dev
 test_packages=(libgtest-dev ccache)
 # llvm: names in the reports of sanitizers, which the lists of known leaks need
 clang_packages=(clang libclang-rt-dev libomp-dev llvm)
+tidy_packages=(clang-tidy)
 cross_packages=(g++-aarch64-linux-gnu googletest qemu-user)
 
 build_requirements=("numpy>=1.24,<3" "pybind11>=2.13,<4" "scikit-build-core>=0.11,<2")
@@ -122,6 +123,8 @@ use_ccache() {
     # by the compiler's list of headers: without it each file is preprocessed
     # once more, which costs as much as the wheel saves
     export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$PWD} CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1
+    # what it asks for where headers are precompiled
+    export CCACHE_SLOPPINESS=pch_defines,time_macros
 }
 
 # install_package: the wheel of this tree, built and put into build/venv. The

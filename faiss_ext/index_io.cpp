@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <numeric>
+#include <system_error>
 
 #include <faiss/IndexFlat.h>
 #include <faiss/IndexIDMap.h>
@@ -373,7 +374,7 @@ void apply_header(const IndexHeader& header, IndexIVFScaNN& index) {
 /// @param memory  keeps alive what the reader maps; nullptr with a stream
 faiss::Index* read_tree(
         SectionReader& reader,
-        std::shared_ptr<const void> memory) {
+        const std::shared_ptr<const void>& memory) {
     IndexHeader header = get_header(reader.read_all("index"));
     std::unique_ptr<faiss::Index> root = read_wrappers(reader, header);
     std::unique_ptr<faiss::Index> quantizer = read_quantizer(reader, header);
@@ -440,7 +441,7 @@ void write_index(const faiss::Index* index, faiss::IOWriter* writer) {
                 fflush(file->f) == 0,
                 "cannot write the index to %s: %s",
                 writer->name.c_str(),
-                strerror(errno));
+                std::generic_category().message(errno).c_str());
     }
 }
 

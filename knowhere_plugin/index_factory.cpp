@@ -1,7 +1,9 @@
 #include <knowhere_plugin/index_factory.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <mutex>
+#include <new>
 
 #include <dlfcn.h>
 
@@ -135,7 +137,8 @@ class Registry : public IndexFactory {
 
 IndexFactory& IndexFactory::Instance() noexcept {
     // never destroyed: nodes may be made while the process ends
-    static Registry* registry = new Registry;
+    alignas(Registry) static std::byte memory[sizeof(Registry)];
+    static Registry* registry = new (memory) Registry;
     return *registry;
 }
 

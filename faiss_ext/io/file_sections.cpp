@@ -1,6 +1,8 @@
 #include <faiss_ext/io/file_sections.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <system_error>
 
 #include <zlib.h>
 
@@ -115,7 +117,7 @@ void SectionSink::write_out(const uint8_t* data, size_t n) {
             writer_->name.c_str(),
             written,
             n,
-            strerror(errno));
+            std::generic_category().message(errno).c_str());
 }
 
 void write_sections(

@@ -20,7 +20,11 @@ namespace faiss_ext {
 namespace {
 
 [[noreturn]] void fail(const char* what, const std::string& path) {
-    FAISS_THROW_FMT("%s %s: %s", what, path.c_str(), strerror(errno));
+    FAISS_THROW_FMT(
+            "%s %s: %s",
+            what,
+            path.c_str(),
+            std::generic_category().message(errno).c_str());
 }
 
 const char* kind_of(const struct stat& status) {

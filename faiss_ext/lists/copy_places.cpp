@@ -51,7 +51,7 @@ void CopyPlaces::truncate(size_t list_no, size_t size) {
 }
 
 size_t CopyPlaces::memory_usage() const {
-    size_t total = places_.capacity() * sizeof(places_[0]);
+    size_t total = places_.capacity() * sizeof(std::vector<uint64_t>);
     for (const auto& list : places_) {
         total += list.capacity() * sizeof(uint64_t);
     }

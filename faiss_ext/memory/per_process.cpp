@@ -8,7 +8,7 @@ namespace {
 
 std::atomic<unsigned> forks{0};
 
-[[maybe_unused]] const int at_fork =
+[[maybe_unused]] const int counts_forks =
         pthread_atfork(nullptr, nullptr, [] { forks++; });
 
 } // namespace

@@ -66,8 +66,8 @@ segment_defaults(size_t rows, size_t nlist, size_t k, size_t usual) {
     constexpr size_t kRowsPerResult = 16;
     const bool small = rows <= kSmall;
     const double seen =
-            small ? double(rows / 2 + kSurplus)
-                  : double(kSmall / 2 + kSurplus) * kSmall / double(rows);
+            small ? std::floor(double(rows) / 2) + kSurplus
+                  : (double(kSmall) / 2 + kSurplus) * kSmall / double(rows);
     const double wanted = std::max(seen, double(kRowsPerResult) * double(k));
     const double share =
             std::min(1.0, wanted / double(std::max<size_t>(rows, 1)));

@@ -31,7 +31,7 @@ namespace {
 using kn::DataSet;
 using kn::Status;
 
-py::array_t<uint8_t> serialize(const NodeHandle& self) {
+py::array_t<uint8_t> serialize_node(const NodeHandle& self) {
     return bytes_array(
             run_for<kn::Blob>([&] { return self.node->Serialize(); }));
 }
@@ -232,7 +232,7 @@ void bind_node_build(NodeClass& node) {
             arg("rows"),
             doc::knowhere_train);
     node.def("add", build(&kn::IndexNode::Add), arg("rows"), doc::knowhere_add);
-    node.def("serialize", serialize, doc::knowhere_serialize);
+    node.def("serialize", serialize_node, doc::knowhere_serialize);
     node.def(
             "deserialize",
             [](NodeHandle& self,

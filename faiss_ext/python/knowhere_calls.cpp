@@ -87,12 +87,12 @@ py::array_t<T> array_of(const std::vector<T>& values) {
 }
 
 /// The arguments of a search of a node.
-struct SearchArguments {
+struct NodeSearch {
     kn::Config config;
     Rows queries;
     Bits bits;
 
-    SearchArguments(
+    NodeSearch(
             const NodeHandle& self,
             py::handle queries,
             py::handle filtered,
@@ -166,7 +166,7 @@ py::tuple search_node(
         py::handle queries,
         py::handle filtered,
         const py::kwargs& parameters) {
-    const SearchArguments given(self, queries, filtered, parameters);
+    const NodeSearch given(self, queries, filtered, parameters);
     Hits hits;
     int64_t k = 0;
     search_in_slices(
@@ -188,7 +188,7 @@ py::tuple range_search_node(
         py::handle queries,
         py::handle filtered,
         const py::kwargs& parameters) {
-    const SearchArguments given(self, queries, filtered, parameters);
+    const NodeSearch given(self, queries, filtered, parameters);
     std::vector<int64_t> limits{0};
     Hits hits;
     search_in_slices(
@@ -213,7 +213,7 @@ py::list iterate_node(
         py::handle queries,
         py::handle filtered,
         const py::kwargs& parameters) {
-    const SearchArguments given(self, queries, filtered, parameters);
+    const NodeSearch given(self, queries, filtered, parameters);
     py::list iterators;
     for (auto& one : run_for<kn::IndexNode::Iterators>([&] {
              return self.node->AnnIterator(

@@ -112,7 +112,7 @@ void open_counters() noexcept {
     }
     Record* mapped = map_file(path);
     if (mapped == nullptr) {
-        log_line("no counters in %s: %s", path, std::strerror(errno));
+        log_line("no counters in %s: %m", path);
         return;
     }
     records = mapped;
