@@ -16,7 +16,8 @@ clang_packages=(clang libclang-rt-dev libomp-dev llvm)
 tidy_packages=(clang-tidy)
 cross_packages=(g++-aarch64-linux-gnu googletest qemu-user)
 
-build_requirements=("numpy>=1.24,<3" "pybind11>=2.13,<4" "scikit-build-core>=0.11,<2")
+build_requirements=("numpy>=1.24,<3" "pybind11>=2.13,<4" "scikit-build-core>=0.11,<2"
+    "hatch-fancy-pypi-readme>=23.1,<27")
 test_requirements=("pytest>=7.4,<10" "hypothesis>=6.100,<7" "matplotlib>=3.7,<4" "faiss-cpu>=1.8,<2"
     "milvus-lite==3.2.2; python_version>='3.10'" "pymilvus>=2.6.15,<4; python_version>='3.10'"
     "ruff>=0.17,<0.18" "mypy>=1.19,<3")

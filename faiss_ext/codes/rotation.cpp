@@ -7,6 +7,8 @@
 #include <random>
 #include <utility>
 
+#include <omp.h>
+
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/kernels/dispatch.h>
@@ -66,10 +68,13 @@ constexpr size_t kMomentRows = 1024;
 constexpr size_t kMaxDimensions = 16384;
 
 /** While this lives, OpenBLAS uses the calling thread only: its own threads
- * would exceed what the caller allowed, and its sums depend on their number. */
+ * would exceed what the caller allowed, and its sums depend on their number.
+ * Where it was built with OpenMP (wheels), its threads are the caller's, and
+ * its own functions set their number. */
 class OneBlasThread {
  public:
-    OneBlasThread() {
+    OneBlasThread() : omp_threads_(omp_get_max_threads()) {
+        omp_set_num_threads(1);
         if (openblas_get_num_threads && openblas_set_num_threads) {
             threads_ = openblas_get_num_threads();
             openblas_set_num_threads(1);
@@ -79,11 +84,13 @@ class OneBlasThread {
         if (threads_ > 0) {
             openblas_set_num_threads(threads_);
         }
+        omp_set_num_threads(omp_threads_);
     }
     OneBlasThread(const OneBlasThread&) = delete;
     OneBlasThread& operator=(const OneBlasThread&) = delete;
 
  private:
+    const int omp_threads_;
     int threads_ = 0;
 };
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include <faiss_ext/partition/length_of.h>
 #include <faiss_ext/partition/panels.h>
 #include <faiss_ext/memory/query_rows.h>
 #include <faiss_ext/memory/row_products.h>
@@ -193,7 +194,7 @@ float BytePanels::error(const ByteQueries& queries, size_t query, float length)
         const {
     // of a value rounded to steps of s: s / sqrt(12)
     const float step = queries.steps_[query];
-    return length * std::hypot(step, relative_scale_ * queries.norms_[query]) /
+    return length * length_of(step, relative_scale_ * queries.norms_[query]) /
            std::sqrt(12.0f);
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <faiss_ext/kernels/dispatch.h>
+#include <faiss_ext/partition/length_of.h>
 #include <faiss_ext/partition/panels.h>
 #include <faiss_ext/memory/query_rows.h>
 #include <faiss_ext/memory/row_products.h>
@@ -322,7 +323,7 @@ void NearestRows::spilled_by_scores(
         }
         float error = lambda * row.length *
                       bytes_.error(s.queries, l, row.length_near);
-        find_close(scores, kMargin * std::hypot(row.error, error), s);
+        find_close(scores, kMargin * length_of(row.error, error), s);
         spilled[i] = choose_spilled(x + i * d_, r, primary[i], lambda, s);
     }
 }

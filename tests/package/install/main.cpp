@@ -16,6 +16,7 @@
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_io.h>
 #include <faiss_ext/simd_level.h>
+#include <faiss_ext/version.h>
 
 namespace {
 
@@ -37,7 +38,21 @@ std::vector<int64_t> search(const faiss::Index& index, const float* q, int n) {
 
 } // namespace
 
+static_assert(
+        FAISS_EXT_VERSION_NUMBER == FAISS_EXT_VERSION_MAJOR * 10000 +
+                                            FAISS_EXT_VERSION_MINOR * 100 +
+                                            FAISS_EXT_VERSION_PATCH);
+
+/// the macros of the header and the version of the CMake package are one
+bool version_is_that_of_the_package() {
+    const std::string parts = std::to_string(FAISS_EXT_VERSION_MAJOR) + "." +
+                              std::to_string(FAISS_EXT_VERSION_MINOR) + "." +
+                              std::to_string(FAISS_EXT_VERSION_PATCH);
+    return parts == PACKAGE_VERSION && parts == FAISS_EXT_VERSION_STRING;
+}
+
 int main() {
+    check(version_is_that_of_the_package(), "version of headers and package");
     const int d = 32, n = 5000, nq = 50;
     std::mt19937 random(1);
     std::normal_distribution<float> normal;
