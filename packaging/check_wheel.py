@@ -25,7 +25,15 @@ NAME = re.compile(r"faiss_ext-(?P<version>[0-9.]+)-(?P<python>cp3\d+)-(?P=python
 SYSTEM = re.compile(r"(manylinux_\d+_\d+|manylinux20\d\d)_(x86_64|aarch64)(\.manylinux[a-z0-9_]+)?")
 # what every Linux of that tag has
 OF_THE_SYSTEM = re.compile(r"(libc|libm|libdl|libpthread|libstdc\+\+|libgcc_s|ld-linux-[a-z0-9-]+)\.so\.\d")
-NOTICES = {"LICENSE", "THIRD_PARTY_NOTICES.md", "Faiss.txt", "GCC-runtime.txt", "OpenBLAS.txt", "pybind11.txt", "zlib.txt"}
+NOTICES = {
+    "LICENSE",
+    "THIRD_PARTY_NOTICES.md",
+    "Faiss.txt",
+    "GCC-runtime.txt",
+    "OpenBLAS.txt",
+    "pybind11.txt",
+    "zlib.txt",
+}
 failures = 0
 
 
@@ -97,7 +105,10 @@ def check_wheel(path: Path) -> None:
     system = SYSTEM.fullmatch(name["system"])
     check(system, f"{name['system']} is no manylinux tag: packaging/repair-wheel")
     project = re.search(r"project\(faiss_ext VERSION ([0-9.]+)", (ROOT / "CMakeLists.txt").read_text())
-    check(project and project[1] == name["version"], f"version {name['version']}, CMakeLists.txt has {project and project[1]}")
+    check(
+        project and project[1] == name["version"],
+        f"version {name['version']}, CMakeLists.txt has {project and project[1]}",
+    )
     size = path.stat().st_size
     check(size <= MOST_BYTES, f"{size:,} bytes, {MOST_BYTES:,} at most")
     with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,14 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-FORMATTED = ["bench", "faiss_ext/python", "tests/python/test_bench.py", "tests/python/test_style.py"]
+FORMATTED = [
+    "bench",
+    "faiss_ext/python",
+    "packaging",
+    "tests/package/wheel",
+    "tests/python/test_bench.py",
+    "tests/python/test_style.py",
+]
 PROGRAMS = {"calibration", "codes", "curves", "growth", "stages", "threads", "threshold"}  # without .py
 
 
@@ -25,7 +32,7 @@ def run(tool, *arguments):
 def test_ruff_has_no_complaint():
     programs = [f"bench/{name}" for name in sorted(PROGRAMS)]
     code, text = run(
-        "ruff", "check", "--output-format", "concise", "bench", "examples", "faiss_ext", "tests", *programs
+        "ruff", "check", "--output-format", "concise", "bench", "examples", "faiss_ext", "packaging", "tests", *programs
     )
     assert code == 0, text
 

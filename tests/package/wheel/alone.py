@@ -40,7 +40,12 @@ queries @ x.T
 before = threads()
 for allowed in (1, 2, 3):
     fx.omp_set_num_threads(allowed)
-    for factory in ("IVF32,ScaNN,RFlat", "OPQ8,IVF32,ScaNN,RFlat", "PCA24,IVF32,ScaNN,RFlat", "IVF32_HNSW16,ScaNN,RFlat"):
+    for factory in (
+        "IVF32,ScaNN,RFlat",
+        "OPQ8,IVF32,ScaNN,RFlat",
+        "PCA24,IVF32,ScaNN,RFlat",
+        "IVF32_HNSW16,ScaNN,RFlat",
+    ):
         index = fx.index_factory(DIMENSIONS, factory)
         index.train(x)
         index.add(x)
@@ -69,6 +74,8 @@ foreign = [
 ]
 check(not foreign, f"BLAS, Faiss, OpenMP, zlib only of the wheel and of numpy, besides them {foreign}")
 check(any("libgomp" in path and path.startswith(home) for path in loaded), "the wheel's own libgomp is used")
-print(f"faiss_ext {fx.__version__}, Faiss {fx.FAISS_VERSION}, kernels {fx.simd_level()} of {fx.simd_levels()}, "
-      f"Python {sys.version.split()[0]}, numpy {np.__version__}")
+print(
+    f"faiss_ext {fx.__version__}, Faiss {fx.FAISS_VERSION}, kernels {fx.simd_level()} of {fx.simd_levels()}, "
+    f"Python {sys.version.split()[0]}, numpy {np.__version__}"
+)
 sys.exit(failures > 0)

@@ -129,7 +129,9 @@ def main():
         seen |= results
         if run.returncode != 0 or len(results) != 1:
             failures += 1
-            print(f"FAILED: {' '.join(order)}: exit code {run.returncode}, {len(results)} results\n{run.stderr[-2000:]}")
+            print(
+                f"FAILED: {' '.join(order)}: exit code {run.returncode}, {len(results)} results\n{run.stderr[-2000:]}"
+            )
         else:
             print(f"ok: {' '.join(order)}")
     if len(seen) != 1:
