@@ -23,21 +23,20 @@ function(faiss_ext_bundle_libraries)
       "FAISS_EXT_BUNDLE needs libfaiss.a, found is a ${kind} (${faiss_DIR})")
   endif()
 
-  # OpenBLAS of Debian has LAPACK in Fortran; its runtime has one for us
-  set(fortran)
-  foreach(name IN ITEMS gfortran quadmath)
-    execute_process(
-      COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=lib${name}.a
-      OUTPUT_VARIABLE archive OUTPUT_STRIP_TRAILING_WHITESPACE)
-    if(IS_ABSOLUTE "${archive}")
-      list(APPEND fortran ${archive})
-    endif()
-  endforeach()
-
+  # OpenBLAS of Debian has LAPACK in Fortran. Of its runtime, only what copies
+  # strings is left by --gc-sections; the rest (input and output) could not be
+  # linked into a shared object.
+  execute_process(
+    COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libgfortran.a
+    OUTPUT_VARIABLE fortran OUTPUT_STRIP_TRAILING_WHITESPACE)
+  if(NOT IS_ABSOLUTE "${fortran}")
+    set(fortran "")
+  endif()
   foreach(name IN ITEMS BLAS LAPACK)
     add_library(${name}::${name} INTERFACE IMPORTED GLOBAL)
     target_link_libraries(${name}::${name} INTERFACE
       ${FAISS_EXT_STATIC_OPENBLAS} ${fortran})
+    target_link_options(${name}::${name} INTERFACE LINKER:--gc-sections)
   endforeach()
   add_library(ZLIB::ZLIB INTERFACE IMPORTED GLOBAL)
   target_link_libraries(ZLIB::ZLIB INTERFACE ${FAISS_EXT_STATIC_ZLIB})
