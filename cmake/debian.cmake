@@ -33,6 +33,7 @@ set(CPACK_COMPONENTS_ALL runtime devel python)
 if(TARGET knowhere_scann)
   list(APPEND packages knowhere-scann-plugin)
   list(APPEND CPACK_COMPONENTS_ALL plugin)
+  file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/links)
   # faiss_ext.milvus_host looks beside itself
   file(RELATIVE_PATH to_plugin
     /${FAISS_EXT_PYTHON_DIR}faiss_ext /${FAISS_EXT_PLUGIN_DIR})
