@@ -1,5 +1,5 @@
 /*
- * Files: write, read, open by mmap; clone; export to plain Faiss.
+ * Files: write, read, open by mmap; clone; export to plain Faiss, and import.
  *
  * A file is versioned, little endian and made of checksummed sections; what
  * the scan reads is aligned in it as in memory, so that it is used in place.
@@ -10,11 +10,13 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <faiss/Index.h>
 #include <faiss/impl/io.h>
 
 #include <faiss_ext/export.h>
+#include <faiss_ext/scann_options.h>
 
 namespace faiss_ext {
 
@@ -79,5 +81,46 @@ FAISS_EXT_API faiss::Index* clone_index(const faiss::Index* index);
  * @throws faiss::FaissException if the block widths are not uniform (a last
  *         block that is shorter is filled up with zeros) */
 FAISS_EXT_API faiss::Index* export_to_faiss(const faiss::Index* index);
+
+/// How an index of Faiss is taken over.
+struct FaissImport {
+    /// [IVF<nlist>,]ScaNN.. as index_factory() takes it, without wrappers: codes
+    /// and storage. Empty: raw rows if the index has any, else 8-bit or 16-bit
+    /// codes; of an index without lists "ScaNN", which chooses all
+    std::string description;
+    /// "k-means" (without lists only), "codebook", "add"
+    ScaNNProgress progress;
+};
+
+/** A ScaNN index of the rows of a Faiss index: IndexIVFFlat, IndexIVFPQ,
+ * IndexIVFPQFastScan, IndexIVFScalarQuantizer (quantizers: Flat, HNSWFlat), or
+ * IndexFlat, IndexHNSWFlat, IndexPQ, IndexScalarQuantizer, in IndexIDMap,
+ * IndexIDMap2, IndexPreTransform and IndexRefine; L2 and inner product.
+ *
+ * Centroids, lists, ids, metric and an nprobe other than 1, Faiss' default, stay
+ * as they are; only codes are trained. Rows are those of an IndexRefine, else
+ * what the lists hold: decoded codes, where there is no more. IndexPreTransform
+ * stays outside, unless an IndexRefine is around it, whose rows need none. Ids
+ * of IndexIDMap go into the lists; a direct map, or IndexIDMap2, becomes a
+ * Hashtable.
+ * @param index  as faiss::write_index saves it
+ * @param notes  out, if not nullptr: what is lost, one sentence each
+ * @return       a new index, owned by the caller
+ * @throws faiss::FaissException for other kinds, without rows, not trained */
+FAISS_EXT_API faiss::Index* import_from_faiss(
+        const faiss::Index* index,
+        const FaissImport& how = {},
+        std::vector<std::string>* notes = nullptr);
+/// From a file of faiss::write_index, which is mapped: takes the least memory.
+FAISS_EXT_API faiss::Index* import_from_faiss(
+        const std::string& path,
+        const FaissImport& how = {},
+        std::vector<std::string>* notes = nullptr);
+/// From the bytes of such a file.
+FAISS_EXT_API faiss::Index* import_from_faiss(
+        const uint8_t* bytes,
+        size_t size,
+        const FaissImport& how = {},
+        std::vector<std::string>* notes = nullptr);
 
 } // namespace faiss_ext

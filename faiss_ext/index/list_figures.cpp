@@ -27,7 +27,11 @@ constexpr size_t kAskedGrowth = 4;
 
 } // namespace
 
-ListFigures measure_lists(const IndexState& state, size_t n, const float* x) {
+ListFigures measure_lists(
+        const IndexState& state,
+        size_t n,
+        const float* x,
+        const int64_t* lists_of_rows) {
     const size_t d = state.d();
     const size_t nlist = state.ivf.nlist;
     const std::vector<size_t> sample = sample_rows(
@@ -44,7 +48,15 @@ ListFigures measure_lists(const IndexState& state, size_t n, const float* x) {
     for (size_t begin = 0; begin < sample.size(); begin += kRowsAtATime) {
         size_t size = std::min(kRowsAtATime, sample.size() - begin);
         gather_rows(size, &sample[begin], d, x, rows.data());
-        assign_lists(state, size, rows.data(), lists.data());
+        if (lists_of_rows == nullptr) {
+            assign_lists(state, size, rows.data(), lists.data());
+        } else {
+            std::transform(
+                    &sample[begin],
+                    &sample[begin] + size,
+                    lists.begin(),
+                    [&](size_t row) { return lists_of_rows[row]; });
+        }
         std::vector<float> centroids = centroids_of(state, size, lists.data());
         for (size_t i = 0; i < size * d; i++) {
             rows[i] = std::clamp(rows[i] - centroids[i], -FLT_MAX, FLT_MAX);

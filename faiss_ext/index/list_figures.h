@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include <faiss_ext/model/index_state.h>
@@ -21,7 +22,12 @@ struct ListFigures {
     std::vector<size_t> rows;
 };
 /// From a sample of the training rows. @param x  size n * d, prepared
-ListFigures measure_lists(const IndexState& state, size_t n, const float* x);
+/// @param lists  size n, or nullptr: found by the partition
+ListFigures measure_lists(
+        const IndexState& state,
+        size_t n,
+        const float* x,
+        const int64_t* lists = nullptr);
 
 /// The default of nprobe: the number of lists that hold 1/32 of all rows, with
 /// training rows as queries, but at least 1/32 of the lists. It is larger where

@@ -3,10 +3,11 @@
  * rotation, codebook and term (train_codes.h) -> trials (trials.h).
  */
 
-#include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/index/train.h>
 
 #include <faiss/impl/FaissAssert.h>
 
+#include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/index/list_figures.h>
 #include <faiss_ext/index/set_model.h>
 #include <faiss_ext/index/train_codes.h>
@@ -123,6 +124,72 @@ class BeforeTraining {
     Partition partition_;
 };
 
+/// @param lists  of the rows, size n, or nullptr: found by the partition
+void train_rows(
+        IndexIVFScaNN& index,
+        size_t n,
+        const float* x,
+        const int64_t* lists) {
+    const ScaNNOptions& options = index.options;
+    IndexState& state = index.state();
+    const size_t d = state.d();
+    faiss::Index* quantizer = index.quantizer;
+    const size_t wanted =
+            index.nlist == 0 ? default_nlist(n, options) : index.nlist;
+    FAISS_THROW_IF_NOT_FMT(
+            n >= wanted || lists != nullptr,
+            "%zu training rows for nlist = %zu lists (needed: >= %zu)",
+            n,
+            wanted,
+            wanted);
+    std::vector<float> unit;
+    x = prepare_rows(state, n, x, "training row", unit);
+
+    BeforeTraining before(index);
+    const bool had_centroids =
+            quantizer->is_trained && size_t(quantizer->ntotal) == wanted;
+    try {
+        index.nlist = wanted;
+        // the same for centroids and codes
+        const float eta = effective_eta(
+                options,
+                d,
+                typical_length(index.metric_type, n, d, x, options.seed));
+        if (!had_centroids) {
+            state.model.by_direction = directions_are_better(state, n, x);
+            train_centroids(index, n, x, eta);
+        }
+        // assigns the rows that train the codes
+        state.partition = make_partition(state, state.model);
+        state.quantizer_is_flat = flat_quantizer(state) != nullptr;
+        ListFigures figures = measure_lists(state, n, x, lists);
+        set_model(
+                index,
+                train_codes(
+                        state,
+                        n,
+                        x,
+                        eta,
+                        std::move(figures.spread),
+                        index.progress,
+                        lists));
+        if (index.nprobe == 0) {
+            index.nprobe = probes_for_rows(state, n, x, figures.rows);
+        }
+        if (state.keeps_rows()) {
+            ScaNNModel& model = state.model;
+            model.trial_recall = trial_recall(state, n, x);
+            model.scan_rows = model.trial_recall < kMinTrialRecall;
+        }
+    } catch (...) {
+        before.restore();
+        if (!had_centroids) {
+            quantizer->reset();
+        }
+        throw;
+    }
+}
+
 } // namespace
 
 void IndexIVFScaNN::train(idx_t n, const float* x) {
@@ -133,57 +200,15 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
             n >= 1,
             "%lld training rows (allowed: >= 1)",
             static_cast<long long>(n));
-    const size_t wanted =
-            nlist == 0 ? default_nlist(size_t(n), options) : nlist;
-    FAISS_THROW_IF_NOT_FMT(
-            size_t(n) >= wanted,
-            "%lld training rows for nlist = %zu lists (needed: >= %zu)",
-            static_cast<long long>(n),
-            wanted,
-            wanted);
-    std::vector<float> unit;
-    x = prepare_rows(*state_, size_t(n), x, "training row", unit);
+    train_rows(*this, size_t(n), x, nullptr);
+}
 
-    BeforeTraining before(*this);
-    const bool had_centroids =
-            quantizer->is_trained && size_t(quantizer->ntotal) == wanted;
-    try {
-        nlist = wanted;
-        // the same for centroids and codes
-        const float eta = effective_eta(
-                options, d, typical_length(metric_type, n, d, x, options.seed));
-        if (!had_centroids) {
-            state_->model.by_direction = directions_are_better(*state_, n, x);
-            train_centroids(*this, n, x, eta);
-        }
-        // assigns the rows that train the codes
-        state_->partition = make_partition(*state_, state_->model);
-        state_->quantizer_is_flat = flat_quantizer(*state_) != nullptr;
-        ListFigures figures = measure_lists(*state_, n, x);
-        set_model(
-                *this,
-                train_codes(
-                        *state_,
-                        n,
-                        x,
-                        eta,
-                        std::move(figures.spread),
-                        progress));
-        if (nprobe == 0) {
-            nprobe = probes_for_rows(*state_, n, x, figures.rows);
-        }
-        if (state_->keeps_rows()) {
-            ScaNNModel& model = state_->model;
-            model.trial_recall = trial_recall(*state_, n, x);
-            model.scan_rows = model.trial_recall < kMinTrialRecall;
-        }
-    } catch (...) {
-        before.restore();
-        if (!had_centroids) {
-            quantizer->reset();
-        }
-        throw;
-    }
+void train_in_lists(
+        IndexIVFScaNN& index,
+        size_t n,
+        const float* x,
+        const int64_t* lists) {
+    train_rows(index, n, x, lists);
 }
 
 } // namespace faiss_ext

@@ -59,11 +59,20 @@ LongRows shorten_longest(size_t n, size_t d, float most, float* rows) {
 /// Some of the training rows, gathered a tile at a time.
 class Sample {
  public:
-    Sample(const IndexState& state, size_t n, const float* x)
+    /// @param lists  size n, or nullptr: found by the partition
+    Sample(const IndexState& state,
+           size_t n,
+           const float* x,
+           const int64_t* lists)
             : state_(state),
               x_(x),
               chosen_(sample_rows(n, kCodeTrainingRows, state.options.seed)),
-              lists_(chosen_.size()) {}
+              lists_(chosen_.size()),
+              lists_given_(lists != nullptr) {
+        for (size_t i = 0; lists_given_ && i < chosen_.size(); i++) {
+            lists_[i] = lists[chosen_[i]];
+        }
+    }
     size_t size() const {
         return chosen_.size();
     }
@@ -81,12 +90,14 @@ class Sample {
         return dimension_medians(count, d, rows.data(), count);
     }
 
-    /// Of all rows, size() * d. Finds their lists.
+    /// Of all rows, size() * d. Finds their lists, unless they were given.
     std::vector<float> residuals() {
         const size_t d = state_.d();
         std::vector<float> residuals(size() * d);
         by_tiles([&](size_t begin, size_t n, const float* rows) {
-            assign_lists(state_, n, rows, &lists_[begin]);
+            if (!lists_given_) {
+                assign_lists(state_, n, rows, &lists_[begin]);
+            }
             const std::vector<float> centroids = centroids_of_tile(begin, n);
             for (size_t i = 0; i < n * d; i++) {
                 residuals[begin * d + i] =
@@ -117,6 +128,7 @@ class Sample {
     const float* x_;
     std::vector<size_t> chosen_;
     std::vector<int64_t> lists_;
+    bool lists_given_;
 };
 
 /// What codebook and term learn from, in the space of the codes: size n * d
@@ -179,13 +191,14 @@ ScaNNModel train_codes(
         const float* x,
         float eta,
         std::vector<float> list_spread,
-        const ScaNNProgress& progress) {
+        const ScaNNProgress& progress,
+        const int64_t* lists) {
     const ScaNNOptions& options = state.options;
     const size_t d = state.d();
     const float longest = state.is_l2() || state.keeps_rows()
                                   ? kLongestResidual
                                   : kLongestResultResidual;
-    Sample sample(state, n, x);
+    Sample sample(state, n, x, lists);
     const size_t count = sample.size();
     ScaNNModel made;
     made.list_spread = std::move(list_spread);

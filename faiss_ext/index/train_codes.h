@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include <faiss_ext/model/index_state.h>
@@ -19,13 +20,15 @@ constexpr size_t kOriginRows = 1024;
  *  @param x      size n * d, prepared
  *  @param eta    of the score-aware loss
  *  @param list_spread  for the model
- *  @param progress     called with "codebook"; may be empty */
+ *  @param progress     called with "codebook"; may be empty
+ *  @param lists        size n, or nullptr: found by the partition */
 ScaNNModel train_codes(
         const IndexState& state,
         size_t n,
         const float* x,
         float eta,
         std::vector<float> list_spread,
-        const ScaNNProgress& progress);
+        const ScaNNProgress& progress,
+        const int64_t* lists = nullptr);
 
 } // namespace faiss_ext

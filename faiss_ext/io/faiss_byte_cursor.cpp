@@ -64,20 +64,17 @@ std::string FaissByteCursor::get_code() {
     return code;
 }
 
-void FaissByteCursor::skip_floats(const char* field, uint64_t n) {
+Column<float> FaissByteCursor::floats(const char* field, uint64_t n) {
     const uint8_t* bytes = take(field, n, sizeof(float));
     if (!all_finite(bytes, n)) {
         fail(std::string(field) + " has a NaN or infinite value");
     }
+    return {bytes, n};
 }
 
-uint64_t FaissByteCursor::skip_float_vector(
-        const char* field,
-        uint64_t low,
-        uint64_t high) {
-    uint64_t n = get_in<uint64_t>(field, low, high);
-    skip_floats(field, n);
-    return n;
+Column<float>
+FaissByteCursor::float_vector(const char* field, uint64_t low, uint64_t high) {
+    return floats(field, get_in<uint64_t>(field, low, high));
 }
 
 void FaissByteCursor::fail(const std::string& message) const {

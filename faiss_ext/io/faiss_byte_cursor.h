@@ -95,8 +95,19 @@ class FaissByteCursor {
     /// Throws unless n items of `size` bytes are left.
     void check_left(const char* field, uint64_t n, size_t size) const;
     /// n finite floats, and those of a vector
-    void skip_floats(const char* field, uint64_t n);
-    uint64_t skip_float_vector(const char* field, uint64_t low, uint64_t high);
+    Column<float> floats(const char* field, uint64_t n);
+    Column<float> float_vector(const char* field, uint64_t low, uint64_t high);
+    /// n bytes
+    std::span<const uint8_t> bytes(const char* field, uint64_t n) {
+        return {take(field, n, 1), size_t(n)};
+    }
+    /// What has been read since `rest` was what is left.
+    std::span<const uint8_t> read_since(std::span<const uint8_t> rest) const {
+        return rest.first(rest.size() - bytes_.size());
+    }
+    std::span<const uint8_t> rest() const {
+        return bytes_;
+    }
 
     template <class T>
     void check_in(const char* field, T value, T low, T high) const {

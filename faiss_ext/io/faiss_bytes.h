@@ -13,7 +13,9 @@
  * LinearTransform (OPQ too), PCAMatrix, RandomRotationMatrix, ITQTransform,
  * CenteringTransform, NormalizationTransform, RemapDimensionsTransform and
  * (since Faiss 1.14.1) HadamardRotation. All other four-letter codes are
- * refused by name, as are metrics besides inner product and L2.
+ * refused by name, as are metrics besides inner product and L2. For import
+ * (faiss_layers.h) also IndexIVFPQFastScan, IndexIVFScalarQuantizer and
+ * IndexRefine, which Faiss never reads here.
  *
  * Checked are all sizes (equal to what the other fields say, and present),
  * flags and enumerations, dimensions and rows of all parts against each other;
@@ -47,10 +49,16 @@ enum class FaissKind {
     HNSWPQ,
     IVFFlat,
     IVFPQ,
+    IVFPQFastScan,
+    IVFScalarQuantizer,
     IDMap,
     IDMap2,
     PreTransform,
+    Refine,
 };
+
+/// "IndexFlat"
+const char* name_of(FaissKind kind);
 
 /// What the surrounding file or blob says; nullopt: nothing.
 struct FaissExpected {

@@ -27,8 +27,8 @@ MatrixShape check_matrix(FaissByteCursor& cursor) {
     constexpr uint64_t kMax = kMaxDimensions * kMaxDimensions;
     MatrixShape shape;
     shape.has_bias = cursor.get_flag("have_bias");
-    shape.values = cursor.skip_float_vector("A", 0, kMax);
-    shape.biases = cursor.skip_float_vector("b", 0, kMaxDimensions);
+    shape.values = cursor.float_vector("A", 0, kMax).size();
+    shape.biases = cursor.float_vector("b", 0, kMaxDimensions).size();
     return shape;
 }
 
@@ -79,11 +79,11 @@ TransformShape check_pca(FaissByteCursor& cursor) {
     cursor.get_finite("epsilon");
     cursor.get_flag("random_rotation");
     cursor.get_in<int32_t>("balanced_bins", 0, kMaxDimensions);
-    uint64_t mean = cursor.skip_float_vector("mean", 0, kMaxDimensions);
+    uint64_t mean = cursor.float_vector("mean", 0, kMaxDimensions).size();
     // A and b were made from these, which are not read again; from few training
     // rows there are fewer than dimensions
-    cursor.skip_float_vector("eigenvalues", 0, kMaxDimensions);
-    cursor.skip_float_vector("PCAMat", 0, kMax);
+    cursor.float_vector("eigenvalues", 0, kMaxDimensions);
+    cursor.float_vector("PCAMat", 0, kMax);
     TransformShape shape = finish_matrix(cursor, check_matrix(cursor));
     check_trained_size(
             cursor, "size of mean", mean, shape.d_in, shape.is_trained);
@@ -103,7 +103,7 @@ TransformShape check_linear(FaissByteCursor& cursor, const char* code) {
 }
 
 TransformShape check_itq(FaissByteCursor& cursor) {
-    uint64_t mean = cursor.skip_float_vector("mean", 0, kMaxDimensions);
+    uint64_t mean = cursor.float_vector("mean", 0, kMaxDimensions).size();
     cursor.get_flag("do_pca");
     TransformShape rotation, all;
     {
@@ -146,7 +146,7 @@ TransformShape check_normalization(FaissByteCursor& cursor) {
 }
 
 TransformShape check_centering(FaissByteCursor& cursor) {
-    uint64_t mean = cursor.skip_float_vector("mean", 0, kMaxDimensions);
+    uint64_t mean = cursor.float_vector("mean", 0, kMaxDimensions).size();
     TransformShape shape = check_dimensions(cursor);
     cursor.check_is("d_out", shape.d_out, shape.d_in);
     check_trained_size(
@@ -209,7 +209,7 @@ TransformShape check_transform(FaissByteCursor& cursor) {
 
 // ---- quantizers ----
 
-uint64_t
+SQShape
 check_scalar_quantizer(FaissByteCursor& cursor, int64_t d, bool is_trained) {
     using SQ = faiss::ScalarQuantizer;
 #if FAISS_EXT_FAISS_VERSION >= 11000
@@ -254,12 +254,19 @@ check_scalar_quantizer(FaissByteCursor& cursor, int64_t d, bool is_trained) {
             break;
 #endif
     }
-    uint64_t code_size = (d * bits + 7) / 8;
-    cursor.check_is("code_size", cursor.get<uint64_t>("code_size"), code_size);
-    uint64_t found = cursor.skip_float_vector("trained", 0, trained);
+    SQShape shape;
+    shape.type = type;
+    shape.code_size = (d * bits + 7) / 8;
+    cursor.check_is(
+            "code_size", cursor.get<uint64_t>("code_size"), shape.code_size);
+    shape.trained = cursor.float_vector("trained", 0, trained);
     check_trained_size(
-            cursor, "size of trained", found, int64_t(trained), is_trained);
-    return code_size;
+            cursor,
+            "size of trained",
+            shape.trained.size(),
+            int64_t(trained),
+            is_trained);
+    return shape;
 }
 
 PQShape check_product_quantizer(FaissByteCursor& cursor, int64_t d) {
@@ -271,7 +278,7 @@ PQShape check_product_quantizer(FaissByteCursor& cursor, int64_t d) {
     cursor.check_is("d modulo M", uint64_t(d) % shape.M, uint64_t(0));
     shape.nbits = cursor.get_in<uint64_t>("nbits", 1, kMaxBits);
     uint64_t values = uint64_t(d) << shape.nbits;
-    cursor.skip_float_vector("centroids", values, values);
+    shape.centroids = cursor.float_vector("centroids", values, values);
     return shape;
 }
 
@@ -382,65 +389,6 @@ void check_graph(FaissByteCursor& cursor, int64_t rows) {
     cursor.get_in<int32_t>("efSearch", 1, kMaxEf);
     // others are experimental; newer releases always write 1
     cursor.check_is("upper_beam", cursor.get<int32_t>("upper_beam"), 1);
-}
-
-// ---- lists ----
-
-void check_inverted_lists(
-        FaissByteCursor& cursor,
-        uint64_t nlist,
-        uint64_t code_size,
-        int64_t rows,
-        bool floats) {
-    FaissByteCursor::Part part(cursor, "inverted lists");
-    std::string code = cursor.get_code();
-    if (code != "ilar") {
-        cursor.fail("\"" + code + "\" (allowed: ilar, lists in memory)");
-    }
-    cursor.check_is("nlist", cursor.get<uint64_t>("nlist"), nlist);
-    cursor.check_is("code_size", cursor.get<uint64_t>("code_size"), code_size);
-    std::string form = cursor.get_code();
-    Column<uint64_t> sizes;
-    if (form == "full") {
-        sizes = cursor.vector<uint64_t>("sizes", nlist);
-    } else if (form == "sprs") { // pairs of list and size
-        sizes = cursor.vector<uint64_t>("sizes", 0, 2 * nlist);
-        cursor.check_is(
-                "size of sizes modulo 2", sizes.size() % 2, uint64_t(0));
-        for (uint64_t i = 0; i < sizes.size(); i += 2) {
-            cursor.check_in(
-                    "list number",
-                    sizes[i],
-                    i == 0 ? 0 : sizes[i - 2] + 1,
-                    nlist - 1);
-        }
-    } else {
-        cursor.fail("\"" + form + "\" (allowed: full or sprs)");
-    }
-    const uint64_t step = form == "full" ? 1 : 2;
-    int64_t left = rows;
-    cursor.check_left("codes and ids", rows, code_size + sizeof(int64_t));
-    std::vector<bool> seen(rows);
-    for (uint64_t i = step - 1; i < sizes.size(); i += step) {
-        const uint64_t size = sizes[i];
-        cursor.check_in("size of a list", size, uint64_t(0), uint64_t(left));
-        left -= int64_t(size);
-        if (floats) {
-            cursor.skip_floats("vectors", size * code_size / sizeof(float));
-        } else {
-            cursor.column<uint8_t>("codes", size * code_size);
-        }
-        auto ids = cursor.column<int64_t>("ids", size);
-        for (uint64_t j = 0; j < size; j++) {
-            cursor.check_in<int64_t>("id", ids[j], 0, rows - 1);
-            if (seen[ids[j]]) {
-                cursor.fail(
-                        "id " + std::to_string(ids[j]) + " is in lists twice");
-            }
-            seen[ids[j]] = true;
-        }
-    }
-    cursor.check_is("rows that are in no list", left, int64_t(0));
 }
 
 } // namespace faiss_ext

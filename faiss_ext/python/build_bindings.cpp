@@ -8,9 +8,33 @@
 #include "array_arguments.h"
 #include "bindings.h"
 #include "docstrings.h"
+#include "progress.h"
 #include "wrapped_index.h"
 
 namespace faiss_ext::python {
+
+ScaNNProgress progress_of(const py::object& callback) {
+    const py::object* call = callback.is_none() ? nullptr : &callback;
+    return [call](const char* stage, size_t done, size_t total) {
+        check_signals();
+        if (call == nullptr) {
+            return;
+        }
+        py::gil_scoped_acquire gil;
+        if (PyErr_Occurred() != nullptr) { // an interrupt
+            throw py::error_already_set();
+        }
+        (*call)(stage, done, total);
+    };
+}
+
+void check_callable(const py::object& progress) {
+    if (!progress.is_none() && PyCallable_Check(progress.ptr()) == 0) {
+        throw py::type_error(
+                "progress must be None or callable as progress(stage, done, "
+                "total)");
+    }
+}
 
 namespace {
 
@@ -19,22 +43,9 @@ class ProgressScope {
  public:
     ProgressScope(IndexIVFScaNN* scann, const py::object& callback)
             : scann_(scann) {
-        if (scann_ == nullptr) {
-            return;
+        if (scann_ != nullptr) {
+            scann_->progress = progress_of(callback);
         }
-        const py::object* call = callback.is_none() ? nullptr : &callback;
-        scann_->progress =
-                [call](const char* stage, size_t done, size_t total) {
-                    check_signals();
-                    if (call == nullptr) {
-                        return;
-                    }
-                    py::gil_scoped_acquire gil;
-                    if (PyErr_Occurred() != nullptr) { // an interrupt
-                        throw py::error_already_set();
-                    }
-                    (*call)(stage, done, total);
-                };
     }
     ~ProgressScope() {
         if (scann_ != nullptr) {
@@ -47,14 +58,6 @@ class ProgressScope {
  private:
     IndexIVFScaNN* scann_;
 };
-
-void check_callable(const py::object& progress) {
-    if (!progress.is_none() && PyCallable_Check(progress.ptr()) == 0) {
-        throw py::type_error(
-                "progress must be None or callable as progress(stage, done, "
-                "total)");
-    }
-}
 
 void check_trained(const IndexHandle& self) {
     if (!self.index()->is_trained) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <pybind11/numpy.h>
+#include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
 
 #include <faiss/impl/FaissAssert.h>
@@ -21,6 +22,7 @@
 #include "array_arguments.h"
 #include "bindings.h"
 #include "docstrings.h"
+#include "progress.h"
 
 namespace faiss_ext::python {
 
@@ -93,6 +95,49 @@ void export_plain(const IndexHandle& self, const Path& path) {
     });
 }
 
+/// The new index and notes on it.
+py::tuple import_bytes(
+        const uint8_t* bytes,
+        size_t size,
+        const std::string& description,
+        const py::object& progress) {
+    std::vector<std::string> notes;
+    IndexPointer index = without_gil(ErrorOrigin::Caller, [&] {
+        FaissImport how;
+        how.description = description;
+        how.progress = progress_of(progress);
+        return handle_of(import_from_faiss(bytes, size, how, &notes));
+    });
+    return py::make_tuple(std::move(index), notes);
+}
+
+py::tuple import_data(
+        const py::buffer& data,
+        const std::string& description,
+        const py::object& progress) {
+    check_callable(progress);
+    py::buffer_info info = bytes_argument("data", data);
+    return import_bytes(
+            static_cast<const uint8_t*>(info.ptr),
+            info.size,
+            description,
+            progress);
+}
+
+py::tuple import_file(
+        const Path& path,
+        const std::string& description,
+        const py::object& progress) {
+    check_callable(progress);
+    size_t size = 0;
+    std::shared_ptr<const uint8_t> memory = without_gil(ErrorOrigin::File, [&] {
+        InputFile file(path.string());
+        size = file.size();
+        return file.map();
+    });
+    return import_bytes(memory.get(), size, description, progress);
+}
+
 } // namespace
 
 void bind_files(py::module_& module, IndexClass& index) {
@@ -113,6 +158,19 @@ void bind_files(py::module_& module, IndexClass& index) {
             arg("index"),
             arg("path"),
             doc::export_to_faiss);
+    // from_faiss of the package
+    module.def(
+            "_import_data",
+            import_data,
+            arg("data"),
+            arg("description"),
+            arg("progress"));
+    module.def(
+            "_import_file",
+            import_file,
+            arg("path"),
+            arg("description"),
+            arg("progress"));
     module.def(
             "serialize_index", serialize, arg("index"), doc::serialize_index);
     module.def(

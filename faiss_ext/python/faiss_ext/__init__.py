@@ -60,6 +60,7 @@ from ._faiss_ext import (
     simd_levels,
     write_index,
 )
+from ._from_faiss import from_faiss
 
 __all__ = [
     "FAISS_VERSION",
@@ -78,6 +79,7 @@ __all__ = [
     "clone_index",
     "deserialize_index",
     "export_to_faiss",
+    "from_faiss",
     "index_factory",
     "omp_get_max_threads",
     "omp_set_num_threads",

@@ -15,6 +15,7 @@
 #include <faiss/impl/DistanceComputer.h>
 #include <faiss/impl/IDSelector.h>
 #include <faiss/impl/io.h>
+#include <faiss/index_io.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/index_factory.h>
@@ -134,6 +135,19 @@ bool files(const faiss::Index& index) {
     reader.data = writer.data;
     std::unique_ptr<faiss::Index> b(faiss_ext::read_index(&reader));
     std::unique_ptr<faiss::Index> plain(faiss_ext::export_to_faiss(&index));
+    faiss::VectorIOWriter plain_writer;
+    faiss::write_index(plain.get(), &plain_writer);
+    const std::vector<uint8_t>& bytes = plain_writer.data;
+    faiss::write_index(plain.get(), path.c_str());
+    std::unique_ptr<faiss::Index> c(faiss_ext::import_from_faiss(path));
+    std::remove(path.c_str());
+    std::unique_ptr<faiss::Index> d(faiss_ext::import_from_faiss(plain.get()));
+    std::unique_ptr<faiss::Index> e(
+            faiss_ext::import_from_faiss(bytes.data(), bytes.size()));
+    if (c->ntotal != a->ntotal || d->ntotal != a->ntotal ||
+        e->ntotal != a->ntotal) {
+        return false;
+    }
     const faiss::Index& read = *a;
     return a->ntotal == b->ntotal && plain->d == kD &&
            faiss_ext::find_scann(&read) != nullptr;
