@@ -89,7 +89,7 @@ std::string refusal(const faiss::Index& index, const char* description = "") {
 
 TEST(ImportFromFaiss, CentroidsAndListsAreTheSame) {
     for (const char* description :
-         {"IVF16,Flat", "IVF16_HNSW8,Flat", "IVF16,PQ19x4", "IVF16,SQ8"}) {
+         {"IVF16,Flat", "IVF16_HNSW8,Flat", "IVF16,PQ19x4np", "IVF16,SQ8"}) {
         for (auto metric : {faiss::METRIC_L2, faiss::METRIC_INNER_PRODUCT}) {
             IndexPtr plain = plain_index(description, metric);
             IndexPtr index(faiss_ext::import_from_faiss(plain.get()));
@@ -157,7 +157,7 @@ TEST(ImportFromFaiss, SaysWhatIsLost) {
             plain_index("IVF16,Flat", faiss::METRIC_L2).get(), {}, &notes));
     EXPECT_TRUE(notes.empty());
     IndexPtr(faiss_ext::import_from_faiss(
-            plain_index("IVF16,PQ19x4", faiss::METRIC_L2).get(), {}, &notes));
+            plain_index("IVF16,PQ19x4np", faiss::METRIC_L2).get(), {}, &notes));
     ASSERT_EQ(1u, notes.size());
     EXPECT_NE(std::string::npos, notes[0].find("IndexIVFPQ"));
 }

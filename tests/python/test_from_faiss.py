@@ -90,16 +90,16 @@ CASES = [
     ("IVF32_HNSW8,Flat", L2),
     ("IVF32,PQ20x4fs,RFlat", L2),
     ("IVF32,PQ20x4fsr,RFlat", IP),
-    ("IVF32,PQ10x4,Refine(SQ8)", L2),
-    ("IVF32,PQ20x5", L2),
-    ("IVF32,PQ20x5", IP),
+    ("IVF32,PQ10x4np,Refine(SQ8)", L2),
+    ("IVF32,PQ20x5np", L2),
+    ("IVF32,PQ20x5np", IP),
     ("IVF32,PQ10x4fsr", L2),
     ("IVF32,SQ8", L2),
     ("IVF32,SQfp16", IP),
-    ("RR40,IVF32,PQ20x5", L2),
+    ("RR40,IVF32,PQ20x5np", L2),
     ("RR40,IVF32,PQ20x4fs,RFlat", L2),
     ("PCA20,IVF32,Flat", L2),
-    ("PCA20,IVF32,PQ10x4,RFlat", L2),
+    ("PCA20,IVF32,PQ10x4np,RFlat", L2),
     ("PCAR20,IVF32,SQ8,RFlat", IP),
     ("L2norm,IVF32,Flat", IP),
 ]
@@ -120,7 +120,7 @@ def test_lists_are_the_same_and_recall_is_no_less(description, metric):
     assert recall(index.search(Q, K)[1], truth) >= theirs - 0.01
 
 
-@pytest.mark.parametrize("description", ["Flat", "HNSW16", "PQ20x4", "SQ8", "IDMap,Flat"])
+@pytest.mark.parametrize("description", ["Flat", "HNSW16", "PQ20x4np", "SQ8", "IDMap,Flat"])
 def test_indexes_without_lists(description):
     ids = np.arange(ROWS) * 3 + 7 if "IDMap" in description else None
     plain = plain_index(description, ids=ids)
@@ -134,7 +134,7 @@ def test_indexes_without_lists(description):
 
 @pytest.mark.parametrize(
     "description",
-    ["IDMap,IVF32,Flat", "IDMap2,IVF32,Flat", "IVF32,Flat", "IDMap,IVF32,PQ20x5", "IDMap,RR40,IVF32,PQ20x5"],
+    ["IDMap,IVF32,Flat", "IDMap2,IVF32,Flat", "IVF32,Flat", "IDMap,IVF32,PQ20x5np", "IDMap,RR40,IVF32,PQ20x5np"],
 )
 def test_ids_stay(description):
     ids = np.random.default_rng(1).permutation(ROWS) * 7 - 5
@@ -176,7 +176,7 @@ def test_blocks_of_any_size_decode_alike(bbs):
 
 def test_rows_that_are_decoded_codes_are_said_to_be():
     with pytest.warns(UserWarning, match="no raw rows.*IndexIVFPQ decode"):
-        index = fx.from_faiss(plain_index("IVF32,PQ20x5"))
+        index = fx.from_faiss(plain_index("IVF32,PQ20x5np"))
     assert index.refine_type == "int8" and not index.with_raw_data
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -214,7 +214,7 @@ def test_back_and_forth(tmp_path):
 
 
 def test_what_is_made_is_an_index_as_any(tmp_path):
-    index = taken_over(plain_index("RR40,IVF32,PQ20x5"))
+    index = taken_over(plain_index("RR40,IVF32,PQ20x5np"))
     fx.write_index(index, tmp_path / "ours.scann")
     again = fx.read_index(tmp_path / "ours.scann")
     np.testing.assert_array_equal(again.search(Q, K)[1], index.search(Q, K)[1])
@@ -285,7 +285,7 @@ REFUSED = [
     (lambda: faiss.index_factory(D, "IVF32,Flat"), ValueError, "not trained"),
     (lambda: empty("IVF32,Flat"), ValueError, "no rows"),
     (lambda: empty("Flat"), ValueError, "no rows"),
-    (lambda: plain_index("IVF32,RQ5x4"), ValueError, "not read here.*IndexIVFFlat"),
+    (lambda: plain_index("IVF32,RQ2x3"), ValueError, "not read here.*IndexIVFFlat"),
     (lambda: plain_index("LSH"), ValueError, "not read here"),
     (lambda: plain_index("Flat", faiss.METRIC_L1), ValueError, "metric|not read here"),
     (lambda: plain_index("IVF32,Flat", faiss.METRIC_Linf), ValueError, "metric"),
@@ -308,7 +308,7 @@ def test_refused(make, error, message):
 
 def test_damaged_bytes_are_refused_or_safe():
     random = np.random.default_rng(9)
-    for description in ("IVF8,PQ10x4fs,RFlat", "IDMap,IVF8,PQ10x4", "IVF8,SQ8", "RR40,IVF8_HNSW8,Flat"):
+    for description in ("IVF8,PQ10x4fs,RFlat", "IDMap,IVF8,PQ10x4np", "IVF8,SQ8", "RR40,IVF8_HNSW8,Flat"):
         plain = faiss.index_factory(D, description)
         plain.train(X[:1000])
         plain.add_with_ids(X[:300], np.arange(300)) if "IDMap" in description else plain.add(X[:300])
