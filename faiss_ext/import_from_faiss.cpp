@@ -11,6 +11,7 @@
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/io/faiss_rows.h>
 #include <faiss_ext/io/regular_files.h>
+#include <faiss_ext/memory/query_rows.h>
 #include <faiss_ext/memory/row_sample.h>
 #include <faiss_ext/wrappers/faiss_training.h>
 
@@ -24,6 +25,10 @@ constexpr size_t kTrainingRows = 65536;
 constexpr size_t kTrainingRowsPerList = 32;
 /// Floats of the rows that are added at a time.
 constexpr size_t kFloatsAtATime = size_t(1) << 24;
+/// Codes may decode to so many values a byte of the index, or so many in all:
+/// rows of 4096 dimensions in 16 bytes, never those of 65536 in one.
+constexpr size_t kMostValuesPerByte = 256;
+constexpr size_t kFreeValues = size_t(1) << 26;
 
 std::string default_description(const FaissRows& rows) {
     switch (rows.storage()) {
@@ -37,6 +42,20 @@ std::string default_description(const FaissRows& rows) {
             return "ScaNN,SQ8";
     }
     return "";
+}
+
+/// Memory stays in proportion to the bytes.
+void check_values(const FaissRows& rows, size_t bytes) {
+    const size_t most = std::max(kFreeValues, kMostValuesPerByte * bytes);
+    FAISS_THROW_IF_NOT_FMT(
+            rows.storage() == RowStorage::Raw || rows.n() <= most / rows.d(),
+            "%zu rows of %zu dimensions in the codes of %zu bytes (allowed: "
+            "%zu rows, %zu values a byte)",
+            rows.n(),
+            rows.d(),
+            bytes,
+            most / rows.d(),
+            kMostValuesPerByte);
 }
 
 /// Untrained, with the centroids of the lists, if there are any.
@@ -70,6 +89,9 @@ std::unique_ptr<IndexIVFScaNN> new_index(
     index->nlist = nlist;
     index->nprobe = rows.nprobe() == 1 ? 0 : std::min(rows.nprobe(), nlist);
     const std::vector<float> centroids = rows.centroids();
+    FAISS_THROW_IF_NOT_MSG(
+            all_finite(centroids.size(), centroids.data()),
+            "a centroid has a NaN or infinite value in the space of the rows");
     if (!index->quantizer->is_trained) {
         index->quantizer->train(int64_t(nlist), centroids.data());
     }
@@ -154,6 +176,7 @@ std::unique_ptr<faiss::Index> import_bytes(
     FAISS_THROW_IF_NOT_MSG(
             rows.n() > 0,
             "the index holds no rows, which codes are trained on");
+    check_values(rows, bytes.size());
     std::unique_ptr<IndexIVFScaNN> index = new_index(rows, how.description);
     index->progress = how.progress;
     train(*index, rows);

@@ -19,6 +19,8 @@ namespace {
 
 /// Rows that one thread decodes at a time.
 constexpr size_t kRowsAtATime = 1024;
+/// Centroids that rows do not justify may have so many floats, 64 MB.
+constexpr size_t kFreeFloats = size_t(1) << 24;
 
 std::vector<float> floats_of(const Column<float>& column) {
     std::vector<float> values(column.size());
@@ -331,20 +333,24 @@ bool FaissRows::take_back(std::vector<float>& vectors) const {
         auto transforms = read_transforms(*path_[i]);
         for (size_t j = transforms.size(); j-- > 0;) {
             const faiss::VectorTransform& transform = *transforms[j];
-            const size_t n = vectors.size() / size_t(transform.d_out);
-            std::vector<float> before(n * size_t(transform.d_in));
             auto linear =
                     dynamic_cast<const faiss::LinearTransform*>(&transform);
-            if (linear != nullptr && has_orthonormal_columns(*linear)) {
+            const bool is_orthonormal =
+                    linear != nullptr && has_orthonormal_columns(*linear);
+            const bool moves = dynamic_cast<const faiss::CenteringTransform*>(
+                                       &transform) != nullptr;
+            if (!is_orthonormal && !moves) {
+                return false;
+            }
+            // d_in <= d_out now: no more memory than the vectors have
+            const size_t n = vectors.size() / size_t(transform.d_out);
+            std::vector<float> before(n * size_t(transform.d_in));
+            if (is_orthonormal) {
                 linear->transform_transpose(
                         int64_t(n), vectors.data(), before.data());
-            } else if (
-                    dynamic_cast<const faiss::CenteringTransform*>(
-                            &transform) != nullptr) {
+            } else {
                 transform.reverse_transform(
                         int64_t(n), vectors.data(), before.data());
-            } else {
-                return false;
             }
             vectors = std::move(before);
         }
@@ -354,6 +360,16 @@ bool FaissRows::take_back(std::vector<float>& vectors) const {
 
 std::vector<float> FaissRows::means() const {
     const size_t d = this->d();
+    // the bytes hold centroids of fewer dimensions, or of one
+    const size_t most = std::max(n(), kFreeFloats / d);
+    FAISS_THROW_IF_NOT_FMT(
+            nlist() <= most,
+            "nlist = %zu for %zu rows of %zu dimensions, of which the bytes "
+            "hold no centroids (allowed: 1..%zu)",
+            nlist(),
+            n(),
+            d,
+            most);
     std::vector<float> means(nlist() * d), rows(kRowsAtATime * d);
     std::vector<double> sum(d), all(d);
     std::vector<size_t> empty;

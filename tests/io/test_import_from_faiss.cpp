@@ -15,6 +15,7 @@
 #include <faiss/index_factory.h>
 #include <faiss/index_io.h>
 
+#include "fixtures/failing_memory.h"
 #include "fixtures/index_cases.h"
 
 using namespace cases;
@@ -74,6 +75,12 @@ IndexPtr plain_index(const char* description, faiss::MetricType metric) {
         index->add(kN, x.data());
     }
     return index;
+}
+
+std::vector<uint8_t> plain_bytes(const faiss::Index& index) {
+    faiss::VectorIOWriter writer;
+    faiss::write_index(&index, &writer);
+    return writer.data;
 }
 
 std::string refusal(const faiss::Index& index, const char* description = "") {
@@ -174,6 +181,83 @@ TEST(ImportFromFaiss, RefusesWithAReason) {
             std::string::npos, refusal(*plain, "IDMap,ScaNN").find("allowed"));
     IndexPtr ours(faiss_ext::import_from_faiss(plain.get()));
     EXPECT_NE(std::string::npos, refusal(*ours).find("already"));
+}
+
+/// Stops whatever it is told of, the first time that it is this.
+struct Stop : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+TEST(ImportFromFaiss, StopsWhereProgressThrowsAndLeavesTheFaissIndexAsItIs) {
+    for (const char* description : {"IDMap,IVF16,Flat", "Flat"}) {
+        IndexPtr plain = plain_index(description, faiss::METRIC_L2);
+        const std::vector<uint8_t> before = plain_bytes(*plain);
+        std::set<std::string> stages;
+        faiss_ext::FaissImport how;
+        how.progress = [&](const char* stage, size_t done, size_t total) {
+            EXPECT_LE(done, total) << stage;
+            stages.insert(stage);
+        };
+        IndexPtr whole(faiss_ext::import_from_faiss(plain.get(), how));
+        EXPECT_TRUE(stages.count("codebook") && stages.count("add"));
+        EXPECT_EQ(std::string(description) == "Flat", stages.count("k-means"));
+        for (const std::string& stopped : stages) {
+            how.progress = [&](const char* stage, size_t, size_t) {
+                if (stage == stopped) {
+                    throw Stop(stage);
+                }
+            };
+            EXPECT_THROW(faiss_ext::import_from_faiss(plain.get(), how), Stop);
+            EXPECT_EQ(before, plain_bytes(*plain)) << stopped;
+        }
+    }
+}
+
+TEST(ImportFromFaiss, ForgetsTheProgressOfTheCall) {
+    faiss_ext::FaissImport how;
+    size_t calls = 0;
+    how.progress = [&](const char*, size_t, size_t) { calls++; };
+    IndexPtr index(faiss_ext::import_from_faiss(
+            plain_index("IVF16,Flat", faiss::METRIC_L2).get(), how));
+    const size_t once = calls;
+    EXPECT_GT(once, 0u);
+    const std::vector<float> x = rows(50, kD, 3);
+    index->add(50, x.data());
+    EXPECT_EQ(once, calls);
+}
+
+TEST(ImportFromFaiss, MemoryMayRunOutAnywhere) {
+    using failing_memory::Fails;
+    for (const char* description :
+         {"IDMap2,IVF16,Flat", "IVF16,SQ8", "RR19,IVF16,Flat"}) {
+        const std::vector<uint8_t> bytes =
+                plain_bytes(*plain_index(description, faiss::METRIC_L2));
+        for (Fails fails : {Fails::One, Fails::AllFrom}) {
+            size_t failed = 0;
+            for (size_t n = 0;; n = n + 1 + n / 4) {
+                IndexPtr index;
+                bool threw = false;
+                {
+                    failing_memory::Scope scope(n, fails);
+                    try {
+                        index.reset(faiss_ext::import_from_faiss(
+                                bytes.data(), bytes.size()));
+                    } catch (const std::bad_alloc&) {
+                        threw = true;
+                    } catch (const faiss::FaissException&) {
+                        threw = true;
+                    }
+                }
+                if (failing_memory::failures == 0) {
+                    ASSERT_FALSE(threw);
+                    break;
+                }
+                failed++;
+                ASSERT_TRUE(threw || index->ntotal == int64_t(kN));
+            }
+            EXPECT_GT(failed, 10u);
+        }
+    }
 }
 
 } // namespace
