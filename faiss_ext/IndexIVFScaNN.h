@@ -27,7 +27,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     using idx_t = int64_t;
 
     ScaNNOptions options;
-    /// defaults of searches; 0: chosen from k
+    /// defaults of searches; 0: chosen from k; below k: k
     size_t reorder_k = 0;
     size_t refine_k = 0;
     /// what calibrate() chose; used where reorder_k, refine_k are 0

@@ -15,6 +15,53 @@ namespace faiss_ext {
 namespace {
 
 constexpr char kMagic[8] = {'S', 'c', 'a', 'N', 'N', 'i', 'd', 'x'};
+
+/// What Faiss' own files begin with.
+constexpr struct {
+    const char* four;
+    const char* kind;
+} kFaissFiles[] = {
+        {"IxFI", "IndexFlatIP"},
+        {"IxF2", "IndexFlatL2"},
+        {"IxFl", "IndexFlat"},
+        {"IxHE", "IndexLSH"},
+        {"IxHe", "IndexLSH"},
+        {"IxPQ", "IndexPQ"},
+        {"IxPq", "IndexPQ"},
+        {"IxPo", "IndexPQ"},
+        {"IPfs", "IndexPQFastScan"},
+        {"IwFl", "IndexIVFFlat"},
+        {"IwFd", "IndexIVFFlatDedup"},
+        {"IwPQ", "IndexIVFPQ"},
+        {"IvPQ", "IndexIVFPQ"},
+        {"IwQR", "IndexIVFPQR"},
+        {"IvQR", "IndexIVFPQR"},
+        {"IwPf", "IndexIVFPQFastScan"},
+        {"IxSQ", "IndexScalarQuantizer"},
+        {"IwSq", "IndexIVFScalarQuantizer"},
+        {"IwSQ", "IndexIVFScalarQuantizer"},
+        {"IHNf", "IndexHNSWFlat"},
+        {"IHNp", "IndexHNSWPQ"},
+        {"IHNs", "IndexHNSWSQ"},
+        {"INSf", "IndexNSGFlat"},
+        {"IxMp", "IndexIDMap"},
+        {"IxM2", "IndexIDMap2"},
+        {"IxPT", "IndexPreTransform"},
+        {"IxRF", "IndexRefine"},
+        {"Imiq", "MultiIndexQuantizer"},
+        {"IxRP", "IndexRefineFlat"},
+};
+
+/// The name of a file of Faiss by its first bytes, for a message, or nothing.
+std::string faiss_file_kind(const char* magic) {
+    for (const auto& [four, kind] : kFaissFiles) {
+        if (std::memcmp(magic, four, 4) == 0) {
+            return "this is a file of Faiss (" + std::string(four) + ": " +
+                   kind + "), which faiss::read_index reads; ";
+        }
+    }
+    return "";
+}
 constexpr size_t kNameBytes = 16;
 constexpr size_t kBufferBytes = 1 << 20;
 /// far above what any version needs: bounds the table of a damaged header
@@ -219,7 +266,8 @@ void SectionReader::read_header() {
     Header header;
     fetch(&header, sizeof(header));
     if (std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0) {
-        fail("this is not a file of a ScaNN index");
+        fail(faiss_file_kind(header.magic) +
+             "this is not a file of a ScaNN index");
     }
     // before the checksum, which a later version may keep elsewhere
     if (header.version > kFormatVersion) {

@@ -11,12 +11,6 @@ namespace faiss_ext::python {
 
 namespace {
 
-/// kernels may read the bitmap by words, beyond its last byte
-constexpr size_t kBitmapPadding = 64;
-/// ids become a bitmap if that takes at most this many bits per id (8 bytes, as
-/// much as the ids themselves; a hash set takes more)
-constexpr uint64_t kBitmapBitsPerId = 64;
-
 std::string text(py::handle value) {
     return py::str(value).cast<std::string>();
 }
@@ -140,7 +134,7 @@ void check_moderate(const char* name, const float* x, int64_t n, int64_t d) {
     }
 }
 
-py::array integers(const char* name, py::handle value) {
+py::array integers(const char* name, py::handle value, int64_t ndim = 1) {
     py::array array = as_array(name, value);
     char kind = kind_of(array);
     bool is_integer = kind == 'i' || kind == 'u';
@@ -148,10 +142,10 @@ py::array integers(const char* name, py::handle value) {
     if (!is_integer && array.size() > 0) {
         refuse_dtype(name, array, "integers (int64 is used as it is)");
     }
-    if (array.ndim() != 1) {
+    if (array.ndim() != ndim) {
         throw py::value_error(
                 std::string(name) + " has shape " + shape_of(array) +
-                " (allowed: a 1-d array)");
+                " (allowed: a " + std::to_string(ndim) + "-d array)");
     }
     if (kind == 'u' && array.itemsize() == 8 && array.size() > 0) {
         py::object largest = array.attr("max")();
@@ -203,11 +197,6 @@ Rows rows_argument(
                 std::string(name) + " has shape " + shape_of(array) +
                 " (allowed: " + wanted +
                 ", since the index has d = " + std::to_string(d) + ")");
-    }
-    if (array.shape(0) == 0) {
-        throw py::value_error(
-                std::string(name) + " has shape " + shape_of(array) +
-                " (allowed: " + wanted + " with n >= 1)");
     }
     py::array rows = convert<float>(array);
     const float* data = static_cast<const float*>(rows.data());
@@ -278,6 +267,32 @@ Ids ids_argument(const char* name, py::handle value, std::optional<int64_t> n) {
     return {std::move(array), data, size};
 }
 
+ListNumbers list_numbers_argument(
+        const char* name,
+        py::handle value,
+        int64_t n,
+        int64_t nlist) {
+    py::array array = integers(name, value, 2);
+    const int64_t per_query = array.shape(1);
+    if (array.shape(0) != n || per_query < 1 || per_query > nlist) {
+        throw py::value_error(
+                std::string(name) + " has shape " + shape_of(array) +
+                " (allowed: (" + std::to_string(n) + ", 1..nlist = " +
+                std::to_string(nlist) + "), a row for each query)");
+    }
+    const auto* data = static_cast<const int64_t*>(array.data());
+    for (int64_t i = 0; i < n * per_query; i++) {
+        if (data[i] < -1 || data[i] >= nlist) {
+            throw py::value_error(
+                    std::string(name) + "[" + std::to_string(i / per_query) +
+                    ", " + std::to_string(i % per_query) +
+                    "] = " + std::to_string(data[i]) + " (allowed: lists 0.." +
+                    std::to_string(nlist - 1) + ", -1 for none)");
+        }
+    }
+    return {std::move(array), data, n, per_query};
+}
+
 Ids new_ids_argument(const char* name, py::handle value, int64_t n) {
     Ids ids = ids_argument(name, value, n);
     const int64_t* end = ids.data + ids.n;
@@ -296,12 +311,11 @@ Codes codes_argument(const char* name, py::handle value, size_t code_size) {
     if (!py::isinstance<py::array_t<uint8_t>>(array)) {
         refuse_dtype(name, array, "uint8");
     }
-    if (array.ndim() != 2 || array.shape(0) == 0 ||
-        size_t(array.shape(1)) != code_size) {
+    if (array.ndim() != 2 || size_t(array.shape(1)) != code_size) {
         throw py::value_error(
                 std::string(name) + " has shape " + shape_of(array) +
                 " (allowed: (n, " + std::to_string(code_size) +
-                ") with n >= 1, as sa_encode() returns it)");
+                "), as sa_encode() returns it)");
     }
     py::array codes = convert<uint8_t>(array);
     const uint8_t* data = static_cast<const uint8_t*>(codes.data());
@@ -326,100 +340,94 @@ size_t checked_integer(
     return size_t(value);
 }
 
-Filter::Filter(py::handle value) {
-    py::array array = as_array("filter", value);
-    if (kind_of(array) == 'b') {
+py::array mask_or_ids(const char* name, py::handle value) {
+    py::array array = as_array(name, value);
+    if (is_mask(array)) {
         if (array.ndim() != 1) {
             throw py::value_error(
-                    "filter is a mask of shape " + shape_of(array) +
+                    std::string(name) + " is a mask of shape " +
+                    shape_of(array) +
                     " (allowed: a 1-d array, one flag for each id)");
         }
-        py::array flags = convert<bool>(array);
-        auto data = static_cast<const uint8_t*>(flags.data());
-        size_t n = flags.size();
-        without_gil(ErrorOrigin::Caller, [&] { set_mask(data, n); });
-        return;
+        return array;
     }
     char kind = kind_of(array);
     if (kind != 'i' && kind != 'u' && array.size() > 0) {
         refuse_dtype(
-                "filter",
+                name,
                 array,
                 "bool (a mask over ids 0..n-1) or integers (allowed ids)");
     }
-    Ids ids = ids_argument("filter", array);
-    without_gil(ErrorOrigin::Caller, [&] {
-        set_ids(std::vector<int64_t>(ids.data, ids.data + ids.n));
-    });
+    return array;
 }
 
-void Filter::set_mask(const uint8_t* flags, size_t n) {
-    is_mask_ = true;
-    flags_ = n;
-    size_t bytes = (n + 7) / 8;
-    bitmap_.assign(bytes + kBitmapPadding, 0);
-    for (size_t i = 0; i < n; i++) {
-        bool allowed = flags[i] != 0;
-        bitmap_[i / 8] |= uint8_t(allowed) << (i % 8);
-        count_ += allowed;
-    }
-    selector_ =
-            std::make_unique<faiss::IDSelectorBitmap>(bytes, bitmap_.data());
+bool is_mask(const py::array& array) {
+    return kind_of(array) == 'b';
 }
 
-void Filter::set_ids(std::vector<int64_t> ids) {
-    std::sort(ids.begin(), ids.end());
-    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-    count_ = ids.size();
-    bool dense = ids.empty() ||
-                 (ids.front() >= 0 &&
-                  uint64_t(ids.back()) / kBitmapBitsPerId < ids.size());
-    if (!dense) {
-        selector_ = std::make_unique<faiss::IDSelectorBatch>(
-                ids.size(), ids.data());
-        return;
+Bytes bitmap_argument(const char* name, py::handle value) {
+    py::array array = as_array(name, value);
+    if (!py::isinstance<py::array_t<uint8_t>>(array)) {
+        refuse_dtype(name, array, "uint8, one bit for each id");
     }
-    size_t bytes = ids.empty() ? 0 : size_t(ids.back()) / 8 + 1;
-    bitmap_.assign(bytes + kBitmapPadding, 0);
-    for (int64_t id : ids) {
-        bitmap_[id / 8] |= uint8_t(1) << (id % 8);
-    }
-    selector_ =
-            std::make_unique<faiss::IDSelectorBitmap>(bytes, bitmap_.data());
-}
-
-void Filter::check_covers(int64_t ntotal) const {
-    if (is_mask_ && int64_t(flags_) < ntotal) {
+    if (array.ndim() != 1) {
         throw py::value_error(
-                "filter is a mask of " + std::to_string(flags_) +
-                " flags; the index holds " + std::to_string(ntotal) +
-                " vectors, so ids beyond the mask exist: want one flag for "
-                "each id 0..n-1, n >= " +
-                std::to_string(ntotal));
+                std::string(name) + " has shape " + shape_of(array) +
+                " (allowed: a 1-d array, one bit for each id)");
     }
+    py::array bytes = convert<uint8_t>(array);
+    const auto* data = static_cast<const uint8_t*>(bytes.data());
+    int64_t n = bytes.shape(0);
+    return {std::move(bytes), data, n};
 }
 
-std::string Filter::description() const {
-    return is_mask_ ? "mask of " + std::to_string(flags_) + " flags, " +
-                              std::to_string(count_) + " set"
-                    : std::to_string(count_) + " ids";
-}
-
-std::shared_ptr<const Filter> filter_argument(
+py::array checked_output(
+        const char* name,
         py::handle value,
-        int64_t ntotal) {
-    if (value.is_none()) {
-        return nullptr;
+        const py::dtype& dtype,
+        const std::vector<int64_t>& shape) {
+    if (Py_TYPE(value.ptr()) != py::detail::npy_api::get().PyArray_Type_) {
+        throw py::type_error(
+                std::string(name) +
+                " must be None or a numpy.ndarray that the results are "
+                "written to");
     }
-    std::shared_ptr<const Filter> filter;
-    if (py::isinstance<Filter>(value)) {
-        (void)value.cast<Filter&>(); // TypeError if made without constructor
-        filter = value.cast<std::shared_ptr<Filter>>();
-    } else {
-        filter = std::make_shared<Filter>(value);
+    auto array = py::reinterpret_borrow<py::array>(value);
+    std::string wanted;
+    for (size_t i = 0; i < shape.size(); i++) {
+        wanted += (i == 0 ? "(" : ", ") + std::to_string(shape[i]);
     }
-    filter->check_covers(ntotal);
-    return filter;
+    wanted += ")";
+    bool right_shape = size_t(array.ndim()) == shape.size() &&
+                       std::equal(shape.begin(), shape.end(), array.shape());
+    constexpr int good = int(py::array::c_style) |
+                         int(py::detail::npy_api::NPY_ARRAY_ALIGNED_);
+    if (!array.dtype().equal(dtype) || !right_shape ||
+        (array.flags() & good) != good || !array.writeable()) {
+        throw py::value_error(
+                std::string(name) + " is a " +
+                (array.writeable() ? "" : "read-only ") + "array of " +
+                text(array.dtype()) + " and shape " + shape_of(array) +
+                ((array.flags() & good) == good ? "" : ", not in C order") +
+                " (allowed: a writable one of " + text(dtype) + " and shape " +
+                wanted + " in C order)");
+    }
+    return array;
+}
+
+void check_apart(
+        const char* name,
+        const py::array& array,
+        const char* other_name,
+        const py::array& other) {
+    auto begin = static_cast<const char*>(array.data());
+    auto other_begin = static_cast<const char*>(other.data());
+    if (begin < other_begin + other.nbytes() &&
+        other_begin < begin + array.nbytes()) {
+        throw py::value_error(
+                std::string(name) + " and " + other_name +
+                " share memory (allowed: arrays of their own)");
+    }
 }
 
 } // namespace faiss_ext::python

@@ -12,15 +12,11 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include <faiss/impl/IDSelector.h>
 #include <pybind11/numpy.h>
-
-#include "constructed.h"
 
 namespace faiss_ext::python {
 
@@ -44,7 +40,7 @@ constexpr double kMaxSquares = 1e37;
 
 /// @param name  of the argument, for messages
 /// @param d     columns wanted
-/// @return at least one row
+/// @return any number of rows, also none
 Rows rows_argument(
         const char* name,
         py::handle value,
@@ -62,6 +58,47 @@ struct Flags {
 
 Flags flags_argument(const char* name, py::handle value);
 
+/// For output_argument().
+py::array checked_output(
+        const char* name,
+        py::handle value,
+        const py::dtype& dtype,
+        const std::vector<int64_t>& shape);
+
+/// An array of bool, which is a mask, or of integers, which are ids.
+py::array mask_or_ids(const char* name, py::handle value);
+bool is_mask(const py::array& array);
+
+struct Bytes {
+    py::array owner;
+    const uint8_t* data; ///< size n
+    int64_t n;           ///< may be 0
+};
+
+/// uint8, one bit for each id; nothing is converted.
+Bytes bitmap_argument(const char* name, py::handle value);
+
+/** An array that a call fills: of T, this shape, in C order, writable.
+ * @return  the array given, or a new one for None */
+template <class T>
+py::array_t<T> output_argument(
+        const char* name,
+        py::handle value,
+        const std::vector<int64_t>& shape) {
+    if (value.is_none()) {
+        return py::array_t<T>(shape);
+    }
+    return py::array_t<T>(
+            checked_output(name, value, py::dtype::of<T>(), shape));
+}
+
+/// @throws ValueError if it shares memory with another one
+void check_apart(
+        const char* name,
+        const py::array& array,
+        const char* other_name,
+        const py::array& other);
+
 struct Ids {
     py::array owner;
     const int64_t* data; ///< size n
@@ -74,13 +111,27 @@ Ids ids_argument(
         py::handle value,
         std::optional<int64_t> n = {});
 
+/// Lists of queries: (n, any number), each -1 or 0..most.
+struct ListNumbers {
+    py::array owner;
+    const int64_t* data; ///< size n * per_query
+    int64_t n;
+    int64_t per_query; ///< >= 1
+};
+
+ListNumbers list_numbers_argument(
+        const char* name,
+        py::handle value,
+        int64_t n,
+        int64_t nlist);
+
 /// Ids for new vectors: n of them, none of them -1 (the label of "no result").
 Ids new_ids_argument(const char* name, py::handle value, int64_t n);
 
 struct Codes {
     py::array owner;
     const uint8_t* data; ///< size n * code_size
-    int64_t n;           ///< >= 1
+    int64_t n;           ///< may be 0
 };
 
 /// Codes of sa_encode(): uint8, nothing is converted.
@@ -98,41 +149,5 @@ size_t checked_integer(
         int64_t value,
         int64_t minimum,
         int64_t maximum = INT64_MAX);
-
-/** The ids that a search may return. Immutable, so searches may share one. */
-class Filter {
- public:
-    /// @param value  bool mask over ids 0 .. len - 1, or integer array of ids
-    explicit Filter(py::handle value);
-
-    /// not const, as Faiss' SearchParameters require; it is never changed
-    faiss::IDSelector& selector() const {
-        return *selector_;
-    }
-    /// ids allowed
-    size_t count() const {
-        return count_;
-    }
-    bool is_mask() const {
-        return is_mask_;
-    }
-    /// @throws ValueError if this is a mask with fewer flags than vectors
-    void check_covers(int64_t ntotal) const;
-    std::string description() const;
-
- private:
-    void set_mask(const uint8_t* flags, size_t n);
-    void set_ids(std::vector<int64_t> ids);
-
-    bool is_mask_ = false;
-    size_t flags_ = 0; ///< length of the mask given
-    size_t count_ = 0;
-    std::vector<uint8_t> bitmap_; ///< padded by kBitmapPadding zeros
-    std::unique_ptr<faiss::IDSelector> selector_;
-};
-
-/// None -> nullptr, a Filter -> that one, else a new one. @param ntotal  of the
-/// index to be searched
-std::shared_ptr<const Filter> filter_argument(py::handle value, int64_t ntotal);
 
 } // namespace faiss_ext::python

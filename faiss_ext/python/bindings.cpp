@@ -1,6 +1,6 @@
 /*
  * The module faiss_ext._faiss_ext. This file binds what is not a method of
- * Index: the factory, filters, statistics, threads, kernels.
+ * Index: the factory, statistics, threads, kernels.
  */
 
 #include <cinttypes>
@@ -33,17 +33,6 @@ make_index(int64_t d, const std::string& description, int64_t metric) {
         return std::make_shared<IndexHandle>(std::unique_ptr<faiss::Index>(
                 index_factory(int(d), description, faiss::MetricType(metric))));
     });
-}
-
-void bind_filter(py::module_& module) {
-    py::class_<Filter, std::shared_ptr<Filter>>(module, "Filter", doc::filter)
-            .def(py::init<py::handle>(), py::arg("allowed"), doc::filter_init)
-            .def("__reduce__", refuse_pickle)
-            .def("__len__", &Filter::count)
-            .def("__bool__", [](const Filter&) { return true; })
-            .def("__repr__", [](const Filter& self) {
-                return "<faiss_ext.Filter: " + self.description() + ">";
-            });
 }
 
 std::string stats_repr(const ScaNNSearchStats& s) {
@@ -191,12 +180,14 @@ PYBIND11_MODULE(_faiss_ext, module) {
     module.doc() = "Native part of faiss_ext; import faiss_ext instead.";
     bind_constants(module);
     bind_threads(module);
-    bind_filter(module);
+    bind_selectors(module);
     bind_stats(module);
     IndexClass index(module, "Index", doc::index);
     bind_properties(index);
     bind_build(index);
     bind_search(index);
+    bind_lists(module, index);
+    bind_wrappers(module);
     bind_files(module, index);
     bind_knowhere(module);
     module.def(

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include <pybind11/pybind11.h>
 
@@ -17,8 +18,11 @@ namespace py = pybind11;
 /// The reference counts calls in other threads too.
 using IndexClass = py::class_<IndexHandle, std::shared_ptr<IndexHandle>>;
 
-void bind_build(IndexClass& index);      // train, add, remove, merge
-void bind_search(IndexClass& index);     // search, range_search, reconstruct
+void bind_selectors(py::module_& module); // Filter, IDSelector..
+void bind_build(IndexClass& index);       // train, add, remove, merge
+void bind_search(IndexClass& index);      // search, range_search, reconstruct
+void bind_lists(py::module_& module, IndexClass& index); // centroids, cp, ..
+void bind_wrappers(py::module_& module);                 // IndexIDMap, ..
 void bind_properties(IndexClass& index); // ntotal, nprobe, sub_dim, ...
 void bind_files(py::module_& module, IndexClass& index); // read, write, pickle
 void bind_knowhere(py::module_& module); // the submodule knowhere
@@ -42,6 +46,19 @@ rows_for(const IndexHandle& handle, const char* name, py::handle value) {
             value,
             handle.index()->d,
             handle.scann() == nullptr ? RowSize::Moderate : RowSize::Any);
+}
+
+/// At least one row.
+inline Rows
+some_rows_for(const IndexHandle& handle, const char* name, py::handle value) {
+    Rows rows = rows_for(handle, name, value);
+    if (rows.n == 0) {
+        std::string d = std::to_string(rows.d);
+        throw py::value_error(
+                std::string(name) + " has shape (0, " + d + ") (allowed: (n, " +
+                d + ") with n >= 1)");
+    }
+    return rows;
 }
 
 /// @throws AttributeError if there is no ScaNN index inside

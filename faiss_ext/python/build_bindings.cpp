@@ -9,6 +9,7 @@
 #include "bindings.h"
 #include "docstrings.h"
 #include "progress.h"
+#include "selector_argument.h"
 #include "wrapped_index.h"
 
 namespace faiss_ext::python {
@@ -59,6 +60,15 @@ class ProgressScope {
     IndexIVFScaNN* scann_;
 };
 
+/// The callback given, or with index.verbose a progress bar on stderr.
+py::object progress_for(const IndexHandle& self, const py::object& given) {
+    check_callable(given);
+    if (!given.is_none() || !self.verbose()) {
+        return given;
+    }
+    return py::module_::import("faiss_ext").attr("progress_bar")();
+}
+
 void check_trained(const IndexHandle& self) {
     if (!self.index()->is_trained) {
         throw py::value_error(
@@ -66,19 +76,22 @@ void check_trained(const IndexHandle& self) {
     }
 }
 
-void train(IndexHandle& self, py::handle x, const py::object& progress) {
-    check_callable(progress);
-    Rows rows = rows_for(self, "x", x);
+void train(IndexHandle& self, py::handle x, const py::object& given_progress) {
+    const py::object progress = progress_for(self, given_progress);
+    Rows rows = some_rows_for(self, "x", x);
     self.change(ErrorOrigin::Caller, [&] {
         ProgressScope scope(self.scann(), progress);
         self.index()->train(rows.n, rows.data);
     });
 }
 
-void add(IndexHandle& self, py::handle x, const py::object& progress) {
-    check_callable(progress);
+void add(IndexHandle& self, py::handle x, const py::object& given_progress) {
+    const py::object progress = progress_for(self, given_progress);
     Rows rows = rows_for(self, "x", x);
     check_trained(self);
+    if (rows.n == 0) {
+        return;
+    }
     self.change(ErrorOrigin::Caller, [&] {
         ProgressScope scope(self.scann(), progress);
         self.index()->add(rows.n, rows.data);
@@ -89,11 +102,14 @@ void add_with_ids(
         IndexHandle& self,
         py::handle x,
         py::handle ids,
-        const py::object& progress) {
-    check_callable(progress);
+        const py::object& given_progress) {
+    const py::object progress = progress_for(self, given_progress);
     Rows rows = rows_for(self, "x", x);
     Ids new_ids = new_ids_argument("ids", ids, rows.n);
     check_trained(self);
+    if (rows.n == 0) {
+        return;
+    }
     self.change(ErrorOrigin::Caller, [&] {
         ProgressScope scope(self.scann(), progress);
         self.index()->add_with_ids(rows.n, rows.data, new_ids.data);
@@ -120,11 +136,9 @@ py::dict calibrate(
         py::handle queries,
         double target_recall,
         int64_t k,
-        const py::object& progress) {
-    check_callable(progress);
-    if (self.scann() == nullptr) {
-        throw py::attribute_error("calibrate: this is no ScaNN index");
-    }
+        const py::object& given_progress) {
+    const py::object progress = progress_for(self, given_progress);
+    need_scann(self, "calibrate");
     if (self.scann() != self.index()) {
         throw py::value_error(
                 "calibrate: the ScaNN index lies below a transform or an id "
@@ -137,7 +151,7 @@ py::dict calibrate(
     }
     Rows rows{{}, nullptr, 0, 0};
     if (!queries.is_none()) {
-        rows = rows_for(self, "queries", queries);
+        rows = some_rows_for(self, "queries", queries);
     }
     ScaNNCalibration chosen = self.change(ErrorOrigin::Caller, [&] {
         ProgressScope scope(self.scann(), progress);
@@ -148,6 +162,13 @@ py::dict calibrate(
 }
 
 size_t remove(IndexHandle& self, py::handle ids) {
+    if (is_selector(ids)) {
+        auto selector = selector_argument("ids", ids, &self)
+                                ->for_index(self.index()->ntotal);
+        return self.change(ErrorOrigin::Caller, [&] {
+            return remove_ids(self.index(), *selector);
+        });
+    }
     Ids wanted = ids_argument("ids", ids);
     return self.change(ErrorOrigin::Caller, [&] {
         faiss::IDSelectorBatch selector(wanted.n, wanted.data);
@@ -159,6 +180,9 @@ void update(IndexHandle& self, py::handle ids, py::handle x) {
     Rows rows = rows_for(self, "x", x);
     Ids wanted = ids_argument("ids", ids, rows.n);
     check_trained(self);
+    if (rows.n == 0) {
+        return;
+    }
     self.change(ErrorOrigin::Caller, [&] {
         update_vectors(self.index(), rows.n, wanted.data, rows.data);
     });
@@ -174,6 +198,9 @@ py::array_t<uint8_t> encode(const IndexHandle& self, py::handle x) {
     Rows rows = rows_for(self, "x", x);
     check_trained(self);
     py::array_t<uint8_t> codes({rows.n, int64_t(code_size(self))});
+    if (rows.n == 0) {
+        return codes;
+    }
     uint8_t* out = codes.mutable_data();
     self.read(ErrorOrigin::Caller, [&] {
         codec(self.index())->sa_encode(rows.n, rows.data, out);
@@ -185,6 +212,9 @@ py::array_t<float> decode(const IndexHandle& self, py::handle codes) {
     check_trained(self);
     Codes given = codes_argument("codes", codes, code_size(self));
     py::array_t<float> rows({given.n, int64_t(self.index()->d)});
+    if (given.n == 0) {
+        return rows;
+    }
     float* out = rows.mutable_data();
     self.read(ErrorOrigin::Caller, [&] {
         codec(self.index())->sa_decode(given.n, given.data, out);
@@ -199,6 +229,9 @@ void add_codes(IndexHandle& self, py::handle codes, const py::object& ids) {
     std::optional<Ids> new_ids;
     if (!ids.is_none()) {
         new_ids = new_ids_argument("ids", ids, given.n);
+    }
+    if (given.n == 0) {
+        return;
     }
     self.change(ErrorOrigin::Caller, [&] {
         add_sa_codes(

@@ -4,7 +4,7 @@
  * uninitialised memory for such an object; here it is a TypeError.
  *
  * To be included wherever a function of the module takes one of the classes
- * named at the end.
+ * named at the end; selectors.h does the same for selectors.
  */
 
 #pragma once
@@ -19,7 +19,6 @@
 
 namespace faiss_ext::python {
 
-class Filter;
 class IndexHandle;
 class NodeHandle;
 class NodeRows;
@@ -57,9 +56,6 @@ template <>
 struct type_caster<faiss_ext::python::IndexHandle>
         : faiss_ext::python::ConstructedCaster<faiss_ext::python::IndexHandle> {
 };
-template <>
-struct type_caster<faiss_ext::python::Filter>
-        : faiss_ext::python::ConstructedCaster<faiss_ext::python::Filter> {};
 template <>
 struct type_caster<faiss_ext::python::NodeHandle>
         : faiss_ext::python::ConstructedCaster<faiss_ext::python::NodeHandle> {

@@ -8,6 +8,8 @@
 
 #include "docstrings_build.h"
 #include "docstrings_knowhere.h"
+#include "docstrings_lists.h"
 #include "docstrings_module.h"
 #include "docstrings_properties.h"
 #include "docstrings_search.h"
+#include "docstrings_selectors.h"

@@ -172,7 +172,7 @@ Remove vectors.
 
 Parameters
 ----------
-ids : array_like of int, shape (n,)
+ids : array_like of int, shape (n,), or IDSelector
     Ids that are not in the index are ignored.
 
 Returns

@@ -1,38 +1,46 @@
-/* docstrings.h: searches of Index, Filter, SearchStats. */
+/* docstrings.h: searches of Index, SearchStats. */
 
 #pragma once
 
 namespace faiss_ext::python::doc {
 
 constexpr const char* search =
-        R"(search(self, q, k, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None, stats=None)
+        R"(search(self, x, k, params=None, D=None, I=None, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None, stats=None)
 --
 
 Find the k nearest vectors of each query.
 
 Parameters
 ----------
-q : array_like, shape (n, d)
-    Queries, n >= 1. float32 in C order is used in place, other floats and
+x : array_like, shape (n, d)
+    Queries; n may be 0. float32 in C order is used in place, other floats and
     integers are converted.
 k : int, >= 1
     Results per query. If fewer vectors can be found, the row is filled with
     the label -1.
+params : SearchParameters, optional
+    SearchParametersScaNN, SearchParametersIVF or SearchParameters, of this
+    module or of faiss-cpu. What it leaves None is taken from the keywords, then
+    from the index; to give a value by both is an error.
+D : ndarray of float32, shape (n, k), optional
+I : ndarray of int64, shape (n, k), optional
+    Where the results are written: writable, in C order, each with memory of its
+    own. After an error their values are undefined.
 nprobe : int, 1..nlist, optional
     Lists visited. Default: ``index.nprobe``.
 reorder_k : int, >= k, optional
-    Candidates rescored from raw rows. Default: ``index.reorder_k``; 0: chosen
-    from k.
+    Candidates rescored from raw rows. Default: ``index.reorder_k``, but at
+    least k; 0: chosen from k.
 refine_k : int, >= k, optional
-    Candidates rescored from refine codes. Default: ``index.refine_k``; 0:
-    chosen from k.
+    Candidates rescored from refine codes. Default: ``index.refine_k``, but at
+    least k; 0: chosen from k.
 max_codes : int, >= 0, optional
     Stop a query after this many codes. Default: ``index.max_codes``; 0: no
     limit.
-filter : None, bool array, int array or Filter, optional
+filter : None, bool array, int array, Filter or IDSelector, optional
     Which ids may be returned: a mask over ids 0..n-1 (at least one flag per
     vector), or the allowed ids in any order. Make a `Filter` of it if you use
-    it more than once.
+    it more than once. The same as ``params.sel``.
 stats : SearchStats, optional
     The statistics of this search are added to it.
 
@@ -65,34 +73,43 @@ True
 )";
 
 constexpr const char* search_and_reconstruct =
-        R"(search_and_reconstruct(self, q, k, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None)
+        R"(search_and_reconstruct(self, x, k, params=None, D=None, I=None, R=None, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None)
 --
 
 Search, and return the vectors found too.
 
 Parameters
 ----------
-q : array_like, shape (n, d)
-    Queries, n >= 1. float32 in C order is used in place, other floats and
+x : array_like, shape (n, d)
+    Queries; n may be 0. float32 in C order is used in place, other floats and
     integers are converted.
 k : int, >= 1
     Results per query. If fewer vectors can be found, the row is filled with
     the label -1.
+params : SearchParameters, optional
+    SearchParametersScaNN, SearchParametersIVF or SearchParameters, of this
+    module or of faiss-cpu. What it leaves None is taken from the keywords, then
+    from the index; to give a value by both is an error.
+D : ndarray of float32, shape (n, k), optional
+I : ndarray of int64, shape (n, k), optional
+R : ndarray of float32, shape (n, k, d), optional
+    Where the results are written: writable, in C order, each with memory of its
+    own. After an error their values are undefined.
 nprobe : int, 1..nlist, optional
     Lists visited. Default: ``index.nprobe``.
 reorder_k : int, >= k, optional
-    Candidates rescored from raw rows. Default: ``index.reorder_k``; 0: chosen
-    from k.
+    Candidates rescored from raw rows. Default: ``index.reorder_k``, but at
+    least k; 0: chosen from k.
 refine_k : int, >= k, optional
-    Candidates rescored from refine codes. Default: ``index.refine_k``; 0:
-    chosen from k.
+    Candidates rescored from refine codes. Default: ``index.refine_k``, but at
+    least k; 0: chosen from k.
 max_codes : int, >= 0, optional
     Stop a query after this many codes. Default: ``index.max_codes``; 0: no
     limit.
-filter : None, bool array, int array or Filter, optional
+filter : None, bool array, int array, Filter or IDSelector, optional
     Which ids may be returned: a mask over ids 0..n-1 (at least one flag per
     vector), or the allowed ids in any order. Make a `Filter` of it if you use
-    it more than once.
+    it more than once. The same as ``params.sel``.
 
 Returns
 -------
@@ -112,18 +129,20 @@ True
 )";
 
 constexpr const char* range_search =
-        R"(range_search(self, q, radius, *, nprobe=None, filter=None, stats=None)
+        R"(range_search(self, x, radius, params=None, *, nprobe=None, filter=None, stats=None)
 --
 
 Find all vectors within a radius in the lists visited.
 
 Parameters
 ----------
-q : array_like, shape (n, d)
+x : array_like, shape (n, d)
     Queries, as in `search`.
 radius : float
     METRIC_INNER_PRODUCT: results have a larger inner product. METRIC_L2: a
     smaller squared distance. Any number but NaN.
+params : SearchParameters, optional
+    As in `search`.
 nprobe : int, 1..nlist, optional
     Lists visited. Default: ``index.nprobe``.
 filter : optional
@@ -224,38 +243,6 @@ Examples
 --------
 >>> bool((index.reconstruct_n(0, 100) == x[:100]).all())
 True
-)";
-
-constexpr const char* filter =
-        R"(Which ids a search may return, prepared once for many searches.
-
-Immutable; several threads may use it.
-
-Examples
---------
->>> even = fx.Filter(np.arange(1000) % 2 == 0)
->>> even
-<faiss_ext.Filter: mask of 1000 flags, 500 set>
->>> D, I = index.search(x[:10], 5, filter=even)
->>> bool((I % 2 == 0).all())
-True
->>> len(fx.Filter([7, 7, 9]))
-2
-)";
-
-constexpr const char* filter_init = R"(__init__(self, allowed)
---
-
-Parameters
-----------
-allowed : bool array or int array, 1-d
-    A mask over ids 0..n-1 (ids beyond it are not allowed), or the allowed ids
-    in any order. It is copied.
-
-Raises
-------
-ValueError
-    Another type or shape.
 )";
 
 constexpr const char* search_stats =

@@ -12,6 +12,7 @@
 #include <pybind11/stl/filesystem.h>
 
 #include <faiss/impl/FaissAssert.h>
+#include <faiss/impl/FaissException.h>
 #include <faiss/impl/io.h>
 #include <faiss/index_io.h>
 
@@ -42,12 +43,31 @@ void write(const IndexHandle& self, const Path& path) {
     });
 }
 
+/** Calls work(), which reads an index.
+ * @throws faiss::FaissException  which also says how to take over an index of
+ *         Faiss if this is one */
+template <class Work>
+IndexPointer reading(Work&& work) {
+    try {
+        return work();
+    } catch (faiss::FaissException& error) {
+        if (error.msg.find("this is a file of Faiss") != std::string::npos) {
+            error.msg +=
+                    ". For an index that searches with ScaNN: "
+                    "faiss_ext.from_faiss(faiss.read_index(path))";
+        }
+        throw;
+    }
+}
+
 IndexPointer read(const Path& path, bool mmap, bool verify) {
     ReadMode mode = !mmap    ? ReadMode::Copy
                     : verify ? ReadMode::MmapVerified
                              : ReadMode::Mmap;
     return without_gil(ErrorOrigin::File, [&] {
-        return handle_of(faiss_ext::read_index(path.string(), mode));
+        return reading([&] {
+            return handle_of(faiss_ext::read_index(path.string(), mode));
+        });
     });
 }
 
@@ -70,7 +90,8 @@ std::vector<uint8_t> serialized(const IndexHandle& self) {
 IndexPointer deserialized(const void* data, size_t n) {
     return without_gil(ErrorOrigin::File, [&] {
         SpanReader reader({static_cast<const uint8_t*>(data), n});
-        return handle_of(faiss_ext::read_index(&reader, n));
+        return reading(
+                [&] { return handle_of(faiss_ext::read_index(&reader, n)); });
     });
 }
 

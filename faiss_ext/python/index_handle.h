@@ -8,6 +8,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -38,6 +39,14 @@ class IndexHandle {
     /// nullptr.
     faiss::IndexIVF* ivf() const {
         return ivf_;
+    }
+
+    /// Training and adding draw a progress bar; nothing of the index itself.
+    bool verbose() const {
+        return verbose_;
+    }
+    void set_verbose(bool on) {
+        verbose_ = on;
     }
 
     /// Calls work() while no other thread changes the index, without the GIL.
@@ -77,6 +86,7 @@ class IndexHandle {
     std::unique_ptr<faiss::Index> index_;
     IndexIVFScaNN* scann_ = nullptr;
     faiss::IndexIVF* ivf_ = nullptr;
+    std::atomic<bool> verbose_{false};
     IndexLocks locks_;
 };
 

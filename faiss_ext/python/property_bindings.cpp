@@ -1,9 +1,11 @@
 /* Index: what it is and what it will do; read-only but for the defaults of
  * searches and the numbers that steer training. */
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <iterator>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <type_traits>
@@ -24,7 +26,9 @@ IndexIVFScaNN& need_scann(const IndexHandle& handle, const char* what) {
     if (handle.scann() == nullptr) {
         throw py::attribute_error(
                 std::string(what) + " needs a ScaNN index; this one is " +
-                layers(handle.index()));
+                layers(handle.index()) +
+                ". Make one by index_factory(d, \"IVF1024,ScaNN,RFlat\"), or "
+                "of an index of Faiss by faiss_ext.from_faiss()");
     }
     return *handle.scann();
 }
@@ -190,6 +194,81 @@ void set_nprobe(IndexHandle& self, int64_t value) {
                                : checked_integer("nprobe", value, 1);
 }
 
+/// A default of searches that set_index_parameters() sets.
+struct SearchDefault {
+    const char* name;
+    size_t* place;
+    int64_t minimum;
+    int64_t maximum;
+    std::optional<size_t> value = {}; ///< what the caller gives
+};
+
+std::vector<SearchDefault> search_defaults(IndexHandle& self) {
+    faiss::IndexIVF& ivf = need_ivf(self, "set_index_parameters");
+    constexpr int64_t kMax = INT64_MAX;
+    const int64_t nlist = ivf.nlist > 0 ? int64_t(ivf.nlist) : kMax;
+    std::vector<SearchDefault> known = {
+            {"nprobe", &ivf.nprobe, 1, nlist},
+            {"max_codes", &ivf.max_codes, 0, kMax}};
+    if (IndexIVFScaNN* scann = self.scann()) {
+        known.push_back({"reorder_k", &scann->reorder_k, 0, kMax});
+        known.push_back({"refine_k", &scann->refine_k, 0, kMax});
+    }
+    return known;
+}
+
+/// Reads "nprobe=16" into the default of that name.
+void read_search_default(
+        const std::string& part,
+        const std::string& description,
+        std::vector<SearchDefault>& known) {
+    const size_t equals = std::min(part.find('='), part.size());
+    auto found = std::find_if(known.begin(), known.end(), [&](auto& one) {
+        return part.compare(0, equals, one.name) == 0;
+    });
+    if (found == known.end() || equals == part.size()) {
+        std::string names;
+        for (const SearchDefault& one : known) {
+            names += (names.empty() ? "" : ", ") + std::string(one.name);
+        }
+        throw py::value_error(
+                "\"" + part + "\" in \"" + description +
+                "\" (allowed: <name>=<value>,.. with " + names + ")");
+    }
+    if (found->value) {
+        throw py::value_error(
+                std::string(found->name) + " is given twice in \"" +
+                description + "\" (allowed: once)");
+    }
+    int64_t value = 0;
+    const char* last = part.data() + part.size();
+    auto [stop, error] = std::from_chars(part.data() + equals + 1, last, value);
+    if (error != std::errc() || stop != last) {
+        throw py::value_error(
+                "\"" + part + "\" (allowed: an integer after " + found->name +
+                "=)");
+    }
+    found->value =
+            checked_integer(found->name, value, found->minimum, found->maximum);
+}
+
+/// "nprobe=16,reorder_k=100": all of it is checked before anything is set.
+void set_index_parameters(IndexHandle& self, const std::string& description) {
+    std::vector<SearchDefault> known = search_defaults(self);
+    size_t begin = 0;
+    while (begin <= description.size()) {
+        size_t end = std::min(description.find(',', begin), description.size());
+        read_search_default(
+                description.substr(begin, end - begin), description, known);
+        begin = end + 1;
+    }
+    for (const SearchDefault& one : known) {
+        if (one.value) {
+            *one.place = *one.value;
+        }
+    }
+}
+
 size_t memory_usage(const IndexHandle& self) {
     const IndexIVFScaNN& scann = need_scann(self, "memory_usage");
     return self.read(ErrorOrigin::Caller, [&] {
@@ -244,6 +323,11 @@ void bind_index_figures(IndexClass& index) {
             .def("__len__", [](Self s) { return s.index()->ntotal; })
             // an index without vectors is not False
             .def("__bool__", [](Self) { return true; })
+            .def_property(
+                    "verbose",
+                    [](Self s) { return s.verbose(); },
+                    [](IndexHandle& s, bool on) { s.set_verbose(on); },
+                    doc::verbose)
             .def("__repr__", repr);
 }
 
@@ -270,7 +354,11 @@ void bind_list_settings(IndexClass& index) {
                     [](Self s) {
                         return need_ivf(s, "direct_map_type").direct_map.type;
                     },
-                    doc::direct_map_type);
+                    doc::direct_map_type)
+            .def("set_index_parameters",
+                 set_index_parameters,
+                 py::arg("description"),
+                 doc::set_index_parameters);
 }
 
 /// What a ScaNN index has become, and how its searches are set.

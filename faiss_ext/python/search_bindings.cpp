@@ -1,8 +1,5 @@
 /* Index: searching and reading back what is stored. */
 
-#include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,196 +11,100 @@
 #include "array_arguments.h"
 #include "bindings.h"
 #include "docstrings.h"
+#include "search_arguments.h"
+#include "search_results.h"
 #include "wrapped_index.h"
 
 namespace faiss_ext::python {
 
 namespace {
 
-using Option = std::optional<int64_t>;
-
-/// k that any index takes, however few rows it has
-constexpr int64_t kMaxMissing = 1 << 20;
-
-/// The arguments of a search; all of them read under the GIL.
-struct SearchArguments {
-    Rows queries;
-    std::shared_ptr<const Filter> filter;
-    SearchParametersScaNN params;
-    ScaNNSearchStats counted; ///< of this call alone
-};
-
-SearchArguments search_arguments(
-        const IndexHandle& self,
-        py::handle q,
-        Option nprobe,
-        Option reorder_k,
-        Option refine_k,
-        Option max_codes,
-        py::handle filter) {
-    const faiss::Index& index = *self.index();
-    SearchArguments arguments{
-            rows_for(self, "q", q),
-            filter_argument(filter, index.ntotal),
-            {},
-            {}};
-    if (!index.is_trained) {
-        throw py::value_error(
-                "the index is not trained: call train(x) and add(x) before "
-                "searching");
-    }
-    SearchParametersScaNN& params = arguments.params;
-    if (const faiss::IndexIVF* ivf = self.ivf()) {
-        params.nprobe =
-                nprobe ? checked_integer("nprobe", *nprobe, 1, ivf->nlist)
-                       : size_t(ivf->nprobe);
-        params.max_codes = ivf->max_codes;
-    } else if (nprobe) {
-        params.nprobe = checked_integer("nprobe", *nprobe, 1);
-    }
-    if (max_codes) {
-        params.max_codes = checked_integer("max_codes", *max_codes, 0);
-    }
-    if (reorder_k) {
-        params.reorder_k = checked_integer("reorder_k", *reorder_k, 0);
-    }
-    if (refine_k) {
-        params.refine_k = checked_integer("refine_k", *refine_k, 0);
-    }
-    if (arguments.filter != nullptr) {
-        params.sel = &arguments.filter->selector();
-    }
-    return arguments;
-}
-
-/// Under the GIL: calls of several threads may fill the same object.
-void add_stats(ScaNNSearchStats* to, const ScaNNSearchStats& from) {
-    if (to == nullptr) {
-        return;
-    }
-    *to += from;
-}
-
 py::tuple search_any(
         const IndexHandle& self,
         SearchArguments& arguments,
         int64_t k,
         bool with_rows,
+        const Outputs& outputs,
         ScaNNSearchStats* stats) {
-    // far more than there are rows would fill memory with "no result"
-    checked_integer(
-            "k", k, 1, std::max<int64_t>(kMaxMissing, self.index()->ntotal));
-    int64_t n = arguments.queries.n;
-    int64_t d = self.index()->d;
-    py::array_t<float> distances({n, k});
-    py::array_t<int64_t> labels({n, k});
-    std::optional<py::array_t<float>> rows;
-    if (with_rows) {
-        rows.emplace(std::vector<int64_t>{n, k, d});
-    }
-    float* out_distances = distances.mutable_data();
-    int64_t* out_labels = labels.mutable_data();
-    float* out_rows = with_rows ? rows->mutable_data() : nullptr;
-    if (stats != nullptr) {
-        arguments.params.stats = &arguments.counted;
-    }
-    self.read(ErrorOrigin::Caller, [&] {
-        in_slices(n, [&](int64_t begin, int64_t count) {
-            search(self.index(),
-                   count,
-                   arguments.queries.data + begin * d,
-                   k,
-                   out_distances + begin * k,
-                   out_labels + begin * k,
-                   with_rows ? out_rows + begin * k * d : nullptr,
-                   arguments.params);
-        });
-    });
-    add_stats(stats, arguments.counted);
-    if (with_rows) {
-        return py::make_tuple(distances, labels, *rows);
-    }
-    return py::make_tuple(distances, labels);
+    return nearest_results(
+            self,
+            arguments,
+            k,
+            with_rows,
+            outputs,
+            stats,
+            [&](int64_t begin, int64_t count, const ResultPointers& out) {
+                search(self.index(),
+                       count,
+                       arguments.queries.data + begin * self.index()->d,
+                       k,
+                       out.distances,
+                       out.labels,
+                       out.rows,
+                       arguments.params);
+            });
 }
 
 py::tuple search_k(
         const IndexHandle& self,
-        py::handle q,
+        py::handle x,
         int64_t k,
+        const py::object& params,
+        const py::object& D,
+        const py::object& I,
         Option nprobe,
         Option reorder_k,
         Option refine_k,
         Option max_codes,
-        py::handle filter,
+        const py::object& filter,
         ScaNNSearchStats* stats) {
     SearchArguments arguments = search_arguments(
-            self, q, nprobe, reorder_k, refine_k, max_codes, filter);
-    return search_any(self, arguments, k, false, stats);
+            self, x, {params, nprobe, reorder_k, refine_k, max_codes, filter});
+    return search_any(self, arguments, k, false, {D, I}, stats);
 }
 
 py::tuple search_rows(
         const IndexHandle& self,
-        py::handle q,
+        py::handle x,
         int64_t k,
+        const py::object& params,
+        const py::object& D,
+        const py::object& I,
+        const py::object& R,
         Option nprobe,
         Option reorder_k,
         Option refine_k,
         Option max_codes,
-        py::handle filter) {
+        const py::object& filter) {
     SearchArguments arguments = search_arguments(
-            self, q, nprobe, reorder_k, refine_k, max_codes, filter);
-    return search_any(self, arguments, k, true, nullptr);
+            self, x, {params, nprobe, reorder_k, refine_k, max_codes, filter});
+    return search_any(self, arguments, k, true, {D, I, R}, nullptr);
 }
 
 py::tuple search_range(
         const IndexHandle& self,
-        py::handle q,
+        py::handle x,
         double radius,
+        const py::object& params,
         Option nprobe,
-        py::handle filter,
+        const py::object& filter,
         ScaNNSearchStats* stats) {
-    SearchArguments arguments =
-            search_arguments(self, q, nprobe, {}, {}, {}, filter);
-    if (std::isnan(radius)) {
-        throw py::value_error("radius = nan (allowed: any other number)");
-    }
-    if (stats != nullptr) {
-        arguments.params.stats = &arguments.counted;
-    }
-    int64_t n = arguments.queries.n;
-    int64_t d = self.index()->d;
-    std::vector<int64_t> lims = {0};
-    std::vector<std::unique_ptr<faiss::RangeSearchResult>> slices;
-    self.read(ErrorOrigin::Caller, [&] {
-        in_slices(n, [&](int64_t begin, int64_t count) {
-            auto found = std::make_unique<faiss::RangeSearchResult>(count);
-            range_search(
-                    self.index(),
-                    count,
-                    arguments.queries.data + begin * d,
-                    float(radius),
-                    found.get(),
-                    arguments.params);
-            int64_t before = lims.back();
-            for (int64_t i = 1; i <= count; i++) {
-                lims.push_back(before + int64_t(found->lims[i]));
-            }
-            slices.push_back(std::move(found));
-        });
-    });
-    add_stats(stats, arguments.counted);
-    py::array_t<int64_t> out_lims(int64_t(lims.size()), lims.data());
-    py::array_t<float> distances(lims.back());
-    py::array_t<int64_t> labels(lims.back());
-    float* next_distance = distances.mutable_data();
-    int64_t* next_label = labels.mutable_data();
-    for (auto& found : slices) {
-        size_t count = found->lims[found->nq];
-        next_distance = std::copy_n(found->distances, count, next_distance);
-        next_label = std::copy_n(found->labels, count, next_label);
-        found.reset();
-    }
-    return py::make_tuple(out_lims, distances, labels);
+    SearchArguments arguments = search_arguments(
+            self, x, {.params = params, .nprobe = nprobe, .filter = filter});
+    check_radius(radius);
+    return range_results(
+            self,
+            arguments,
+            stats,
+            [&](int64_t begin, int64_t count, faiss::RangeSearchResult* out) {
+                range_search(
+                        self.index(),
+                        count,
+                        arguments.queries.data + begin * self.index()->d,
+                        float(radius),
+                        out,
+                        arguments.params);
+            });
 }
 
 py::array_t<float> reconstruct_one(IndexHandle& self, int64_t id) {
@@ -224,11 +125,19 @@ py::array_t<float> reconstruct_one(IndexHandle& self, int64_t id) {
 
 py::array_t<float> reconstruct_ids(const IndexHandle& self, const Ids& ids) {
     py::array_t<float> x({ids.n, int64_t(self.index()->d)});
+    if (ids.n == 0) {
+        return x;
+    }
     float* out = x.mutable_data();
     self.read(ErrorOrigin::Caller, [&] {
         reconstruct(self.index(), ids.n, ids.data, out);
     });
     return x;
+}
+
+py::object assign(const IndexHandle& self, py::handle x, int64_t k) {
+    SearchArguments arguments = search_arguments(self, x, {});
+    return search_any(self, arguments, k, false, {}, nullptr)[1];
 }
 
 py::array_t<float> reconstruct_batch(const IndexHandle& self, py::handle ids) {
@@ -258,8 +167,11 @@ void bind_search(IndexClass& index) {
     py::object none = py::none();
     index.def("search",
               search_k,
-              arg("q"),
+              arg("x"),
               arg("k"),
+              arg("params") = none,
+              arg("D") = none,
+              arg("I") = none,
               py::kw_only(),
               arg("nprobe") = none,
               arg("reorder_k") = none,
@@ -270,8 +182,12 @@ void bind_search(IndexClass& index) {
               doc::search)
             .def("search_and_reconstruct",
                  search_rows,
-                 arg("q"),
+                 arg("x"),
                  arg("k"),
+                 arg("params") = none,
+                 arg("D") = none,
+                 arg("I") = none,
+                 arg("R") = none,
                  py::kw_only(),
                  arg("nprobe") = none,
                  arg("reorder_k") = none,
@@ -281,13 +197,15 @@ void bind_search(IndexClass& index) {
                  doc::search_and_reconstruct)
             .def("range_search",
                  search_range,
-                 arg("q"),
+                 arg("x"),
                  arg("radius"),
+                 arg("params") = none,
                  py::kw_only(),
                  arg("nprobe") = none,
                  arg("filter") = none,
                  arg("stats") = none,
                  doc::range_search)
+            .def("assign", assign, arg("x"), arg("k") = 1, doc::assign)
             .def("reconstruct", reconstruct_one, arg("id"), doc::reconstruct)
             .def("reconstruct_batch",
                  reconstruct_batch,

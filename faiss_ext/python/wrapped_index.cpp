@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <string>
 #include <unordered_map>
 
@@ -172,6 +173,49 @@ size_t wrapper_memory(const faiss::Index* index, size_t n) {
     return bytes + wrapper_memory(layer->index, n);
 }
 
+std::vector<int64_t> all_ids(const faiss::Index* index) {
+    if (auto layer = as<IndexPreTransform>(index)) {
+        return all_ids(layer->index);
+    }
+    if (auto layer = as<IndexIDMap>(index)) {
+        return layer->id_map;
+    }
+    std::vector<int64_t> ids;
+    if (auto ivf = as<IndexIVF>(index)) {
+        ids.reserve(size_t(ivf->ntotal));
+        for (size_t l = 0; l < ivf->invlists->nlist; l++) {
+            faiss::InvertedLists::ScopedIds of_list(ivf->invlists, l);
+            ids.insert(
+                    ids.end(),
+                    of_list.get(),
+                    of_list.get() + ivf->invlists->list_size(l));
+        }
+        return ids;
+    }
+    ids.resize(size_t(index->ntotal));
+    std::iota(ids.begin(), ids.end(), int64_t(0));
+    return ids;
+}
+
+std::vector<int64_t> list_ids(const faiss::Index* index, size_t list) {
+    if (auto layer = as<IndexPreTransform>(index)) {
+        return list_ids(layer->index, list);
+    }
+    if (auto layer = as<IndexIDMap>(index)) {
+        std::vector<int64_t> ids = list_ids(layer->index, list);
+        for (int64_t& id : ids) {
+            // a damaged file that is mapped may hold any id
+            bool known = uint64_t(id) < layer->id_map.size();
+            id = known ? layer->id_map[size_t(id)] : -1;
+        }
+        return ids;
+    }
+    auto ivf = as<IndexIVF>(index);
+    FAISS_THROW_IF_NOT_MSG(ivf != nullptr, "list_ids needs an IVF index");
+    faiss::InvertedLists::ScopedIds ids(ivf->invlists, list);
+    return {ids.get(), ids.get() + ivf->invlists->list_size(list)};
+}
+
 size_t remove_ids(faiss::Index* index, const faiss::IDSelector& selector) {
     if (auto layer = as<IndexPreTransform>(index)) {
         size_t removed = remove_ids(layer->index, selector);
@@ -182,11 +226,17 @@ size_t remove_ids(faiss::Index* index, const faiss::IDSelector& selector) {
     auto leaf = layer ? as<IndexIVFScaNN>(find_ivf(layer)) : nullptr;
     if (leaf == nullptr) {
         auto ivf = as<IndexIVF>(index);
-        std::vector<int64_t> listed;
         if (ivf != nullptr && ivf->direct_map.type == DirectMap::Hashtable &&
-            as<IndexIVFScaNN>(ivf) == nullptr &&
-            faiss_ext::Filter(&selector).list_ids(SIZE_MAX, listed)) {
+            as<IndexIVFScaNN>(ivf) == nullptr) {
             // the only selector that Faiss takes with this map
+            std::vector<int64_t> listed;
+            if (!faiss_ext::Filter(&selector).list_ids(
+                        size_t(ivf->ntotal), listed)) {
+                listed = all_ids(ivf);
+                std::erase_if(listed, [&](int64_t id) {
+                    return !selector.is_member(id);
+                });
+            }
             return index->remove_ids(
                     faiss::IDSelectorArray(listed.size(), listed.data()));
         }

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include <faiss/Index.h>
 #include <faiss/IndexIVF.h>
@@ -54,6 +55,12 @@ void range_search(
         float radius,
         faiss::RangeSearchResult* result,
         const SearchParametersScaNN& params);
+
+/// Ids of all vectors, in any order.
+std::vector<int64_t> all_ids(const faiss::Index* index);
+
+/// Ids of the vectors in one list, as the outermost wrapper knows them.
+std::vector<int64_t> list_ids(const faiss::Index* index, size_t list);
 
 /// @return number removed
 size_t remove_ids(faiss::Index* index, const faiss::IDSelector& selector);

@@ -41,7 +41,31 @@ double estimate(const faiss::IDSelectorBitmap& bitmap) {
 
 Filter::Filter(const faiss::IDSelector* sel)
         : sel_(sel),
-          bitmap_(dynamic_cast<const faiss::IDSelectorBitmap*>(sel)) {}
+          tabled_(dynamic_cast<const TabledSelector*>(sel)),
+          bitmap_(tabled_ != nullptr
+                          ? &tabled_->table
+                          : dynamic_cast<const faiss::IDSelectorBitmap*>(sel)) {
+}
+
+/// What the kernel took for ids that do not pass. @return  how many do pass
+size_t Filter::add_ids_beyond_table(
+        const int64_t* ids,
+        size_t n,
+        uint32_t* words) const {
+    const int64_t last = int64_t(8 * tabled_->table.n) - 1;
+    int64_t signs = 0; // one of them is set where the table ends too early
+    for (size_t i = 0; i < n; i++) {
+        signs |= ids[i] | (last - (ids[i] & INT64_MAX));
+    }
+    size_t passing = 0;
+    for (size_t i = 0; signs < 0 && i < n; i++) {
+        if (!tabled_->covers(ids[i]) && tabled_->whole.is_member(ids[i])) {
+            words[i / kBlockSize] |= uint32_t(1) << (i % kBlockSize);
+            passing++;
+        }
+    }
+    return passing;
+}
 
 size_t Filter::masks(
         const kernels::Kernels& kernels,
@@ -50,8 +74,11 @@ size_t Filter::masks(
         uint32_t* words) const {
     if (bitmap_ != nullptr) {
         // IDSelectorBitmap::n is the number of bytes
-        return kernels.filter_masks(
+        size_t passing = kernels.filter_masks(
                 {ids, n, bitmap_->bitmap, int64_t(bitmap_->n) * 8, words});
+        return tabled_ == nullptr
+                       ? passing
+                       : passing + add_ids_beyond_table(ids, n, words);
     }
     size_t passing = 0;
     for (size_t begin = 0; begin < n; begin += kBlockSize) {
@@ -69,6 +96,9 @@ size_t Filter::masks(
 
 bool Filter::list_ids(size_t most, std::vector<int64_t>& ids) const {
     ids.clear();
+    if (tabled_ != nullptr) {
+        return Filter(&tabled_->whole).list_ids(most, ids);
+    }
     if (bitmap_ != nullptr) {
         if (estimate(*bitmap_) > double(most)) {
             return false;

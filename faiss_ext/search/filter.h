@@ -17,6 +17,28 @@
 
 namespace faiss_ext {
 
+/** A selector, and a table of what it says of the ids 0 .. 8 * bytes - 1: one
+ * bit each, which the kernels test as fast as a bitmap. Other ids are asked of
+ * the selector itself. */
+struct TabledSelector : faiss::IDSelector {
+    faiss::IDSelectorBitmap table;
+    const faiss::IDSelector& whole;
+
+    /// @param whole, bitmap  borrowed; bitmap has size `bytes`
+    TabledSelector(
+            const faiss::IDSelector& whole,
+            const uint8_t* bitmap,
+            size_t bytes)
+            : table(bytes, bitmap), whole(whole) {}
+    bool covers(int64_t id) const {
+        return uint64_t(id) < 8 * uint64_t(table.n);
+    }
+    bool is_member(int64_t id) const override {
+        return covers(id) ? (table.bitmap[id >> 3] >> (id & 7) & 1) != 0
+                          : whole.is_member(id);
+    }
+};
+
 class Filter {
  public:
     /// @param sel  borrowed; nullptr: everything passes
@@ -34,7 +56,8 @@ class Filter {
         return (n + kernels::kBlockSize - 1) / kernels::kBlockSize;
     }
 
-    /** Bitmaps are tested by the kernel; other selectors once per id.
+    /** Bitmaps and tables are tested by the kernel; other selectors once per
+     * id.
      * @param ids    size n
      * @param words  out, size mask_words(n)
      * @return       number of ids that pass */
@@ -51,7 +74,12 @@ class Filter {
     bool list_ids(size_t most, std::vector<int64_t>& ids) const;
 
  private:
+    size_t add_ids_beyond_table(const int64_t* ids, size_t n, uint32_t* words)
+            const;
+
     const faiss::IDSelector* sel_;
+    const TabledSelector* tabled_;
+    /// sel_ itself, or the table of tabled_
     const faiss::IDSelectorBitmap* bitmap_;
 };
 

@@ -35,14 +35,22 @@ size_t count_of(double number) {
     return size_t(std::clamp(number, 0.0, kMax));
 }
 
-size_t check_at_least_k(const char* name, size_t value, size_t k) {
+/** How many candidates a stage rescores: what the call says, which must not be
+ * below k, else the index' default, which is made for any k and raised to it.
+ * @param fallback  where neither says anything; >= k */
+size_t candidates_of(
+        const char* name,
+        size_t from_params,
+        size_t from_index,
+        size_t fallback,
+        size_t k) {
     FAISS_THROW_IF_NOT_FMT(
-            value >= k,
+            from_params == 0 || from_params >= k,
             "%s = %zu is below k = %zu (allowed: >= k)",
             name,
-            value,
+            from_params,
             k);
-    return value;
+    return std::max(pick(from_params, from_index, fallback), k);
 }
 
 void check_nprobe(const IndexState& state, size_t nprobe) {
@@ -91,22 +99,22 @@ void resolve_candidates(
         SearchPlan& plan) {
     const size_t k = plan.k;
     const ScaNNCalibration& calibration = defaults.calibration;
-    size_t refine_k = check_at_least_k(
+    size_t refine_k = candidates_of(
             "refine_k",
-            pick(own ? own->refine_k : 0,
-                 defaults.refine_k,
-                 default_candidates(
-                         k, calibration, calibration.refine_k, kExtraOfCodes)),
+            own ? own->refine_k : 0,
+            defaults.refine_k,
+            default_candidates(
+                    k, calibration, calibration.refine_k, kExtraOfCodes),
             k);
-    size_t reorder_k = check_at_least_k(
+    size_t reorder_k = candidates_of(
             "reorder_k",
-            pick(own ? own->reorder_k : 0,
-                 defaults.reorder_k,
-                 default_candidates(
-                         k,
-                         calibration,
-                         calibration.reorder_k,
-                         plan.refine ? kExtraOfRefineCodes : kExtraOfCodes)),
+            own ? own->reorder_k : 0,
+            defaults.reorder_k,
+            default_candidates(
+                    k,
+                    calibration,
+                    calibration.reorder_k,
+                    plan.refine ? kExtraOfRefineCodes : kExtraOfCodes),
             k);
     if (plan.refine && plan.rerank) {
         refine_k = std::max(refine_k, reorder_k);

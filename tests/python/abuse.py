@@ -17,7 +17,8 @@ from faiss_ext import knowhere
 D, ROWS = 8, 300
 ERRORS = (TypeError, ValueError, RuntimeError, OverflowError, MemoryError, AttributeError, BufferError)
 NODE_CLASSES = (knowhere.IndexFactory, knowhere.IndexNode, knowhere.RowIterator)
-CLASSES = (fx.Index, fx.Filter, fx.SearchStats, fx.DirectMap, *NODE_CLASSES)
+SELECTORS = tuple(getattr(fx, name) for name in dir(fx) if name.startswith("IDSelector"))
+CLASSES = (fx.Index, fx.Filter, *SELECTORS, fx.ClusteringParameters, fx.SearchStats, fx.DirectMap, *NODE_CLASSES)
 
 
 class Raises:

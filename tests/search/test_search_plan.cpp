@@ -92,6 +92,25 @@ TEST(SearchPlan, TheScanKeepsWhatTheLayoutNeedsAndNoMoreThanThereIs) {
     EXPECT_EQ(plan_of(*index_of(Tier::Raw, 1), &huge).scan_keep, 2 * kN);
 }
 
+TEST(SearchPlan, DefaultsOfTheIndexBelowKAreRaisedToK) {
+    auto index = index_of(Tier::Int8Raw);
+    index->refine_k = 7;
+    index->reorder_k = 5;
+    SearchPlan plan = plan_of(*index);
+    EXPECT_EQ(plan.scan_keep, k);
+    EXPECT_EQ(plan.refine_keep, k);
+    plan = plan_of(*index, nullptr, 6);
+    EXPECT_EQ(plan.scan_keep, 7u);
+    EXPECT_EQ(plan.refine_keep, 6u);
+    SearchParametersScaNN params;
+    params.reorder_k = 5; // what a call says itself is never changed
+    EXPECT_NE(
+            message_of([&] {
+                plan_of(*index, &params);
+            }).find("reorder_k = 5 is below k = 10"),
+            std::string::npos);
+}
+
 TEST(SearchPlan, WrongValuesAreNamedWithWhatIsAllowed) {
     auto index = index_of(Tier::Int8Raw);
     auto expect_message = [&](const char* text, auto&& call) {

@@ -1,6 +1,6 @@
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Optional, Union
+from typing import Any, ClassVar, Optional, Protocol, Union
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +11,17 @@ _Progress = Optional[Callable[[str, int, int], object]]
 _Path = Union[str, os.PathLike[str]]
 _Ids = Union[NDArray[np.integer[Any]], Sequence[int]]
 _Allowed = Union[NDArray[np.bool_], NDArray[np.integer[Any]], Sequence[bool], Sequence[int]]
+
+class _Selector(Protocol):
+    """Ours, faiss-cpu's, or any object like that."""
+    def is_member(self, id: int, /) -> bool: ...
+
+class _SearchParameters(Protocol):
+    """Ours or faiss-cpu's."""
+
+    sel: Any
+
+_Filter = Union[None, _Selector, _Allowed]
 _Distances = NDArray[np.float32]
 _Labels = NDArray[np.int64]
 _Rows = NDArray[np.float32]
@@ -36,10 +47,58 @@ class DirectMap:
     @property
     def value(self) -> int: ...
 
-class Filter:
+class IDSelector:
+    def is_member(self, id: int) -> bool: ...
+
+class Filter(IDSelector):
     def __init__(self, allowed: _Allowed) -> None: ...
     def __len__(self) -> int: ...
     def __bool__(self) -> bool: ...
+
+class IDSelectorRange(IDSelector):
+    def __init__(self, imin: int, imax: int, assume_sorted: bool = False) -> None: ...
+    @property
+    def imin(self) -> int: ...
+    @property
+    def imax(self) -> int: ...
+
+class IDSelectorArray(IDSelector):
+    def __init__(self, ids: _Ids) -> None: ...
+
+class IDSelectorBatch(IDSelector):
+    def __init__(self, ids: _Ids) -> None: ...
+
+class IDSelectorBitmap(IDSelector):
+    def __init__(self, bitmap: NDArray[np.uint8]) -> None: ...
+
+class IDSelectorAll(IDSelector):
+    def __init__(self) -> None: ...
+
+class IDSelectorNot(IDSelector):
+    def __init__(self, sel: _Selector) -> None: ...
+    @property
+    def sel(self) -> IDSelector: ...
+
+class IDSelectorAnd(IDSelector):
+    def __init__(self, lhs: _Selector, rhs: _Selector) -> None: ...
+    @property
+    def lhs(self) -> IDSelector: ...
+    @property
+    def rhs(self) -> IDSelector: ...
+
+class IDSelectorOr(IDSelector):
+    def __init__(self, lhs: _Selector, rhs: _Selector) -> None: ...
+    @property
+    def lhs(self) -> IDSelector: ...
+    @property
+    def rhs(self) -> IDSelector: ...
+
+class IDSelectorXOr(IDSelector):
+    def __init__(self, lhs: _Selector, rhs: _Selector) -> None: ...
+    @property
+    def lhs(self) -> IDSelector: ...
+    @property
+    def rhs(self) -> IDSelector: ...
 
 class SearchStats:
     def __init__(self) -> None: ...
@@ -67,7 +126,13 @@ class SearchStats:
     def rerank_time(self) -> float: ...
     def reset(self) -> None: ...
 
+class ClusteringParameters:
+    niter: int
+    seed: int
+    max_points_per_centroid: int
+
 class Index:
+    verbose: bool
     nprobe: int
     max_codes: int
     reorder_k: int
@@ -113,6 +178,10 @@ class Index:
     def soar_lambda(self) -> float: ...
     @property
     def with_raw_data(self) -> bool: ...
+    @property
+    def quantizer(self) -> Index: ...
+    @property
+    def cp(self) -> ClusteringParameters: ...
     def __len__(self) -> int: ...
     def __bool__(self) -> bool: ...
     def __deepcopy__(self, memo: dict[int, Any]) -> Index: ...
@@ -130,40 +199,81 @@ class Index:
     ) -> dict[str, Any]: ...
     def search(
         self,
-        q: ArrayLike,
+        x: ArrayLike,
         k: int,
+        params: Optional[_SearchParameters] = None,
+        D: Optional[_Distances] = None,
+        I: Optional[_Labels] = None,
         *,
         nprobe: Optional[int] = None,
         reorder_k: Optional[int] = None,
         refine_k: Optional[int] = None,
         max_codes: Optional[int] = None,
-        filter: Union[None, Filter, _Allowed] = None,
+        filter: _Filter = None,
         stats: Optional[SearchStats] = None,
     ) -> tuple[_Distances, _Labels]: ...
     def search_and_reconstruct(
         self,
-        q: ArrayLike,
+        x: ArrayLike,
         k: int,
+        params: Optional[_SearchParameters] = None,
+        D: Optional[_Distances] = None,
+        I: Optional[_Labels] = None,
+        R: Optional[_Rows] = None,
         *,
         nprobe: Optional[int] = None,
         reorder_k: Optional[int] = None,
         refine_k: Optional[int] = None,
         max_codes: Optional[int] = None,
-        filter: Union[None, Filter, _Allowed] = None,
+        filter: _Filter = None,
     ) -> tuple[_Distances, _Labels, _Rows]: ...
     def range_search(
         self,
-        q: ArrayLike,
+        x: ArrayLike,
         radius: float,
+        params: Optional[_SearchParameters] = None,
         *,
         nprobe: Optional[int] = None,
-        filter: Union[None, Filter, _Allowed] = None,
+        filter: _Filter = None,
         stats: Optional[SearchStats] = None,
     ) -> tuple[_Labels, _Distances, _Labels]: ...
+    def search_preassigned(
+        self,
+        x: ArrayLike,
+        k: int,
+        Iq: ArrayLike,
+        Dq: Optional[ArrayLike] = None,
+        params: Optional[_SearchParameters] = None,
+        D: Optional[_Distances] = None,
+        I: Optional[_Labels] = None,
+        *,
+        reorder_k: Optional[int] = None,
+        refine_k: Optional[int] = None,
+        max_codes: Optional[int] = None,
+        filter: _Filter = None,
+        stats: Optional[SearchStats] = None,
+    ) -> tuple[_Distances, _Labels]: ...
+    def range_search_preassigned(
+        self,
+        x: ArrayLike,
+        radius: float,
+        Iq: ArrayLike,
+        Dq: Optional[ArrayLike] = None,
+        params: Optional[_SearchParameters] = None,
+        *,
+        filter: _Filter = None,
+        stats: Optional[SearchStats] = None,
+    ) -> tuple[_Labels, _Distances, _Labels]: ...
+    def assign(self, x: ArrayLike, k: int = 1) -> _Labels: ...
+    def centroids(self) -> _Rows: ...
+    def get_list_size(self, list_no: int) -> int: ...
+    def list_ids(self, list_no: int) -> _Labels: ...
+    def list_codes(self, list_no: int) -> NDArray[np.uint8]: ...
+    def set_index_parameters(self, description: str) -> None: ...
     def reconstruct(self, id: int) -> _Rows: ...
     def reconstruct_batch(self, ids: _Ids) -> _Rows: ...
     def reconstruct_n(self, i0: int = 0, n: int = -1) -> _Rows: ...
-    def remove_ids(self, ids: _Ids) -> int: ...
+    def remove_ids(self, ids: Union[_Ids, _Selector]) -> int: ...
     def update_vectors(self, ids: _Ids, x: ArrayLike) -> None: ...
     def sa_code_size(self) -> int: ...
     def sa_encode(self, x: ArrayLike) -> NDArray[np.uint8]: ...
@@ -177,6 +287,9 @@ class Index:
     def memory_usage(self) -> int: ...
     def estimate_memory(self, n: int) -> int: ...
 
+def IndexIDMap(index: Index) -> Index: ...
+def IndexIDMap2(index: Index) -> Index: ...
+def _index_pre_transform(d: int, transform: str, index: Index) -> Index: ...
 def index_factory(d: int, description: str, metric: int = 1) -> Index: ...
 def write_index(index: Index, path: _Path) -> None: ...
 def read_index(path: _Path, mmap: bool = False, verify: bool = False) -> Index: ...

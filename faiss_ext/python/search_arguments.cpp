@@ -1,0 +1,173 @@
+#include "search_arguments.h"
+
+#include <string>
+
+#include "selector_argument.h"
+
+namespace faiss_ext::python {
+
+namespace {
+
+/// An integer field of an object; nothing for None.
+Option number_in(py::handle params, const char* field) {
+    py::object value = params.attr(field);
+    if (value.is_none()) {
+        return {};
+    }
+    auto number =
+            py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+    if (!number) {
+        PyErr_Clear();
+        throw py::type_error(
+                std::string("params.") + field + " = " +
+                py::repr(value).cast<std::string>() + " (allowed: an integer)");
+    }
+    int overflow = 0;
+    const int64_t result =
+            PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
+    if (overflow != 0) {
+        throw py::value_error(
+                std::string("params.") + field + " = " +
+                py::str(number).cast<std::string>() +
+                " (allowed: 64-bit integers)");
+    }
+    return result;
+}
+
+enum class ParameterKind { Plain, IVF, ScaNN };
+
+/// By the names of the classes, so that faiss-cpu's are understood, too.
+ParameterKind kind_of(py::handle params) {
+    py::type type = py::type::of(params);
+    for (py::handle base : py::tuple(type.attr("__mro__"))) {
+        auto name = py::str(base.attr("__name__")).cast<std::string>();
+        if (name == "SearchParametersScaNN") {
+            return ParameterKind::ScaNN;
+        }
+        if (name == "SearchParametersIVF") {
+            return ParameterKind::IVF;
+        }
+        // other classes below Faiss' base have what we would not see
+        if (name == "SearchParameters" &&
+            (base.is(type) || base.attr("__module__")
+                                      .attr("startswith")("faiss_ext")
+                                      .cast<bool>())) {
+            return ParameterKind::Plain;
+        }
+    }
+    throw py::type_error(
+            "params is a " +
+            py::str(type.attr("__name__")).cast<std::string>() +
+            " (allowed: None, SearchParameters, SearchParametersIVF, "
+            "SearchParametersScaNN)");
+}
+
+/// Fields of faiss-cpu's SearchParametersIVF that say nothing here.
+void refuse_unknown_fields(py::handle params) {
+    for (const char* field :
+         {"quantizer_params",
+          "inverted_list_context",
+          "max_lists_num",
+          "ensure_topk_full",
+          "max_empty_result_buckets"}) {
+        if (py::bool_(py::getattr(params, field, py::none()))) {
+            throw py::value_error(
+                    std::string("params.") + field +
+                    " is set (allowed: sel, nprobe, max_codes)");
+        }
+    }
+}
+
+[[noreturn]] void refuse_twice(const char* name) {
+    throw py::value_error(
+            std::string(name) + " is given by the keyword and by params; " +
+            "allowed: one of them");
+}
+
+Option only_one(const char* name, Option keyword, Option in_params) {
+    if (keyword && in_params) {
+        refuse_twice(name);
+    }
+    return keyword ? keyword : in_params;
+}
+
+/// With what `params` holds.
+SearchKeywords merged(SearchKeywords keywords) {
+    const py::object& params = keywords.params;
+    if (params.is_none()) {
+        return keywords;
+    }
+    const ParameterKind kind = kind_of(params);
+    if (kind == ParameterKind::IVF) {
+        refuse_unknown_fields(params);
+    }
+    py::object sel = given_field(params, "sel");
+    if (!sel.is_none()) {
+        if (!keywords.filter.is_none()) {
+            refuse_twice("filter");
+        }
+        keywords.filter = sel;
+    }
+    auto take = [&](const char* name, Option& keyword) {
+        keyword = only_one(name, keyword, number_in(params, name));
+    };
+    if (kind != ParameterKind::Plain) {
+        take("nprobe", keywords.nprobe);
+        take("max_codes", keywords.max_codes);
+    }
+    if (kind == ParameterKind::ScaNN) {
+        take("refine_k", keywords.refine_k);
+        take("reorder_k", keywords.reorder_k);
+    }
+    return keywords;
+}
+
+} // namespace
+
+SearchArguments search_arguments(
+        const IndexHandle& self,
+        py::handle x,
+        const SearchKeywords& keywords,
+        size_t lists_given) {
+    const faiss::Index& index = *self.index();
+    SearchArguments arguments{rows_for(self, "x", x), {}, {}, {}};
+    const SearchKeywords given = merged(keywords);
+    SelectorPointer selector = selector_argument("filter", given.filter, &self);
+    if (!index.is_trained) {
+        throw py::value_error(
+                "the index is not trained: call train(x) and add(x) before "
+                "searching");
+    }
+    SearchParametersScaNN& params = arguments.params;
+    if (const faiss::IndexIVF* ivf = self.ivf()) {
+        if (given.nprobe) {
+            params.nprobe =
+                    checked_integer("nprobe", *given.nprobe, 1, ivf->nlist);
+        } else {
+            params.nprobe = ivf->nprobe;
+        }
+        params.max_codes = ivf->max_codes;
+    } else if (given.nprobe) {
+        params.nprobe = checked_integer("nprobe", *given.nprobe, 1);
+    }
+    if (lists_given > 0) {
+        params.nprobe = lists_given;
+    }
+    if (given.max_codes) {
+        params.max_codes = checked_integer("max_codes", *given.max_codes, 0);
+    }
+    if (given.reorder_k) {
+        params.reorder_k = checked_integer("reorder_k", *given.reorder_k, 0);
+    }
+    if (given.refine_k) {
+        params.refine_k = checked_integer("refine_k", *given.refine_k, 0);
+    }
+    if (selector != nullptr) {
+        arguments.selector = selector->for_index(index.ntotal);
+        // not const, as Faiss' SearchParameters require; it is never changed
+        params.sel = const_cast<faiss::IDSelector*>(arguments.selector.get());
+    }
+    return arguments;
+}
+
+} // namespace faiss_ext::python
