@@ -2,8 +2,11 @@
 
 #include <algorithm>
 
+#include <faiss/IndexIVF.h>
 #include <faiss/impl/FaissAssert.h>
 #include <faiss/impl/IDSelector.h>
+#include <faiss/invlists/BlockInvertedLists.h>
+#include <faiss/invlists/InvertedLists.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/lists/direct_map.h>
@@ -38,6 +41,15 @@ struct Unnumbered : faiss::IDSelector {
     bool is_member(int64_t id) const override {
         return id >= 0 && size_t(id) < now.size() && now[size_t(id)] < 0;
     }
+    std::vector<int64_t> rows() const {
+        std::vector<int64_t> found;
+        for (size_t i = 0; i < now.size(); i++) {
+            if (now[i] < 0) {
+                found.push_back(int64_t(i));
+            }
+        }
+        return found;
+    }
 };
 
 /// The IndexIDMap next below a layer, or nullptr.
@@ -52,8 +64,31 @@ faiss::IndexIDMap* map_below(faiss::Index* index) {
     return nullptr;
 }
 
+/// What is below all wrappers.
+faiss::Index* leaf_of(faiss::Index* index) {
+    while (faiss::Index** slot = wrapped_index(index)) {
+        index = *slot;
+    }
+    return index;
+}
+
+/// Calls work(ids, n) for the ids of each list of Faiss' own.
+template <class Work>
+void for_ids(faiss::InvertedLists& lists, Work&& work) {
+    for (size_t l = 0; l < lists.nlist; l++) {
+        // both kinds give out their own memory (checked by the caller)
+        work(const_cast<int64_t*>(lists.get_ids(l)), lists.list_size(l));
+    }
+}
+
+bool has_ids_in_memory(const faiss::InvertedLists& lists) {
+    return dynamic_cast<const faiss::ArrayInvertedLists*>(&lists) != nullptr ||
+           dynamic_cast<const faiss::BlockInvertedLists*>(&lists) != nullptr;
+}
+
 /// New numbers for the rows below a map: in the ids of the next map below, or
-/// in the lists.
+/// in the lists. An index of Faiss without lists renumbers its rows itself when
+/// it removes some, as this does, or refuses to.
 class Renumbering {
  public:
     /// The step that needs memory. @param now  new numbers by old number, -1:
@@ -70,13 +105,23 @@ class Renumbering {
             }
             return;
         }
-        index_ = find_scann(map.index);
-        FAISS_THROW_IF_NOT_MSG(index_ != nullptr, "not a ScaNN index");
-        for_lists([](AlignedBuffer<int64_t>& ids) {
-            ids.mutable_data(); // copies ids of a mapped file
-        });
-        if (!index_->direct_map.no()) {
-            table_.reserve(size_t(index_->ntotal));
+        ivf_ = dynamic_cast<faiss::IndexIVF*>(leaf_of(map.index));
+        if (ivf_ == nullptr) {
+            return;
+        }
+        scann_ = dynamic_cast<IndexIVFScaNN*>(ivf_);
+        if (scann_ != nullptr) {
+            for_lists([](AlignedBuffer<int64_t>& ids) {
+                ids.mutable_data(); // copies ids of a mapped file
+            });
+        } else {
+            FAISS_THROW_IF_NOT_MSG(
+                    has_ids_in_memory(*ivf_->invlists),
+                    "remove_ids: the ids in the lists below an IndexIDMap "
+                    "cannot be changed (allowed: lists in memory)");
+        }
+        if (!ivf_->direct_map.no()) {
+            table_.reserve(size_t(ivf_->ntotal));
         }
     }
     /// Does not fail.
@@ -90,17 +135,26 @@ class Renumbering {
             }
             return;
         }
-        for_lists([&](AlignedBuffer<int64_t>& ids) {
-            int64_t* values = ids.mutable_data();
-            for (size_t i = 0; i < ids.size(); i++) {
-                values[i] = number(values[i]);
-            }
-        });
-        if (index_->direct_map.type == faiss::DirectMap::Array) {
-            // only if the removed rows were in no list
-            index_->direct_map = faiss::DirectMap();
+        if (ivf_ == nullptr) {
+            return;
         }
-        Table& old = index_->direct_map.hashtable;
+        auto renumber = [&](int64_t* ids, size_t n) {
+            for (size_t i = 0; i < n; i++) {
+                ids[i] = number(ids[i]);
+            }
+        };
+        if (scann_ != nullptr) {
+            for_lists([&](AlignedBuffer<int64_t>& ids) {
+                renumber(ids.mutable_data(), ids.size());
+            });
+        } else {
+            for_ids(*ivf_->invlists, renumber);
+        }
+        if (ivf_->direct_map.type == faiss::DirectMap::Array) {
+            // only if the removed rows were in no list
+            ivf_->direct_map = faiss::DirectMap();
+        }
+        Table& old = ivf_->direct_map.hashtable;
         while (!old.empty()) {
             auto node = old.extract(old.begin());
             node.key() = number(node.key());
@@ -123,26 +177,35 @@ class Renumbering {
                 }
             }
         };
-        all(*index_->state().lists);
-        if (index_->state().spilled != nullptr) {
-            all(*index_->state().spilled);
+        all(*scann_->state().lists);
+        if (scann_->state().spilled != nullptr) {
+            all(*scann_->state().spilled);
         }
     }
 
     const std::vector<int64_t>& now_;
     faiss::IndexIDMap* inner_;
-    IndexIVFScaNN* index_ = nullptr;
+    faiss::IndexIVF* ivf_ = nullptr;
+    IndexIVFScaNN* scann_ = nullptr; ///< ivf_, if it is one
     /// of the inner map, or buckets for the direct map's nodes
     Table table_;
 };
 
 /// Also of an IndexIDMap that is Faiss' own.
-size_t remove_below(faiss::Index* index, const faiss::IDSelector& selector) {
+size_t remove_below(faiss::Index* index, const Unnumbered& selector) {
     if (auto map = dynamic_cast<faiss::IndexIDMap*>(index)) {
         return remove_from_map(*map, selector);
     }
     faiss::Index** slot = wrapped_index(index);
     if (slot == nullptr) {
+        auto ivf = dynamic_cast<faiss::IndexIVF*>(index);
+        if (ivf != nullptr &&
+            ivf->direct_map.type == faiss::DirectMap::Hashtable) {
+            // the only selector that Faiss takes with this map
+            const std::vector<int64_t> rows = selector.rows();
+            return index->remove_ids(
+                    faiss::IDSelectorArray(rows.size(), rows.data()));
+        }
         return index->remove_ids(selector);
     }
     const size_t removed = remove_below(*slot, selector);

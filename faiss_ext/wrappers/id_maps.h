@@ -1,8 +1,8 @@
 /*
- * IndexIDMap and IndexIDMap2 around a ScaNN index whose calls either succeed or
+ * IndexIDMap and IndexIDMap2 around any index whose calls either succeed or
  * change nothing. Faiss' own change the rows first, and may then have no memory
  * for the ids; and they expect that a removal renumbers the rows below, as that
- * of an IndexFlat does. Searches pass all parameters on (map_parameters.h).
+ * of an IndexFlat does and that of an IndexIVF does not. Searches pass all parameters on (map_parameters.h).
  *
  * The factory, clone_index() and read_index() make these (make_silent); for
  * Faiss they are its own classes.
@@ -38,7 +38,7 @@ class MapGrowth {
 };
 
 /// Removes the rows of a selector; the rows left below are renumbered from 0.
-/// @throws faiss::FaissException if there is no ScaNN index below
+/// @throws faiss::FaissException if the index below cannot remove rows
 size_t remove_from_map(
         faiss::IndexIDMap& map,
         const faiss::IDSelector& selector);
