@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <span>
+#include <vector>
 
 #include "call_guard.h"
 
@@ -183,6 +185,28 @@ float_matrix(const char* name, py::handle value, const std::string& wanted) {
     return array;
 }
 
+/** Lists of queries, a list that a query names again replaced by -1: its
+ * vectors would be found twice. Nothing if there are none of these. */
+std::vector<int64_t>
+each_once(std::span<const int64_t> lists, size_t per_query, size_t nlist) {
+    std::vector<int64_t> once;
+    std::vector<size_t> last_query(nlist); // counted from 1
+    for (size_t i = 0; i < lists.size(); i++) {
+        if (lists[i] < 0) {
+            continue;
+        }
+        size_t& last = last_query[size_t(lists[i])];
+        if (last == i / per_query + 1) {
+            if (once.empty()) {
+                once.assign(lists.begin(), lists.end());
+            }
+            once[i] = -1;
+        }
+        last = i / per_query + 1;
+    }
+    return once;
+}
+
 } // namespace
 
 Rows rows_argument(
@@ -280,7 +304,7 @@ ListNumbers list_numbers_argument(
                 " (allowed: (" + std::to_string(n) + ", 1..nlist = " +
                 std::to_string(nlist) + "), a row for each query)");
     }
-    const auto* data = static_cast<const int64_t*>(array.data());
+    auto data = static_cast<const int64_t*>(array.data());
     for (int64_t i = 0; i < n * per_query; i++) {
         if (data[i] < -1 || data[i] >= nlist) {
             throw py::value_error(
@@ -289,6 +313,12 @@ ListNumbers list_numbers_argument(
                     "] = " + std::to_string(data[i]) + " (allowed: lists 0.." +
                     std::to_string(nlist - 1) + ", -1 for none)");
         }
+    }
+    std::vector<int64_t> once = each_once(
+            {data, size_t(n * per_query)}, size_t(per_query), size_t(nlist));
+    if (!once.empty()) {
+        array = py::array_t<int64_t>({n, per_query}, once.data());
+        data = static_cast<const int64_t*>(array.data());
     }
     return {std::move(array), data, n, per_query};
 }

@@ -111,7 +111,7 @@ Ids ids_argument(
         py::handle value,
         std::optional<int64_t> n = {});
 
-/// Lists of queries: (n, any number), each -1 or 0..most.
+/// Lists of queries: (n, any number), each -1 or 0..most, in a row each once.
 struct ListNumbers {
     py::array owner;
     const int64_t* data; ///< size n * per_query

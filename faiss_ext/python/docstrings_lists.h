@@ -101,7 +101,8 @@ Parameters
 x, k
     As in `search`. The index may not lie below a transform or an id map.
 Iq : array_like of int, shape (n, 1..nlist)
-    Lists of each query, best first; -1: none.
+    Lists of each query, best first; -1: none. One that a query names twice is
+    visited once.
 Dq : array_like of float, same shape, optional
     Their distances as the quantizer gives them. Default: computed.
 params, D, I, reorder_k, refine_k, max_codes, filter, stats
