@@ -11,6 +11,7 @@
 
 #include <faiss_ext/io/faiss_byte_cursor.h>
 #include <faiss_ext/io/faiss_bytes_parts.h>
+#include <faiss_ext/io/faiss_codes.h>
 #include <faiss_ext/io/faiss_layers.h>
 
 namespace faiss_ext {
@@ -20,28 +21,31 @@ namespace {
 /// wrappers around wrappers, and transforms in a chain
 constexpr size_t kMaxParts = 64;
 
-struct KindName {
+struct KindCode {
     FaissKind kind;
     const char* code;
-    const char* name;
+
+    const char* name() const {
+        return faiss_class_name(code);
+    }
 };
 
-constexpr KindName kKinds[] = {
-        {FaissKind::Flat, "IxF2", "IndexFlat"},
-        {FaissKind::Flat, "IxFI", "IndexFlat"},
-        {FaissKind::ScalarQuantizer, "IxSQ", "IndexScalarQuantizer"},
-        {FaissKind::PQ, "IxPq", "IndexPQ"},
-        {FaissKind::HNSWFlat, "IHNf", "IndexHNSWFlat"},
-        {FaissKind::HNSWSQ, "IHNs", "IndexHNSWSQ"},
-        {FaissKind::HNSWPQ, "IHNp", "IndexHNSWPQ"},
-        {FaissKind::IVFFlat, "IwFl", "IndexIVFFlat"},
-        {FaissKind::IVFPQ, "IwPQ", "IndexIVFPQ"},
-        {FaissKind::IVFPQFastScan, "IwPf", "IndexIVFPQFastScan"},
-        {FaissKind::IVFScalarQuantizer, "IwSq", "IndexIVFScalarQuantizer"},
-        {FaissKind::IDMap, "IxMp", "IndexIDMap"},
-        {FaissKind::IDMap2, "IxM2", "IndexIDMap2"},
-        {FaissKind::PreTransform, "IxPT", "IndexPreTransform"},
-        {FaissKind::Refine, "IxRF", "IndexRefine"},
+constexpr KindCode kKinds[] = {
+        {FaissKind::Flat, "IxF2"},
+        {FaissKind::Flat, "IxFI"},
+        {FaissKind::ScalarQuantizer, "IxSQ"},
+        {FaissKind::PQ, "IxPq"},
+        {FaissKind::HNSWFlat, "IHNf"},
+        {FaissKind::HNSWSQ, "IHNs"},
+        {FaissKind::HNSWPQ, "IHNp"},
+        {FaissKind::IVFFlat, "IwFl"},
+        {FaissKind::IVFPQ, "IwPQ"},
+        {FaissKind::IVFPQFastScan, "IwPf"},
+        {FaissKind::IVFScalarQuantizer, "IwSq"},
+        {FaissKind::IDMap, "IxMp"},
+        {FaissKind::IDMap2, "IxM2"},
+        {FaissKind::PreTransform, "IxPT"},
+        {FaissKind::Refine, "IxRF"},
 };
 
 const char* name_of(faiss::MetricType metric) {
@@ -70,8 +74,8 @@ class IndexChecker {
     std::unique_ptr<FaissLayer> part(const Kinds& allowed) {
         return std::make_unique<FaissLayer>(index(allowed));
     }
-    const KindName& known_kind(const Kinds& allowed);
-    FaissContents header(const KindName& kind);
+    const KindCode& known_kind(const Kinds& allowed);
+    FaissContents header(const KindCode& kind);
     void check_part(
             const char* what,
             const FaissContents& part,
@@ -93,34 +97,31 @@ class IndexChecker {
     Origin origin_;
 };
 
-const KindName& IndexChecker::known_kind(const Kinds& allowed) {
+const KindCode& IndexChecker::known_kind(const Kinds& allowed) {
     auto is_allowed = [&](FaissKind kind) {
         return std::find(allowed.begin(), allowed.end(), kind) != allowed.end();
     };
     std::string code = cursor_.get_code();
     std::string known;
-    for (const KindName& kind : kKinds) {
+    for (const KindCode& kind : kKinds) {
         if (!is_allowed(kind.kind)) {
             continue;
         }
         if (code == kind.code) {
             return kind;
         }
-        if (known.find(kind.name) == std::string::npos) {
-            known += (known.empty() ? "" : ", ") + std::string(kind.name);
+        if (known.find(kind.name()) == std::string::npos) {
+            known += (known.empty() ? "" : ", ") + std::string(kind.name());
         }
     }
-    std::string what = "a kind of index that is not read here";
-    for (const KindName& kind : kKinds) {
-        if (code == kind.code) {
-            what = kind.name;
-        }
-    }
+    const char* found = faiss_class_name(code);
+    const std::string what =
+            found == nullptr ? "a kind of index that is not read here" : found;
     cursor_.fail(
             "\"" + code + "\" is " + what + " (allowed here: " + known + ")");
 }
 
-FaissContents IndexChecker::header(const KindName& kind) {
+FaissContents IndexChecker::header(const KindCode& kind) {
     FaissContents found;
     found.kind = kind.kind;
     // the products of both, in bits, do not overflow
@@ -152,8 +153,8 @@ void IndexChecker::check_part(
 }
 
 FaissLayer IndexChecker::index(const Kinds& allowed) {
-    const KindName& kind = known_kind(allowed);
-    FaissByteCursor::Part part(cursor_, kind.name);
+    const KindCode& kind = known_kind(allowed);
+    FaissByteCursor::Part part(cursor_, kind.name());
     if (cursor_.depth() > kMaxParts) {
         throw faiss::FaissException(
                 "indexes in indexes, more than " + std::to_string(kMaxParts) +
@@ -435,9 +436,9 @@ void add_table(faiss::IndexIVFPQ& index, size_t bytes) {
 } // namespace
 
 const char* name_of(FaissKind kind) {
-    for (const KindName& known : kKinds) {
+    for (const KindCode& known : kKinds) {
         if (known.kind == kind) {
-            return known.name;
+            return known.name();
         }
     }
     return "";

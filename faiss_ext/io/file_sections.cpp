@@ -8,6 +8,7 @@
 
 #include <faiss/impl/FaissAssert.h>
 
+#include <faiss_ext/io/faiss_codes.h>
 #include <faiss_ext/memory/aligned_buffer.h>
 
 namespace faiss_ext {
@@ -16,51 +17,13 @@ namespace {
 
 constexpr char kMagic[8] = {'S', 'c', 'a', 'N', 'N', 'i', 'd', 'x'};
 
-/// What Faiss' own files begin with.
-constexpr struct {
-    const char* four;
-    const char* kind;
-} kFaissFiles[] = {
-        {"IxFI", "IndexFlatIP"},
-        {"IxF2", "IndexFlatL2"},
-        {"IxFl", "IndexFlat"},
-        {"IxHE", "IndexLSH"},
-        {"IxHe", "IndexLSH"},
-        {"IxPQ", "IndexPQ"},
-        {"IxPq", "IndexPQ"},
-        {"IxPo", "IndexPQ"},
-        {"IPfs", "IndexPQFastScan"},
-        {"IwFl", "IndexIVFFlat"},
-        {"IwFd", "IndexIVFFlatDedup"},
-        {"IwPQ", "IndexIVFPQ"},
-        {"IvPQ", "IndexIVFPQ"},
-        {"IwQR", "IndexIVFPQR"},
-        {"IvQR", "IndexIVFPQR"},
-        {"IwPf", "IndexIVFPQFastScan"},
-        {"IxSQ", "IndexScalarQuantizer"},
-        {"IwSq", "IndexIVFScalarQuantizer"},
-        {"IwSQ", "IndexIVFScalarQuantizer"},
-        {"IHNf", "IndexHNSWFlat"},
-        {"IHNp", "IndexHNSWPQ"},
-        {"IHNs", "IndexHNSWSQ"},
-        {"INSf", "IndexNSGFlat"},
-        {"IxMp", "IndexIDMap"},
-        {"IxM2", "IndexIDMap2"},
-        {"IxPT", "IndexPreTransform"},
-        {"IxRF", "IndexRefine"},
-        {"Imiq", "MultiIndexQuantizer"},
-        {"IxRP", "IndexRefineFlat"},
-};
-
 /// The name of a file of Faiss by its first bytes, for a message, or nothing.
 std::string faiss_file_kind(const char* magic) {
-    for (const auto& [four, kind] : kFaissFiles) {
-        if (std::memcmp(magic, four, 4) == 0) {
-            return "this is a file of Faiss (" + std::string(four) + ": " +
-                   kind + "), which faiss::read_index reads; ";
-        }
-    }
-    return "";
+    const std::string code(magic, 4);
+    const char* name = faiss_class_name(code);
+    return name == nullptr ? ""
+                           : "this is a file of Faiss (" + code + ": " + name +
+                                     "), which faiss::read_index reads; ";
 }
 constexpr size_t kNameBytes = 16;
 constexpr size_t kBufferBytes = 1 << 20;

@@ -44,17 +44,21 @@ void write(const IndexHandle& self, const Path& path) {
 }
 
 /** Calls work(), which reads an index.
+ * @param source  what from_faiss() takes for the same bytes
  * @throws faiss::FaissException  which also says how to take over an index of
  *         Faiss if this is one */
 template <class Work>
-IndexPointer reading(Work&& work) {
+IndexPointer reading(const char* source, Work&& work) {
     try {
         return work();
     } catch (faiss::FaissException& error) {
-        if (error.msg.find("this is a file of Faiss") != std::string::npos) {
-            error.msg +=
-                    ". For an index that searches with ScaNN: "
-                    "faiss_ext.from_faiss(faiss.read_index(path))";
+        // without the zero byte at the end of msg
+        const std::string message = error.what();
+        if (message.find("this is a file of Faiss") != std::string::npos) {
+            error.msg = message +
+                        ". For an index that searches with ScaNN: "
+                        "faiss_ext.from_faiss(" +
+                        source + ")";
         }
         throw;
     }
@@ -65,7 +69,7 @@ IndexPointer read(const Path& path, bool mmap, bool verify) {
                     : verify ? ReadMode::MmapVerified
                              : ReadMode::Mmap;
     return without_gil(ErrorOrigin::File, [&] {
-        return reading([&] {
+        return reading("path", [&] {
             return handle_of(faiss_ext::read_index(path.string(), mode));
         });
     });
@@ -90,8 +94,9 @@ std::vector<uint8_t> serialized(const IndexHandle& self) {
 IndexPointer deserialized(const void* data, size_t n) {
     return without_gil(ErrorOrigin::File, [&] {
         SpanReader reader({static_cast<const uint8_t*>(data), n});
-        return reading(
-                [&] { return handle_of(faiss_ext::read_index(&reader, n)); });
+        return reading("data", [&] {
+            return handle_of(faiss_ext::read_index(&reader, n));
+        });
     });
 }
 
