@@ -70,6 +70,7 @@ MODULE_CALLS = {
     "clone_index": ("index",),
     "export_to_faiss": ("index", "path"),
     "set_simd_level": ("name",),
+    "from_faiss": ("index", "description", "progress"),
     "progress_bar": ("file", "width"),
     "Filter": ("allowed",),
     "IDSelectorRange": ("imin", "imax", "assume_sorted"),
@@ -170,7 +171,8 @@ LIKELY = {
     "queries": arrays(), "codes": arrays() | st.just("sound"),
     "ids": id_arrays | arrays(),
     "filter": id_arrays | arrays() | st.just("filter"), "stats": st.just("stats"), "other": st.just("other"),
-    "index": st.just("index"), "description": descriptions, "path": texts | st.just("file"), "name": texts,
+    "index": st.sampled_from(["index", "theirs"]), "description": descriptions,
+    "path": texts | st.just("file"), "name": texts,
     "data": st.just("bytes") | st.binary(max_size=200),
     "type": st.sampled_from(list(fx.DirectMap.__members__.values())),
     "d": st.sampled_from([1, 8, D, 33]) | integers, "radius": floats, "target_recall": floats,
@@ -212,6 +214,7 @@ def stand_in(value, index, folder):
     makers = {
         "other": lambda: fx.clone_index(index),
         "index": lambda: index,
+        "theirs": lambda: (folder / "theirs.faiss").read_bytes(),
         "stats": fx.SearchStats,
         "filter": lambda: fx.Filter(np.arange(0, ROWS, 3)),
         "selector": lambda: fx.IDSelectorNot(fx.IDSelectorRange(5, 2**40)),
@@ -306,6 +309,7 @@ def check_arguments(shard):
     folder = pathlib.Path(tempfile.mkdtemp())
     os.chdir(folder)
     cases = [Case(description) for description in DESCRIPTIONS]
+    fx.export_to_faiss(cases[0].whole, folder / "theirs.faiss")
     calls = itertools.chain(INDEX_CALLS.items(), MODULE_CALLS.items(), [("set", ("name", "value"))])
     for name, wanted in list(calls)[int(shard) :: 2]:
         check_one(cases, folder, name, wanted)

@@ -221,7 +221,7 @@ WRONG = [
     (["build", "x.npy", "-o", "x.npy"], 2, "would be overwritten"),
     (["build", "x.npy", "-o", "a", "--metric", "hamming"], 2, "cosine"),
     (["build", "x.npy", "-o", "a", "--description", "IVF4,Flat"], 2, "no ScaNN"),
-    (["build", "x.npy", "-o", "a", "--description", "IVF4,ScaNN(eta=0)x"], 2, "wanted"),
+    (["build", "x.npy", "-o", "a", "--description", "IVF4,ScaNN(eta=0)x"], 2, "allowed"),
     (["build", "x.npy", "-o", "a", "--seed", "-1"], 2, "2^64-1"),
     (["build", "x.npy", "-o", "a", "--threads", "0"], 2, "'0' (allowed: 1..2147483647)"),
     (["build", "missing.npy", "-o", "a"], 1, "missing.npy: no such file"),

@@ -88,8 +88,8 @@ def test_parquet(tmp_path):
     np.testing.assert_array_equal(found.ids, np.arange(50))
     for name, column, message in (
         ("ragged", pa.array([[1.0], [1.0, 2.0]]), "different lengths"),
-        ("flat", pa.array([1.0, 2.0]), "wanted: lists"),
-        ("words", pa.array([["a"], ["b"]]), "wanted: floats or integers"),
+        ("flat", pa.array([1.0, 2.0]), "allowed: lists"),
+        ("words", pa.array([["a"], ["b"]]), "allowed: floats or integers"),
     ):
         parquet.write_table(pa.table({"emb": column}), tmp_path / f"{name}.parquet")
         with pytest.raises(Failure, match=message):
@@ -125,7 +125,7 @@ def test_what_is_wrong_with_a_file(tmp_path, name, content, error, message):
 def test_arrays_that_are_no_rows(tmp_path):
     for array, message in (
         (np.zeros(3), "shape is"),
-        (np.zeros((2, 3), complex), "wanted: floats"),
+        (np.zeros((2, 3), complex), "allowed: floats"),
         (np.array([[{}]], object), "no .npy file"),
     ):
         np.save(tmp_path / "a.npy", array)

@@ -71,7 +71,7 @@ def test_parameters_by_text(index):
     wrapped = fx.index_factory(50, "IDMap2,PCA20,IVF16,Flat")
     wrapped.set_index_parameters("nprobe=7,max_codes=10")
     assert wrapped.nprobe == 7
-    with pytest.raises(ValueError, match="allowed: .* with nprobe, max_codes\)$"):
+    with pytest.raises(ValueError, match=r"allowed: .* with nprobe, max_codes\)$"):
         wrapped.set_index_parameters("reorder_k=3")
     with pytest.raises(AttributeError, match="needs an IVF index"):
         fx.index_factory(50, "Flat").set_index_parameters("nprobe=3")
@@ -141,7 +141,9 @@ def test_id_maps_by_class(x, q, make, kind):
 
 
 @pytest.mark.parametrize("outer", ["IDMap,", "IDMap2,"])
-@pytest.mark.parametrize("kind", ["Flat", "SQ8", "IVF16,Flat", "PCA20,IVF16,SQ8", "IDMap2,IVF16,Flat", "IVF16,ScaNN,RFlat"])
+@pytest.mark.parametrize(
+    "kind", ["Flat", "SQ8", "IVF16,Flat", "PCA20,IVF16,SQ8", "IDMap2,IVF16,Flat", "IVF16,ScaNN,RFlat"]
+)
 def test_id_maps_keep_their_ids_after_removals(x, q, outer, kind):
     ids = np.random.default_rng(0).permutation(10**6)[: len(x)]
     index = fx.index_factory(50, outer + kind)

@@ -68,8 +68,7 @@ numpy_home = str(Path(np.__file__).parent)
 foreign = [
     path
     for path in loaded
-    if re.search(r"blas|lapack|faiss|gomp|gfortran|libomp", Path(path).name)
-    and not path.startswith((home, numpy_home))
+    if re.search(r"blas|lapack|faiss|gomp|gfortran|libomp", Path(path).name) and not path.startswith((home, numpy_home))
 ]
 check(not foreign, f"BLAS, Faiss, OpenMP only of the wheel and of numpy, besides them {foreign}")
 check(any("libgomp" in path and path.startswith(home) for path in loaded), "the wheel's own libgomp is used")

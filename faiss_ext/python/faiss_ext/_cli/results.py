@@ -57,7 +57,7 @@ def recall(labels: NDArray[np.int64], truth: NDArray[Any], k: int) -> float:
     if len(truth) < len(labels):
         raise Failure(f"the ground truth has {len(truth)} rows, there are {len(labels)} queries")
     if truth.shape[1] < k:
-        raise Failure(f"the ground truth has {truth.shape[1]} neighbours of each query (wanted: k = {k})")
+        raise Failure(f"the ground truth has {truth.shape[1]} neighbours of each query (allowed: k = {k})")
     hits = sum(np.intersect1d(a[:k], b[:k]).size for a, b in zip(labels, truth))
     return hits / (len(labels) * k)
 

@@ -85,9 +85,9 @@ def known_suffix(path: Path) -> str:
 
 def _checked(path: Path, rows: Rows) -> Rows:
     if rows.ndim != 2 or 0 in rows.shape:
-        raise Failure(f"{path}: its shape is {rows.shape} (wanted: rows x dimensions, neither of them 0)")
+        raise Failure(f"{path}: its shape is {rows.shape} (allowed: rows x dimensions, neither of them 0)")
     if rows.dtype.kind not in "fiu":
-        raise Failure(f"{path}: it holds {rows.dtype} (wanted: floats or integers)")
+        raise Failure(f"{path}: it holds {rows.dtype} (allowed: floats or integers)")
     return rows
 
 
@@ -161,7 +161,7 @@ def _read_parquet(path: Path, column: str) -> Vectors:
     if isinstance(lists, pyarrow.ChunkedArray):  # of a file without rows, or by older releases
         lists = pyarrow.concat_arrays(lists.chunks) if lists.num_chunks else pyarrow.array([], lists.type)
     if not hasattr(lists, "flatten"):
-        raise Failure(f"{path}: {column!r} holds {lists.type} (wanted: lists of numbers)")
+        raise Failure(f"{path}: {column!r} holds {lists.type} (allowed: lists of numbers)")
     values = lists.flatten().to_numpy(zero_copy_only=False)
     n = len(lists)
     widths = lists.value_lengths().to_numpy(zero_copy_only=False)
