@@ -215,7 +215,7 @@ def test_wrong_transforms(x):
         (lambda: fx.IndexPreTransform(fx.PCAMatrix(10, 20), inner), "PCA20"),
         (lambda: fx.IndexPreTransform(fx.VectorTransform(20, 20, "IVF4"), inner), "IVF4"),
         (lambda: fx.IndexPreTransform(fx.VectorTransform(20, 20, "Flat"), inner), "Flat"),
-        (lambda: fx.IndexPreTransform(fx.VectorTransform(20, 20, ""), inner), ""),
+        (lambda: fx.IndexPreTransform(fx.VectorTransform(20, 20, ""), inner), "nothing"),
         (lambda: fx.PCAMatrix(50, 20, 0.3), r"eigen_power = 0\.3 \(allowed: 0, -0\.5"),
         (lambda: fx.IndexPreTransform(fx.PCAMatrix(50, 50), made("IVF16,ScaNN", x)), "holds 4000 vectors"),
     ]:
