@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <string>
 
@@ -114,9 +115,13 @@ const KindCode& IndexChecker::known_kind(const Kinds& allowed) {
             known += (known.empty() ? "" : ", ") + std::string(kind.name());
         }
     }
-    const char* found = faiss_class_name(code);
-    const std::string what =
-            found == nullptr ? "a kind of index that is not read here" : found;
+    const char* name = faiss_class_name(code);
+    std::string what = name == nullptr ? "a kind of index" : name;
+    if (std::none_of(std::begin(kKinds), std::end(kKinds), [&](auto& kind) {
+            return code == kind.code;
+        })) {
+        what += " that is not read here";
+    }
     cursor_.fail(
             "\"" + code + "\" is " + what + " (allowed here: " + known + ")");
 }

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _faiss_ext as native
-from ._faiss_ext import Index
+from ._faiss_ext import Index, _index_pre_transform
 
 __all__ = [
     "IndexPreTransform",
@@ -293,4 +292,4 @@ def IndexPreTransform(transform: VectorTransform, index: Index) -> Index:
             f"transform is a {type(transform).__name__} (allowed: what PCAMatrix, OPQMatrix, RandomRotationMatrix or "
             "NormalizationTransform return)"
         )
-    return native._index_pre_transform(transform.d_in, transform.description, index)
+    return _index_pre_transform(transform.d_in, transform.description, index)

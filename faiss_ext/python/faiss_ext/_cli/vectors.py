@@ -242,7 +242,8 @@ def _converted(path: Path, block: Rows, kind: str) -> Rows:
             raise Failure(
                 f"{path}: some values are no integers of {limits.min}..{limits.max}, which {path.suffix} holds"
             )
-    converted: Rows = block.astype(dtype)
+    with np.errstate(over="ignore"):  # said below, as an error
+        converted: Rows = block.astype(dtype)
     if dtype.kind == "f" and not np.isfinite(converted).all():
         raise Failure(f"{path}: some values are not finite as {dtype.itemsize * 8}-bit floats")
     return converted
