@@ -26,17 +26,17 @@ namespace faiss_ext::python {
 namespace {
 
 using HandlePointer = std::shared_ptr<IndexHandle>;
-using IndexPointer = std::unique_ptr<faiss::Index>;
+using OwnedIndex = std::unique_ptr<faiss::Index>;
 
 /// Of any kind of index.
-IndexPointer copy_of(const IndexHandle& self) {
+OwnedIndex copy_of(const IndexHandle& self) {
     FAISS_THROW_IF_NOT_FMT(
             self.index()->ntotal == 0,
             "the index holds %lld vectors (allowed: an empty one, of which the "
             "new index has a copy)",
             static_cast<long long>(self.index()->ntotal));
     return self.scann() != nullptr
-                   ? IndexPointer(faiss_ext::clone_index(self.index()))
+                   ? OwnedIndex(faiss_ext::clone_index(self.index()))
                    : clone_quantizer(*self.index());
 }
 
@@ -47,11 +47,11 @@ HandlePointer with_ids(const IndexHandle& self) {
                 layers(self.index()).find("IDMap") == std::string::npos,
                 "the index maps ids already: it is %s",
                 layers(self.index()).c_str());
-        IndexPointer inner = copy_of(self);
+        OwnedIndex inner = copy_of(self);
         auto map = std::make_unique<Map>(inner.get());
         (void)inner.release();
         map->own_fields = true;
-        IndexPointer root = std::move(map);
+        OwnedIndex root = std::move(map);
         make_silent(root);
         return std::make_shared<IndexHandle>(std::move(root));
     });
@@ -67,7 +67,7 @@ HandlePointer with_transform(
         const faiss::Index& below = *self.index();
         const std::string description = transform + ",Flat";
         check_faiss_description(description, int(d), below.metric_type);
-        IndexPointer root(faiss::index_factory(
+        OwnedIndex root(faiss::index_factory(
                 int(d), description.c_str(), below.metric_type));
         auto chain = dynamic_cast<faiss::IndexPreTransform*>(root.get());
         FAISS_THROW_IF_NOT_FMT(
