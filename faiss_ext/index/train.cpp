@@ -124,6 +124,20 @@ class BeforeTraining {
     Partition partition_;
 };
 
+/// nlist of the index, or what is chosen for so many rows.
+/// @throws faiss::FaissException if there are fewer rows to train centroids
+size_t wanted_lists(const IndexIVFScaNN& index, size_t n, bool have_lists) {
+    const size_t wanted =
+            index.nlist == 0 ? default_nlist(n, index.options) : index.nlist;
+    FAISS_THROW_IF_NOT_FMT(
+            n >= wanted || have_lists,
+            "%zu training rows for nlist = %zu lists (needed: >= %zu)",
+            n,
+            wanted,
+            wanted);
+    return wanted;
+}
+
 /// @param lists  of the rows, size n, or nullptr: found by the partition
 void train_rows(
         IndexIVFScaNN& index,
@@ -134,14 +148,7 @@ void train_rows(
     IndexState& state = index.state();
     const size_t d = state.d();
     faiss::Index* quantizer = index.quantizer;
-    const size_t wanted =
-            index.nlist == 0 ? default_nlist(n, options) : index.nlist;
-    FAISS_THROW_IF_NOT_FMT(
-            n >= wanted || lists != nullptr,
-            "%zu training rows for nlist = %zu lists (needed: >= %zu)",
-            n,
-            wanted,
-            wanted);
+    const size_t wanted = wanted_lists(index, n, lists != nullptr);
     std::vector<float> unit;
     x = prepare_rows(state, n, x, "training row", unit);
 

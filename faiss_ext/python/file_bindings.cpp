@@ -164,6 +164,33 @@ py::tuple import_file(
     return import_bytes(memory.get(), size, description, progress);
 }
 
+void bind_copies(IndexClass& index) {
+    index.def("__deepcopy__", [](const IndexHandle& self, py::handle) {
+        return clone(self);
+    });
+    // below protocol 2, object.__reduce__ calls the base class of pybind11's
+    // classes, which ends the process
+    index.def("__reduce__", [](const py::object& self) {
+        (void)self.cast<const IndexHandle&>();
+        py::object make = py::module_::import("copyreg").attr("__newobj__");
+        return py::make_tuple(
+                make,
+                py::make_tuple(py::type::of(self)),
+                self.attr("__getstate__")());
+    });
+    index.def(py::pickle(
+            [](const IndexHandle& self) {
+                std::vector<uint8_t> bytes = serialized(self);
+                return py::bytes(
+                        reinterpret_cast<const char*>(bytes.data()),
+                        bytes.size());
+            },
+            [](const py::bytes& state) {
+                std::string_view bytes = state;
+                return deserialized(bytes.data(), bytes.size());
+            }));
+}
+
 } // namespace
 
 void bind_files(py::module_& module, IndexClass& index) {
@@ -204,30 +231,7 @@ void bind_files(py::module_& module, IndexClass& index) {
             deserialize,
             arg("data"),
             doc::deserialize_index);
-    index.def("__deepcopy__", [](const IndexHandle& self, py::handle) {
-        return clone(self);
-    });
-    // below protocol 2, object.__reduce__ calls the base class of pybind11's
-    // classes, which ends the process
-    index.def("__reduce__", [](const py::object& self) {
-        (void)self.cast<const IndexHandle&>();
-        py::object make = py::module_::import("copyreg").attr("__newobj__");
-        return py::make_tuple(
-                make,
-                py::make_tuple(py::type::of(self)),
-                self.attr("__getstate__")());
-    });
-    index.def(py::pickle(
-            [](const IndexHandle& self) {
-                std::vector<uint8_t> bytes = serialized(self);
-                return py::bytes(
-                        reinterpret_cast<const char*>(bytes.data()),
-                        bytes.size());
-            },
-            [](const py::bytes& state) {
-                std::string_view bytes = state;
-                return deserialized(bytes.data(), bytes.size());
-            }));
+    bind_copies(index);
 }
 
 } // namespace faiss_ext::python

@@ -378,9 +378,40 @@ struct type_caster<faiss_ext::python::Clustering>
 
 namespace faiss_ext::python {
 
-void bind_lists(py::module_& module, IndexClass& index) {
+static void bind_searches_in_lists(IndexClass& index) {
     using py::arg;
     py::object none = py::none();
+    index.def("search_preassigned",
+              search_preassigned,
+              arg("x"),
+              arg("k"),
+              arg("Iq"),
+              arg("Dq") = none,
+              arg("params") = none,
+              arg("D") = none,
+              arg("I") = none,
+              py::kw_only(),
+              arg("reorder_k") = none,
+              arg("refine_k") = none,
+              arg("max_codes") = none,
+              arg("filter") = none,
+              arg("stats") = none,
+              doc::search_preassigned)
+            .def("range_search_preassigned",
+                 range_search_preassigned,
+                 arg("x"),
+                 arg("radius"),
+                 arg("Iq"),
+                 arg("Dq") = none,
+                 arg("params") = none,
+                 py::kw_only(),
+                 arg("filter") = none,
+                 arg("stats") = none,
+                 doc::range_search_preassigned);
+}
+
+void bind_lists(py::module_& module, IndexClass& index) {
+    using py::arg;
     py::class_<Clustering>(module, "ClusteringParameters", doc::clustering)
             .def_property(
                     "niter",
@@ -416,34 +447,8 @@ void bind_lists(py::module_& module, IndexClass& index) {
             .def("centroids", centroids, doc::centroids)
             .def("get_list_size", list_size, arg("list_no"), doc::get_list_size)
             .def("list_ids", ids_of_list, arg("list_no"), doc::list_ids)
-            .def("list_codes", codes_of_list, arg("list_no"), doc::list_codes)
-            .def("search_preassigned",
-                 search_preassigned,
-                 arg("x"),
-                 arg("k"),
-                 arg("Iq"),
-                 arg("Dq") = none,
-                 arg("params") = none,
-                 arg("D") = none,
-                 arg("I") = none,
-                 py::kw_only(),
-                 arg("reorder_k") = none,
-                 arg("refine_k") = none,
-                 arg("max_codes") = none,
-                 arg("filter") = none,
-                 arg("stats") = none,
-                 doc::search_preassigned)
-            .def("range_search_preassigned",
-                 range_search_preassigned,
-                 arg("x"),
-                 arg("radius"),
-                 arg("Iq"),
-                 arg("Dq") = none,
-                 arg("params") = none,
-                 py::kw_only(),
-                 arg("filter") = none,
-                 arg("stats") = none,
-                 doc::range_search_preassigned);
+            .def("list_codes", codes_of_list, arg("list_no"), doc::list_codes);
+    bind_searches_in_lists(index);
 }
 
 } // namespace faiss_ext::python

@@ -67,16 +67,18 @@ def from_faiss(
     >>> fx.from_faiss(plain).nlist  # doctest: +SKIP
     8
     """
-    wanted = "" if description is None else description
-    if isinstance(index, Index):
-        raise TypeError("the index is one of faiss_ext already: clone_index copies it")
-    if isinstance(index, (str, os.PathLike)):
-        made, notes = _import_file(index, wanted, progress)
-    else:
-        made, notes = _import_data(_bytes_of(index), wanted, progress)
+    made, notes = _imported(index, "" if description is None else description, progress)
     for note in notes:
         warnings.warn(note, UserWarning, stacklevel=2)
     return made
+
+
+def _imported(index: Any, description: str, progress: _Progress | None) -> tuple[Index, list[str]]:
+    if isinstance(index, Index):
+        raise TypeError("the index is one of faiss_ext already: clone_index copies it")
+    if isinstance(index, (str, os.PathLike)):
+        return _import_file(index, description, progress)
+    return _import_data(_bytes_of(index), description, progress)
 
 
 def _bytes_of(index: Any) -> Any:

@@ -51,6 +51,15 @@ bool version_is_that_of_the_package() {
     return parts == PACKAGE_VERSION && parts == FAISS_EXT_VERSION_STRING;
 }
 
+bool exception_is_caught(int d) {
+    try {
+        delete faiss_ext::index_factory(d, "IVF32,ScaNN(eta=0.5)");
+    } catch (const faiss::FaissException& error) {
+        return *error.what() != 0;
+    }
+    return false;
+}
+
 int main() {
     check(version_is_that_of_the_package(), "version of headers and package");
     const int d = 32, n = 5000, nq = 50;
@@ -89,13 +98,7 @@ int main() {
           "dynamic_cast to faiss_ext::IndexIVFScaNN");
     check(faiss_ext::find_scann(index.get()) != nullptr, "find_scann");
 
-    bool caught = false;
-    try {
-        delete faiss_ext::index_factory(d, "IVF32,ScaNN(eta=0.5)");
-    } catch (const faiss::FaissException& error) {
-        caught = *error.what() != 0;
-    }
-    check(caught, "faiss::FaissException caught by its type");
+    check(exception_is_caught(d), "faiss::FaissException caught by its type");
 
     const std::string path = "consumer.scann";
     faiss_ext::write_index(index.get(), path);
