@@ -8,7 +8,6 @@
 
 #include <pybind11/stl.h>
 
-#include <faiss/impl/FaissAssert.h>
 #include <faiss/utils/distances.h>
 
 #include <faiss_ext/io/clone_quantizer.h>
@@ -210,14 +209,7 @@ void with_params(
         run(&params);
         return;
     }
-    FAISS_THROW_IF_NOT_MSG(
-            params.reorder_k == 0 && params.refine_k == 0 &&
-                    params.stats == nullptr,
-            "reorder_k, refine_k and stats need a ScaNN index");
-    faiss::SearchParametersIVF plain;
-    plain.sel = params.sel;
-    plain.nprobe = params.nprobe;
-    plain.max_codes = params.max_codes;
+    const faiss::SearchParametersIVF plain = faiss_params(params);
     run(&plain);
 }
 

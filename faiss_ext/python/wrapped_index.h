@@ -33,6 +33,10 @@ std::string layers(const faiss::Index* index);
 /// Bytes that the wrappers around a leaf take for n vectors.
 size_t wrapper_memory(const faiss::Index* index, size_t n);
 
+/// What an IVF index of Faiss' own understands.
+/// @throws faiss::FaissException if anything else is set
+faiss::SearchParametersIVF faiss_params(const SearchParametersScaNN& params);
+
 /** k nearest neighbours. A leaf that is no ScaNN index uses the parameters that
  * it has and throws if others are set.
  * @param distances, labels  out, size n * k

@@ -30,16 +30,9 @@ void with_leaf_params(
         run(&params);
         return;
     }
-    FAISS_THROW_IF_NOT_MSG(
-            params.reorder_k == 0 && params.refine_k == 0 &&
-                    params.stats == nullptr,
-            "reorder_k, refine_k and stats need a ScaNN index");
+    const faiss::SearchParametersIVF of_lists = faiss_params(params);
     if (as<IndexIVF>(leaf) != nullptr) {
-        faiss::SearchParametersIVF plain;
-        plain.sel = params.sel;
-        plain.nprobe = params.nprobe;
-        plain.max_codes = params.max_codes;
-        run(&plain);
+        run(&of_lists);
         return;
     }
     FAISS_THROW_IF_NOT_MSG(
@@ -51,6 +44,18 @@ void with_leaf_params(
 }
 
 } // namespace
+
+faiss::SearchParametersIVF faiss_params(const SearchParametersScaNN& params) {
+    FAISS_THROW_IF_NOT_MSG(
+            params.reorder_k == 0 && params.refine_k == 0 &&
+                    params.stats == nullptr,
+            "reorder_k, refine_k and stats need a ScaNN index");
+    faiss::SearchParametersIVF plain;
+    plain.sel = params.sel;
+    plain.nprobe = params.nprobe;
+    plain.max_codes = params.max_codes;
+    return plain;
+}
 
 void search(
         const faiss::Index* index,
