@@ -14,6 +14,7 @@ test_packages=(libgtest-dev ccache pkgconf)
 # llvm: names in the reports of sanitizers, which the lists of known leaks need
 clang_packages=(clang libclang-rt-dev libomp-dev llvm)
 tidy_packages=(clang-tidy)
+docs_packages=(doxygen)
 cross_packages=(g++-aarch64-linux-gnu googletest qemu-user)
 
 build_requirements=("numpy>=1.24,<3" "pybind11>=2.13,<4" "scikit-build-core>=0.11,<2"
@@ -22,6 +23,8 @@ test_requirements=("pytest>=7.4,<10" "hypothesis>=6.100,<7" "matplotlib>=3.7,<4"
     "milvus-lite==3.2.2; python_version>='3.10'" "pymilvus>=2.6.15,<4; python_version>='3.10'"
     "h5py>=3.8,<4" "scikit-learn>=1.6,<2"
     "ruff>=0.17,<0.18" "mypy>=1.19,<3")
+docs_requirements=("sphinx>=7.1,<9" "myst-parser>=2,<5" "furo>=2023.9" "breathe>=4.35,<5" "sphinx-gallery>=0.15,<1"
+    "matplotlib>=3.7,<4" "faiss-cpu>=1.8,<2")
 # the last Milvus server on PyPI, apart from everything else in build/venv-milvus.
 # Its clients of that time have no wheels for Python 3.12 and newer; from 3.1 on
 # they lack the classes that our tests and benchmarks use.
