@@ -46,10 +46,5 @@ class FaissScann(BaseANN):
         return [row[row >= 0] for row in ids]  # -1: the visited lists have fewer rows than n
 
     def __str__(self):
-        return "FaissScann(n_list=%d, sub_dim=%d, soar_lambda=%g, n_probe=%d, reorder=%d)" % (
-            self.n_list,
-            self.sub_dim,
-            self.soar_lambda,
-            self.n_probe,
-            self.reorder,
-        )
+        build = f"n_list={self.n_list}, sub_dim={self.sub_dim}, soar_lambda={self.soar_lambda}"
+        return f"FaissScann({build}, n_probe={self.n_probe}, reorder={self.reorder})"
