@@ -279,6 +279,26 @@ def test_a_set_that_cannot_be_written(tmp_path, capsys, arguments, message):
     assert not (tmp_path / "o.hdf5").exists()
 
 
+# ----------------------------------------------------- smoke.py (tests/server runs it against a server)
+
+
+def smoke(*arguments):
+    command = [sys.executable, FOLDER / "milvus" / "smoke.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_smoke_of_a_server_that_is_not_there():
+    pytest.importorskip("pymilvus", reason="PyPI pymilvus is not installed")
+    done = smoke("http://127.0.0.1:9")
+    assert done.returncode == 2 and done.stdout.startswith("FAIL connect to http://127.0.0.1:9"), done.stdout
+
+
+@pytest.mark.parametrize("wrong, message", [(["--metrics", "L3"], "some of COSINE,L2,IP"), (["--dim", "7"], "even")])
+def test_smoke_with_wrong_arguments(wrong, message):
+    done = smoke("http://127.0.0.1:9", *wrong)
+    assert done.returncode == 2 and message in done.stderr
+
+
 # ---------------------------------------------------------------- VectorDBBench
 
 CLIENTS = '''
