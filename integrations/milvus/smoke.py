@@ -100,7 +100,8 @@ class Smoke:
             params={"nlist": NLIST, "with_raw_data": True},
         )
         start = time.monotonic()
-        self.client.create_index(self.name, wanted, timeout=TIMEOUT)
+        # not sync: that wait begins anew after its timeout
+        self.client.create_index(self.name, wanted, timeout=TIMEOUT, sync=False)
         while True:
             state = self.client.describe_index(self.name, "vector", timeout=TIMEOUT)
             if state.get("state", "Finished") == "Finished" and not state.get("pending_index_rows", 0):
