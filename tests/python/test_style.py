@@ -11,7 +11,9 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FORMATTED = [
     "bench",
+    "docs",
     "faiss_ext/python",
+    "integrations",
     "packaging",
     "tests/package/wheel",
     "tests/python/test_bench.py",
@@ -32,7 +34,18 @@ def run(tool, *arguments):
 def test_ruff_has_no_complaint():
     programs = [f"bench/{name}" for name in sorted(PROGRAMS)]
     code, text = run(
-        "ruff", "check", "--output-format", "concise", "bench", "examples", "faiss_ext", "packaging", "tests", *programs
+        "ruff",
+        "check",
+        "--output-format",
+        "concise",
+        "bench",
+        "docs",
+        "examples",
+        "faiss_ext",
+        "integrations",
+        "packaging",
+        "tests",
+        *programs,
     )
     assert code == 0, text
 
