@@ -17,7 +17,11 @@ extensions = [
     "breathe",  # comments of the C++ headers, read by Doxygen
     "sphinx_gallery.gen_gallery",  # runs tutorials/*.py and shows what they print and draw
 ]
-exclude_patterns = ["README.md", "tutorials/*.py", "tutorials/GALLERY_HEADER.rst"]
+exclude_patterns = [
+    "tutorials/*.py",
+    "tutorials/GALLERY_HEADER.rst",
+    "**/sg_execution_times.rst",  # loads scripts from elsewhere
+]
 suppress_warnings = ["config.cache"]
 
 html_theme = "furo"
