@@ -91,13 +91,9 @@ class Smoke:
 
     def index(self):
         wanted = self.client.prepare_index_params()
-        # with rows: else Milvus 2.3 loses the vectors of segments
+        # with raw data, as by default: the client writes True where Milvus' own SCANN reads only true
         wanted.add_index(
-            "vector",
-            index_type="SCANN",
-            index_name="vector",
-            metric_type=self.metric,
-            params={"nlist": NLIST, "with_raw_data": True},
+            "vector", index_type="SCANN", index_name="vector", metric_type=self.metric, params={"nlist": NLIST}
         )
         start = time.monotonic()
         # not sync: that wait begins anew after its timeout
@@ -167,25 +163,28 @@ class Smoke:
         """This library names value and range; Milvus' own SCANN has other words."""
         try:
             self.ask(reorder_k=K - 1)
-        except Exception as error:  # what pymilvus raises differs between its versions
+        except Exception as error:
             check("(allowed: >= k)" in str(error), f"refused, but not by this library: {error}")
             return f"reorder_k = {K - 1} is refused with its range"
         raise Failed(f"reorder_k = {K - 1} below k = {K} was accepted: Milvus' own SCANN serves")
 
-    STEPS = (create, insert, index, load, search, filter, range, ours)
+    NEEDED = (create, insert, index, load)  # the others need them
+    ASKED = (search, filter, range, ours)
+
+    def passes(self, step):
+        what = f"{self.metric:6} {step.__name__:6}"
+        try:
+            print(f"ok   {what} {step(self)}", flush=True)
+        except Exception as error:  # what pymilvus raises differs between its versions
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            print(f"FAIL {what} {text[:500]}", flush=True)
+            return False
+        return True
 
     def run(self):
         """Whether all steps passed."""
         try:
-            for step in self.STEPS:
-                what = f"{self.metric:6} {step.__name__:6}"
-                try:
-                    print(f"ok   {what} {step(self)}", flush=True)
-                except Exception as error:
-                    text = " ".join(f"{type(error).__name__}: {error}".split())
-                    print(f"FAIL {what} {text[:500]}", flush=True)
-                    return False
-            return True
+            return all(map(self.passes, self.NEEDED)) and all([self.passes(step) for step in self.ASKED])
         finally:
             self.client.drop_collection(self.name, timeout=TIMEOUT)
 
