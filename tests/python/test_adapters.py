@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from faiss_ext.row_store import RETRAIN, RowStore
+from faiss_ext.row_store import RETRAIN, RowStore, by_cosine
 
 TEXTS = [f"text {i}" for i in range(300)]
 
@@ -55,6 +55,25 @@ def test_rows_come_and_go():
         assert names(found) == truth
         np.testing.assert_allclose([s for _, s in found], [unit[n] for n in truth], atol=1e-5)
     assert store.trained_rows > RETRAIN
+
+
+@pytest.mark.parametrize(
+    "factory, full",
+    [
+        ("ScaNN", "ScaNN(normalize=1,allow_zero=1)"),
+        ("IVF16,SCANN(sub_dim=4),RFlat", "IVF16,SCANN(sub_dim=4,normalize=1,allow_zero=1),RFlat"),
+        ("IVF16,ScaNN6x4,SQ8", "IVF16,ScaNN6x4(normalize=1,allow_zero=1),SQ8"),
+    ],
+)
+def test_any_factory_string_searches_by_cosine(factory, full):
+    assert by_cosine(factory) == full
+    store = RowStore(factory)
+    store.put(TEXTS, ROWS * np.arange(1, 301, dtype=np.float32)[:, None])
+    for i in (0, 123):
+        [(name, similarity)] = store.nearest(ROWS[i], 1, nprobe=store.index.nlist)
+        assert name == TEXTS[i] and similarity == pytest.approx(1, abs=0.02)
+    with pytest.raises(ValueError, match="factory 'Flat'"):
+        RowStore("Flat")
 
 
 def test_of_one_name_the_last_row_counts():

@@ -32,7 +32,7 @@ Filter = Union[None, dict[str, Any], Callable[[Document], bool]]
 class ScannVectorStore(VectorStore):
     """Documents and a growing index of their embeddings.
 
-    `factory` is the factory string of the index, without maps and options of cosine.
+    `factory` is the factory string of the index, without a map.
     """
 
     def __init__(self, embedding: Embeddings, factory: str = "ScaNN"):

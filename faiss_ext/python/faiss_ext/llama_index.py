@@ -33,7 +33,7 @@ QUERY_KEYS = ("nprobe", "reorder_k")
 
 
 class ScannVectorStore(BasePydanticVectorStore):
-    """Nodes and a growing index of their embeddings; `factory`: factory string without maps and options of cosine."""
+    """Nodes and a growing index of their embeddings; `factory`: factory string without a map."""
 
     stores_text: bool = True
     is_embedding_query: bool = True

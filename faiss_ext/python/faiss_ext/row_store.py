@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,21 @@ import faiss_ext as fx
 RETRAIN = 4  # lists and codes are made anew when so many times the rows are there
 
 
+def by_cosine(factory: str) -> str:
+    """The factory string with the options of cosine, rows of zeros allowed."""
+    found = re.search(r"\bS(?:caNN|CANN)(?:\d+x4)?(\(([^()]*)\))?", factory)
+    if found is None:
+        raise ValueError(f"factory {factory!r} (allowed: a string with ScaNN in it)")
+    name = found[0][: len(found[0]) - len(found[1] or "")]
+    options = ",".join(filter(None, [found[2], "normalize=1", "allow_zero=1"]))
+    return f"{factory[: found.start()]}{name}({options}){factory[found.end() :]}"
+
+
 class RowStore:
     """Rows under names, found by cosine; rows of zeros are similar to nothing."""
 
     def __init__(self, factory: str = "ScaNN"):
+        by_cosine(factory)  # a wrong one is refused now, not with the first rows
         self.factory = factory
         self.index: fx.Index | None = None
         self.trained_rows = 0
@@ -30,7 +42,7 @@ class RowStore:
         return len(self.numbers)
 
     def _new_index(self, d: int) -> fx.Index:
-        return fx.index_factory(d, f"IDMap2,{self.factory}(normalize=1,allow_zero=1)", fx.METRIC_INNER_PRODUCT)
+        return fx.index_factory(d, f"IDMap2,{by_cosine(self.factory)}", fx.METRIC_INNER_PRODUCT)
 
     def put(self, names: Sequence[str], rows: ArrayLike) -> None:
         """Adds rows, or replaces those of names that are there; of a name twice the last row counts."""
