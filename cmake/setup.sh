@@ -115,7 +115,7 @@ need_python() {
     done
     [ ${#missing[@]} != 0 ] || return 0
     say "Python packages: ${missing[*]}"
-    logged "pip-${venv##*/}" "$venv/bin/pip" install --disable-pip-version-check "${missing[@]}" &&
+    logged "pip-${venv##*/}" "$venv/bin/pip" install --disable-pip-version-check --no-compile "${missing[@]}" &&
         printf '%s\n' "${missing[@]}" >>"$venv/requirements"
 }
 

@@ -74,7 +74,7 @@ class Options(NeighbourOptions, ThreadOptions, OutOptions, SetOptions):
             rows=2000,
             queries=100,
             k=10,
-            seconds=5,  # on a busy machine a client's first query takes 2
+            seconds=4,  # on a busy machine a client's first query takes 2
             clients=(2,),
             settings=1,
         )

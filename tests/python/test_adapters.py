@@ -1,6 +1,7 @@
 """Vector stores for LangChain and LlamaIndex, with the real packages; against brute force."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -113,6 +114,28 @@ def test_a_store_that_was_written_half(tmp_path):
     (tmp_path / "names.json").write_text(json.dumps(facts))
     with pytest.raises(ValueError, match="300 rows, 299 names"):
         RowStore.load(tmp_path)
+
+def test_a_save_that_ends_early_leaves_what_was_saved_before(tmp_path, monkeypatch):
+    x = np.random.default_rng(5).standard_normal((60, 8)).astype(np.float32)
+    store = RowStore()
+    store.put([str(i) for i in range(50)], x[:50])
+    store.save(tmp_path, "first")
+    store.put(["0", "50"], x[50:52])
+
+    def full(*_, **__):
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pathlib.Path, "write_text", full)
+        with pytest.raises(OSError):
+            store.save(tmp_path, "second")
+    again, more = RowStore.load(tmp_path)
+    assert more == "first" and len(again) == 50 and again.nearest(x[0], 1)[0][0] == "0"
+    store.save(tmp_path, "third")
+    again, more = RowStore.load(tmp_path)
+    assert more == "third" and len(again) == 51 and again.nearest(x[50], 1)[0][0] == "0"
+    assert len(list(tmp_path.glob("*.scann"))) == 1  # nothing of the others is left
+
 
 
 # ------------------------------------------------------------------ LangChain

@@ -2,6 +2,7 @@
 of a set of Python, in searches and removals, however selectors are nested."""
 
 import gc
+import itertools
 import time
 import weakref
 
@@ -94,13 +95,19 @@ def test_searches_return_exactly_the_members(shared_l2, scattered, libraries, q)
             assert ((I >= 0) | (I < -1)).sum() == 3 * min(10, len(members & held)), sel
 
 
-@pytest.mark.parametrize("description", ["IVF16,ScaNN,RFlat", "IVF16,Flat", "IDMap2,PCA20,IVF16,ScaNN", "Flat"])
-@pytest.mark.parametrize("map_type", [fx.DirectMap.NoMap, fx.DirectMap.Hashtable])
+@pytest.mark.parametrize(
+    "description, map_type",
+    [
+        *itertools.product(
+            ["IVF16,ScaNN,RFlat", "IVF16,Flat", "IDMap2,PCA20,IVF16,ScaNN"],
+            [fx.DirectMap.NoMap, fx.DirectMap.Hashtable],
+        ),
+        ("Flat", fx.DirectMap.NoMap),
+    ],
+)
 @pytest.mark.parametrize("libraries", ["ours", pytest.param("faiss", marks=needs_faiss)])
 def test_removals_take_exactly_the_members(x, description, map_type, libraries):
     library = fx if libraries == "ours" else faiss
-    if description == "Flat" and map_type != fx.DirectMap.NoMap:
-        pytest.skip("Flat has no direct map")
     template = fx.index_factory(50, description)
     template.train(x[:600])
     for sel, members in list(trees(library))[::3]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,16 +111,20 @@ class RowStore:
         return self.index.reconstruct_batch(np.asarray([self.numbers[name] for name in names], dtype=np.int64))
 
     def save(self, folder: str | Path, more: str = "") -> None:
-        """Writes into a folder, with a text of the caller's."""
+        """Writes into a folder, with a text of the caller's; what ends early leaves what was saved before."""
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
+        rows = f"rows-{uuid.uuid4().hex}.scann"
         if self.index is not None:
-            fx.write_index(self.index, place / "rows.scann")
+            fx.write_index(self.index, place / rows)
         facts = {"factory": self.factory, "trained_rows": self.trained_rows, "next_number": self.next_number}
-        facts.update(numbers=self.numbers, indexed=self.index is not None, more=more)
+        facts.update(numbers=self.numbers, rows=rows if self.index is not None else None, more=more)
         part = place / "names.json.part"
         part.write_text(json.dumps(facts), encoding="utf-8")
-        part.replace(place / "names.json")
+        part.replace(place / "names.json")  # from here on the new rows count
+        for file in place.glob("rows-*.scann"):
+            if file.name != rows:
+                file.unlink()
 
     @classmethod
     def load(cls, folder: str | Path) -> tuple[RowStore, str]:
@@ -130,8 +135,8 @@ class RowStore:
         store.trained_rows, store.next_number = facts["trained_rows"], facts["next_number"]
         store.numbers = facts["numbers"]
         store.names = {number: name for name, number in store.numbers.items()}
-        if facts["indexed"]:
-            store.index = fx.read_index(place / "rows.scann")
+        if facts["rows"] is not None:
+            store.index = fx.read_index(place / Path(facts["rows"]).name)
             if store.index.ntotal != len(store.numbers):
                 raise ValueError(f"{folder}: {store.index.ntotal} rows, {len(store.numbers)} names")
         return store, facts["more"]
