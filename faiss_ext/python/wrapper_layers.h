@@ -31,22 +31,21 @@ class Transformed {
             const faiss::IndexPreTransform& layer,
             int64_t n,
             const float* x)
-            : data_(checked(layer).apply_chain(n, x)),
-              owned_(data_ == x ? nullptr : data_) {}
+            : data_(apply(layer, n, x)), owned_(data_ == x ? nullptr : data_) {}
     const float* data() const {
         return data_;
     }
 
  private:
-    /// Faiss refuses it too, but leaks the memory of the result.
-    static const faiss::IndexPreTransform& checked(
-            const faiss::IndexPreTransform& layer) {
+    /// Faiss refuses untrained ones too, but leaks the memory of the result.
+    static const float*
+    apply(const faiss::IndexPreTransform& layer, int64_t n, const float* x) {
         for (const faiss::VectorTransform* transform : layer.chain) {
             FAISS_THROW_IF_NOT_MSG(
                     transform->is_trained,
                     "a transformation around the index is not trained");
         }
-        return layer;
+        return layer.apply_chain(n, x);
     }
 
     const float* data_;
