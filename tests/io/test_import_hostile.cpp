@@ -143,7 +143,7 @@ TEST(ImportMemory, DecodedCodesAreInProportionToTheBytes) {
     faiss::IndexPQ index(int(kWide), 1, 1);
     index.pq.centroids = rows(2, kWide, 1);
     index.is_trained = true;
-    index.codes.assign(kCodes, 1);
+    index.codes.resize(kCodes, 1);
     index.ntotal = int64_t(kCodes);
     const Bytes bytes = bytes_of(index);
     hostile::largest_allocation = 0;
