@@ -360,11 +360,7 @@ std::unique_ptr<faiss::Index> Parser::build(int d) {
         before_.back().text = "IVF1";
     }
     std::unique_ptr<faiss::Index> root = build_around(d);
-    faiss::Index* below = root.get();
-    while (faiss::Index** slot = wrapped_index(below)) {
-        below = *slot;
-    }
-    auto leaf = dynamic_cast<faiss::IndexIVF*>(below);
+    auto leaf = dynamic_cast<faiss::IndexIVF*>(leaf_index(root.get()));
     if (leaf == nullptr) {
         fail(scann_.position, "ScaNN cannot stand behind what precedes it");
     }
@@ -410,17 +406,11 @@ index_factory(int d, const std::string& description, faiss::MetricType metric) {
 }
 
 IndexIVFScaNN* find_scann(faiss::Index* index) {
-    while (faiss::Index** below = wrapped_index(index)) {
-        index = *below;
-    }
-    return dynamic_cast<IndexIVFScaNN*>(index);
+    return dynamic_cast<IndexIVFScaNN*>(leaf_index(index));
 }
 
 const IndexIVFScaNN* find_scann(const faiss::Index* index) {
-    while (const faiss::Index* const* below = wrapped_index(index)) {
-        index = *below;
-    }
-    return dynamic_cast<const IndexIVFScaNN*>(index);
+    return dynamic_cast<const IndexIVFScaNN*>(leaf_index(index));
 }
 
 } // namespace faiss_ext

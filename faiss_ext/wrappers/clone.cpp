@@ -75,6 +75,20 @@ const faiss::Index* const* wrapped_index(const faiss::Index* index) {
     return nullptr;
 }
 
+faiss::Index* leaf_index(faiss::Index* index) {
+    while (faiss::Index** below = wrapped_index(index)) {
+        index = *below;
+    }
+    return index;
+}
+
+const faiss::Index* leaf_index(const faiss::Index* index) {
+    while (const faiss::Index* const* below = wrapped_index(index)) {
+        index = *below;
+    }
+    return index;
+}
+
 void replace_leaf(
         std::unique_ptr<faiss::Index>& root,
         std::unique_ptr<faiss::Index> leaf) {

@@ -18,6 +18,10 @@ class IndexIVFScaNN;
 faiss::Index** wrapped_index(faiss::Index* index);
 const faiss::Index* const* wrapped_index(const faiss::Index* index);
 
+/// What is below all wrappers: `index` itself if it is none.
+faiss::Index* leaf_index(faiss::Index* index);
+const faiss::Index* leaf_index(const faiss::Index* index);
+
 /** Replaces the leaf below the wrappers of `root` and deletes the old one. The
  * wrappers must own what they wrap. */
 void replace_leaf(

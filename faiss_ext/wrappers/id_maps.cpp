@@ -64,14 +64,6 @@ faiss::IndexIDMap* map_below(faiss::Index* index) {
     return nullptr;
 }
 
-/// What is below all wrappers.
-faiss::Index* leaf_of(faiss::Index* index) {
-    while (faiss::Index** slot = wrapped_index(index)) {
-        index = *slot;
-    }
-    return index;
-}
-
 /// Calls work(ids, n) for the ids of each list of Faiss' own.
 template <class Work>
 void for_ids(faiss::InvertedLists& lists, Work&& work) {
@@ -105,7 +97,7 @@ class Renumbering {
             }
             return;
         }
-        ivf_ = dynamic_cast<faiss::IndexIVF*>(leaf_of(map.index));
+        ivf_ = dynamic_cast<faiss::IndexIVF*>(leaf_index(map.index));
         if (ivf_ == nullptr) {
             return;
         }

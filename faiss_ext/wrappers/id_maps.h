@@ -2,7 +2,8 @@
  * IndexIDMap and IndexIDMap2 around any index whose calls either succeed or
  * change nothing. Faiss' own change the rows first, and may then have no memory
  * for the ids; and they expect that a removal renumbers the rows below, as that
- * of an IndexFlat does and that of an IndexIVF does not. Searches pass all parameters on (map_parameters.h).
+ * of an IndexFlat does and that of an IndexIVF does not. Searches pass all
+ * parameters on (map_parameters.h).
  *
  * The factory, clone_index() and read_index() make these (make_silent); for
  * Faiss they are its own classes.
