@@ -101,28 +101,22 @@ std::unique_ptr<IndexIVFScaNN> new_index(
 
 void train(IndexIVFScaNN& index, const FaissRows& rows) {
     const size_t d = rows.d();
-    std::vector<size_t> sample;
-    if (rows.has_lists()) {
-        sample = sample_rows(
-                rows.n(),
-                std::max(kTrainingRows, kTrainingRowsPerList * rows.nlist()),
-                index.options.seed);
-    } else {
-        sample.resize(rows.n());
-        for (size_t i = 0; i < sample.size(); i++) {
-            sample[i] = i;
-        }
+    if (!rows.has_lists()) {
+        std::vector<float> x(rows.n() * d);
+        rows.get(0, rows.n(), x.data(), nullptr, nullptr);
+        index.train(int64_t(rows.n()), x.data());
+        return;
     }
+    const std::vector<size_t> sample = sample_rows(
+            rows.n(),
+            std::max(kTrainingRows, kTrainingRowsPerList * rows.nlist()),
+            index.options.seed);
     std::vector<float> x(sample.size() * d);
     std::vector<int64_t> lists(sample.size());
     for (size_t i = 0; i < sample.size(); i++) {
         rows.get(sample[i], sample[i] + 1, &x[i * d], nullptr, &lists[i]);
     }
-    if (rows.has_lists()) {
-        train_in_lists(index, sample.size(), x.data(), lists.data());
-    } else {
-        index.train(int64_t(sample.size()), x.data());
-    }
+    train_in_lists(index, sample.size(), x.data(), lists.data());
 }
 
 void add(

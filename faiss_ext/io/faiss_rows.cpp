@@ -31,7 +31,8 @@ std::vector<float> floats_of(const Column<float>& column) {
 }
 
 /// The code m of row i of a list of interleaved 4-bit codes: of 32 rows the
-/// first 16 are the low nibbles, rows 0, 8, 1, 9, .. of them in turn.
+/// first 16 are the low nibbles, rows 0, 8, 1, 9, .. of them in turn. Faiss'
+/// pq4_get_packed_element is wrong for blocks above 32 rows (1.7.3, 1.11).
 uint8_t
 block_code(const FaissLayer& layer, const uint8_t* codes, size_t i, size_t m) {
     const size_t block = layer.block_rows;

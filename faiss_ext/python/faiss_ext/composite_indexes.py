@@ -82,6 +82,11 @@ class _Parts:
             if not part.is_trained:
                 part.train(x)
 
+    def reset(self) -> None:
+        """Remove all vectors of all parts."""
+        for part in self._parts:
+            part.reset()
+
     def _some(self) -> tuple[Index, ...]:
         if not self._parts:
             raise ValueError("there are no parts: add one first")
@@ -237,11 +242,6 @@ class IndexShards(_Parts):
             raise ValueError("ids would change: allowed with successive_ids=False")
         return sum(part.remove_ids(ids) for part in self._some())
 
-    def reset(self) -> None:
-        """Remove all vectors of all parts."""
-        for part in self._parts:
-            part.reset()
-
     def search(self, x: ArrayLike, k: int, params: Any = None, **keywords: Any) -> tuple[_Distances, _Labels]:
         """Find the k nearest vectors in all parts together.
 
@@ -361,11 +361,6 @@ class IndexReplicas(_Parts):
             Vectors removed from each.
         """
         return max(part.remove_ids(ids) for part in self._some())
-
-    def reset(self) -> None:
-        """Remove all vectors of all parts."""
-        for part in self._parts:
-            part.reset()
 
     def search(self, x: ArrayLike, k: int, params: Any = None, **keywords: Any) -> tuple[_Distances, _Labels]:
         """Find the k nearest vectors in one of the parts.
