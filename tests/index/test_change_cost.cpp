@@ -2,8 +2,10 @@
  * Small changes cost what they touch: with eight times the rows, of as many
  * lists in proportion, they take as long.
  *
- * The shortest of many runs counts, and a cost in proportion to the rows would
- * be eight times that of few, so that a busy machine does no harm.
+ * The shortest of many runs counts. What is looked up in more rows is farther
+ * away in the caches, some microseconds on a busy machine: kDistance. A walk
+ * over all rows of the larger index takes ten times that, and one over all its
+ * lists more than that.
  */
 
 #include <faiss_ext/IndexIVFScaNN.h>
@@ -22,6 +24,8 @@ constexpr size_t kD = 4;
 constexpr size_t kFew = 20000;
 constexpr size_t kFactor = 8;
 constexpr int kRuns = 60;
+constexpr double kMost = kFactor / 2;
+constexpr double kDistance = 10e-6; // seconds
 
 /// Seconds of the fastest change.
 template <class Change>
@@ -39,7 +43,7 @@ double shortest(Change&& change) {
 
 std::unique_ptr<IndexIVFScaNN> made(size_t n, float soar, DirectMap::Type map) {
     // the lists are given, so that their choice costs the same
-    size_t nlist = n / 50;
+    size_t nlist = n / 20;
     std::vector<float> x = clustered_rows(n, kD, 1);
     ScaNNOptions options = tier_options(Tier::Int8Raw, soar);
     options.kmeans_rounds = 1;
@@ -91,12 +95,11 @@ TEST(ChangeCost, DoesNotGrowWithTheRows) {
         for (auto map : {DirectMap::Array, DirectMap::Hashtable}) {
             Costs few = costs_of(kFew, soar, map);
             Costs many = costs_of(kFactor * kFew, soar, map);
-            constexpr double kMost = kFactor / 2;
-            EXPECT_LT(many.by_array, kMost * few.by_array);
-            EXPECT_LT(many.by_set, kMost * few.by_set);
-            EXPECT_LT(many.by_range, kMost * few.by_range);
+            EXPECT_LT(many.by_array, kMost * few.by_array + kDistance);
+            EXPECT_LT(many.by_set, kMost * few.by_set + kDistance);
+            EXPECT_LT(many.by_range, kMost * few.by_range + kDistance);
             if (soar == 0) {
-                EXPECT_LT(many.add, kMost * few.add);
+                EXPECT_LT(many.add, kMost * few.add + kDistance);
             }
             // an update looks for the nearest of more lists, some ns each
             EXPECT_LT(many.update, kMost * few.update + 100e-6);

@@ -370,18 +370,23 @@ TEST(LongRows, AreRefusedByFaissTypes) {
 
 /// As the others of few rows: exact, and no rotation, which would be larger
 /// than all rows.
-TEST(WideRows, TakeLittleMoreThanTheirBytes) {
+class WideRows : public testing::TestWithParam<const char*> {};
+
+TEST_P(WideRows, TakeLittleMoreThanTheirBytes) {
     constexpr int64_t n = 3000, d = 1100;
     std::vector<float> x = random_rows::normal(n * d, 12);
-    for (const char* metric : {"L2", "IP", "COSINE"}) {
-        NodePtr node = create("SCANN");
-        ASSERT_TRUE(
-                node->Build({n, d, x.data()}, {{"metric_type", metric}}).ok());
-        double rows = double(n) * d * sizeof(float);
-        // 128 lists of 4 bytes a value, two 4-bit codes of 4 dimensions
-        EXPECT_LT(double(node->Serialize().value().size()), 1.12 * rows);
-        EXPECT_LT(double(node->Size()), 1.15 * rows);
-    }
+    NodePtr node = create("SCANN");
+    ASSERT_TRUE(
+            node->Build({n, d, x.data()}, {{"metric_type", GetParam()}}).ok());
+    double rows = double(n) * d * sizeof(float);
+    // 128 lists of 4 bytes a value, two 4-bit codes of 4 dimensions
+    EXPECT_LT(double(node->Serialize().value().size()), 1.12 * rows);
+    EXPECT_LT(double(node->Size()), 1.15 * rows);
 }
+
+INSTANTIATE_TEST_SUITE_P(
+        Metrics,
+        WideRows,
+        testing::Values("L2", "IP", "COSINE"));
 
 } // namespace
