@@ -20,7 +20,7 @@ namespace faiss_ext {
 namespace {
 
 /// Rows that codes and figures of the lists are trained on (train_codes,
-/// list_figures take no more).
+/// measure_lists() takes no more).
 constexpr size_t kTrainingRows = 65536;
 constexpr size_t kTrainingRowsPerList = 32;
 /// Floats of the rows that are added at a time.

@@ -1,5 +1,5 @@
 /*
- * Training: rows -> centroids -> spread of the lists (list_figures.h) ->
+ * Training: rows -> centroids -> spread of the lists (list_statistics.h) ->
  * rotation, codebook and term (train_codes.h) -> trials (trials.h).
  */
 
@@ -8,7 +8,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/index/list_figures.h>
+#include <faiss_ext/index/list_statistics.h>
 #include <faiss_ext/index/set_model.h>
 #include <faiss_ext/index/train_codes.h>
 #include <faiss_ext/index/trials.h>
@@ -169,7 +169,7 @@ void train_rows(
         // assigns the rows that train the codes
         state.partition = make_partition(state, state.model);
         state.quantizer_is_flat = flat_quantizer(state) != nullptr;
-        ListFigures figures = measure_lists(state, n, x, lists);
+        ListStatistics statistics = measure_lists(state, n, x, lists);
         set_model(
                 index,
                 train_codes(
@@ -177,11 +177,11 @@ void train_rows(
                         n,
                         x,
                         eta,
-                        std::move(figures.spread),
+                        std::move(statistics.spread),
                         index.progress,
                         lists));
         if (index.nprobe == 0) {
-            index.nprobe = probes_for_rows(state, n, x, figures.rows);
+            index.nprobe = probes_for_rows(state, n, x, statistics.rows);
         }
         if (state.keeps_rows()) {
             ScaNNModel& model = state.model;

@@ -152,6 +152,9 @@ class AlignedBuffer {
     }
 
     void reallocate(size_t n) {
+        if (n > PTRDIFF_MAX / sizeof(T)) {
+            throw std::bad_alloc();
+        }
         T* fresh = nullptr;
         if (n > 0) {
             size_t bytes =

@@ -1,4 +1,4 @@
-#include <faiss_ext/index/list_figures.h>
+#include <faiss_ext/index/list_statistics.h>
 
 #include <algorithm>
 #include <cfloat>
@@ -27,7 +27,7 @@ constexpr size_t kAskedGrowth = 4;
 
 } // namespace
 
-ListFigures measure_lists(
+ListStatistics measure_lists(
         const IndexState& state,
         size_t n,
         const float* x,
@@ -38,8 +38,8 @@ ListFigures measure_lists(
             n,
             std::max(kSpreadRows, kSpreadRowsPerList * nlist),
             state.options.seed);
-    ListFigures figures;
-    figures.rows.resize(nlist);
+    ListStatistics statistics;
+    statistics.rows.resize(nlist);
     std::vector<double> sums(nlist);
     double total = 0;
     size_t found = 0;
@@ -67,19 +67,19 @@ ListFigures measure_lists(
             }
             double square = precise_square(d, rows.data() + i * d);
             sums[lists[i]] += square;
-            figures.rows[lists[i]]++;
+            statistics.rows[lists[i]]++;
             total += square;
             found++;
         }
     }
-    figures.spread.resize(nlist);
+    statistics.spread.resize(nlist);
     const double mean = total / double(std::max<size_t>(found, 1));
     for (size_t l = 0; l < nlist; l++) {
-        const size_t count = figures.rows[l];
+        const size_t count = statistics.rows[l];
         const double spread = count > 0 ? sums[l] / double(count) : mean;
-        figures.spread[l] = float(std::min(spread, double(FLT_MAX)));
+        statistics.spread[l] = float(std::min(spread, double(FLT_MAX)));
     }
-    return figures;
+    return statistics;
 }
 
 size_t probes_for_rows(

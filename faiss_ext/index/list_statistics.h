@@ -17,13 +17,13 @@
 namespace faiss_ext {
 
 /// Of each list, size nlist.
-struct ListFigures {
+struct ListStatistics {
     std::vector<float> spread; ///< ScaNNModel::list_spread
     std::vector<size_t> rows;
 };
 /// From a sample of the training rows. @param x  size n * d, prepared
 /// @param lists  size n, or nullptr: found by the partition
-ListFigures measure_lists(
+ListStatistics measure_lists(
         const IndexState& state,
         size_t n,
         const float* x,
