@@ -187,6 +187,7 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
         sections.push_back({"rotation", put(put_rotation, state.model)});
         sections.push_back({"codebook", put(put_codebook, state.model)});
         sections.push_back({"ranges", put(put_ranges, state.model)});
+        sections.push_back({"groups", put(put_groups, state.model)});
         sections.push_back({"lists", put(put_list_table, *state.lists)});
         const ScaNNLists* spilled = state.spilled.get();
         if (spilled != nullptr) {
@@ -394,6 +395,9 @@ faiss::Index* read_tree(
                 model);
         if (reader.version() >= 2) {
             get_ranges(reader.read_all("ranges"), header.d, model);
+        }
+        if (reader.version() >= 3) {
+            get_groups(reader.read_all("groups"), header.nlist, model);
         }
         ListSets sets = read_lists(reader, header, state);
         sets.lists->keep_alive(memory);

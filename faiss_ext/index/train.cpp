@@ -170,16 +170,16 @@ void train_rows(
         state.partition = make_partition(state, state.model);
         state.quantizer_is_flat = flat_quantizer(state) != nullptr;
         ListStatistics statistics = measure_lists(state, n, x, lists);
-        set_model(
-                index,
-                train_codes(
-                        state,
-                        n,
-                        x,
-                        eta,
-                        std::move(statistics.spread),
-                        index.progress,
-                        lists));
+        ScaNNModel model = train_codes(
+                state,
+                n,
+                x,
+                eta,
+                std::move(statistics.spread),
+                index.progress,
+                lists);
+        model.list_groups = make_list_groups(state, model);
+        set_model(index, std::move(model));
         if (index.nprobe == 0) {
             index.nprobe = probes_for_rows(state, n, x, statistics.rows);
         }

@@ -14,6 +14,8 @@
  *   ranges         uint64 values (0: none), float[d] origin; float
  *                  error_limit, uint8 by_direction, uint8 scan_rows, float trial_recall (from
  *                  version 2 on)
+ *   groups         uint64 n (0: none), uint32[n] group of each list (from
+ *                  version 3 on)
  *   lists          EntryLayout, uint64 nlist, uint64[nlist] sizes
  *   spilled_lists  the same, only with spilled copies
  *   codes, ids, refine, raw               columns of all lists, one after the

@@ -134,4 +134,21 @@ void get_ranges(ByteReader reader, size_t d, ScaNNModel& model) {
     reader.finish();
 }
 
+void put_groups(SectionSink& sink, const ScaNNModel& model) {
+    const std::vector<uint32_t>& groups = model.list_groups;
+    sink.put_value(uint64_t(groups.size()));
+    sink.put(groups.data(), groups.size() * sizeof(uint32_t));
+}
+
+void get_groups(ByteReader reader, size_t nlist, ScaNNModel& model) {
+    uint64_t n;
+    reader.get_value(n);
+    reader.check(n == 0 || n == nlist, "not a group of each list");
+    model.list_groups = reader.get_vector<uint32_t>(n);
+    reader.finish();
+    for (uint32_t group : model.list_groups) {
+        reader.check(group < nlist, "a group out of range");
+    }
+}
+
 } // namespace faiss_ext

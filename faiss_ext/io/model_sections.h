@@ -1,4 +1,5 @@
-/* The sections of what training made: "rotation", "codebook", "ranges". */
+/* The sections of what training made: "rotation", "codebook", "ranges",
+ * "groups". */
 
 #pragma once
 
@@ -27,5 +28,10 @@ void get_codebook(
 void put_ranges(SectionSink& sink, const ScaNNModel& model);
 /// @param model  in: metric of the term; out: the rest
 void get_ranges(ByteReader reader, size_t d, ScaNNModel& model);
+
+/// Groups of the lists.
+void put_groups(SectionSink& sink, const ScaNNModel& model);
+/// @param model  out: list_groups
+void get_groups(ByteReader reader, size_t nlist, ScaNNModel& model);
 
 } // namespace faiss_ext

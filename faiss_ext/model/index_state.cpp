@@ -45,6 +45,22 @@ bool may_list_by_direction(const IndexState& state) {
            flat_quantizer(state) != nullptr;
 }
 
+/// For inner product, once the spread of the lists is known; else none.
+static std::vector<float> gains_of_lists(
+        const IndexState& state,
+        const ScaNNModel& model,
+        const float* centroids) {
+    if (state.is_l2() || model.list_spread.empty()) {
+        return {};
+    }
+    return list_gains(
+            state.ivf.nlist,
+            state.d(),
+            centroids,
+            model.list_spread,
+            model.by_direction);
+}
+
 Partition make_partition(const IndexState& state, const ScaNNModel& model) {
     const faiss::IndexFlat* flat = flat_quantizer(state);
     const size_t nlist = state.ivf.nlist;
@@ -55,12 +71,8 @@ Partition make_partition(const IndexState& state, const ScaNNModel& model) {
         state.ivf.quantizer->reconstruct_n(0, int64_t(nlist), copied.data());
     }
     const float* centroids = flat != nullptr ? flat->get_xb() : copied.data();
-    std::vector<float> gains;
-    if (!state.is_l2() && !model.list_spread.empty()) {
-        gains = list_gains(
-                nlist, d, centroids, model.list_spread, model.by_direction);
-    }
-    return Partition(
+    const std::vector<float> gains = gains_of_lists(state, model, centroids);
+    Partition partition(
             nlist,
             d,
             centroids,
@@ -68,6 +80,26 @@ Partition make_partition(const IndexState& state, const ScaNNModel& model) {
             gains.empty() ? nullptr : gains.data(),
             flat != nullptr,
             model.by_direction);
+    if (!model.list_groups.empty()) {
+        partition.use_groups(model.list_groups);
+    }
+    return partition;
+}
+
+std::vector<uint32_t> make_list_groups(
+        const IndexState& state,
+        const ScaNNModel& model) {
+    const faiss::IndexFlat* flat = flat_quantizer(state);
+    const size_t nlist = state.ivf.nlist;
+    if (flat == nullptr || nlist < kMinGroupedLists) {
+        return {};
+    }
+    return group_lists(
+            nlist,
+            state.d(),
+            flat->get_xb(),
+            gains_of_lists(state, model, flat->get_xb()),
+            state.options.seed);
 }
 
 bool direct_map_fits(const IndexState& state) {
@@ -162,7 +194,8 @@ size_t estimate_memory(const IndexState& state, size_t n) {
                            d,
                            flat_quantizer(state) != nullptr,
                            state.ivf.is_trained ? state.model.by_direction
-                                                : may_list_by_direction(state));
+                                                : may_list_by_direction(state),
+                           nlist >= kMinGroupedLists);
 }
 
 } // namespace faiss_ext

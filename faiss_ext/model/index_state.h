@@ -91,6 +91,12 @@ bool may_list_by_direction(const IndexState& state);
 /// The partition of the quantizer's nlist centroids, for lists of this model.
 Partition make_partition(const IndexState& state, const ScaNNModel& model);
 
+/// ScaNNModel::list_groups, where there are lists enough for them; the model
+/// needs its list_spread.
+std::vector<uint32_t> make_list_groups(
+        const IndexState& state,
+        const ScaNNModel& model);
+
 /// False if an exception left Faiss' direct map half filled (map_fits()).
 bool direct_map_fits(const IndexState& state);
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include <faiss_ext/codes/rotation.h>
@@ -22,6 +23,8 @@ struct ScaNNModel {
     ScoreTerm score_term;
     /// mean squared length of the residuals in each list, size nlist
     std::vector<float> list_spread;
+    /// group of each list (list_groups.h), size nlist; empty: no groups
+    std::vector<uint32_t> list_groups;
     /// L2: origin of rows and queries, the median of the training rows, so that
     /// an offset which all rows share costs no precision; size d. Empty: zeros
     std::vector<float> origin;

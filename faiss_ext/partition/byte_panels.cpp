@@ -140,6 +140,32 @@ BytePanels::BytePanels(
     typical_length_ = robust_largest(lengths_);
 }
 
+BytePanels BytePanels::reordered(const std::vector<uint32_t>& rows) const {
+    BytePanels other = *this;
+    other.n_ = rows.size();
+    const size_t padded = round_up(rows.size(), kPanel);
+    other.codes_ = AlignedBuffer<uint8_t>(padded * d_);
+    other.scales_ = AlignedBuffer<float>(padded);
+    other.zeros_ = AlignedBuffer<float>(padded);
+    other.lengths_.assign(rows.size(), 0);
+    auto place = [this](size_t row) {
+        return row / kPanel * kPanel * d_ + row % kPanel * 4;
+    };
+    for (size_t i = 0; i < rows.size(); i++) {
+        if (rows[i] == kNoRow) {
+            continue;
+        }
+        const uint8_t* from = codes_.data() + place(rows[i]);
+        uint8_t* to = other.codes_.mutable_data() + place(i);
+        for (size_t j = 0; j < d_; j += 4) {
+            std::copy_n(from + j * kPanel, 4, to + j * kPanel);
+        }
+        other.scales_.mutable_data()[i] = scales_[rows[i]];
+        other.lengths_[i] = lengths_[rows[i]];
+    }
+    return other;
+}
+
 size_t BytePanels::memory_usage() const {
     return codes_.allocated_bytes() + scales_.allocated_bytes() +
            zeros_.allocated_bytes() +
@@ -164,25 +190,29 @@ void BytePanels::scores(
         const kernels::Kernels& kernels,
         const ByteQueries& queries,
         const Coefficients& coefficients,
-        float* out) const {
-    auto or_else = [](const float* given, const AlignedBuffer<float>& other) {
-        return given != nullptr ? given : other.data();
+        float* out,
+        size_t begin,
+        size_t count) const {
+    auto or_else = [begin](const float* given,
+                           const AlignedBuffer<float>& other) {
+        return (given != nullptr ? given : other.data()) + begin;
     };
     // without gains, the offsets are zeros, and gains only multiply these
+    const float* offsets = coefficients.offsets;
     kernels.byte_panel_scores(
             {.queries = queries.codes_.data(),
              .nq = queries.size(),
              .d = d_,
-             .panels = codes_.data(),
-             .ny = n_,
+             .panels = codes_.data() + begin * d_,
+             .ny = count,
              .excess = queries.excess_.data(),
              .steps = queries.steps_.data(),
-             .offsets = or_else(coefficients.offsets, queries.zeros_),
+             .offsets = offsets != nullptr ? offsets : queries.zeros_.data(),
              .scales = or_else(coefficients.scales, scales_),
              .gains = or_else(coefficients.gains, zeros_),
              .terms = or_else(coefficients.terms, zeros_),
              .out = out,
-             .ldo = padded()});
+             .ldo = round_up(count, kPanel)});
 }
 
 float BytePanels::length_near(const ByteQueries& queries, size_t query) const {

@@ -74,8 +74,20 @@ class BytePanels {
             const float* rows,
             std::vector<float> weights = {});
 
+    /// The same rows in another order, not rounded again.
+    /// @param rows  numbers of rows, or kNoRow: zeros
+    BytePanels reordered(const std::vector<uint32_t>& rows) const;
+    static constexpr uint32_t kNoRow = ~uint32_t(0);
+
     size_t size() const {
         return n_;
+    }
+    size_t dimensions() const {
+        return dimensions_;
+    }
+    /// size dimensions()
+    std::vector<float> weights() const {
+        return {weights_.begin(), weights_.begin() + dimensions_};
     }
     /// scores of a query: size(), rounded up to whole panels
     size_t padded() const {
@@ -99,7 +111,19 @@ class BytePanels {
             const kernels::Kernels& kernels,
             const ByteQueries& queries,
             const Coefficients& coefficients,
-            float* out) const;
+            float* out) const {
+        scores(kernels, queries, coefficients, out, 0, n_);
+    }
+    /** The same of rows begin .. begin + count - 1.
+     * @param begin  the first row of a panel: a multiple of 16
+     * @param out    size queries.size() * count, rounded up to whole panels */
+    void scores(
+            const kernels::Kernels& kernels,
+            const ByteQueries& queries,
+            const Coefficients& coefficients,
+            float* out,
+            size_t begin,
+            size_t count) const;
     /// @param gains  size size(). @return size padded()
     AlignedBuffer<float> scales_for(const float* gains) const;
 

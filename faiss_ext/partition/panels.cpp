@@ -4,11 +4,8 @@ namespace faiss_ext {
 
 using kernels::kPanel;
 
-AlignedBuffer<float> make_panels(
-        size_t n,
-        size_t d,
-        const float* rows,
-        const size_t* which) {
+AlignedBuffer<float>
+make_panels(size_t n, size_t d, const float* rows, const size_t* which) {
     AlignedBuffer<float> panels(round_up(n, kPanel) * d);
     float* out = panels.mutable_data();
     for (size_t j = 0; j < n; j++) {

@@ -58,8 +58,11 @@ float key_score(uint64_t key) {
 /// Buffers of a thread, kept so that searches do not allocate.
 struct ProbeScratch {
     ByteQueries query;
-    AlignedBuffer<float> scores;
-    float offset; ///< part that all similarities of the query share
+    AlignedBuffer<float> all_scores;
+    ListGroups::Scratch groups;
+    const float* scores; ///< those of all lists, or of the best groups'
+    bool grouped;        ///< keys hold places in groups.lists, not lists
+    float offset;        ///< part that all similarities of the query share
     std::vector<uint64_t> keys;
     std::vector<uint64_t> below; ///< for select_keys()
     std::vector<uint64_t> close; ///< keys of lists that may be among the best
@@ -69,6 +72,16 @@ struct ProbeScratch {
 };
 
 thread_local ProbeScratch scratch;
+
+/// Makes keys of places keys of the lists there.
+void name_lists(
+        uint64_t* keys,
+        size_t count,
+        const std::vector<uint32_t>& lists) {
+    for (size_t i = 0; i < count; i++) {
+        keys[i] = keys[i] >> 32 << 32 | uint32_t(~lists[uint32_t(~keys[i])]);
+    }
+}
 
 } // namespace
 
@@ -122,20 +135,29 @@ Partition::Partition(
     }
 }
 
+void Partition::use_groups(const std::vector<uint32_t>& group_of) {
+    FAISS_THROW_IF_NOT(group_of.size() == nlist_);
+    const bool l2 = metric_ == faiss::METRIC_L2;
+    groups_ = ListGroups(nearest_, l2 ? nullptr : gain_.data(), group_of);
+}
+
 size_t Partition::memory_usage() const {
     return nearest_.memory_usage() + directions_.memory_usage() +
-           gain_.allocated_bytes() + scales_.allocated_bytes();
+           gain_.allocated_bytes() + scales_.allocated_bytes() +
+           groups_.memory_usage();
 }
 
 size_t Partition::estimate_memory(
         size_t nlist,
         size_t d,
         bool borrow_centroids,
-        bool by_direction) {
+        bool by_direction,
+        bool grouped) {
     size_t padded = round_up(nlist, kernels::kPanel); // gains and scales
     size_t rows = NearestRows::estimate_memory(nlist, d, borrow_centroids);
     return (by_direction ? 2 * rows + nlist * sizeof(double) : rows) +
-           2 * padded * sizeof(float);
+           2 * padded * sizeof(float) +
+           (grouped ? ListGroups::estimate_memory(nlist, d) : 0);
 }
 
 float Partition::similarity(const float* query, const float* row) const {
@@ -242,6 +264,41 @@ void Partition::probes(
     });
 }
 
+/** Scores all lists, or those of the best groups: scratch.scores.
+ * @return how many */
+size_t Partition::score_lists(const float* x, size_t nprobe) const {
+    ProbeScratch& s = scratch;
+    const BytePanels& bytes = nearest_.bytes();
+    const bool l2 = metric_ == faiss::METRIC_L2;
+    const float* center = nearest_.center();
+    s.query.set(bytes, 1, x, l2 ? center : nullptr);
+    s.offset =
+            l2 ? -quick_distance(d_, x, center) / 2 : quick_dot(d_, x, center);
+    s.grouped = !groups_.empty() && groups_.scored_lists(nprobe) < nlist_;
+    if (s.grouped) {
+        const size_t n = groups_.scores(
+                s.query, s.offset, groups_.scored_lists(nprobe), s.groups);
+        s.scores = s.groups.scores.data();
+        return n;
+    }
+    BytePanels::Coefficients coefficients;
+    if (l2) {
+        coefficients.terms = nearest_.terms();
+    } else {
+        coefficients.gains = gain_.data();
+        coefficients.scales = scales_.data();
+        coefficients.offsets = &s.offset;
+    }
+    s.all_scores.resize(bytes.padded());
+    bytes.scores(
+            active_kernels(),
+            s.query,
+            coefficients,
+            s.all_scores.mutable_data());
+    s.scores = s.all_scores.data();
+    return nlist_;
+}
+
 /** Fills scratch.keys with those of the best `nprobe` lists by 8 bits, in any
  * order, and scratch.close with those that may be among the best. For rough
  * scores scratch.close stays as it was if these are clearly few.
@@ -252,26 +309,15 @@ size_t Partition::rank_lists(const float* x, size_t nprobe, ProbeScores kind)
     const kernels::Kernels& kernels = active_kernels();
     const BytePanels& bytes = nearest_.bytes();
     const bool l2 = metric_ == faiss::METRIC_L2;
-    const float* center = nearest_.center();
-    s.query.set(bytes, 1, x, l2 ? center : nullptr);
-    s.offset =
-            l2 ? -quick_distance(d_, x, center) / 2 : quick_dot(d_, x, center);
-    BytePanels::Coefficients coefficients;
-    if (l2) {
-        coefficients.terms = nearest_.terms();
-    } else {
-        coefficients.gains = gain_.data();
-        coefficients.scales = scales_.data();
-        coefficients.offsets = &s.offset;
-    }
-    s.scores.resize(bytes.padded());
-    bytes.scores(kernels, s.query, coefficients, s.scores.mutable_data());
-    s.keys.resize(nlist_ + kernels::kScanSlack);
-    size_t found = kernels.top_scores(
-            {s.scores.data(), nlist_, nprobe, s.keys.data()});
+    const size_t n = score_lists(x, nprobe);
+    s.keys.resize(n + kernels::kScanSlack);
+    size_t found = kernels.top_scores({s.scores, n, nprobe, s.keys.data()});
     s.below.resize(found + kernels::kSelectSlack);
     float worst = key_score(kernels.select_keys(
             {s.keys.data(), found, nprobe, s.below.data()}));
+    if (s.grouped) {
+        name_lists(s.keys.data(), nprobe, s.groups.lists);
+    }
     float length = 0; // largest of the lists found, taken for the others too
     uint64_t best = 0;
     for (size_t p = 0; p < nprobe; p++) {
@@ -286,9 +332,13 @@ size_t Partition::rank_lists(const float* x, size_t nprobe, ProbeScores kind)
     }
     float bound = worst - margin;
     bound = bound > -FLT_MAX ? bound : -FLT_MAX; // NaN too
-    s.close.resize(nlist_ + kernels::kScanSlack);
-    return kernels.select_at_least(
-            {s.scores.data(), nlist_, bound, s.close.data()});
+    s.close.resize(n + kernels::kScanSlack);
+    const size_t close =
+            kernels.select_at_least({s.scores, n, bound, s.close.data()});
+    if (s.grouped) {
+        name_lists(s.close.data(), close, s.groups.lists);
+    }
+    return close;
 }
 
 void Partition::rough_probes(size_t nprobe, int64_t* lists, float* scores)

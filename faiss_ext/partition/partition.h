@@ -19,6 +19,7 @@
 #include <faiss/MetricType.h>
 
 #include <faiss_ext/memory/aligned_buffer.h>
+#include <faiss_ext/partition/list_groups.h>
 #include <faiss_ext/partition/nearest.h>
 
 namespace faiss_ext {
@@ -65,6 +66,11 @@ class Partition {
             bool borrow_centroids = false,
             bool by_direction = false);
 
+    /** From now on probes() scores only lists of the groups whose means are the
+     * best, and may miss a list that lies in another.
+     * @param group_of  size nlist, from group_lists() */
+    void use_groups(const std::vector<uint32_t>& group_of);
+
     size_t nlist() const {
         return nlist_;
     }
@@ -77,7 +83,8 @@ class Partition {
             size_t nlist,
             size_t d,
             bool borrow_centroids,
-            bool by_direction);
+            bool by_direction,
+            bool grouped);
 
     /// Exact similarity of one centroid, as probes() gives it.
     float score(const float* query, int64_t list_no) const;
@@ -119,7 +126,7 @@ class Partition {
      * candidates for the best. Exact: lists that may be among the best are
      * scored again in full precision, so that scores and order are exact. A
      * list can be missing only if its 8-bit score is off by four standard
-     * deviations.
+     * deviations, or if it lies in a group (use_groups()) that was left out.
      *
      * @param x       size n * d
      * @param lists   out, size n * nprobe, nprobe <= nlist(); -1 for queries
@@ -136,6 +143,7 @@ class Partition {
 
  private:
     float similarity(const float* query, const float* row) const;
+    size_t score_lists(const float* x, size_t nprobe) const;
     size_t rank_lists(const float* x, size_t nprobe, ProbeScores kind) const;
     void rough_probes(size_t nprobe, int64_t* lists, float* scores) const;
     void exact_probes(
@@ -155,6 +163,7 @@ class Partition {
     // terms.
     AlignedBuffer<float> gain_;   ///< padded, inner product only
     AlignedBuffer<float> scales_; ///< of nearest_.bytes(), for these gains
+    ListGroups groups_;           ///< of nearest_.bytes(), or empty
 };
 
 } // namespace faiss_ext

@@ -44,7 +44,9 @@ std::string small_file(const Directory& directory) {
     std::vector<float> far(kFar * kSmallD, 500);
     std::vector<int64_t> ids = {1000, 1001, 1002};
     index->add_with_ids(kFar, far.data(), ids.data());
-    faiss_ext::find_scann(index.get())->nprobe = 3;
+    faiss_ext::IndexIVFScaNN& scann = *faiss_ext::find_scann(index.get());
+    scann.nprobe = 3;
+    scann.state().model.list_groups = {2, 0, 2, 1}; // training: of many lists
     std::string path = directory.file("small.scann");
     faiss_ext::write_index(index.get(), path);
     return read_bytes(path);
@@ -269,6 +271,27 @@ TEST_F(IndexDamage, WrongRangesAreRefused) {
         expect_refused("ranges", kRecall, value);
     }
     EXPECT_EQ(open_with("ranges", kRecall, .5f), "");
+}
+
+// groups: number of values, these
+TEST_F(IndexDamage, WrongGroupsAreRefused) {
+    for (uint64_t n : {0, 1, 3, 5, 1 << 30}) {
+        expect_refused("groups", 0, n);
+    }
+    for (size_t at = 8; at < 24; at += 4) {
+        for (uint32_t group : {4u, 255u, ~0u}) {
+            expect_refused("groups", at, group);
+        }
+        EXPECT_EQ(open_with("groups", at, uint32_t(3)), "");
+    }
+    for (auto mode : {ReadMode::Copy, ReadMode::Mmap}) {
+        const std::string path = directory.file("groups.scann");
+        write_bytes(path, bytes);
+        IndexPtr index(faiss_ext::read_index(path, mode));
+        EXPECT_EQ(
+                faiss_ext::find_scann(index.get())->state().model.list_groups,
+                (std::vector<uint32_t>{2, 0, 2, 1}));
+    }
 }
 
 TEST(IndexDamageUntrained, EveryFlippedByteIsNoticed) {
