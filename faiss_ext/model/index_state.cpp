@@ -167,6 +167,7 @@ size_t memory_usage(const IndexState& state) {
     total += (model.list_spread.size() + model.origin.size() +
               model.pq.codebook().size()) *
              sizeof(float);
+    total += model.list_groups.size() * sizeof(uint32_t);
     total += size_t(state.ivf.quantizer->ntotal) * state.d() * sizeof(float);
     if (state.copy_places != nullptr) {
         total += state.copy_places->memory_usage();

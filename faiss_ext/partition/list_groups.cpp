@@ -12,6 +12,7 @@
 #include <faiss_ext/partition/kmeans.h>
 #include <faiss_ext/partition/nearest.h>
 #include <faiss_ext/partition/panels.h>
+#include <faiss_ext/partition/partition.h>
 
 namespace faiss_ext {
 
@@ -71,17 +72,26 @@ std::vector<uint32_t> group_lists(
     const std::vector<float> means =
             kmeans(nlist, d, points.data(), parameters);
     std::vector<int64_t> nearest(nlist);
-    NearestRows(parameters.k, d, means.data(), true)
-            .find(nlist, points.data(), nearest.data());
+    Partition(parameters.k, d, means.data(), faiss::METRIC_L2, nullptr, true)
+            .assign(nlist, points.data(), nearest.data());
     return {nearest.begin(), nearest.end()};
 }
 
-BytePanels::Coefficients ListGroups::Scored::coefficients(
-        const float* offset) const {
+void ListGroups::Scored::scores(
+        const ByteQueries& query,
+        float offset,
+        size_t begin,
+        size_t count,
+        float* out) const {
+    BytePanels::Coefficients coefficients;
     if (gains.empty()) {
-        return {.terms = terms.data()};
+        coefficients.terms = terms.data();
+    } else {
+        coefficients.gains = gains.data();
+        coefficients.scales = scales.data();
+        coefficients.offsets = &offset;
     }
-    return {.gains = gains.data(), .scales = scales.data(), .offsets = offset};
+    rows.scores(active_kernels(), query, coefficients, out, begin, count);
 }
 
 ListGroups::ListGroups(
@@ -96,17 +106,19 @@ ListGroups::ListGroups(
     const BytePanels& bytes = centroids.bytes();
     const size_t d = bytes.dimensions();
 
+    const bool l2 = gains == nullptr;
+
     lists_.rows = bytes.reordered(order.list_at);
-    lists_.terms.resize(order.list_at.size());
+    (l2 ? lists_.terms : lists_.gains).resize(order.list_at.size());
     for (size_t i = 0; i < order.list_at.size(); i++) {
         const uint32_t list = order.list_at[i];
         if (list == BytePanels::kNoRow) {
             order.list_at[i] = 0;
             continue;
         }
-        lists_.terms.mutable_data()[i] = centroids.terms()[list];
-        if (gains != nullptr) {
-            lists_.gains.resize(order.list_at.size());
+        if (l2) {
+            lists_.terms.mutable_data()[i] = centroids.terms()[list];
+        } else {
             lists_.gains.mutable_data()[i] = gains[list];
         }
     }
@@ -115,7 +127,7 @@ ListGroups::ListGroups(
     std::vector<double> sums(groups * d);
     std::vector<double> gain_sums(groups);
     for (size_t l = 0; l < nlist_; l++) {
-        const double gain = gains == nullptr ? 1 : gains[l];
+        const double gain = l2 ? 1 : gains[l];
         const float* row = centroids.row(l);
         double* sum = &sums[group_of[l] * d];
         for (size_t i = 0; i < d; i++) {
@@ -124,29 +136,22 @@ ListGroups::ListGroups(
         gain_sums[group_of[l]] += gain;
     }
     std::vector<float> means(groups * d);
-    groups_.terms.resize(round_up(groups, kPanel));
-    if (gains != nullptr) {
-        groups_.gains.resize(round_up(groups, kPanel));
-    }
+    (l2 ? groups_.terms : groups_.gains).resize(round_up(groups, kPanel));
     for (size_t g = 0; g < groups; g++) {
         const double share = order.size[g] > 0 ? 1. / order.size[g] : 0;
         for (size_t i = 0; i < d; i++) {
             means[g * d + i] = float(std::clamp<double>(
                     share * sums[g * d + i], -FLT_MAX, FLT_MAX));
         }
-        // of an empty group: never the best
-        groups_.terms.mutable_data()[g] =
-                order.size[g] == 0
-                        ? -FLT_MAX
-                        : float(std::max(
-                                  -precise_square(d, &means[g * d]) / 2,
-                                  -double(FLT_MAX)));
-        if (gains != nullptr) {
+        if (l2) {
+            groups_.terms.mutable_data()[g] = float(std::max(
+                    -precise_square(d, &means[g * d]) / 2, -double(FLT_MAX)));
+        } else {
             groups_.gains.mutable_data()[g] = float(share * gain_sums[g]);
         }
     }
     groups_.rows = BytePanels(groups, d, means.data(), bytes.weights());
-    if (gains != nullptr) {
+    if (!l2) {
         lists_.scales = lists_.rows.scales_for(lists_.gains.data());
         const std::vector<float> ones(groups, 1); // means have their gains
         groups_.scales = groups_.rows.scales_for(ones.data());
@@ -170,11 +175,7 @@ size_t ListGroups::best_groups(
     const kernels::Kernels& kernels = active_kernels();
     const size_t groups = begin_.size();
     s.group_scores.resize(groups_.rows.padded());
-    groups_.rows.scores(
-            kernels,
-            query,
-            groups_.coefficients(&offset),
-            s.group_scores.mutable_data());
+    groups_.scores(query, offset, 0, groups, s.group_scores.mutable_data());
     s.group_keys.resize(groups + kernels::kScanSlack);
     // half more than if all were equally large
     size_t taken = std::min(groups, wanted * groups * 3 / (2 * nlist_) + 1);
@@ -204,7 +205,6 @@ size_t ListGroups::scores(
         float offset,
         size_t wanted,
         Scratch& s) const {
-    const kernels::Kernels& kernels = active_kernels();
     const size_t taken = best_groups(query, offset, wanted, s);
     size_t count = 0;
     s.lists.clear();
@@ -215,13 +215,12 @@ size_t ListGroups::scores(
         s.lists.insert(s.lists.end(), lists, lists + size);
         // the next group writes over the scores of the padding
         s.scores.resize(count + round_up(size, kPanel));
-        lists_.rows.scores(
-                kernels,
+        lists_.scores(
                 query,
-                lists_.coefficients(&offset),
-                s.scores.mutable_data() + count,
+                offset,
                 begin_[group],
-                size);
+                size,
+                s.scores.mutable_data() + count);
         count += size;
     }
     return count;
@@ -244,7 +243,7 @@ size_t ListGroups::estimate_memory(size_t nlist, size_t d) {
     const size_t rows = nlist + groups * kPanel / 2;
     return BytePanels::estimate_memory(rows, d) +
            BytePanels::estimate_memory(groups, d) +
-           (rows + groups) * 4 * sizeof(float);
+           (rows + groups) * 3 * sizeof(float);
 }
 
 } // namespace faiss_ext

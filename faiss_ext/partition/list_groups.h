@@ -88,11 +88,17 @@ class ListGroups {
     /** Rows in panels, and the coefficients of their scores. */
     struct Scored {
         BytePanels rows;
-        AlignedBuffer<float> terms;  ///< L2
+        AlignedBuffer<float> terms;  ///< L2, else empty
         AlignedBuffer<float> gains;  ///< inner product, else empty
         AlignedBuffer<float> scales; ///< of rows, for these gains
 
-        BytePanels::Coefficients coefficients(const float* offset) const;
+        /// @param out  size count, rounded up to whole panels
+        void scores(
+                const ByteQueries& query,
+                float offset,
+                size_t begin,
+                size_t count,
+                float* out) const;
     };
     Scored groups_; ///< means of their centroids
     Scored lists_;  ///< group by group, each begins a panel
