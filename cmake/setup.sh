@@ -19,7 +19,7 @@ cross_packages=(g++-aarch64-linux-gnu googletest qemu-user)
 
 build_requirements=("numpy>=1.24,<3" "pybind11>=2.13,<4" "scikit-build-core>=0.11,<2"
     "hatch-fancy-pypi-readme>=23.1,<27")
-test_requirements=("pytest>=7.4,<10" "hypothesis>=6.100,<7" "matplotlib>=3.7,<4" "faiss-cpu>=1.8,<2"
+test_requirements=("pytest>=7.4,<10" "pytest-xdist>=3.5,<4" "hypothesis>=6.100,<7" "matplotlib>=3.7,<4" "faiss-cpu>=1.8,<2"
     "milvus-lite==3.2.2; python_version>='3.10'" "pymilvus>=2.6.15,<4; python_version>='3.10'"
     "ruff>=0.17,<0.18" "mypy>=1.19,<3" "h5py>=3.10,<4" "pyyaml>=6,<7"
     "scikit-learn>=1.6,<2"
@@ -45,6 +45,18 @@ timed() {
     took=$(cat "$clock")
     rm -f "$clock"
     return "$status"
+}
+
+# write_junit SUITE FILE: results for tests/summary.py, of input lines "NAME" or
+# "NAME what failed"; names without spaces or &, <, "
+write_junit() {
+    {
+        echo "<testsuite name=\"$1\">"
+        while read -r name failure; do
+            echo "<testcase name=\"$1.$name\">${failure:+<failure message=\"$failure\"/>}</testcase>"
+        done
+        echo '</testsuite>'
+    } >"$2"
 }
 
 # into_log FILE COMMAND...: its output; a terminal sees how far the compiler is.

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include <faiss_ext/index_io.h>
+#include <faiss_ext/memory/query_rows.h>
 
 #include <knowhere_plugin/guard.h>
 
@@ -13,9 +14,6 @@ namespace {
 
 using ReadLock = std::shared_lock<std::shared_mutex>;
 using WriteLock = std::unique_lock<std::shared_mutex>;
-
-/// a tenth of the largest float, so that sums of a few are finite
-constexpr double kMaxSquares = 1e37;
 
 int build_threads(const Parameters& parameters) {
     return parameters.given("num_build_thread")
@@ -122,18 +120,15 @@ void FaissNode::check_lengths(
         return;
     }
     for (int64_t i = 0; i < rows.rows; i++) {
-        const float* row = rows.tensor + i * rows.dim;
-        double squares = 0;
-        for (int64_t j = 0; j < rows.dim; j++) {
-            squares += double(row[j]) * row[j];
-        }
-        if (squares > kMaxSquares) {
+        const double squares = faiss_ext::sum_of_squares(
+                size_t(rows.dim), rows.tensor + i * rows.dim);
+        if (squares > faiss_ext::kMaxSquares) {
             throw Fault(
                     StatusCode::invalid_args,
                     std::string(what) + "[" + std::to_string(i) +
                             "]: sum of squares = " + shown(squares) +
                             " (allowed for " + type_ + ": 0.." +
-                            shown(kMaxSquares) + ")");
+                            shown(faiss_ext::kMaxSquares) + ")");
         }
     }
 }

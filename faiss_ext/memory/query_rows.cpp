@@ -33,6 +33,14 @@ void check_finite(size_t n, size_t d, const float* x, const char* what) {
     }
 }
 
+double sum_of_squares(size_t n, const float* values) {
+    double squares = 0;
+    for (size_t i = 0; i < n; i++) {
+        squares += double(values[i]) * values[i];
+    }
+    return squares;
+}
+
 float largest_value(size_t d) {
     // for differences of two rows, squared, and for adding a few of such sums
     constexpr float kReserve = 64;

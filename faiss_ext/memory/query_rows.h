@@ -14,6 +14,13 @@ bool all_finite(size_t n, const float* values);
 /// @throws faiss::FaissException naming the first row with a NaN or infinity
 void check_finite(size_t n, size_t d, const float* x, const char* what);
 
+/** Largest sum of squares that Faiss' own indexes and transforms are given: a
+ * tenth of the largest float, so that sums of a few products are finite, also of
+ * centred rows. With infinite distances Faiss reads out of bounds. */
+constexpr double kMaxSquares = 1e37;
+
+double sum_of_squares(size_t n, const float* values);
+
 /// Queries ready to be searched for.
 struct PreparedQueries {
     /// for centroids and codes: the caller's, or in `unit` or `moderate`

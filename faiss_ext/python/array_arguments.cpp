@@ -7,6 +7,8 @@
 #include <span>
 #include <vector>
 
+#include <faiss_ext/memory/query_rows.h>
+
 #include "call_guard.h"
 
 namespace faiss_ext::python {
@@ -114,10 +116,7 @@ void check_moderate(const char* name, const float* x, int64_t n, int64_t d) {
     double squares = 0;
     without_gil(ErrorOrigin::Caller, [&] {
         for (int64_t i = 0; i < n && bad < 0; i++) {
-            squares = 0;
-            for (int64_t j = 0; j < d; j++) {
-                squares += double(x[i * d + j]) * x[i * d + j];
-            }
+            squares = sum_of_squares(size_t(d), x + i * d);
             bad = squares > kMaxSquares ? i : -1;
         }
     });

@@ -33,10 +33,8 @@ struct Rows {
 /// Which rows an index takes.
 enum class RowSize {
     Any,      ///< finite
-    Moderate, ///< squares sum up to at most kMaxSquares: with infinite distances
-              ///< Faiss' own indexes read out of bounds
+    Moderate, ///< squares sum up to at most kMaxSquares (memory/query_rows.h)
 };
-constexpr double kMaxSquares = 1e37;
 
 /// @param name  of the argument, for messages
 /// @param d     columns wanted

@@ -19,21 +19,15 @@ namespace faiss_ext {
 
 namespace {
 
-/// Below this, sums of products in floats are finite, also of centred rows.
-constexpr double kLargestSquares = 1e37;
-
 void check_training_rows(size_t n, size_t d, const float* x) {
     check_finite(n, d, x, "training row");
-    double squares = 0;
-    for (size_t i = 0; i < n * d; i++) {
-        squares += double(x[i]) * x[i];
-    }
+    const double squares = sum_of_squares(n * d, x);
     FAISS_THROW_IF_NOT_FMT(
-            squares <= kLargestSquares,
+            squares <= kMaxSquares,
             "the squares of the training rows sum to %g (allowed before a "
             "transform that is trained: at most %g)",
             squares,
-            kLargestSquares);
+            kMaxSquares);
 }
 
 /// Gives OPQ the codebooks that it would make itself, but without warnings.
