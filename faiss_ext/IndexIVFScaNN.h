@@ -66,6 +66,27 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     void add(idx_t n, const float* x) override;
     /// @param ids  size n, any but -1; with an Array direct map: nullptr
     void add_with_ids(idx_t n, const float* x, const idx_t* ids) override;
+
+    // Rows of other types, read where they are: some at a time become floats.
+    // They are answered as the same values in floats would be.
+
+    /// As train(), from a sample: at least 64 rows a list, and 100,000.
+    void train_rows(idx_t n, const void* x, RowType type);
+    /// As add_with_ids(). @param ids  size n, or nullptr for running numbers
+    void
+    add_rows(idx_t n, const void* x, RowType type, const idx_t* ids = nullptr);
+    /// As update_vectors().
+    void update_rows(idx_t n, const idx_t* ids, const void* x, RowType type);
+    /// As search().
+    void search_rows(
+            idx_t n,
+            const void* x,
+            RowType type,
+            idx_t k,
+            float* distances,
+            idx_t* labels,
+            const faiss::SearchParameters* params = nullptr) const;
+
     /** Adds rows to given lists.
      * @param ids     size n, or nullptr for running numbers
      * @param assign  size n, list of each row in 0..nlist - 1; rows of list -1

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include <faiss/IndexIVF.h>
@@ -21,7 +22,27 @@ namespace faiss_ext {
 
 namespace {
 
-constexpr char kTrailing[] = "SQ8, SQfp16, SQbf16, RFlat, IDMap, IDMap2";
+constexpr char kTrailing[] =
+        "SQ8, SQfp16, SQbf16, RFlat, RFP16, RBF16, RI8, RU8, IDMap, IDMap2";
+
+std::optional<RowType> raw_type_of(const std::string& text) {
+    if (text == "RFlat") {
+        return RowType::Float32;
+    }
+    if (text == "RFP16") {
+        return RowType::FP16;
+    }
+    if (text == "RBF16") {
+        return RowType::BF16;
+    }
+    if (text == "RI8") {
+        return RowType::Int8;
+    }
+    if (text == "RU8") {
+        return RowType::UInt8;
+    }
+    return std::nullopt;
+}
 
 std::string lower(std::string text) {
     for (char& c : text) {
@@ -254,11 +275,12 @@ void Parser::parse_trailing(const FactoryPart& token) {
         fail(token.position,
              quoted(text) + " after " + quoted(after_.back().text));
     }
-    if (text == "RFlat") {
+    if (const auto type = raw_type_of(text)) {
         if (o.with_raw_data) {
-            fail(token.position, "RFlat is given twice");
+            fail(token.position, "a second kind of raw rows, " + quoted(text));
         }
         o.with_raw_data = true;
+        o.raw_type = *type;
         return;
     }
     RefineType type = text == "SQ8"      ? RefineType::Int8

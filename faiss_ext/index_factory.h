@@ -2,7 +2,8 @@
  * The factory string of the index, in Faiss' grammar:
  *
  *   [IDMap,|IDMap2,] [OPQ..,|PCA..,|L2norm,|..] [IVF<nlist>[_HNSW32|(..)],]
- *       ScaNN[<M>x4][(<option>=<value>,...)] [,SQ8|,SQfp16|,SQbf16] [,RFlat]
+ *       ScaNN[<M>x4][(<option>=<value>,...)] [,SQ8|,SQfp16|,SQbf16]
+ *       [,RFlat|,RFP16|,RBF16|,RI8|,RU8]
  *
  * "ScaNN" alone, without lists, number of codes, storage, sub_dim and
  * soar_lambda, means the fastest known combination of them (defaults.h), with
@@ -11,7 +12,8 @@
  * lists and probes.
  * <M>x4: number of 4-bit codes, of d / M dimensions each; if that is no whole
  * number, of the two next to it (default: 2 each).
- * SQ8, SQfp16, SQbf16: refine codes; RFlat: raw rows (with_raw_data).
+ * SQ8, SQfp16, SQbf16: refine codes; RFlat: raw rows (with_raw_data), RFP16,
+ * RBF16, RI8, RU8: the same, of half precision, bfloat16, int8, uint8 (raw_type).
  * Options: sub_dim, eta, threshold, eta_formula (exact, limit), soar_lambda,
  * rotation (none, pca, balanced, random), normalize (0, 1), allow_zero (0, 1),
  * score_aware_centroids (0, 1), seed, bytes_per_vector (see above).

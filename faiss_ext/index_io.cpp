@@ -329,7 +329,8 @@ ListSets read_lists(
                 reader.read_all(name),
                 header.nlist,
                 empty.layout(),
-                uint64_t(header.ntotal));
+                uint64_t(header.ntotal),
+                reader.version());
     };
     const ScaNNLists* empty = state.spilled.get();
     auto sizes = read_table("lists", *state.lists);
@@ -376,7 +377,7 @@ void apply_header(const IndexHeader& header, IndexIVFScaNN& index) {
 faiss::Index* read_tree(
         SectionReader& reader,
         const std::shared_ptr<const void>& memory) {
-    IndexHeader header = get_header(reader.read_all("index"));
+    IndexHeader header = get_header(reader.read_all("index"), reader.version());
     std::unique_ptr<faiss::Index> root = read_wrappers(reader, header);
     std::unique_ptr<faiss::Index> quantizer = read_quantizer(reader, header);
     std::unique_ptr<IndexIVFScaNN> index =

@@ -35,6 +35,15 @@ enum class EtaFormula {
 /// Codes kept beside the 4-bit codes to rescore candidates.
 enum class RefineType : uint8_t { None = 0, Int8 = 1, FP16 = 2, BF16 = 3 };
 
+/// Types of the values of rows: as they come in, and as raw rows are kept.
+enum class RowType : uint8_t {
+    Float32 = 0,
+    FP16 = 1,
+    BF16 = 2,
+    Int8 = 3,
+    UInt8 = 4,
+};
+
 /** What is decided before training. */
 struct ScaNNOptions {
     /// dimensions per 4-bit code, 1..8; the last block may be shorter
@@ -62,6 +71,9 @@ struct ScaNNOptions {
     RefineType refine_type = RefineType::None;
     /// raw rows are kept: exact rescoring, exact reconstruction
     bool with_raw_data = false;
+    /// their type; rows with a value that it cannot hold are refused, floats
+    /// are rounded to half precision
+    RowType raw_type = RowType::Float32;
     /// seed of all random choices in training
     uint64_t seed = 1234;
     /// k-means uses at most this many training rows per list

@@ -1,10 +1,12 @@
 #include <knowhere_plugin/exact_search.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include <faiss_ext/kernels/dispatch.h>
 #include <faiss_ext/memory/query_rows.h>
 #include <faiss_ext/memory/row_sample.h>
+#include <faiss_ext/memory/row_types.h>
 #include <faiss_ext/model/index_state.h>
 
 #include <knowhere_plugin/nearest.h>
@@ -99,18 +101,27 @@ void exact_search(const faiss::IndexFlat& rows, const SearchRequest& request) {
 }
 
 ListRows::ListRows(const faiss_ext::IndexState& state)
-        : d_(state.ivf.d), l2_(state.is_l2()) {
+        : d_(state.ivf.d),
+          l2_(state.is_l2()),
+          unit_(state.options.normalize),
+          type_(state.options.raw_type) {
     const faiss_ext::ScaNNLists& lists = *state.lists;
-    unit_ = state.options.normalize;
     const float sign = l2_ ? 1.f : -1.f;
     for (size_t l = 0; l < lists.nlist; l++) {
         const faiss_ext::ScaNNList& list = lists.list(l);
         for (size_t i = 0; i < list.size(); i++) {
-            const float* row = lists.raw_row(l, i);
+            const uint8_t* row = lists.raw_row(l, i);
+            float inverse_length = 1;
+            if (unit_) {
+                std::memcpy(
+                        &inverse_length,
+                        row + lists.layout().raw_value_bytes(),
+                        sizeof(inverse_length));
+            }
             all_.pointers.push_back(row);
             all_.ids.push_back(list.ids[i]);
-            all_.factors.push_back(unit_ ? sign * row[d_] : sign);
-            scores_are_floats_ = scores_are_floats_ && (!unit_ || row[d_] >= 0);
+            all_.factors.push_back(sign * inverse_length);
+            scores_are_floats_ = scores_are_floats_ && inverse_length >= 0;
         }
     }
 }
@@ -155,7 +166,8 @@ bool ListRows::search(const SearchRequest& request) const {
     const Rows some = sel == nullptr ? Rows() : passing(*sel);
     const Rows& rows = sel == nullptr ? all_ : some;
     const auto& kernels = faiss_ext::active_kernels();
-    auto kernel = l2_ ? kernels.float_rows_l2 : kernels.float_rows_dot;
+    const auto kernel = l2_ ? faiss_ext::rows_l2(kernels, type_)
+                            : faiss_ext::rows_dot(kernels, type_);
     const size_t tile = tile_rows(d_);
     std::vector<float> scores(tile);
     std::vector<Nearest> nearest(request.n, Nearest(size_t(request.k)));

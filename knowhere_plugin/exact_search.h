@@ -51,6 +51,7 @@ class ListRows {
     int64_t d_;
     bool l2_;
     bool unit_;
+    faiss_ext::RowType type_;
     Rows all_;
     bool scores_are_floats_ = true; ///< all of them are finite floats
 };

@@ -12,6 +12,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/codes/packed_layout.h>
+#include <faiss_ext/memory/row_types.h>
 #include <faiss_ext/scann_options.h>
 
 namespace faiss_ext {
@@ -23,7 +24,7 @@ constexpr float kPreciseCosine = -1;
  *
  *     [codes, two per byte, low nibble first] [uint16 term]
  *     [refine: d values, float scale, float shift]
- *     [raw: d floats, with normalize: float 1 / ||x||]
+ *     [raw: d values of raw_type, with normalize: float 1 / ||x||]
  *     [uint64 primary: list << 32 | offset, spilled lists only]
  */
 struct EntryLayout {
@@ -32,9 +33,20 @@ struct EntryLayout {
     bool has_term = true; ///< score_term.h
     RefineType refine_type = RefineType::None;
     bool with_raw_data = false;
+    RowType raw_type = RowType::Float32;
     /// raw rows end with 1 / ||x|| (normalize), or kPreciseCosine
     bool raw_norm = false;
     bool has_primary = false; ///< entry is a spilled copy
+
+    /// of an index with these options and M codes
+    static EntryLayout of(size_t d, size_t M, const ScaNNOptions& options) {
+        return {.d = d,
+                .M = M,
+                .refine_type = options.refine_type,
+                .with_raw_data = options.with_raw_data,
+                .raw_type = options.raw_type,
+                .raw_norm = options.with_raw_data && options.normalize};
+    }
 
     PackedLayout packed() const {
         return {M, has_term};
@@ -60,8 +72,12 @@ struct EntryLayout {
                        ? 0
                        : refine_value_bytes() + 2 * sizeof(float);
     }
-    size_t raw_row_floats() const {
-        return with_raw_data ? d + (raw_norm ? 1 : 0) : 0;
+    /// bytes of the d values of a raw row
+    size_t raw_value_bytes() const {
+        return with_raw_data ? d * value_bytes(raw_type) : 0;
+    }
+    size_t raw_row_bytes() const {
+        return raw_value_bytes() + (raw_norm ? sizeof(float) : 0);
     }
     size_t term_offset() const {
         return code_bytes();
@@ -73,13 +89,14 @@ struct EntryLayout {
         return refine_offset() + refine_row_bytes();
     }
     size_t primary_offset() const {
-        return raw_offset() + raw_row_floats() * sizeof(float);
+        return raw_offset() + raw_row_bytes();
     }
     /// of the spilled copies of these entries
     EntryLayout of_copies() const {
         EntryLayout copies = *this;
         copies.refine_type = RefineType::None;
         copies.with_raw_data = copies.raw_norm = false;
+        copies.raw_type = RowType::Float32;
         copies.has_primary = true;
         return copies;
     }

@@ -20,7 +20,7 @@
 #include <faiss_ext/lists/copy_places.h>
 #include <faiss_ext/lists/direct_map.h>
 #include <faiss_ext/memory/parallel.h>
-#include <faiss_ext/memory/row_sample.h>
+#include <faiss_ext/memory/row_types.h>
 
 namespace faiss_ext {
 
@@ -34,6 +34,8 @@ constexpr size_t kMinEntries = 2048;
 /// Rows a thread encodes at a time, and runs of rows of one list it appends.
 constexpr size_t kEncodeSlice = 128;
 constexpr size_t kAppendSlice = 16;
+/// Floats of rows that are checked and get their lists at a time.
+constexpr size_t kPrepareFloats = size_t(16) << 20;
 /// For fewer rows than nlist / kFewRowsShare, work on every list would take
 /// longer than that on the rows.
 constexpr size_t kFewRowsShare = 8;
@@ -186,8 +188,7 @@ void append_entries(
 /// Rows to be added.
 struct RowsToAdd {
     size_t n;
-    const float* x;    ///< size n * d, as given; read to keep raw rows
-    const float* rows; ///< the same, prepared
+    TypedRows rows;                 ///< as given
     const uint8_t* codes = nullptr; ///< theirs, from sa_encode(), or nullptr
 };
 
@@ -195,7 +196,7 @@ struct RowsToAdd {
 void encode_rows(
         const IndexState& state,
         const EntryCodec& codec,
-        const RowsToAdd& from,
+        const TypedRows& rows,
         const std::vector<size_t>& which,
         const int64_t* list_of,
         size_t begin,
@@ -207,23 +208,37 @@ void encode_rows(
     for (size_t i = 0; i < count; i++) {
         lists[i] = list_of[which[begin + i]];
     }
-    auto gather = [&](const float* x) {
-        auto to = std::make_unique_for_overwrite<float[]>(count * d);
-        gather_rows(count, &which[begin], d, x, to.get());
-        return to;
-    };
-    std::unique_ptr<float[]> slice = gather(from.rows);
-    std::unique_ptr<float[]> raw; // where the rows are normalized
-    if (codec.layout.with_raw_data && from.rows != from.x) {
-        raw = gather(from.x);
-    }
+    auto raw = std::make_unique_for_overwrite<float[]>(count * d);
+    rows.gather(count, &which[begin], raw.get());
+    std::vector<float> scaled;
+    const float* prepared =
+            scaled_rows(count, d, raw.get(), row_scale(state), scaled);
     std::vector<float> centroids = centroids_of(state, count, lists.data());
-    codec.encode(
-            count,
-            slice.get(),
-            raw ? raw.get() : slice.get(),
-            centroids.data(),
-            entries);
+    codec.encode(count, prepared, raw.get(), centroids.data(), entries);
+}
+
+/** Checks and prepares all rows, some at a time, so that their copies take
+ * little memory: visit(begin, count, prepared rows).
+ * @throws faiss::FaissException naming a row that the index does not take */
+template <class Visit>
+void visit_prepared(
+        const IndexState& state,
+        const RowsToAdd& from,
+        Visit&& visit) {
+    const size_t d = state.d();
+    std::vector<float> floats, scaled;
+    const size_t most = kPrepareFloats / d + 1;
+    for (size_t begin = 0; begin < from.n; begin += most) {
+        faiss::InterruptCallback::check();
+        const size_t count = std::min(most, from.n - begin);
+        const float* x = from.rows.floats(begin, count, floats);
+        const float* prepared =
+                prepare_rows(state, count, x, "row", scaled, begin);
+        if (from.rows.type != state.options.raw_type) {
+            check_held(state.options.raw_type, count, d, x, "row", begin);
+        }
+        visit(begin, count, prepared);
+    }
 }
 
 /// The entries of some rows, from their codes of sa_encode().
@@ -312,7 +327,7 @@ void append_primary(
                     encode_rows(
                             state,
                             codec,
-                            from,
+                            from.rows,
                             order.rows,
                             assign,
                             begin,
@@ -353,7 +368,7 @@ void append_copies(
                 encode_rows(
                         state,
                         codec,
-                        from,
+                        from.rows,
                         order.rows,
                         second,
                         begin,
@@ -370,7 +385,7 @@ void append_copies(
 }
 
 /** @param assign  list of each row
- *  @param second  lists of the spilled copies, -1: none; nullptr: find them
+ *  @param second  lists of the spilled copies, -1: none; with spilled copies
  *  @return        as store() */
 std::vector<uint64_t> add_assigned(
         IndexIVFScaNN& index,
@@ -380,17 +395,6 @@ std::vector<uint64_t> add_assigned(
         const int64_t* second) {
     const IndexState& state = index.state();
     const ListOrder order(index.nlist, from.n, assign);
-    std::vector<int64_t> found; // second lists
-    if (state.spilled != nullptr && second == nullptr) {
-        found.resize(from.n);
-        state.partition.assign_spilled(
-                from.n,
-                from.rows,
-                assign,
-                index.options.soar_lambda,
-                found.data());
-        second = found.data();
-    }
     return store(
             index,
             from.n,
@@ -408,24 +412,62 @@ std::vector<uint64_t> add_assigned(
             });
 }
 
+/// The same, for rows that are not checked yet, nor have second lists.
+void add_to_lists(
+        IndexIVFScaNN& index,
+        const RowsToAdd& from,
+        const int64_t* ids,
+        const int64_t* assign) {
+    const IndexState& state = index.state();
+    std::vector<int64_t> second(state.spilled == nullptr ? 0 : from.n);
+    visit_prepared(
+            state, from, [&](size_t begin, size_t count, const float* x) {
+                if (state.spilled != nullptr) {
+                    state.partition.assign_spilled(
+                            count,
+                            x,
+                            assign + begin,
+                            index.options.soar_lambda,
+                            second.data() + begin);
+                }
+            });
+    add_assigned(
+            index,
+            from,
+            ids,
+            assign,
+            state.spilled == nullptr ? nullptr : second.data());
+}
+
 } // namespace
 
-std::vector<uint64_t>
-add_rows(IndexIVFScaNN& index, size_t n, const float* x, const int64_t* ids) {
+std::vector<uint64_t> add_rows(
+        IndexIVFScaNN& index,
+        size_t n,
+        const TypedRows& rows,
+        const int64_t* ids) {
     const IndexState& state = index.state();
     check_trained(state);
-    std::vector<float> unit;
-    const float* rows = prepare_rows(state, n, x, "row", unit);
-    const RowsToAdd from{n, x, rows};
-    std::vector<int64_t> assign(n);
-    if (state.spilled == nullptr || !state.quantizer_is_flat) {
-        assign_lists(state, n, rows, assign.data());
-        return add_assigned(index, from, ids, assign.data(), nullptr);
-    }
-    std::vector<int64_t> second(n);
-    state.partition.assign_both(
-            n, rows, index.options.soar_lambda, assign.data(), second.data());
-    return add_assigned(index, from, ids, assign.data(), second.data());
+    const RowsToAdd from{n, rows};
+    const bool copies = state.spilled != nullptr;
+    const float lambda = index.options.soar_lambda;
+    std::vector<int64_t> assign(n), second(copies ? n : 0);
+    visit_prepared(
+            state, from, [&](size_t begin, size_t count, const float* x) {
+                int64_t* lists = assign.data() + begin;
+                if (copies && state.quantizer_is_flat) {
+                    state.partition.assign_both(
+                            count, x, lambda, lists, second.data() + begin);
+                    return;
+                }
+                assign_lists(state, count, x, lists);
+                if (copies) {
+                    state.partition.assign_spilled(
+                            count, x, lists, lambda, second.data() + begin);
+                }
+            });
+    return add_assigned(
+            index, from, ids, assign.data(), copies ? second.data() : nullptr);
 }
 
 void IndexIVFScaNN::add(idx_t n, const float* x) {
@@ -433,7 +475,16 @@ void IndexIVFScaNN::add(idx_t n, const float* x) {
 }
 
 void IndexIVFScaNN::add_with_ids(idx_t n, const float* x, const idx_t* ids) {
-    add_rows(*this, size_t(n), x, ids);
+    faiss_ext::add_rows(
+            *this, size_t(n), {x, RowType::Float32, size_t(d)}, ids);
+}
+
+void IndexIVFScaNN::add_rows(
+        idx_t n,
+        const void* x,
+        RowType type,
+        const idx_t* ids) {
+    faiss_ext::add_rows(*this, size_t(n), {x, type, size_t(d)}, ids);
 }
 
 void IndexIVFScaNN::add_core(
@@ -452,9 +503,8 @@ void IndexIVFScaNN::add_core(
             "inverted_list_context is not used by this index");
 #endif
     check_trained(*state_);
-    std::vector<float> unit;
-    const float* rows = prepare_rows(*state_, size_t(n), x, "row", unit);
-    add_assigned(*this, {size_t(n), x, rows}, ids, assign, nullptr);
+    const TypedRows rows(x, RowType::Float32, size_t(d));
+    add_to_lists(*this, {size_t(n), rows}, ids, assign);
 }
 
 void IndexIVFScaNN::add_sa_codes(
@@ -467,20 +517,17 @@ void IndexIVFScaNN::add_sa_codes(
         assign[i] = list_of_code(
                 codes, size_t(i), sa_code_size(), coarse_code_size(), nlist);
     }
-    // spilled copies are made from the decoded vectors
-    std::vector<float> x, unit;
-    const float* rows = nullptr;
-    if (state_->spilled != nullptr) {
-        x.resize(n * d);
-        sa_decode(n, codes, x.data());
-        rows = prepare_rows(*state_, size_t(n), x.data(), "row", unit);
+    if (state_->spilled == nullptr) {
+        const TypedRows none(nullptr, RowType::Float32, size_t(d));
+        add_assigned(
+                *this, {size_t(n), none, codes}, ids, assign.data(), nullptr);
+        return;
     }
-    add_assigned(
-            *this,
-            {size_t(n), x.data(), rows, codes},
-            ids,
-            assign.data(),
-            nullptr);
+    // spilled copies are made from the decoded vectors
+    std::vector<float> x(n * d);
+    sa_decode(n, codes, x.data());
+    const TypedRows rows(x.data(), RowType::Float32, size_t(d));
+    add_to_lists(*this, {size_t(n), rows, codes}, ids, assign.data());
 }
 
 } // namespace faiss_ext

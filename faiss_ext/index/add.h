@@ -9,16 +9,21 @@
 #include <cstdint>
 #include <vector>
 
+#include <faiss_ext/memory/row_types.h>
+
 namespace faiss_ext {
 
 class IndexIVFScaNN;
 
-/** @param x    size n * d, as given
+/** @param rows  n of them, as given
  *  @param ids  size n, or nullptr for running numbers
  *  @return     places of the rows (list << 32 | offset); kNowhere for those that
  *              no list holds
  *  @throws faiss::FaissException or std::bad_alloc; nothing changed */
-std::vector<uint64_t>
-add_rows(IndexIVFScaNN& index, size_t n, const float* x, const int64_t* ids);
+std::vector<uint64_t> add_rows(
+        IndexIVFScaNN& index,
+        size_t n,
+        const TypedRows& rows,
+        const int64_t* ids);
 
 } // namespace faiss_ext

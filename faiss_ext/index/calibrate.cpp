@@ -111,9 +111,8 @@ class Trials {
                         (kRowCost +
                          kRowByteCost * double(layout.refine_row_bytes())) +
                 double(stats.reranked) *
-                        (kRowCost + kRowByteCost *
-                                            double(layout.raw_row_floats()) *
-                                            sizeof(float));
+                        (kRowCost +
+                         kRowByteCost * double(layout.raw_row_bytes()));
         return {recall, std::sqrt(variance / double(nq)), cost / double(nq)};
     }
 

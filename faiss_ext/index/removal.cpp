@@ -258,8 +258,17 @@ size_t IndexIVFScaNN::remove_ids(const faiss::IDSelector& sel) {
 }
 
 void IndexIVFScaNN::update_vectors(int n, const idx_t* ids, const float* x) {
+    update_rows(n, ids, x, RowType::Float32);
+}
+
+void IndexIVFScaNN::update_rows(
+        idx_t n,
+        const idx_t* ids,
+        const void* x,
+        RowType type) {
     check_trained(*state_);
-    FAISS_THROW_IF_NOT_FMT(n >= 0, "%d rows (allowed: >= 0)", n);
+    FAISS_THROW_IF_NOT_FMT(
+            n >= 0, "%lld rows (allowed: >= 0)", static_cast<long long>(n));
     if (n == 0) {
         return;
     }
@@ -276,13 +285,13 @@ void IndexIVFScaNN::update_vectors(int n, const idx_t* ids, const float* x) {
     std::swap(map, direct_map);
     std::vector<uint64_t> now;
     try {
-        now = add_rows(*this, size_t(n), x, ids);
+        now = faiss_ext::add_rows(*this, size_t(n), {x, type, size_t(d)}, ids);
     } catch (...) {
         std::swap(map, direct_map);
         throw;
     }
     std::swap(map, direct_map);
-    for (int i = 0; i < n; i++) {
+    for (idx_t i = 0; i < n; i++) {
         change_place(direct_map, ids[i], old[i], now[i]);
     }
     remove_places(*this, removal);

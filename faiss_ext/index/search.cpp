@@ -3,7 +3,9 @@
  * prepared queries; next: search/batch_search.
  */
 
+#include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include <faiss/impl/FaissAssert.h>
 #include <faiss/invlists/DirectMap.h>
@@ -11,6 +13,7 @@
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/index/search_defaults.h>
 #include <faiss_ext/memory/parallel.h>
+#include <faiss_ext/memory/row_types.h>
 #include <faiss_ext/model/index_state.h>
 #include <faiss_ext/search/batch_search.h>
 #include <faiss_ext/search/probes.h>
@@ -54,6 +57,31 @@ void IndexIVFScaNN::search(
         idx_t* labels,
         const faiss::SearchParameters* params) const {
     search_probes(*this, n, x, k, distances, labels, params, false);
+}
+
+void IndexIVFScaNN::search_rows(
+        idx_t n,
+        const void* x,
+        RowType type,
+        idx_t k,
+        float* distances,
+        idx_t* labels,
+        const faiss::SearchParameters* params) const {
+    constexpr idx_t kQueries = 4096; // floats at a time
+    const TypedRows rows(x, type, size_t(d));
+    std::vector<float> floats;
+    idx_t begin = 0;
+    do { // at least once: parameters are checked without queries, too
+        const idx_t count =
+                type == RowType::Float32 ? n : std::min(kQueries, n - begin);
+        search(count,
+               rows.floats(size_t(begin), size_t(count), floats),
+               k,
+               distances + begin * k,
+               labels + begin * k,
+               params);
+        begin += count;
+    } while (begin < n);
 }
 
 /// Faiss' own would ask the quantizer for lists, which may differ from those

@@ -5,6 +5,9 @@
 
 #include <faiss_ext/index/train.h>
 
+#include <algorithm>
+#include <vector>
+
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
@@ -13,6 +16,7 @@
 #include <faiss_ext/index/train_codes.h>
 #include <faiss_ext/index/trials.h>
 #include <faiss_ext/memory/row_sample.h>
+#include <faiss_ext/memory/row_types.h>
 #include <faiss_ext/model/defaults.h>
 #include <faiss_ext/model/index_state.h>
 #include <faiss_ext/model/options.h>
@@ -25,6 +29,11 @@ namespace {
 /// With less recall in the trial, searches rescore all rows of their lists.
 /// Codes of 2 and of 4 dimensions have .99 and more on the three real sets.
 constexpr float kMinTrialRecall = 0.97f;
+
+/// Rows of other types that become floats for training: so many of each list,
+/// and in all.
+constexpr size_t kConvertedPerList = 64;
+constexpr size_t kConverted = 100000;
 
 /// Median length of some rows; for L2, of their differences from the median
 /// row.
@@ -138,17 +147,18 @@ size_t wanted_lists(const IndexIVFScaNN& index, size_t n, bool have_lists) {
     return wanted;
 }
 
-/// @param lists  of the rows, size n, or nullptr: found by the partition
-void train_rows(
+/// @param lists   of the rows, size n, or nullptr: found by the partition
+/// @param wanted  number of lists
+void train_lists(
         IndexIVFScaNN& index,
         size_t n,
         const float* x,
-        const int64_t* lists) {
+        const int64_t* lists,
+        size_t wanted) {
     const ScaNNOptions& options = index.options;
     IndexState& state = index.state();
     const size_t d = state.d();
     faiss::Index* quantizer = index.quantizer;
-    const size_t wanted = wanted_lists(index, n, lists != nullptr);
     std::vector<float> unit;
     x = prepare_rows(state, n, x, "training row", unit);
 
@@ -200,6 +210,10 @@ void train_rows(
 } // namespace
 
 void IndexIVFScaNN::train(idx_t n, const float* x) {
+    train_rows(n, x, RowType::Float32);
+}
+
+void IndexIVFScaNN::train_rows(idx_t n, const void* x, RowType type) {
     if (is_trained) {
         return;
     }
@@ -207,7 +221,29 @@ void IndexIVFScaNN::train(idx_t n, const float* x) {
             n >= 1,
             "%lld training rows (allowed: >= 1)",
             static_cast<long long>(n));
-    train_rows(*this, size_t(n), x, nullptr);
+    const size_t wanted = wanted_lists(*this, size_t(n), false);
+    if (type == RowType::Float32) {
+        train_lists(
+                *this,
+                size_t(n),
+                static_cast<const float*>(x),
+                nullptr,
+                wanted);
+        return;
+    }
+    const TypedRows rows(x, type, size_t(d));
+    const size_t per_list =
+            std::min(kConvertedPerList, options.max_points_per_centroid);
+    const size_t count =
+            std::min(size_t(n), std::max(kConverted, per_list * wanted));
+    std::vector<float> floats(count * size_t(d));
+    if (count == size_t(n)) {
+        to_floats(type, floats.size(), x, floats.data());
+    } else {
+        const auto sample = sample_rows(size_t(n), count, options.seed);
+        rows.gather(count, sample.data(), floats.data());
+    }
+    train_lists(*this, count, floats.data(), nullptr, wanted);
 }
 
 void train_in_lists(
@@ -215,7 +251,7 @@ void train_in_lists(
         size_t n,
         const float* x,
         const int64_t* lists) {
-    train_rows(index, n, x, lists);
+    train_lists(index, n, x, lists, wanted_lists(index, n, true));
 }
 
 } // namespace faiss_ext

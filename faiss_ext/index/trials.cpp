@@ -190,12 +190,14 @@ float trial_recall(const IndexState& state, size_t n, const float* x) {
     if (trial.nq == 0) {
         return 1;
     }
+    ScaNNOptions options = state.options;
+    options.raw_type = RowType::Float32; // whatever values training rows have
     IndexIVFScaNN index(
             state.ivf.quantizer,
             d,
             state.ivf.nlist,
             state.ivf.metric_type,
-            state.options);
+            options);
     set_model(index, state.model);
     index.nprobe = index.nlist;
     index.add(int64_t(trial.n), trial.rows.data());

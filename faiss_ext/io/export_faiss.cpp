@@ -1,6 +1,7 @@
 #include <faiss_ext/io/export_faiss.h>
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include <faiss/IndexFlat.h>
@@ -18,6 +19,7 @@
 
 #include <faiss_ext/codes/packed_block.h>
 #include <faiss_ext/io/clone_quantizer.h>
+#include <faiss_ext/memory/row_types.h>
 
 namespace faiss_ext {
 
@@ -210,13 +212,19 @@ std::vector<float> raw_rows(const IndexState& state, size_t n) {
                     static_cast<long long>(id),
                     ssize_t(n) - 1);
             seen[id] = true;
-            const float* raw = lists.raw_row(l, i);
-            float factor = state.options.normalize ? raw[state.d()] : 1;
-            std::transform(
-                    raw,
-                    raw + state.d(),
-                    &rows[id * state.d()],
-                    [&](float value) { return value * factor; });
+            const uint8_t* raw = lists.raw_row(l, i);
+            float* row = &rows[id * state.d()];
+            to_floats(state.options.raw_type, state.d(), raw, row);
+            if (state.options.normalize) {
+                float factor;
+                std::memcpy(
+                        &factor,
+                        raw + lists.layout().raw_value_bytes(),
+                        sizeof(factor));
+                std::transform(row, row + state.d(), row, [&](float value) {
+                    return value * factor;
+                });
+            }
         }
     }
     return rows;

@@ -36,7 +36,7 @@ static_assert(
         std::endian::native == std::endian::little && sizeof(size_t) == 8,
         "files hold the memory's bytes");
 
-constexpr uint32_t kFormatVersion = 3;
+constexpr uint32_t kFormatVersion = 4;
 
 /// Takes the bytes of a section; counts them first, writes them later.
 class SectionSink {

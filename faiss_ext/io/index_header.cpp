@@ -8,7 +8,7 @@ namespace {
 
 // The order of these lines is the file format.
 template <class Fields, class Header>
-void transfer_header(Fields& fields, Header& h) {
+void transfer_header(Fields& fields, Header& h, uint32_t version) {
     fields(h.d);
     fields(h.nlist);
     fields(h.ntotal);
@@ -44,19 +44,22 @@ void transfer_header(Fields& fields, Header& h) {
     fields(o.seed);
     fields(o.max_points_per_centroid);
     fields(o.kmeans_rounds);
+    if (version >= 4) {
+        transfer_enum(fields, o.raw_type, RowType::UInt8);
+    }
 }
 
 } // namespace
 
 void put_header(SectionSink& sink, const IndexHeader& header) {
     FieldWriter fields{sink};
-    transfer_header(fields, header);
+    transfer_header(fields, header, kFormatVersion);
 }
 
-IndexHeader get_header(ByteReader reader) {
+IndexHeader get_header(ByteReader reader, uint32_t version) {
     IndexHeader h;
     FieldReader fields{reader};
-    transfer_header(fields, h);
+    transfer_header(fields, h, version);
     reader.finish();
     reader.check(h.d >= 1 && h.d <= 65536, "dimension out of range");
     // list numbers are 32 bits in direct maps and spilled copies

@@ -1,7 +1,8 @@
 /*
  * What the sections of a ScaNN file hold (file_sections has the container).
  *
- *   index          fields and options, IndexHeader
+ *   index          fields and options, IndexHeader; uint8 raw_type (from
+ *                  version 4 on)
  *   tree           faiss::write_index of the wrappers around an empty
  *                  IndexFlat in the place of the ScaNN index
  *   quantizer      faiss::write_index of the quantizer
@@ -16,7 +17,8 @@
  *                  version 2 on)
  *   groups         uint64 n (0: none), uint32[n] group of each list (from
  *                  version 3 on)
- *   lists          EntryLayout, uint64 nlist, uint64[nlist] sizes
+ *   lists          EntryLayout, uint8 raw_type (from version 4 on),
+ *                  uint64 nlist, uint64[nlist] sizes
  *   spilled_lists  the same, only with spilled copies
  *   codes, ids, refine, raw               columns of all lists, one after the
  *   spilled_codes, ..., spilled_primary   other, each padded to 64 bytes
@@ -62,6 +64,7 @@ struct IndexHeader {
 
 void put_header(SectionSink& sink, const IndexHeader& header);
 /// Checks ranges, but of options only those of their types.
-IndexHeader get_header(ByteReader reader);
+/// @param version  of the file
+IndexHeader get_header(ByteReader reader, uint32_t version);
 
 } // namespace faiss_ext

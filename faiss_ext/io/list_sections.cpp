@@ -15,7 +15,7 @@ namespace {
 
 // The order of these lines is the file format.
 template <class Fields, class Layout>
-void transfer_layout(Fields& fields, Layout& layout) {
+void transfer_layout(Fields& fields, Layout& layout, uint32_t version) {
     fields(layout.d);
     fields(layout.M);
     fields(layout.has_term);
@@ -23,6 +23,9 @@ void transfer_layout(Fields& fields, Layout& layout) {
     fields(layout.with_raw_data);
     fields(layout.raw_norm);
     fields(layout.has_primary);
+    if (version >= 4) {
+        transfer_enum(fields, layout.raw_type, RowType::UInt8);
+    }
 }
 
 template <class T>
@@ -73,7 +76,7 @@ void get_apart(ByteReader reader, ScaNNLists& lists) {
 
 void put_list_table(SectionSink& sink, const ScaNNLists& lists) {
     FieldWriter fields{sink};
-    transfer_layout(fields, lists.layout());
+    transfer_layout(fields, lists.layout(), kFormatVersion);
     sink.put_value(uint64_t(lists.nlist));
     for (size_t l = 0; l < lists.nlist; l++) {
         sink.put_value(uint64_t(lists.list(l).size()));
@@ -84,10 +87,11 @@ std::vector<uint64_t> get_list_table(
         ByteReader reader,
         size_t nlist,
         const EntryLayout& layout,
-        uint64_t largest) {
+        uint64_t largest,
+        uint32_t version) {
     EntryLayout stored;
     FieldReader fields{reader};
-    transfer_layout(fields, stored);
+    transfer_layout(fields, stored, version);
     reader.check(stored == layout, "entries do not fit the options");
     uint64_t n;
     reader.get_value(n);

@@ -17,12 +17,14 @@ void put_list_table(SectionSink& sink, const ScaNNLists& lists);
 
 /** Sizes of the lists.
  * @param layout   that the lists of the index have
- * @param largest  vectors that there can be at most */
+ * @param largest  vectors that there can be at most
+ * @param version  of the file */
 std::vector<uint64_t> get_list_table(
         ByteReader reader,
         size_t nlist,
         const EntryLayout& layout,
-        uint64_t largest);
+        uint64_t largest,
+        uint32_t version);
 
 /// Appends the sections of the columns. Borrows `lists`.
 void add_column_sections(

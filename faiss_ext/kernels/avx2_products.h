@@ -234,7 +234,7 @@ void byte_rows_dot(const ByteRowsArgs& a) noexcept {
     for_rows(ByteRows{a}, rows, a.n, a.d);
 }
 
-/// The three element types, 8 elements at a time; tail: the last count < 8.
+/// The element types, 8 elements at a time; tail: the last count < 8.
 struct Fp32 {
     static constexpr size_t kBytes = 4;
     FAISS_EXT_INLINE static __m256 load(const void* p) {
@@ -267,6 +267,30 @@ struct Bf16 {
     }
     FAISS_EXT_INLINE static __m256 tail(const void* p, size_t count) {
         return widen(load_tail(p, count * kBytes));
+    }
+};
+struct Int8 {
+    static constexpr size_t kBytes = 1;
+    FAISS_EXT_INLINE static __m256 widen(__m128i bytes) {
+        return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+    }
+    FAISS_EXT_INLINE static __m256 load(const void* p) {
+        return widen(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
+    }
+    FAISS_EXT_INLINE static __m256 tail(const void* p, size_t count) {
+        return widen(load_tail(p, count));
+    }
+};
+struct UInt8 {
+    static constexpr size_t kBytes = 1;
+    FAISS_EXT_INLINE static __m256 widen(__m128i bytes) {
+        return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+    }
+    FAISS_EXT_INLINE static __m256 load(const void* p) {
+        return widen(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
+    }
+    FAISS_EXT_INLINE static __m256 tail(const void* p, size_t count) {
+        return widen(load_tail(p, count));
     }
 };
 

@@ -264,7 +264,7 @@ void byte_rows_dot(const ByteRowsArgs& a) noexcept {
     for_rows(ByteRows{a, 128 * query_sum}, rows, a.n, a.d);
 }
 
-/// The three element types, 16 elements at a time.
+/// The element types, 16 elements at a time.
 struct Fp32 {
     static constexpr size_t kBytes = 4;
     FAISS_EXT_INLINE static __m512 load(const void* p, __mmask16 mask) {
@@ -282,6 +282,20 @@ struct Bf16 {
     FAISS_EXT_INLINE static __m512 load(const void* p, __mmask16 mask) {
         __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, p));
         return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+    }
+};
+struct Int8 {
+    static constexpr size_t kBytes = 1;
+    FAISS_EXT_INLINE static __m512 load(const void* p, __mmask16 mask) {
+        return _mm512_cvtepi32_ps(
+                _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, p)));
+    }
+};
+struct UInt8 {
+    static constexpr size_t kBytes = 1;
+    FAISS_EXT_INLINE static __m512 load(const void* p, __mmask16 mask) {
+        return _mm512_cvtepi32_ps(
+                _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, p)));
     }
 };
 

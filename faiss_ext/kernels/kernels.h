@@ -204,7 +204,8 @@ struct ByteRowsArgs {
     int32_t* out;       ///< the caller scales the query so that this fits
 };
 
-/** Scores of full or half precision rows. */
+/** Scores of rows of floats, half precision floats or bytes. Rows of two types
+ * with the same values have the same score, in bits. */
 struct FloatRowsArgs {
     const void* const* rows; ///< n pointers to d elements, no alignment needed
     size_t n;
@@ -272,11 +273,17 @@ struct Kernels {
     void (*float_table)(TableArgs& args) noexcept;
     void (*quantize_table)(const QuantizeArgs& args) noexcept;
     void (*byte_rows_dot)(const ByteRowsArgs& args) noexcept;
+    void (*float_rows_dot)(const FloatRowsArgs& args) noexcept;
     void (*fp16_rows_dot)(const FloatRowsArgs& args) noexcept;
     void (*bf16_rows_dot)(const FloatRowsArgs& args) noexcept;
-    void (*float_rows_dot)(const FloatRowsArgs& args) noexcept;
-    /// squared Euclidean distances
+    void (*int8_rows_dot)(const FloatRowsArgs& args) noexcept;
+    void (*uint8_rows_dot)(const FloatRowsArgs& args) noexcept;
+    // squared Euclidean distances
     void (*float_rows_l2)(const FloatRowsArgs& args) noexcept;
+    void (*fp16_rows_l2)(const FloatRowsArgs& args) noexcept;
+    void (*bf16_rows_l2)(const FloatRowsArgs& args) noexcept;
+    void (*int8_rows_l2)(const FloatRowsArgs& args) noexcept;
+    void (*uint8_rows_l2)(const FloatRowsArgs& args) noexcept;
     void (*encode)(const EncodeArgs& args) noexcept;
     /// @return number of ids that pass
     size_t (*filter_masks)(const FilterArgs& args) noexcept;

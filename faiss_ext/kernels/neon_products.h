@@ -190,7 +190,7 @@ void byte_rows_dot(const ByteRowsArgs& a) noexcept {
     });
 }
 
-/// The three element types: 8 elements from p, of which `left` exist.
+/// The element types: 8 elements from p, of which `left` exist.
 struct Fp32 {
     static constexpr size_t kBytes = 4;
     FAISS_EXT_INLINE static float32x4x2_t load(const char* p, size_t left) {
@@ -215,6 +215,25 @@ struct Bf16 {
         return {
                 {vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(x), 16)),
                  vreinterpretq_f32_u32(vshll_high_n_u16(x, 16))}};
+    }
+};
+struct Int8 {
+    static constexpr size_t kBytes = 1;
+    FAISS_EXT_INLINE static float32x4x2_t load(const char* p, size_t left) {
+        int16x8_t x = vmovl_s8(vget_low_s8(
+                vreinterpretq_s8_u8(load_some(p, left < 8 ? left : 8))));
+        return {
+                {vcvtq_f32_s32(vmovl_s16(vget_low_s16(x))),
+                 vcvtq_f32_s32(vmovl_high_s16(x))}};
+    }
+};
+struct UInt8 {
+    static constexpr size_t kBytes = 1;
+    FAISS_EXT_INLINE static float32x4x2_t load(const char* p, size_t left) {
+        uint16x8_t x = vmovl_u8(vget_low_u8(load_some(p, left < 8 ? left : 8)));
+        return {
+                {vcvtq_f32_u32(vmovl_u16(vget_low_u16(x))),
+                 vcvtq_f32_u32(vmovl_high_u16(x))}};
     }
 };
 

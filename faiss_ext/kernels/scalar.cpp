@@ -228,6 +228,14 @@ float fp16_at(const void* row, size_t i) {
     return from_bits(sign | rest) * 0x1p112f;
 }
 
+float int8_at(const void* row, size_t i) {
+    return static_cast<const int8_t*>(row)[i];
+}
+
+float uint8_at(const void* row, size_t i) {
+    return static_cast<const uint8_t*>(row)[i];
+}
+
 using At = float (*)(const void* row, size_t i);
 
 template <At at>
@@ -241,11 +249,12 @@ void rows_dot(const FloatRowsArgs& a) noexcept {
     }
 }
 
-void float_rows_l2(const FloatRowsArgs& a) noexcept {
+template <At at>
+void rows_l2(const FloatRowsArgs& a) noexcept {
     for (size_t r = 0; r < a.n; r++) {
         float sum = 0;
         for (size_t i = 0; i < a.d; i++) {
-            float difference = a.query[i] - fp32_at(a.rows[r], i);
+            float difference = a.query[i] - at(a.rows[r], i);
             sum += difference * difference;
         }
         a.out[r] = sum;
@@ -353,10 +362,16 @@ const Kernels scalar_kernels = {
         .float_table = float_table,
         .quantize_table = quantize_table,
         .byte_rows_dot = byte_rows_dot,
+        .float_rows_dot = rows_dot<fp32_at>,
         .fp16_rows_dot = rows_dot<fp16_at>,
         .bf16_rows_dot = rows_dot<bf16_at>,
-        .float_rows_dot = rows_dot<fp32_at>,
-        .float_rows_l2 = float_rows_l2,
+        .int8_rows_dot = rows_dot<int8_at>,
+        .uint8_rows_dot = rows_dot<uint8_at>,
+        .float_rows_l2 = rows_l2<fp32_at>,
+        .fp16_rows_l2 = rows_l2<fp16_at>,
+        .bf16_rows_l2 = rows_l2<bf16_at>,
+        .int8_rows_l2 = rows_l2<int8_at>,
+        .uint8_rows_l2 = rows_l2<uint8_at>,
         .encode = encode,
         .filter_masks = filter_masks,
 };

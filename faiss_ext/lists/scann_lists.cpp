@@ -82,7 +82,7 @@ ScaNNLists::estimate_memory(const EntryLayout& layout, size_t nlist, size_t n) {
     size_t quads = 4 * layout.packed().columns();
     size_t packed = n / 2 * quads + std::min(nlist, n) * quads / 4;
     size_t per_vector = sizeof(int64_t) + layout.refine_row_bytes() +
-                        layout.raw_row_floats() * sizeof(float) +
+                        layout.raw_row_bytes() +
                         (layout.has_primary ? sizeof(uint64_t) : 0);
     return nlist * sizeof(ScaNNList) + packed + n * per_vector;
 }
@@ -359,7 +359,7 @@ void ScaNNLists::read_entry(
         uint8_t* entry) const {
     const ScaNNList& list = lists_[list_no];
     size_t refine_bytes = layout_.refine_row_bytes();
-    size_t raw_bytes = layout_.raw_row_floats() * sizeof(float);
+    size_t raw_bytes = layout_.raw_row_bytes();
     uint16_t term = 0;
     codes[layout_.M] = 0;
     unpack_codes(
@@ -432,7 +432,7 @@ void ScaNNLists::write_entry(
         uint8_t* codes) {
     ScaNNList& list = lists_[list_no];
     size_t refine_bytes = layout_.refine_row_bytes();
-    size_t raw_bytes = layout_.raw_row_floats() * sizeof(float);
+    size_t raw_bytes = layout_.raw_row_bytes();
     for (size_t m = 0; m < layout_.M; m += 2) {
         codes[m] = entry[m / 2] & 0x0F;
         codes[m + 1] = entry[m / 2] >> 4;
@@ -458,7 +458,7 @@ void ScaNNLists::write_entry(
     }
     if (raw_bytes > 0) {
         std::memcpy(
-                list.raw.mutable_data() + at * layout_.raw_row_floats(),
+                list.raw.mutable_data() + at * raw_bytes,
                 entry + layout_.raw_offset(),
                 raw_bytes);
     }

@@ -27,7 +27,7 @@ struct ScaNNList {
     AlignedBuffer<uint8_t> packed;   ///< PackedLayout::list_bytes(size)
     AlignedBuffer<int64_t> ids;      ///< size
     AlignedBuffer<uint8_t> refine;   ///< size * refine_row_bytes()
-    AlignedBuffer<float> raw;        ///< size * raw_row_floats()
+    AlignedBuffer<uint8_t> raw;      ///< size * raw_row_bytes()
     AlignedBuffer<uint64_t> primary; ///< size, spilled lists only
     /// offsets of the entries whose term is ScoreTerm::kApart, ascending: they
     /// have no useful code, so every query rescores them
@@ -59,7 +59,7 @@ void visit_columns(const EntryLayout& layout, Visit&& visit) {
     }
     if (layout.with_raw_data) {
         visit("raw", &ScaNNList::raw, [&](size_t n) {
-            return n * layout.raw_row_floats();
+            return n * layout.raw_row_bytes();
         });
     }
     if (layout.has_primary) {
@@ -89,8 +89,9 @@ class ScaNNLists : public faiss::InvertedLists {
         return lists_[list_no].refine.data() +
                offset * layout_.refine_row_bytes();
     }
-    const float* raw_row(size_t list_no, size_t offset) const {
-        return lists_[list_no].raw.data() + offset * layout_.raw_row_floats();
+    /// Values of layout().raw_type, and 1 / ||x|| where the layout has it.
+    const uint8_t* raw_row(size_t list_no, size_t offset) const {
+        return lists_[list_no].raw.data() + offset * layout_.raw_row_bytes();
     }
 
     /// Bytes allocated, or mapped.

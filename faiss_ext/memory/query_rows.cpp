@@ -23,13 +23,18 @@ bool all_finite(size_t n, const float* values) {
     return bad == 0;
 }
 
-void check_finite(size_t n, size_t d, const float* x, const char* what) {
+void check_finite(
+        size_t n,
+        size_t d,
+        const float* x,
+        const char* what,
+        size_t first) {
     for (size_t i = 0; i < n; i++) {
         FAISS_THROW_IF_NOT_FMT(
                 all_finite(d, x + i * d),
                 "%s %zu has a NaN or infinite value (allowed: finite)",
                 what,
-                i);
+                first + i);
     }
 }
 
@@ -121,23 +126,33 @@ const float* checked_rows(
         const float* x,
         RowScale scale,
         const char* what,
+        std::vector<float>& storage,
+        size_t first) {
+    check_finite(n, d, x, what, first);
+    for (size_t i = 0; i < n && scale == RowScale::Unit; i++) {
+        const float* row = x + i * d;
+        FAISS_THROW_IF_NOT_FMT(
+                std::any_of(row, row + d, [](float v) { return v != 0; }),
+                "%s %zu is zero, it has no direction",
+                what,
+                first + i);
+    }
+    return scaled_rows(n, d, x, scale, storage);
+}
+
+const float* scaled_rows(
+        size_t n,
+        size_t d,
+        const float* x,
+        RowScale scale,
         std::vector<float>& storage) {
-    check_finite(n, d, x, what);
     if (scale == RowScale::AsGiven) {
         return moderate_rows(n, d, x, storage);
     }
     storage.resize(n * d);
     for (size_t i = 0; i < n; i++) {
         const float* row = x + i * d;
-        double norm = 0;
-        for (size_t j = 0; j < d; j++) {
-            norm += double(row[j]) * row[j];
-        }
-        FAISS_THROW_IF_NOT_FMT(
-                norm > 0 || scale == RowScale::UnitOrZero,
-                "%s %zu is zero, it has no direction",
-                what,
-                i);
+        const double norm = sum_of_squares(d, row);
         // in doubles: of rows of 1e-40, 1 / norm is no float
         double factor = norm > 0 ? 1 / std::sqrt(norm) : 0;
         for (size_t j = 0; j < d; j++) {

@@ -11,8 +11,14 @@ namespace faiss_ext {
 /// Whether none of n values is a NaN or infinite.
 bool all_finite(size_t n, const float* values);
 
+/// @param first  number of the first row, for the message
 /// @throws faiss::FaissException naming the first row with a NaN or infinity
-void check_finite(size_t n, size_t d, const float* x, const char* what);
+void check_finite(
+        size_t n,
+        size_t d,
+        const float* x,
+        const char* what,
+        size_t first = 0);
 
 /** Largest sum of squares that Faiss' own indexes and transforms are given: a
  * tenth of the largest float, so that sums of a few products are finite, also of
@@ -69,6 +75,7 @@ enum class RowScale {
 };
 
 /** x itself, or a scaled copy in `storage`.
+ * @param first  number of the first row, for the message
  * @throws faiss::FaissException if a value is not finite, or a row to be
  *         scaled is zero */
 const float* checked_rows(
@@ -77,6 +84,15 @@ const float* checked_rows(
         const float* x,
         RowScale scale,
         const char* what,
+        std::vector<float>& storage,
+        size_t first = 0);
+
+/// The same for rows that were checked.
+const float* scaled_rows(
+        size_t n,
+        size_t d,
+        const float* x,
+        RowScale scale,
         std::vector<float>& storage);
 
 } // namespace faiss_ext

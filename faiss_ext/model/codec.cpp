@@ -8,26 +8,27 @@
 #include <memory>
 
 #include <faiss/impl/FaissAssert.h>
-#include <faiss/utils/fp16.h>
 
 #include <faiss_ext/memory/query_rows.h>
 #include <faiss_ext/memory/row_products.h>
+#include <faiss_ext/memory/row_types.h>
 
 namespace faiss_ext {
 
 namespace {
 
-uint16_t encode_bf16(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof(bits));
-    return uint16_t((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
-}
-
-float decode_bf16(uint16_t code) {
-    uint32_t bits = uint32_t(code) << 16;
-    float x;
-    std::memcpy(&x, &bits, sizeof(x));
-    return x;
+RowType value_type(RefineType type) {
+    switch (type) {
+        case RefineType::FP16:
+            return RowType::FP16;
+        case RefineType::BF16:
+            return RowType::BF16;
+        case RefineType::Int8:
+            return RowType::Int8;
+        case RefineType::None:
+            break;
+    }
+    FAISS_THROW_MSG("no refine codes");
 }
 
 /// The power of two that scales values up to `largest` to below 2. Half
@@ -69,10 +70,8 @@ float encode_refine_values(
     float scale = 1;
     double factor = to_unit_range(largest, scale);
     for (size_t i = 0; i < d; i++) {
-        float value = float(r[i] * factor);
-        uint16_t code = type == RefineType::FP16 ? faiss::encode_fp16(value)
-                                                 : encode_bf16(value);
-        std::memcpy(row + 2 * i, &code, sizeof(code));
+        const float value = float(r[i] * factor);
+        from_floats(value_type(type), 1, &value, row + 2 * i);
     }
     return scale;
 }
@@ -126,16 +125,7 @@ int64_t list_of_code(
 }
 
 void refine_values(RefineType type, size_t d, const uint8_t* row, float* out) {
-    for (size_t i = 0; i < d; i++) {
-        if (type == RefineType::Int8) {
-            out[i] = int8_t(row[i]);
-        } else {
-            uint16_t code;
-            std::memcpy(&code, row + 2 * i, sizeof(code));
-            out[i] = type == RefineType::FP16 ? faiss::decode_fp16(code)
-                                              : decode_bf16(code);
-        }
-    }
+    to_floats(value_type(type), d, row, out);
 }
 
 void EntryCodec::rotate(
@@ -223,11 +213,10 @@ void EntryCodec::put_refine_row(
 }
 
 void EntryCodec::put_raw_row(const float* raw, uint8_t* entry) const {
-    const size_t bytes = layout.d * sizeof(float);
     uint8_t* to = entry + layout.raw_offset();
-    std::memcpy(to, raw, bytes);
+    from_floats(layout.raw_type, layout.d, raw, to);
     if (layout.raw_norm) {
-        put_float(to + bytes, inverse_length(layout.d, raw));
+        put_float(to + layout.raw_value_bytes(), inverse_length(layout.d, raw));
     }
 }
 
@@ -284,7 +273,7 @@ void EntryCodec::decode(
     std::vector<float> rotated(d), residual(d);
     for (size_t i = 0; i < n; i++, entries += layout.size(), x += d) {
         if (layout.with_raw_data) {
-            std::memcpy(x, entries + layout.raw_offset(), d * sizeof(float));
+            to_floats(layout.raw_type, d, entries + layout.raw_offset(), x);
             continue;
         }
         if (layout.refine_type != RefineType::None) {

@@ -89,13 +89,10 @@ bool rotation_pays(RotationKind kind, size_t n, size_t d) {
 }
 
 double bytes_per_vector(size_t d, const ScaNNOptions& options) {
-    EntryLayout layout;
-    layout.d = d;
-    layout.M = options.M > 0 ? options.M
+    const size_t M = options.M > 0
+                             ? options.M
                              : (d + options.sub_dim - 1) / options.sub_dim;
-    layout.refine_type = options.refine_type;
-    layout.with_raw_data = options.with_raw_data;
-    layout.raw_norm = options.with_raw_data && options.normalize;
+    const EntryLayout layout = EntryLayout::of(d, M, options);
     constexpr size_t kVectors = 1 << 10;
     size_t bytes = ScaNNLists::estimate_memory(layout, 0, kVectors);
     if (options.soar_lambda > 0) {

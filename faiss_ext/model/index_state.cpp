@@ -5,21 +5,13 @@
 
 #include <faiss_ext/kernels/kernels.h>
 #include <faiss_ext/lists/direct_map.h>
-#include <faiss_ext/memory/query_rows.h>
 #include <faiss_ext/model/defaults.h>
 #include <faiss_ext/partition/coarse_quantizer.h>
 
 namespace faiss_ext {
 
 EntryLayout entry_layout(const IndexState& state) {
-    const ScaNNOptions& options = state.options;
-    EntryLayout layout;
-    layout.d = state.d();
-    layout.M = state.model.pq.M();
-    layout.refine_type = options.refine_type;
-    layout.with_raw_data = options.with_raw_data;
-    layout.raw_norm = options.with_raw_data && options.normalize;
-    return layout;
+    return EntryLayout::of(state.d(), state.model.pq.M(), state.options);
 }
 
 ListSets empty_lists(const IndexState& state, size_t nlist) {
@@ -111,16 +103,22 @@ void check_trained(const IndexState& state) {
     FAISS_THROW_IF_NOT_MSG(state.ivf.is_trained, "the index is not trained");
 }
 
+RowScale row_scale(const IndexState& state) {
+    if (!state.options.normalize) {
+        return RowScale::AsGiven;
+    }
+    return state.options.allow_zero ? RowScale::UnitOrZero : RowScale::Unit;
+}
+
 const float* prepare_rows(
         const IndexState& state,
         size_t n,
         const float* x,
         const char* what,
-        std::vector<float>& storage) {
-    const RowScale scale = !state.options.normalize   ? RowScale::AsGiven
-                           : state.options.allow_zero ? RowScale::UnitOrZero
-                                                      : RowScale::Unit;
-    return checked_rows(n, state.d(), x, scale, what, storage);
+        std::vector<float>& storage,
+        size_t first) {
+    return checked_rows(
+            n, state.d(), x, row_scale(state), what, storage, first);
 }
 
 void assign_lists(

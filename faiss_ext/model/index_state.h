@@ -16,6 +16,7 @@
 #include <faiss_ext/codes/entry_layout.h>
 #include <faiss_ext/lists/copy_places.h>
 #include <faiss_ext/lists/scann_lists.h>
+#include <faiss_ext/memory/query_rows.h>
 #include <faiss_ext/model/codec.h>
 #include <faiss_ext/model/scann_model.h>
 #include <faiss_ext/partition/partition.h>
@@ -103,10 +104,14 @@ bool direct_map_fits(const IndexState& state);
 /// @throws faiss::FaissException before training
 void check_trained(const IndexState& state);
 
+/// How the index wants rows and queries.
+RowScale row_scale(const IndexState& state);
+
 /** Rows or queries as the index wants them (query_rows.h).
- * @param x     size n * d
- * @param what  "row" or "query", for messages
- * @return      x, or a copy in `storage`
+ * @param x      size n * d
+ * @param what   "row" or "query", for messages
+ * @param first  number of the first row, for messages
+ * @return       x, or a copy in `storage`
  * @throws faiss::FaissException if a value is not finite, or a row to be
  *         scaled is zero */
 const float* prepare_rows(
@@ -114,7 +119,8 @@ const float* prepare_rows(
         size_t n,
         const float* x,
         const char* what,
-        std::vector<float>& storage);
+        std::vector<float>& storage,
+        size_t first = 0);
 
 /// Lists of prepared rows. @param x  size n * d; @param lists  out, size n
 void assign_lists(

@@ -7,6 +7,7 @@
 
 #include <faiss_ext/codes/score_aware_loss.h>
 #include <faiss_ext/codes/score_aware_pq.h>
+#include <faiss_ext/memory/row_types.h>
 
 namespace faiss_ext {
 
@@ -63,6 +64,10 @@ void check_options(
             inner_product || !options.score_aware_centroids,
             "score_aware_centroids = 1 with METRIC_L2 (allowed: "
             "METRIC_INNER_PRODUCT)");
+    FAISS_THROW_IF_NOT_FMT(
+            options.with_raw_data || options.raw_type == RowType::Float32,
+            "raw rows of type %s without with_raw_data = 1",
+            name_of(options.raw_type));
     FAISS_THROW_IF_NOT_FMT(
             options.max_points_per_centroid >= 1,
             "max_points_per_centroid = %zu (allowed: >= 1)",

@@ -8,6 +8,7 @@
 
 #include <faiss/impl/FaissAssert.h>
 
+#include <faiss_ext/partition/grouped_nearest.h>
 #include <faiss_ext/partition/nearest.h>
 #include <faiss_ext/memory/parallel.h>
 #include <faiss_ext/memory/query_rows.h>
@@ -189,6 +190,11 @@ void assign_rows(
         const KMeansParameters& p,
         const std::vector<float>& centroids,
         int64_t* lists) {
+    if (GroupedNearest::pays(n, p.k)) {
+        GroupedNearest(p.k, d, centroids.data(), p.spherical, p.seed)
+                .find(n, x, lists, numbers);
+        return;
+    }
     const NearestRows nearest(p.k, d, centroids.data(), true);
     for_tiles((n + kAssignTile - 1) / kAssignTile, [&](size_t tile) {
         size_t begin = tile * kAssignTile;

@@ -20,8 +20,6 @@ using kernels::kPanel;
 
 namespace {
 
-/// lists of a group, on average
-constexpr size_t kGroupLists = 32;
 /// Of the lists, at least this part is scored: 1 in so many.
 constexpr size_t kScoredShare = 8;
 /// and so many for each list that is wanted

@@ -22,6 +22,8 @@ class NearestRows;
 
 /// Of fewer lists all centroids are scored: that is exact, and as fast.
 constexpr size_t kMinGroupedLists = 8192;
+/// lists of a group, on average
+constexpr size_t kGroupLists = 32;
 
 /** Groups of some 32 lists, by k-means of their centroids.
  * @param centroids  size nlist * d

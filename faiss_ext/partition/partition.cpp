@@ -33,6 +33,9 @@ constexpr float kListMargin = 4;
 /// more, may be among the best.
 constexpr size_t kFewMore = 16;
 
+/// Any will do: groups serve one call.
+constexpr uint64_t kGroupSeed = 1;
+
 /// Largest gain of a list, whose centroid may have a length near 0.
 constexpr double kLargestGain = 8;
 
@@ -169,7 +172,16 @@ float Partition::score(const float* query, int64_t list_no) const {
     return similarity(query, nearest_.row(list_no));
 }
 
+GroupedNearest Partition::grouped() const {
+    const bool unit = directions_.size() > 0;
+    return GroupedNearest(nlist_, d_, nearest_.row(0), unit, kGroupSeed);
+}
+
 void Partition::assign(size_t n, const float* x, int64_t* lists) const {
+    if (GroupedNearest::pays(n, nlist_)) {
+        grouped().find(n, x, lists);
+        return;
+    }
     parallel_slices(n, kSliceRows, [&](size_t begin, size_t end) {
         const size_t size = end - begin;
         const float* rows = x + begin * d_;
@@ -190,6 +202,11 @@ void Partition::assign_spilled(
         float lambda,
         int64_t* spilled) const {
     check_lambda(lambda);
+    if (GroupedNearest::pays(n, nlist_)) {
+        GroupedNearest(nlist_, d_, nearest_.row(0), false, kGroupSeed)
+                .find_spilled(n, x, primary, lambda, spilled);
+        return;
+    }
     parallel_slices(n, kSliceRows, [&](size_t begin, size_t end) {
         nearest_.find_spilled(
                 end - begin,
@@ -210,6 +227,10 @@ void Partition::assign_both(
     if (directions_.size() > 0) {
         assign(n, x, lists);
         assign_spilled(n, x, lists, lambda, spilled);
+        return;
+    }
+    if (GroupedNearest::pays(n, nlist_)) {
+        grouped().find_both(n, x, lambda, lists, spilled);
         return;
     }
     parallel_slices(n, kSliceRows, [&](size_t begin, size_t end) {

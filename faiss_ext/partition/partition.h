@@ -19,6 +19,7 @@
 #include <faiss/MetricType.h>
 
 #include <faiss_ext/memory/aligned_buffer.h>
+#include <faiss_ext/partition/grouped_nearest.h>
 #include <faiss_ext/partition/list_groups.h>
 #include <faiss_ext/partition/nearest.h>
 
@@ -142,6 +143,7 @@ class Partition {
             float* scores) const;
 
  private:
+    GroupedNearest grouped() const;
     float similarity(const float* query, const float* row) const;
     size_t score_lists(const float* x, size_t nprobe) const;
     size_t rank_lists(const float* x, size_t nprobe, ProbeScores kind) const;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/memory/row_types.h>
 
 #include "call_guard.h"
 
@@ -89,7 +90,13 @@ size_t first_not_finite(const float* x, size_t n) {
     return n;
 }
 
-void check_finite(const char* name, const float* x, int64_t n, int64_t d) {
+/// @param first  number of the first row, for the message
+void check_finite(
+        const char* name,
+        const float* x,
+        int64_t n,
+        int64_t d,
+        int64_t first = 0) {
     size_t total = size_t(n) * size_t(d);
     size_t bad;
     constexpr size_t kFewValues = 65536; // releasing the GIL would take longer
@@ -105,8 +112,8 @@ void check_finite(const char* name, const float* x, int64_t n, int64_t d) {
                            : x[bad] > 0       ? "inf"
                                               : "-inf";
         throw py::value_error(
-                std::string(name) + "[" + std::to_string(bad / d) + ", " +
-                std::to_string(bad % d) + "] is " + what +
+                std::string(name) + "[" + std::to_string(first + bad / d) +
+                ", " + std::to_string(bad % d) + "] is " + what +
                 " (as float32); all values must be finite");
     }
 }
@@ -159,12 +166,41 @@ py::array integers(const char* name, py::handle value, int64_t ndim = 1) {
     return convert<int64_t>(array);
 }
 
+bool is_bfloat16(const py::array& array) {
+    return kind_of(array) == 'V' && array.itemsize() == 2 &&
+           text(array.dtype().attr("name")) == "bfloat16"; // of ml_dtypes
+}
+
+/// The type of rows that the array has, in the byte order of this machine.
+std::optional<RowType> row_type_of(const py::array& array) {
+    if (is_bfloat16(array)) {
+        return RowType::BF16;
+    }
+    if (!array.dtype().attr("isnative").cast<bool>()) {
+        return std::nullopt;
+    }
+    switch (kind_of(array)) {
+        case 'f':
+            return array.itemsize() == 4   ? std::optional(RowType::Float32)
+                   : array.itemsize() == 2 ? std::optional(RowType::FP16)
+                                           : std::nullopt;
+        case 'i':
+            return array.itemsize() == 1 ? std::optional(RowType::Int8)
+                                         : std::nullopt;
+        case 'u':
+            return array.itemsize() == 1 ? std::optional(RowType::UInt8)
+                                         : std::nullopt;
+        default:
+            return std::nullopt;
+    }
+}
+
 /// Two dimensions, of float32 or of what can be converted.
 py::array
 float_matrix(const char* name, py::handle value, const std::string& wanted) {
     py::array array = as_array(name, value);
     char kind = kind_of(array);
-    if (kind != 'f' && kind != 'i' && kind != 'u') {
+    if (kind != 'f' && kind != 'i' && kind != 'u' && !is_bfloat16(array)) {
         refuse_dtype(
                 name,
                 array,
@@ -208,11 +244,8 @@ each_once(std::span<const int64_t> lists, size_t per_query, size_t nlist) {
 
 } // namespace
 
-Rows rows_argument(
-        const char* name,
-        py::handle value,
-        int64_t d,
-        RowSize size) {
+/// With d columns.
+static py::array rows_of_index(const char* name, py::handle value, int64_t d) {
     std::string wanted = "(n, " + std::to_string(d) + ")";
     py::array array = float_matrix(name, value, wanted);
     if (array.shape(1) != d) {
@@ -221,7 +254,47 @@ Rows rows_argument(
                 " (allowed: " + wanted +
                 ", since the index has d = " + std::to_string(d) + ")");
     }
-    py::array rows = convert<float>(array);
+    return array;
+}
+
+TypedArray typed_rows_argument(const char* name, py::handle value, int64_t d) {
+    py::array array = rows_of_index(name, value, d);
+    constexpr int good = int(py::array::c_style) |
+                         int(py::detail::npy_api::NPY_ARRAY_ALIGNED_);
+    const std::optional<RowType> type = row_type_of(array);
+    if (!type || *type == RowType::Float32 || (array.flags() & good) != good) {
+        Rows rows = rows_argument(name, array, d);
+        return {std::move(rows.owner), rows.data, RowType::Float32, rows.n, d};
+    }
+    const void* data = array.data();
+    const int64_t n = array.shape(0);
+    TypedArray rows{std::move(array), data, *type, n, d};
+    constexpr int64_t kRows = 4096; // floats at a time
+    std::vector<float> storage;
+    for (int64_t i = 0; i < n && value_bytes(*type) > 1; i += kRows) {
+        const int64_t count = std::min(kRows, n - i);
+        const float* floats = without_gil(ErrorOrigin::Caller, [&] {
+            return rows.floats(i, count, storage);
+        });
+        check_finite(name, floats, count, d, i);
+    }
+    return rows;
+}
+
+const float* TypedArray::floats(
+        int64_t begin,
+        int64_t count,
+        std::vector<float>& storage) const {
+    return TypedRows(data, type, size_t(d))
+            .floats(size_t(begin), size_t(count), storage);
+}
+
+Rows rows_argument(
+        const char* name,
+        py::handle value,
+        int64_t d,
+        RowSize size) {
+    py::array rows = convert<float>(rows_of_index(name, value, d));
     const float* data = static_cast<const float*>(rows.data());
     int64_t n = rows.shape(0);
     check_finite(name, data, n, d);

@@ -18,6 +18,8 @@
 
 #include <pybind11/numpy.h>
 
+#include <faiss_ext/scann_options.h>
+
 namespace faiss_ext::python {
 
 namespace py = pybind11;
@@ -44,6 +46,22 @@ Rows rows_argument(
         py::handle value,
         int64_t d,
         RowSize size = RowSize::Any);
+
+/// The same, of any type of rows: float32, float16, int8, uint8 and ml_dtypes'
+/// bfloat16 stay where and what they are, all else becomes float32.
+struct TypedArray {
+    py::array owner;
+    const void* data; ///< size n * d
+    RowType type;
+    int64_t n;
+    int64_t d;
+
+    /// Some of them as floats: in place, or in `storage`.
+    const float*
+    floats(int64_t begin, int64_t count, std::vector<float>& storage) const;
+};
+
+TypedArray typed_rows_argument(const char* name, py::handle value, int64_t d);
 
 /// Any number of rows, not checked for being finite: the callee does that.
 Rows any_rows_argument(const char* name, py::handle value);

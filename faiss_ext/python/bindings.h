@@ -48,10 +48,19 @@ rows_for(const IndexHandle& handle, const char* name, py::handle value) {
             handle.scann() == nullptr ? RowSize::Moderate : RowSize::Any);
 }
 
-/// At least one row.
-inline Rows
-some_rows_for(const IndexHandle& handle, const char* name, py::handle value) {
+/// The same, of any type of rows where there is a ScaNN index.
+inline TypedArray
+typed_rows_for(const IndexHandle& handle, const char* name, py::handle value) {
+    if (handle.scann() != nullptr) {
+        return typed_rows_argument(name, value, handle.index()->d);
+    }
     Rows rows = rows_for(handle, name, value);
+    return {std::move(rows.owner), rows.data, RowType::Float32, rows.n, rows.d};
+}
+
+/// @throws ValueError if there is no row
+template <class Array>
+Array at_least_one(const char* name, Array rows) {
     if (rows.n == 0) {
         std::string d = std::to_string(rows.d);
         throw py::value_error(
@@ -59,6 +68,12 @@ some_rows_for(const IndexHandle& handle, const char* name, py::handle value) {
                 d + ") with n >= 1)");
     }
     return rows;
+}
+
+/// At least one row.
+inline Rows
+some_rows_for(const IndexHandle& handle, const char* name, py::handle value) {
+    return at_least_one(name, rows_for(handle, name, value));
 }
 
 /// @throws AttributeError if there is no ScaNN index inside

@@ -76,44 +76,99 @@ void check_trained(const IndexHandle& self) {
     }
 }
 
-void train(IndexHandle& self, py::handle x, const py::object& given_progress) {
-    const py::object progress = progress_for(self, given_progress);
-    Rows rows = some_rows_for(self, "x", x);
-    self.change(ErrorOrigin::Caller, [&] {
-        ProgressScope scope(self.scann(), progress);
-        self.index()->train(rows.n, rows.data);
-    });
+/** Rows for a change: of any type for a ScaNN index by itself; wrappers know
+ * floats only.
+ * @param typed   called with the ScaNN index and TypedArray
+ * @param floats  called with the index and Rows */
+template <class Typed, class Floats>
+void with_rows(
+        IndexHandle& self,
+        py::handle x,
+        const Typed& typed,
+        const Floats& floats) {
+    if (self.scann() != nullptr && self.scann() == self.index()) {
+        const TypedArray rows = typed_rows_argument("x", x, self.index()->d);
+        typed(*self.scann(), rows);
+    } else {
+        const Rows rows = rows_for(self, "x", x);
+        floats(*self.index(), rows);
+    }
 }
 
-void add(IndexHandle& self, py::handle x, const py::object& given_progress) {
+void train(IndexHandle& self, py::handle x, const py::object& given_progress) {
     const py::object progress = progress_for(self, given_progress);
-    Rows rows = rows_for(self, "x", x);
-    check_trained(self);
-    if (rows.n == 0) {
-        return;
-    }
-    self.change(ErrorOrigin::Caller, [&] {
-        ProgressScope scope(self.scann(), progress);
-        self.index()->add(rows.n, rows.data);
-    });
+    auto change = [&](auto&& work) {
+        self.change(ErrorOrigin::Caller, [&] {
+            ProgressScope scope(self.scann(), progress);
+            work();
+        });
+    };
+    with_rows(
+            self,
+            x,
+            [&](IndexIVFScaNN& index, const TypedArray& rows) {
+                at_least_one("x", rows);
+                change([&] { index.train_rows(rows.n, rows.data, rows.type); });
+            },
+            [&](faiss::Index& index, const Rows& rows) {
+                at_least_one("x", rows);
+                change([&] { index.train(rows.n, rows.data); });
+            });
+}
+
+/// @param ids  None: running numbers
+void add_rows(
+        IndexHandle& self,
+        py::handle x,
+        py::handle ids,
+        const py::object& given_progress) {
+    const py::object progress = progress_for(self, given_progress);
+    auto add = [&](const auto& rows, auto&& work) {
+        Ids new_ids{{}, nullptr, 0};
+        if (!ids.is_none()) {
+            new_ids = new_ids_argument("ids", ids, rows.n);
+        }
+        check_trained(self);
+        if (rows.n == 0) {
+            return;
+        }
+        self.change(ErrorOrigin::Caller, [&] {
+            ProgressScope scope(self.scann(), progress);
+            work(new_ids.data);
+        });
+    };
+    with_rows(
+            self,
+            x,
+            [&](IndexIVFScaNN& index, const TypedArray& rows) {
+                add(rows, [&](const int64_t* new_ids) {
+                    index.add_rows(rows.n, rows.data, rows.type, new_ids);
+                });
+            },
+            [&](faiss::Index& index, const Rows& rows) {
+                add(rows, [&](const int64_t* new_ids) {
+                    if (new_ids == nullptr) {
+                        index.add(rows.n, rows.data);
+                    } else {
+                        index.add_with_ids(rows.n, rows.data, new_ids);
+                    }
+                });
+            });
+}
+
+void add(IndexHandle& self, py::handle x, const py::object& progress) {
+    add_rows(self, x, py::none(), progress);
 }
 
 void add_with_ids(
         IndexHandle& self,
         py::handle x,
         py::handle ids,
-        const py::object& given_progress) {
-    const py::object progress = progress_for(self, given_progress);
-    Rows rows = rows_for(self, "x", x);
-    Ids new_ids = new_ids_argument("ids", ids, rows.n);
-    check_trained(self);
-    if (rows.n == 0) {
-        return;
+        const py::object& progress) {
+    if (ids.is_none()) { // refused by name
+        new_ids_argument("ids", ids, 0);
     }
-    self.change(ErrorOrigin::Caller, [&] {
-        ProgressScope scope(self.scann(), progress);
-        self.index()->add_with_ids(rows.n, rows.data, new_ids.data);
-    });
+    add_rows(self, x, ids, progress);
 }
 
 } // namespace
@@ -177,15 +232,26 @@ size_t remove(IndexHandle& self, py::handle ids) {
 }
 
 void update(IndexHandle& self, py::handle ids, py::handle x) {
-    Rows rows = rows_for(self, "x", x);
-    Ids wanted = ids_argument("ids", ids, rows.n);
-    check_trained(self);
-    if (rows.n == 0) {
-        return;
-    }
-    self.change(ErrorOrigin::Caller, [&] {
-        update_vectors(self.index(), rows.n, wanted.data, rows.data);
-    });
+    auto update = [&](const auto& rows, auto&& work) {
+        Ids wanted = ids_argument("ids", ids, rows.n);
+        check_trained(self);
+        if (rows.n > 0) {
+            self.change(ErrorOrigin::Caller, [&] { work(wanted.data); });
+        }
+    };
+    with_rows(
+            self,
+            x,
+            [&](IndexIVFScaNN& index, const TypedArray& rows) {
+                update(rows, [&](const int64_t* wanted) {
+                    index.update_rows(rows.n, wanted, rows.data, rows.type);
+                });
+            },
+            [&](faiss::Index& index, const Rows& rows) {
+                update(rows, [&](const int64_t* wanted) {
+                    update_vectors(&index, rows.n, wanted, rows.data);
+                });
+            });
 }
 
 size_t code_size(const IndexHandle& self) {

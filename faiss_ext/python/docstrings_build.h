@@ -45,7 +45,9 @@ Parameters
 ----------
 x : array_like, shape (n, d)
     Rows like those to be added; at least nlist of them, or one where nlist is
-    chosen here, all finite. More than 256 per list change little.
+    chosen here, all finite. More than 256 per list change little. Of rows of
+    other types than float32 (see `add`) at most 64 per list are used, but at
+    least 100,000.
 progress : callable, optional
     Called as ``progress(stage, done, total)`` in this thread, for instance
     ``progress_bar()``; stages are "k-means", "codebook". It may not use this
@@ -76,7 +78,11 @@ have one id. Choose ids yourself (`add_with_ids`) if you remove vectors.
 Parameters
 ----------
 x : array_like, shape (n, d)
-    Rows, n >= 1, all finite. They are copied into the index.
+    Rows, n >= 1, all finite. They are copied into the index. float32, float16,
+    int8, uint8 and ml_dtypes' bfloat16 in C order are read where they are (below
+    an id map or a transform only float32); all else becomes float32 first.
+    Raw rows of a type (``RU8``, ..) take only what that type can hold; float16
+    and bfloat16 round.
 progress : callable, optional
     As in `train`; the stage is "add".
 

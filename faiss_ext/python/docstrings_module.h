@@ -16,11 +16,12 @@ d : int, 1..65536
     Dimension of the vectors.
 description : str
     ``[IDMap2,][OPQ..,|PCA..,|L2norm,][IVF[<nlist>][_HNSW32],]ScaNN[<M>x4]
-    [(<option>=<value>,...)][,SQ8|,SQfp16|,SQbf16][,RFlat]``. ``ScaNN`` alone
+    [(<option>=<value>,...)][,SQ8|,SQfp16|,SQbf16][,RFlat|,RFP16|,RBF16|,RI8|,RU8]``. ``ScaNN`` alone
     chooses codes and storage, with at most bytes_per_vector if that is given;
     training then chooses lists and nprobe. ``IVF,ScaNN`` chooses lists and
     nprobe only. ``<M>x4``: M codes of 4 bits. ``SQ..``: refine codes.
-    ``RFlat``: keep raw rows. Options: sub_dim, eta, threshold, eta_formula
+    ``RFlat``: keep raw rows; ``RFP16``, ``RBF16``, ``RI8``, ``RU8``: as float16,
+    bfloat16, int8, uint8. Options: sub_dim, eta, threshold, eta_formula
     (exact, limit), soar_lambda, rotation (none, pca, balanced, random),
     normalize (0, 1), allow_zero (0, 1), score_aware_centroids (0, 1), seed,
     bytes_per_vector. Descriptions without ScaNN go to Faiss' own factory.

@@ -110,6 +110,9 @@ constexpr const char* soar_lambda =
 constexpr const char* with_raw_data =
         "bool: raw rows are kept, for exact rescoring and reconstruct.";
 
+constexpr const char* raw_type =
+        "str: type of the raw rows: float32, float16, bfloat16, int8, uint8.";
+
 constexpr const char* seed =
         "int: seed of all random choices of training; set before.";
 

@@ -13,8 +13,8 @@ Find the k nearest vectors of each query.
 Parameters
 ----------
 x : array_like, shape (n, d)
-    Queries; n may be 0. float32 in C order is used in place, other floats and
-    integers are converted.
+    Queries; n may be 0. float32 and the other types of rows (`add`) in C order
+    are used in place, other floats and integers are converted.
 k : int, >= 1
     Results per query. If fewer vectors can be found, the row is filled with
     the label -1.
@@ -81,8 +81,8 @@ Search, and return the vectors found too.
 Parameters
 ----------
 x : array_like, shape (n, d)
-    Queries; n may be 0. float32 in C order is used in place, other floats and
-    integers are converted.
+    Queries; n may be 0. float32 and the other types of rows (`add`) in C order
+    are used in place, other floats and integers are converted.
 k : int, >= 1
     Results per query. If fewer vectors can be found, the row is filled with
     the label -1.

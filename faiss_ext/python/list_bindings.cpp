@@ -242,10 +242,12 @@ py::tuple search_preassigned(
             {D, I},
             stats,
             [&](int64_t begin, int64_t count, const ResultPointers& out) {
+                std::vector<float> storage;
                 with_params(self, given.arguments.params, [&](auto* p) {
                     given.ivf.search_preassigned(
                             count,
-                            given.arguments.queries.data + begin * given.ivf.d,
+                            given.arguments.queries.floats(
+                                    begin, count, storage),
                             k,
                             given.lists.data + begin * given.lists.per_query,
                             given.distances_of(begin),
@@ -279,12 +281,13 @@ py::tuple range_search_preassigned(
             given.arguments,
             stats,
             [&](int64_t begin, int64_t count, faiss::RangeSearchResult* out) {
+                std::vector<float> storage;
                 with_params(self, given.arguments.params, [&](auto* p) {
                     auto run = [&](const auto& ivf) {
                         ivf.range_search_preassigned(
                                 count,
-                                given.arguments.queries.data +
-                                        begin * given.ivf.d,
+                                given.arguments.queries.floats(
+                                        begin, count, storage),
                                 float(radius),
                                 given.lists.data +
                                         begin * given.lists.per_query,

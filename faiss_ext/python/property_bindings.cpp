@@ -13,6 +13,7 @@
 
 #include <pybind11/stl.h>
 
+#include <faiss_ext/memory/row_types.h>
 #include <faiss_ext/model/index_state.h>
 
 #include "array_arguments.h"
@@ -381,6 +382,7 @@ void bind_options(IndexClass& index) {
     option(index, "eta_formula", &ScaNNOptions::eta_formula, doc::eta_formula);
     option(index, "rotation", &ScaNNOptions::rotation, doc::rotation);
     option(index, "refine_type", &ScaNNOptions::refine_type, doc::refine_type);
+    option(index, "raw_type", &ScaNNOptions::raw_type, doc::raw_type);
     option(index, "sub_dim", &ScaNNOptions::sub_dim, doc::sub_dim);
     option(index, "threshold", &ScaNNOptions::threshold, doc::threshold);
     option(index, "normalize", &ScaNNOptions::normalize, doc::normalize);

@@ -130,7 +130,7 @@ SearchArguments search_arguments(
         const SearchKeywords& keywords,
         size_t lists_given) {
     const faiss::Index& index = *self.index();
-    SearchArguments arguments{rows_for(self, "x", x), {}, {}, {}};
+    SearchArguments arguments{typed_rows_for(self, "x", x), {}, {}, {}};
     const SearchKeywords given = merged(keywords);
     SelectorPointer selector = selector_argument("filter", given.filter, &self);
     if (!index.is_trained) {

@@ -30,7 +30,7 @@ struct SearchKeywords {
 
 /// All of it read under the GIL.
 struct SearchArguments {
-    Rows queries;
+    TypedArray queries;
     std::shared_ptr<const faiss::IDSelector> selector; ///< kept for params
     SearchParametersScaNN params;
     ScaNNSearchStats counted; ///< of this call alone

@@ -34,9 +34,10 @@ py::tuple search_any(
             outputs,
             stats,
             [&](int64_t begin, int64_t count, const ResultPointers& out) {
+                std::vector<float> storage;
                 search(self.index(),
                        count,
-                       arguments.queries.data + begin * self.index()->d,
+                       arguments.queries.floats(begin, count, storage),
                        k,
                        out.distances,
                        out.labels,
@@ -97,10 +98,11 @@ py::tuple search_range(
             arguments,
             stats,
             [&](int64_t begin, int64_t count, faiss::RangeSearchResult* out) {
+                std::vector<float> storage;
                 range_search(
                         self.index(),
                         count,
-                        arguments.queries.data + begin * self.index()->d,
+                        arguments.queries.floats(begin, count, storage),
                         float(radius),
                         out,
                         arguments.params);

@@ -7,6 +7,7 @@
 
 #include <faiss_ext/memory/parallel.h>
 #include <faiss_ext/memory/row_products.h>
+#include <faiss_ext/memory/row_types.h>
 
 namespace faiss_ext {
 
@@ -30,13 +31,18 @@ ListBounds::ListBounds(const IndexState& state)
     const float* centroids =
             static_cast<const faiss::IndexFlat*>(state.ivf.quantizer)->get_xb();
     parallel_slices(state.lists->nlist, 1, [&](size_t begin, size_t end) {
+        std::vector<float> row(d);
         for (size_t l = begin; l < end; l++) {
             const float* centroid = centroids + l * d;
             lengths_[l] = std::sqrt(precise_square(d, centroid));
             for (size_t i = 0; i < state.lists->list(l).size(); i++) {
-                const float* row = state.lists->raw_row(l, i);
+                to_floats(
+                        state.options.raw_type,
+                        d,
+                        state.lists->raw_row(l, i),
+                        row.data());
                 const double length =
-                        unit ? std::sqrt(precise_square(d, row)) : 1;
+                        unit ? std::sqrt(precise_square(d, row.data())) : 1;
                 const double factor = length > 0 ? 1 / length : 0;
                 double square = 0;
                 for (size_t j = 0; j < d; j++) {

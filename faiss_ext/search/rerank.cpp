@@ -8,6 +8,7 @@
 #include <faiss_ext/codes/packed_block.h>
 #include <faiss_ext/memory/query_rows.h>
 #include <faiss_ext/memory/row_products.h>
+#include <faiss_ext/memory/row_types.h>
 
 namespace faiss_ext {
 
@@ -160,17 +161,21 @@ void Rescorer::rerank(
     for (size_t i = 0; i < n; i++) {
         pointers_[i] = lists_->raw_row(rows[i].list, rows[i].offset);
     }
-    kernels::FloatRowsArgs args{
-            pointers_.data(), n, layout.d, exact_, products_.data()};
-    auto raw = [&](size_t i) {
-        return static_cast<const float*>(pointers_[i]);
-    };
     const bool l2 = score_term_->metric == faiss::METRIC_L2;
+    const RowsKernel score = l2 ? rows_l2(kernels, layout.raw_type)
+                                : rows_dot(kernels, layout.raw_type);
+    score({pointers_.data(), n, layout.d, exact_, products_.data()});
+    // or kPreciseCosine
+    auto inverse_length = [&](size_t i) {
+        return get_float(
+                static_cast<const uint8_t*>(pointers_[i]) +
+                layout.raw_value_bytes());
+    };
     bool in_range = true; // all scores are finite floats
-    l2 ? kernels.float_rows_l2(args) : kernels.float_rows_dot(args);
     for (size_t i = 0; i < n && layout.raw_norm; i++) {
-        products_[i] *= raw(i)[layout.d];
-        in_range = in_range && raw(i)[layout.d] >= 0;
+        const float factor = inverse_length(i);
+        products_[i] *= factor;
+        in_range = in_range && factor >= 0;
     }
     in_range = in_range && all_finite(n, products_.data());
     for (size_t i = 0; i < n; i++) {
@@ -178,15 +183,18 @@ void Rescorer::rerank(
     }
     for (size_t i = 0; i < n && !in_range; i++) {
         if (!std::isfinite(products_[i]) ||
-            (layout.raw_norm && raw(i)[layout.d] < 0)) {
-            rows[i].score = ordered(precise_score(raw(i)));
+            (layout.raw_norm && inverse_length(i) < 0)) {
+            rows[i].score = ordered(precise_score(pointers_[i]));
         }
     }
 }
 
 /// In doubles, limited to the largest float.
-float Rescorer::precise_score(const float* row) const {
+float Rescorer::precise_score(const void* raw) {
     const EntryLayout& layout = lists_->layout();
+    row_.resize(layout.d);
+    to_floats(layout.raw_type, layout.d, raw, row_.data());
+    const float* row = row_.data();
     double score = 0;
     double most = FLT_MAX;
     if (score_term_->metric == faiss::METRIC_L2) {

@@ -60,7 +60,7 @@ class Rescorer {
 
  private:
     void quantize_query();
-    float precise_score(const float* row) const;
+    float precise_score(const void* row);
 
     const ScaNNLists* lists_ = nullptr;
     const ScoreTerm* score_term_ = nullptr;
@@ -75,6 +75,7 @@ class Rescorer {
     std::vector<float> products_;
     std::vector<int32_t> byte_products_;
     std::vector<uint8_t> codes_;
+    std::vector<float> row_; ///< of precise_score()
 };
 
 /// Keeps the `keep` best rows; equal scores: smaller (list, offset).

@@ -54,7 +54,7 @@ TEST(ScaNNLists, AddingAfterReserveAllocatesNothing) {
     Model model(1, full_layout(), 9);
     model.lists.reserve({100});
     const uint8_t* packed = model.lists.list(0).packed.data();
-    const float* raw = model.lists.list(0).raw.data();
+    const uint8_t* raw = model.lists.list(0).raw.data();
     size_t before = model.lists.list(0).ids.allocated_bytes();
     for (int i = 0; i < 10; i++) {
         model.add(0, 10);
@@ -70,7 +70,7 @@ TEST(ScaNNLists, FewEntriesOftenAreCopiedSeldom) {
     model.lists.reserve({1000, 1000});
     model.add(0, 1000);
     model.add(1, 1000);
-    const float* raw = nullptr;
+    const uint8_t* raw = nullptr;
     size_t moves = 0;
     for (size_t i = 0; i < 2000; i++) {
         model.lists.reserve({1, 0});
@@ -170,7 +170,7 @@ TEST(ScaNNLists, FewChangesReleaseNothing) {
         model.add(l, 200);
     }
     size_t released = 0, moved = 0;
-    const float* raw = nullptr;
+    const uint8_t* raw = nullptr;
     for (size_t i = 0; i < 3000; i++) {
         model.lists.reserve_each({{i % 30, 5}});
         model.add(i % 30, 5);

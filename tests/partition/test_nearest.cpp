@@ -15,6 +15,7 @@
 #include "fixtures/reference.h"
 
 using namespace faiss_ext;
+using reference::spilled_loss;
 
 namespace {
 
@@ -37,22 +38,6 @@ std::vector<int64_t> spilled(
     std::vector<int64_t> out(x.size() / d, -7);
     rows.find_spilled(out.size(), x.data(), primary.data(), lambda, out.data());
     return out;
-}
-
-double spilled_loss(
-        size_t d,
-        const float* x,
-        const float* row,
-        const float* primary,
-        double lambda) {
-    double along = 0, square = 0;
-    for (size_t i = 0; i < d; i++) {
-        const double r = double(x[i]) - primary[i];
-        along += (double(x[i]) - row[i]) * r;
-        square += r * r;
-    }
-    return reference::squared_distance(d, x, row) +
-           (square > 0 ? lambda * along * along / square : 0);
 }
 
 TEST(Nearest, AsBruteForce) {
