@@ -384,17 +384,16 @@ void append_copies(
             });
 }
 
-/** @param assign  list of each row
+/** @param order   of the rows by their lists
  *  @param second  lists of the spilled copies, -1: none; with spilled copies
  *  @return        as store() */
 std::vector<uint64_t> add_assigned(
         IndexIVFScaNN& index,
         const RowsToAdd& from,
         const int64_t* ids,
+        const ListOrder& order,
         const int64_t* assign,
         const int64_t* second) {
-    const IndexState& state = index.state();
-    const ListOrder order(index.nlist, from.n, assign);
     return store(
             index,
             from.n,
@@ -405,7 +404,7 @@ std::vector<uint64_t> add_assigned(
                 std::vector<uint64_t>& copies,
                 const int64_t* stored_ids) {
                 append_primary(index, from, order, assign, stored_ids, places);
-                if (state.spilled != nullptr) {
+                if (second != nullptr) {
                     append_copies(
                             index, from, second, stored_ids, places, copies);
                 }
@@ -419,10 +418,12 @@ void add_to_lists(
         const int64_t* ids,
         const int64_t* assign) {
     const IndexState& state = index.state();
-    std::vector<int64_t> second(state.spilled == nullptr ? 0 : from.n);
+    const ListOrder order(index.nlist, from.n, assign);
+    const bool copies = state.spilled != nullptr;
+    std::vector<int64_t> second(copies ? from.n : 0);
     visit_prepared(
             state, from, [&](size_t begin, size_t count, const float* x) {
-                if (state.spilled != nullptr) {
+                if (copies) {
                     state.partition.assign_spilled(
                             count,
                             x,
@@ -432,11 +433,7 @@ void add_to_lists(
                 }
             });
     add_assigned(
-            index,
-            from,
-            ids,
-            assign,
-            state.spilled == nullptr ? nullptr : second.data());
+            index, from, ids, order, assign, copies ? second.data() : nullptr);
 }
 
 } // namespace
@@ -467,7 +464,12 @@ std::vector<uint64_t> add_rows(
                 }
             });
     return add_assigned(
-            index, from, ids, assign.data(), copies ? second.data() : nullptr);
+            index,
+            from,
+            ids,
+            ListOrder(index.nlist, n, assign.data()),
+            assign.data(),
+            copies ? second.data() : nullptr);
 }
 
 void IndexIVFScaNN::add(idx_t n, const float* x) {
@@ -520,7 +522,12 @@ void IndexIVFScaNN::add_sa_codes(
     if (state_->spilled == nullptr) {
         const TypedRows none(nullptr, RowType::Float32, size_t(d));
         add_assigned(
-                *this, {size_t(n), none, codes}, ids, assign.data(), nullptr);
+                *this,
+                {size_t(n), none, codes},
+                ids,
+                ListOrder(nlist, size_t(n), assign.data()),
+                assign.data(),
+                nullptr);
         return;
     }
     // spilled copies are made from the decoded vectors

@@ -21,6 +21,7 @@
 #include <faiss_ext/model/index_state.h>
 #include <faiss_ext/model/options.h>
 #include <faiss_ext/partition/kmeans.h>
+#include <faiss_ext/partition/score_aware_centroids.h>
 
 namespace faiss_ext {
 

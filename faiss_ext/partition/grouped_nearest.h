@@ -1,8 +1,7 @@
 /*
  * The nearest of very many centroids for each of many rows, through groups of
- * centroids: rows near the mean of a group are compared with the centroids of
- * that group and of those around it. Comparing each row with each of 16,384
- * centroids is most of the time of training and adding.
+ * centroids. Comparing each row with each of 16,384 centroids is most of the
+ * time of training and adding.
  *
  * In: centroids, rows. Out: numbers of the nearest, or nearly nearest; used by
  * kmeans, partition.
@@ -14,13 +13,14 @@
 #include <cstdint>
 #include <vector>
 
+#include <faiss_ext/partition/nearest.h>
+
 namespace faiss_ext {
 
 /** Borrows the centroids. What is found for a row does not depend on the other
  * rows, nor on the number of threads. */
 class GroupedNearest {
  public:
-    GroupedNearest() = default;
     /** @param n         >= 1
      *  @param centroids size n * d, finite
      *  @param unit      take each centroid and each row as if it had length 1;
@@ -36,15 +36,14 @@ class GroupedNearest {
     /// Whether this is faster for so many rows than comparing all with all.
     static bool pays(size_t rows, size_t centroids);
 
-    /** As NearestRows::find(), among the centroids of the groups around x.
+    /** As NearestRows::find().
      * @param numbers  size rows, of the rows of x; nullptr: 0, 1, 2, ... */
     void find(
             size_t rows,
             const float* x,
             int64_t* nearest,
             const size_t* numbers = nullptr) const;
-    /// As NearestRows::find_spilled(), among these and the primary ones of the
-    /// rows.
+    /// As NearestRows::find_spilled().
     void find_spilled(
             size_t rows,
             const float* x,
@@ -61,11 +60,10 @@ class GroupedNearest {
 
  private:
     template <class Search>
-    void for_cells(
+    void for_tiles_by_group(
             size_t rows,
             const float* x,
             const size_t* numbers,
-            const int64_t* primary,
             const Search& search) const;
     void gather(
             size_t count,
@@ -74,13 +72,10 @@ class GroupedNearest {
             const float* x,
             float* out) const;
 
-    size_t n_ = 0;
     size_t d_ = 0;
     bool unit_ = false;
-    const float* centroids_ = nullptr;
-    std::vector<float> means_;         ///< of the groups
-    std::vector<uint32_t> candidates_; ///< of each cell, one after the other
-    std::vector<size_t> begin_;        ///< size groups + 1, into candidates_
+    NearestRows nearest_;
+    std::vector<float> means_; ///< of the groups
 };
 
 } // namespace faiss_ext

@@ -9,6 +9,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/partition/grouped_nearest.h>
+#include <faiss_ext/partition/rows_by_list.h>
 #include <faiss_ext/partition/nearest.h>
 #include <faiss_ext/memory/parallel.h>
 #include <faiss_ext/memory/query_rows.h>
@@ -27,6 +28,8 @@ constexpr size_t kCheckTile = 4096;
 constexpr size_t kTileLists = 16;
 /// rows per list that every round uses, if there are as many
 constexpr size_t kMinRowsPerList = 32;
+/// rounds over all lists that put right what the cells' borders have cost
+constexpr size_t kLastRounds = 2;
 /// by which part the centroids of a split list differ (as in Faiss)
 constexpr float kNudge = 1 / 1024.f;
 
@@ -49,28 +52,6 @@ size_t rows_of_round(const KMeansParameters& p, size_t round, size_t m) {
     size_t share = done < 0.2 ? 8 : done < 0.4 ? 4 : done < 0.7 ? 2 : 1;
     return std::min(m, std::max(m / share, kMinRowsPerList * p.k));
 }
-
-/// Rows by list: rows of list l are order[begin[l] .. begin[l + 1]).
-struct RowsByList {
-    std::vector<size_t> begin;
-    std::vector<size_t> order;
-
-    RowsByList(size_t k, size_t n, const int64_t* lists)
-            : begin(k + 1), order(n) {
-        for (size_t i = 0; i < n; i++) {
-            begin[lists[i] + 1]++;
-        }
-        std::partial_sum(begin.begin(), begin.end(), begin.begin());
-        std::vector<size_t> next(begin.begin(), begin.end() - 1);
-        for (size_t i = 0; i < n; i++) {
-            order[next[lists[i]]++] = i;
-        }
-    }
-
-    size_t size(size_t list) const {
-        return begin[list + 1] - begin[list];
-    }
-};
 
 /** Each empty list takes half of the list with the largest sum of squared
  * distances. Not of the list with the most rows: these may be copies of one
@@ -103,55 +84,6 @@ void split_largest(
         }
         largest.emplace(distance / 2, negated);
         largest.emplace(distance / 2, -int64_t(empty));
-    }
-}
-
-/** Solves (s I + (eta - 1) sum w x x^T) c = b by conjugate gradients, rows x
- * of unit length, s = sum w. The eigenvalues lie within [s, eta s]: some 20
- * steps for common eta, against a matrix of d x d for each list.
- * @param c  in/out, first guess and solution
- */
-void solve_centroid(
-        size_t d,
-        const std::vector<const float*>& rows,
-        const std::vector<double>& weights, // of x x^T, in units of s
-        double eta,
-        const std::vector<double>& b, // in units of s
-        std::vector<double>& c) {
-    constexpr double kTolerance = 1e-14; // of squared lengths
-    size_t steps = size_t(40 * std::sqrt(eta)) + 10;
-    auto multiply = [&](const std::vector<double>& v,
-                        std::vector<double>& out) {
-        out = v;
-        for (size_t r = 0; r < rows.size(); r++) {
-            const float* x = rows[r];
-            double t = (eta - 1) * weights[r] * precise_dot(d, x, v.data());
-            for (size_t i = 0; i < d; i++) {
-                out[i] += t * x[i];
-            }
-        }
-    };
-    std::vector<double> image;
-    multiply(c, image);
-    std::vector<double> residual(d);
-    for (size_t i = 0; i < d; i++) {
-        residual[i] = b[i] - image[i];
-    }
-    std::vector<double> direction = residual;
-    double error = precise_square(d, residual.data());
-    double enough = kTolerance * precise_square(d, b.data());
-    for (size_t step = 0; step < steps && error > enough; step++) {
-        multiply(direction, image);
-        double length = error / precise_dot(d, direction.data(), image.data());
-        for (size_t i = 0; i < d; i++) {
-            c[i] += length * direction[i];
-            residual[i] -= length * image[i];
-        }
-        double next = precise_square(d, residual.data());
-        for (size_t i = 0; i < d; i++) {
-            direction[i] = residual[i] + next / error * direction[i];
-        }
-        error = next;
     }
 }
 
@@ -253,19 +185,109 @@ std::vector<double> set_to_means(
     return distances;
 }
 
+/// How many of `wanted` each cell gets: in proportion to its rows, but at most
+/// one for each row. @param rows  of the cells; at least `wanted` in all
+std::vector<size_t> shares_of(size_t wanted, const std::vector<size_t>& rows) {
+    const size_t total = std::accumulate(rows.begin(), rows.end(), size_t(0));
+    std::vector<size_t> shares(rows.size());
+    size_t before = 0, given = 0;
+    for (size_t c = 0; c < rows.size(); c++) {
+        before += rows[c];
+        const size_t upto = size_t(double(wanted) * double(before) / total);
+        shares[c] = std::min(rows[c], upto - given);
+        given += shares[c];
+    }
+    for (size_t c = 0; given < wanted; c = (c + 1) % rows.size()) {
+        if (shares[c] < rows[c]) { // rounding
+            shares[c]++;
+            given++;
+        }
+    }
+    return shares;
+}
+
+/** First centroids in two levels: k-means for sqrt(k) cells, then for the lists
+ * of each cell. That is a hundredth of the work of comparing all rows with all
+ * centroids. */
+std::vector<float> centroids_in_levels(
+        const std::vector<size_t>& sample,
+        size_t d,
+        const float* x,
+        const KMeansParameters& p) {
+    std::vector<float> rows(sample.size() * d);
+    gather_rows(sample.size(), sample.data(), d, x, rows.data());
+    KMeansParameters coarse;
+    coarse.k = size_t(std::sqrt(double(p.k)));
+    coarse.rounds = p.rounds;
+    coarse.spherical = p.spherical;
+    coarse.seed = p.seed;
+    const std::vector<float> cells =
+            kmeans(sample.size(), d, rows.data(), coarse);
+    std::vector<size_t> all(sample.size());
+    std::iota(all.begin(), all.end(), size_t(0));
+    std::vector<int64_t> cell_of(sample.size());
+    assign_rows(
+            sample.size(),
+            all.data(),
+            d,
+            rows.data(),
+            coarse,
+            cells,
+            cell_of.data());
+    const RowsByList by_cell(coarse.k, sample.size(), cell_of.data());
+    std::vector<size_t> sizes(coarse.k);
+    for (size_t c = 0; c < coarse.k; c++) {
+        sizes[c] = by_cell.size(c);
+    }
+    const std::vector<size_t> shares = shares_of(p.k, sizes);
+    std::vector<size_t> first(coarse.k);
+    std::exclusive_scan(shares.begin(), shares.end(), first.begin(), size_t(0));
+    std::vector<float> centroids(p.k * d);
+    for_tiles(coarse.k, [&](size_t c) {
+        if (shares[c] == 0) {
+            return;
+        }
+        std::vector<float> of_cell(sizes[c] * d);
+        gather_rows(
+                sizes[c],
+                &by_cell.order[by_cell.begin[c]],
+                d,
+                rows.data(),
+                of_cell.data());
+        KMeansParameters fine = coarse;
+        fine.k = shares[c];
+        fine.max_points_per_centroid = p.max_points_per_centroid;
+        fine.seed = p.seed + c;
+        const std::vector<float> some =
+                kmeans(sizes[c], d, of_cell.data(), fine);
+        std::copy(some.begin(), some.end(), &centroids[first[c] * d]);
+    });
+    return centroids;
+}
+
 } // namespace
 
 std::vector<float>
 kmeans(size_t n, size_t d, const float* x, const KMeansParameters& p) {
     check_arguments(n, d, x, p);
     const std::vector<size_t> sample = draw_sample(n, p);
-    std::vector<float> centroids(p.k * d);
-    gather_rows(p.k, sample.data(), d, x, centroids.data());
+    std::vector<float> centroids;
+    size_t first = 0; // round
+    if (GroupedNearest::pays(sample.size(), p.k) && p.rounds > kLastRounds) {
+        if (p.on_round) {
+            p.on_round(0, p.rounds);
+        }
+        centroids = centroids_in_levels(sample, d, x, p);
+        first = p.rounds - kLastRounds;
+    } else {
+        centroids.resize(p.k * d);
+        gather_rows(p.k, sample.data(), d, x, centroids.data());
+    }
     if (p.spherical) {
         scale_to_unit(p.k, d, centroids.data());
     }
     std::vector<int64_t> lists(sample.size());
-    for (size_t round = 0; round < p.rounds; round++) {
+    for (size_t round = first; round < p.rounds; round++) {
         if (p.on_round) {
             p.on_round(round, p.rounds);
         }
@@ -324,87 +346,6 @@ void move_to_means(
         for (size_t j = 0; j < d; j++) {
             centroids[l * d + j] = float(sum[j] / double(of_list.size()));
         }
-    });
-}
-
-namespace {
-
-/** The score-aware centroid of some rows.
- * @param order     numbers of the rows, size n
- * @param centroid  in/out; stays if all rows have length 0 */
-void make_score_aware(
-        size_t n,
-        const size_t* order,
-        size_t d,
-        const float* x,
-        float eta,
-        float* centroid) {
-    // rows of length 0 have no direction and weight 0
-    std::vector<float> units;
-    std::vector<double> norms;
-    for (size_t r = 0; r < n; r++) {
-        const float* row = x + order[r] * d;
-        double norm2 = precise_square(d, row);
-        if (norm2 > 0) {
-            norms.push_back(std::sqrt(norm2));
-            for (size_t i = 0; i < d; i++) {
-                units.push_back(float(row[i] / norms.back()));
-            }
-        }
-    }
-    if (norms.empty()) {
-        return;
-    }
-    // Only ratios of w_0 = ||x||^(eta - 1) count: the longest row has 1.
-    // w_2 x x^T = w_0 x x^T / ||x||^2.
-    double longest = *std::max_element(norms.begin(), norms.end());
-    double total = 0;
-    std::vector<double> weights;
-    for (double norm : norms) {
-        weights.push_back(std::pow(norm / longest, eta - 1.0));
-        total += weights.back();
-    }
-    std::vector<const float*> rows;
-    std::vector<double> right(d);
-    for (size_t r = 0; r < norms.size(); r++) {
-        weights[r] /= total;
-        rows.push_back(units.data() + r * d);
-        for (size_t i = 0; i < d; i++) {
-            right[i] += eta * weights[r] * norms[r] * rows[r][i];
-        }
-    }
-    std::vector<double> solution(centroid, centroid + d);
-    solve_centroid(d, rows, weights, eta, right, solution);
-    std::copy(solution.begin(), solution.end(), centroid);
-}
-
-} // namespace
-
-void make_centroids_score_aware(
-        size_t n,
-        size_t d,
-        const float* x,
-        const int64_t* assign,
-        size_t k,
-        float eta,
-        float* centroids) {
-    FAISS_THROW_IF_NOT_FMT(
-            eta >= 1 && std::isfinite(eta),
-            "eta is %g (allowed: finite values of at least 1)",
-            eta);
-    check_finite(n, d, x);
-    for (size_t i = 0; i < n; i++) {
-        FAISS_THROW_IF_NOT_FMT(
-                assign[i] >= 0 && assign[i] < int64_t(k),
-                "row %zd is assigned to list %zd (allowed: 0..%zd)",
-                i,
-                size_t(assign[i]),
-                k - 1);
-    }
-    const RowsByList by_list(k, n, assign);
-    for_tiles(k, [&](size_t l) {
-        const size_t* order = by_list.order.data() + by_list.begin[l];
-        make_score_aware(by_list.size(l), order, d, x, eta, centroids + l * d);
     });
 }
 

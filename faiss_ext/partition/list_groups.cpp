@@ -124,9 +124,10 @@ ListGroups::ListGroups(
     // means of gain * (centroid - center)
     std::vector<double> sums(groups * d);
     std::vector<double> gain_sums(groups);
+    std::vector<float> row(d);
     for (size_t l = 0; l < nlist_; l++) {
         const double gain = l2 ? 1 : gains[l];
-        const float* row = centroids.row(l);
+        centroids.copy_row(l, row.data());
         double* sum = &sums[group_of[l] * d];
         for (size_t i = 0; i < d; i++) {
             sum[i] += gain * (double(row[i]) - centroids.center()[i]);
@@ -163,30 +164,23 @@ size_t ListGroups::scored_lists(size_t nprobe) const {
     return std::max(nlist_ / kScoredShare, kScoredPerProbe * nprobe);
 }
 
-/// The keys of enough groups, best first, begin s.group_keys.
+/// The keys of enough groups, best first, begin `keys`.
 /// @return how many groups these are
 size_t ListGroups::best_groups(
-        const ByteQueries& query,
-        float offset,
+        const float* scores,
         size_t wanted,
-        Scratch& s) const {
-    const kernels::Kernels& kernels = active_kernels();
+        std::vector<uint64_t>& keys) const {
     const size_t groups = begin_.size();
-    s.group_scores.resize(groups_.rows.padded());
-    groups_.scores(query, offset, 0, groups, s.group_scores.mutable_data());
-    s.group_keys.resize(groups + kernels::kScanSlack);
+    keys.resize(groups + kernels::kScanSlack);
     // half more than if all were equally large
     size_t taken = std::min(groups, wanted * groups * 3 / (2 * nlist_) + 1);
     while (true) {
-        const size_t found = kernels.top_scores(
-                {s.group_scores.data(), groups, taken, s.group_keys.data()});
-        std::sort(
-                s.group_keys.begin(),
-                s.group_keys.begin() + found,
-                std::greater<>());
+        const size_t found = active_kernels().top_scores(
+                {scores, groups, taken, keys.data()});
+        std::sort(keys.begin(), keys.begin() + found, std::greater<>());
         size_t lists = 0;
         for (size_t i = 0; i < found; i++) {
-            lists += size_[uint32_t(~s.group_keys[i])];
+            lists += size_[uint32_t(~keys[i])];
             if (lists >= wanted) {
                 return i + 1;
             }
@@ -203,7 +197,11 @@ size_t ListGroups::scores(
         float offset,
         size_t wanted,
         Scratch& s) const {
-    const size_t taken = best_groups(query, offset, wanted, s);
+    s.group_scores.resize(groups_.rows.padded());
+    groups_.scores(
+            query, offset, 0, begin_.size(), s.group_scores.mutable_data());
+    const size_t taken =
+            best_groups(s.group_scores.data(), wanted, s.group_keys);
     size_t count = 0;
     s.lists.clear();
     for (size_t i = 0; i < taken; i++) {
@@ -222,6 +220,84 @@ size_t ListGroups::scores(
         count += size;
     }
     return count;
+}
+
+void ListGroups::score_tile(const ByteQueries& queries, size_t wanted, Tile& t)
+        const {
+    const size_t groups = begin_.size(), padded = groups_.rows.padded();
+    t.queries = queries.size();
+    t.group_scores.resize(t.queries * padded);
+    groups_.scores(queries, 0, 0, groups, t.group_scores.mutable_data());
+    t.groups.resize(std::max(t.groups.size(), t.queries));
+    constexpr size_t kNone = ~size_t(0);
+    t.begin.assign(groups, kNone);
+    t.all.clear();
+    size_t floats = 0;
+    for (size_t q = 0; q < t.queries; q++) {
+        const size_t taken =
+                best_groups(t.group_scores.data() + q * padded, wanted, t.keys);
+        t.groups[q].resize(taken);
+        for (size_t i = 0; i < taken; i++) {
+            const uint32_t group = uint32_t(~t.keys[i]);
+            t.groups[q][i] = group;
+            if (t.begin[group] == kNone) {
+                t.begin[group] = floats;
+                floats += t.queries * round_up(size_[group], kPanel);
+                t.all.push_back(group);
+            }
+        }
+    }
+    t.block.resize(floats);
+    for (uint32_t group : t.all) {
+        lists_.scores(
+                queries,
+                0,
+                begin_[group],
+                size_[group],
+                t.block.mutable_data() + t.begin[group]);
+    }
+}
+
+size_t ListGroups::scores_of(
+        size_t query,
+        const Tile& t,
+        AlignedBuffer<float>& scores,
+        std::vector<uint32_t>& lists) const {
+    size_t count = 0;
+    for (uint32_t group : t.groups[query]) {
+        count += size_[group];
+    }
+    scores.resize(count);
+    lists.resize(count);
+    count = 0;
+    for (uint32_t group : t.groups[query]) {
+        const size_t size = size_[group];
+        const float* from = t.block.data() + t.begin[group] +
+                            query * round_up(size, kPanel);
+        std::copy_n(from, size, scores.mutable_data() + count);
+        std::copy_n(&list_at_[begin_[group]], size, &lists[count]);
+        count += size;
+    }
+    return count;
+}
+
+void ListGroups::products(
+        const ByteQueries& query,
+        const std::vector<uint32_t>& groups,
+        AlignedBuffer<float>& out) const {
+    size_t count = 0;
+    for (uint32_t group : groups) {
+        const uint32_t size = size_[group];
+        out.resize(count + round_up(size, kPanel));
+        lists_.rows.scores(
+                active_kernels(),
+                query,
+                {},
+                out.mutable_data() + count,
+                begin_[group],
+                size);
+        count += size;
+    }
 }
 
 size_t ListGroups::memory_usage() const {

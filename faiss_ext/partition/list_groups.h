@@ -48,6 +48,19 @@ class ListGroups {
         AlignedBuffer<float> scores;
     };
 
+    /** Some queries at a time. Neighbouring ones take the same groups, whose
+     * scores with all queries are computed at once. */
+    struct Tile {
+        /// groups of each query, best first
+        std::vector<std::vector<uint32_t>> groups;
+        std::vector<uint32_t> all; ///< groups of any query
+        AlignedBuffer<float> group_scores;
+        std::vector<uint64_t> keys;
+        std::vector<size_t> begin;  ///< of each group in block, while in `all`
+        AlignedBuffer<float> block; ///< scores, [group in all][query][list]
+        size_t queries = 0;
+    };
+
     ListGroups() = default;
     /** @param centroids  of all lists, at least one
      *  @param gains      size nlist (inner product), or nullptr (L2)
@@ -76,16 +89,34 @@ class ListGroups {
             size_t wanted,
             Scratch& s) const;
 
+    /// Of each query the best groups, which have at least `wanted` lists
+    /// together, and the scores of their lists (L2).
+    void score_tile(const ByteQueries& queries, size_t wanted, Tile& t) const;
+    /** The scores that score_tile() made for one query.
+     * @param scores, lists  out
+     * @return  how many */
+    size_t scores_of(
+            size_t query,
+            const Tile& t,
+            AlignedBuffer<float>& scores,
+            std::vector<uint32_t>& lists) const;
+    /** Products of a query with the lists of these groups, in the order of
+     * scores_of(), without terms.
+     * @param out  size of the scores, rounded up to whole panels */
+    void products(
+            const ByteQueries& query,
+            const std::vector<uint32_t>& groups,
+            AlignedBuffer<float>& out) const;
+
     size_t memory_usage() const;
     /// what memory_usage() will be
     static size_t estimate_memory(size_t nlist, size_t d);
 
  private:
     size_t best_groups(
-            const ByteQueries& query,
-            float offset,
+            const float* scores,
             size_t wanted,
-            Scratch& s) const;
+            std::vector<uint64_t>& keys) const;
 
     /** Rows in panels, and the coefficients of their scores. */
     struct Scored {

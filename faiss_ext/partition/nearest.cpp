@@ -9,6 +9,7 @@
 
 #include <faiss_ext/kernels/dispatch.h>
 #include <faiss_ext/partition/length_of.h>
+#include <faiss_ext/partition/list_groups.h>
 #include <faiss_ext/partition/panels.h>
 #include <faiss_ext/memory/query_rows.h>
 #include <faiss_ext/memory/row_products.h>
@@ -27,6 +28,10 @@ constexpr float kMargin = 6;
 constexpr size_t kBoundRows = 8;
 /// One exact loss takes the time of so many products of a tile.
 constexpr size_t kExactCost = 64;
+/// Of the rows, at least one in so many is looked at through groups.
+constexpr size_t kGroupedShare = 16;
+/// Their groups are looked at together.
+constexpr size_t kGroupedTile = 16;
 /// Rows whose median is center().
 constexpr size_t kMedianRows = 64;
 
@@ -53,7 +58,16 @@ std::vector<float> dimension_weights(size_t n, size_t d, const float* rows) {
 /// Buffers of a thread, kept so that searches do not allocate.
 struct NearestRows::Scratch {
     ByteQueries queries;
+    // scores of a tile of x with all rows, or of one x with those of groups
+    float* tile = nullptr; ///< size (x in the tile) * stride
+    size_t stride = 0;
+    size_t query = 0;                  ///< of the first x of the tile
+    size_t count = 0;                  ///< rows that each x is scored with
+    const uint32_t* numbers = nullptr; ///< of these rows; nullptr: 0, 1, ...
     AlignedBuffer<float> scores;
+    ListGroups::Tile groups;
+    std::vector<uint32_t> lists; ///< numbers of the rows of groups
+    ByteQueries along_queries;
     AlignedBuffer<float> along_scores;
     AlignedBuffer<float> directions; ///< r / ||r|| of each, or 0
     std::vector<uint64_t> keys;
@@ -112,7 +126,8 @@ NearestRows::NearestRows(
 size_t NearestRows::memory_usage() const {
     return rows_.allocated_bytes() + terms_.allocated_bytes() +
            center_.size() * sizeof(float) + scales_.size() * sizeof(double) +
-           bytes_.memory_usage();
+           bytes_.memory_usage() +
+           (groups_ == nullptr ? 0 : groups_->memory_usage());
 }
 
 size_t NearestRows::estimate_memory(size_t n, size_t d, bool borrow) {
@@ -144,9 +159,22 @@ size_t NearestRows::least_loss(
            s.distances.begin();
 }
 
-/// Makes s.close the rows of the keys.
-void NearestRows::rows_of_keys(const uint64_t* keys, size_t count, Scratch& s)
-        const {
+void NearestRows::copy_row(size_t j, float* out) const {
+    for (size_t i = 0; i < d_; i++) {
+        out[i] = scales_.empty() ? row(j)[i] : float(row(j)[i] * scales_[j]);
+    }
+}
+
+void NearestRows::use_groups(const std::vector<uint32_t>& group_of) {
+    groups_ = std::make_shared<const ListGroups>(*this, nullptr, group_of);
+}
+
+/// Makes s.close the rows of the keys, which then name rows, not places.
+void NearestRows::rows_of_keys(uint64_t* keys, size_t count, Scratch& s) const {
+    for (size_t i = 0; i < count && s.numbers != nullptr; i++) {
+        keys[i] =
+                keys[i] >> 32 << 32 | uint32_t(~s.numbers[uint32_t(~keys[i])]);
+    }
     s.close.resize(count);
     for (size_t i = 0; i < count; i++) {
         s.close[i] = row(uint32_t(~keys[i]));
@@ -154,12 +182,8 @@ void NearestRows::rows_of_keys(const uint64_t* keys, size_t count, Scratch& s)
     if (!scales_.empty()) {
         s.units.resize(count * d_);
         for (size_t i = 0; i < count; i++) {
-            const float* given = static_cast<const float*>(s.close[i]);
-            const double scale = scales_[uint32_t(~keys[i])];
             float* scaled = s.units.data() + i * d_;
-            for (size_t j = 0; j < d_; j++) {
-                scaled[j] = float(given[j] * scale);
-            }
+            copy_row(uint32_t(~keys[i]), scaled);
             s.close[i] = scaled;
         }
     }
@@ -169,10 +193,30 @@ void NearestRows::rows_of_keys(const uint64_t* keys, size_t count, Scratch& s)
 void NearestRows::find_close(const float* scores, float margin, Scratch& s)
         const {
     margin = margin < FLT_MAX ? margin : FLT_MAX; // NaN too
-    s.keys.resize(size() + kernels::kScanSlack);
+    s.keys.resize(s.count + kernels::kScanSlack);
     size_t count = active_kernels().select_near_best(
-            {scores, size(), margin, s.keys.data()});
+            {scores, s.count, margin, s.keys.data()});
     rows_of_keys(s.keys.data(), count, s);
+}
+
+/// The same for each x alone, with its scores with the rows of groups.
+template <class Each>
+void NearestRows::for_grouped_tiles(size_t n, const float* x, Each&& each)
+        const {
+    Scratch& s = scratch();
+    const size_t wanted = size() / kGroupedShare + 1;
+    for (size_t begin = 0; begin < n; begin += kGroupedTile) {
+        const size_t count = std::min(kGroupedTile, n - begin);
+        s.queries.set(bytes_, count, x + begin * d_, center());
+        groups_->score_tile(s.queries, wanted, s.groups);
+        for (s.query = 0; s.query < count; s.query++) {
+            s.count = groups_->scores_of(s.query, s.groups, s.scores, s.lists);
+            s.tile = s.scores.mutable_data();
+            s.numbers = s.lists.data();
+            const size_t i = begin + s.query;
+            each(i, size_t(1), x + i * d_, s);
+        }
+    }
 }
 
 /// Calls each(begin, size, tile, scratch) for tiles of x, at most kScoreTile
@@ -181,6 +225,14 @@ template <class Each>
 void NearestRows::for_scored_tiles(size_t n, const float* x, Each&& each)
         const {
     Scratch& s = scratch();
+    s.query = 0;
+    if (groups_ != nullptr) {
+        for_grouped_tiles(n, x, each);
+        return;
+    }
+    s.count = size();
+    s.stride = bytes_.padded();
+    s.numbers = nullptr;
     for (size_t begin = 0; begin < n; begin += kScoreTile) {
         const size_t size = std::min(kScoreTile, n - begin);
         const float* tile = x + begin * d_;
@@ -191,13 +243,15 @@ void NearestRows::for_scored_tiles(size_t n, const float* x, Each&& each)
                 s.queries,
                 {.terms = terms()},
                 s.scores.mutable_data());
+        s.tile = s.scores.mutable_data();
         each(begin, size, tile, s);
     }
 }
 
 /// Standard deviation of the scores that row i of a tile has with rows near it.
 float NearestRows::score_error(size_t i, const Scratch& s) const {
-    return bytes_.error(s.queries, i, bytes_.length_near(s.queries, i));
+    const size_t query = s.query + i;
+    return bytes_.error(s.queries, query, bytes_.length_near(s.queries, query));
 }
 
 void NearestRows::nearest_of_tile(
@@ -210,10 +264,7 @@ void NearestRows::nearest_of_tile(
             nearest[i] = -1;
             continue;
         }
-        find_close(
-                s.scores.data() + i * bytes_.padded(),
-                kMargin * score_error(i, s),
-                s);
+        find_close(s.tile + i * s.stride, kMargin * score_error(i, s), s);
         size_t best = s.close.size() > 1 ? least_loss(x, nullptr, 0, s) : 0;
         nearest[i] = uint32_t(~s.keys[best]);
     }
@@ -238,13 +289,13 @@ bool NearestRows::select_by_loss(
         float score = half - loss / 2 - kMargin / 2 * error;
         return score > -FLT_MAX ? score : -FLT_MAX; // NaN too
     };
-    s.keys.resize(size() + kernels::kScanSlack);
+    s.keys.resize(s.count + kernels::kScanSlack);
     size_t count = active_kernels().select_at_least(
             {scores,
-             size(),
+             s.count,
              least_score((1 + lambda) * length * length),
              s.keys.data()});
-    if (count * kExactCost > kBoundRows * size()) {
+    if (count * kExactCost > kBoundRows * s.count) {
         return false; // the next bound would leave too many, too
     }
     if (count > 2 * kBoundRows) {
@@ -265,7 +316,7 @@ bool NearestRows::select_by_loss(
                 s.keys.begin();
     }
     rows_of_keys(s.keys.data(), count, s);
-    return count > 0 && count * kExactCost <= size();
+    return count > 0 && count * kExactCost <= s.count;
 }
 
 /// The row among s.close with the least loss, unless it is the primary one.
@@ -301,12 +352,19 @@ void NearestRows::spilled_by_scores(
         float lambda,
         int64_t* spilled,
         Scratch& s) const {
-    const size_t padded = bytes_.padded();
     const float* directions = s.directions.data();
-    s.along_scores.resize(undecided.count * padded);
-    s.queries.set(bytes_, undecided.count, directions, nullptr);
-    bytes_.scores(
-            active_kernels(), s.queries, {}, s.along_scores.mutable_data());
+    s.along_queries.set(bytes_, undecided.count, directions, nullptr);
+    if (groups_ != nullptr) {
+        groups_->products(
+                s.along_queries, s.groups.groups[s.query], s.along_scores);
+    } else {
+        s.along_scores.resize(undecided.count * s.stride);
+        bytes_.scores(
+                active_kernels(),
+                s.along_queries,
+                {},
+                s.along_scores.mutable_data());
+    }
     for (size_t l = 0; l < undecided.count; l++) {
         const UndecidedRows::Row& row = undecided.rows[l];
         const size_t i = row.number;
@@ -314,15 +372,15 @@ void NearestRows::spilled_by_scores(
         // less the center's part, which the scores are without
         const float along =
                 quick_dot(d_, x + i * d_, r) - quick_dot(d_, center(), r);
-        float* scores = s.scores.mutable_data() + i * padded;
-        const float* towards = s.along_scores.data() + l * padded;
-        for (size_t j = 0; j < padded; j++) {
+        float* scores = s.tile + i * s.stride;
+        const float* towards = s.along_scores.data() + l * s.stride;
+        for (size_t j = 0; j < s.count; j++) {
             float parallel = along - towards[j];
             float score = scores[j] - lambda / 2 * parallel * parallel;
             scores[j] = score > -FLT_MAX ? score : -FLT_MAX; // NaN too
         }
         float error = lambda * row.length *
-                      bytes_.error(s.queries, l, row.length_near);
+                      bytes_.error(s.along_queries, l, row.length_near);
         find_close(scores, kMargin * length_of(row.error, error), s);
         spilled[i] = choose_spilled(x + i * d_, r, primary[i], lambda, s);
     }
@@ -351,9 +409,9 @@ void NearestRows::spilled_of_tile(
         for (size_t a = 0; a < d_; a++) {
             r[a] = length > 0 ? (at[a] - first[a]) / length : 0;
         }
-        const float near = bytes_.length_near(s.queries, i);
-        const float error = bytes_.error(s.queries, i, near);
-        const float* scores = s.scores.data() + i * bytes_.padded();
+        const float near = bytes_.length_near(s.queries, s.query + i);
+        const float error = bytes_.error(s.queries, s.query + i, near);
+        const float* scores = s.tile + i * s.stride;
         if (select_by_loss(at, r, length, lambda, scores, error, s)) {
             spilled[i] = choose_spilled(at, r, primary[i], lambda, s);
         } else {

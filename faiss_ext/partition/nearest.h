@@ -10,12 +10,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include <faiss_ext/memory/aligned_buffer.h>
 #include <faiss_ext/partition/byte_panels.h>
 
 namespace faiss_ext {
+
+class ListGroups;
 
 /** All searches run on the calling thread. Of equally near rows the one with
  * the smaller number is found. A row that is not the nearest is found only
@@ -33,6 +36,12 @@ class NearestRows {
             const float* rows,
             bool borrow,
             bool unit = false);
+
+    /** From now on only rows of the groups whose means are nearest to x are
+     * looked at; of equally near rows any is found. The fastest order of many x
+     * is by group, since groups then stay in a cache.
+     * @param group_of  size size(), from group_lists() */
+    void use_groups(const std::vector<uint32_t>& group_of);
 
     /** Smallest ||x - row||.
      * @param x        size n * d
@@ -64,6 +73,8 @@ class NearestRows {
     const float* row(size_t j) const {
         return rows_.data() + j * d_;
     }
+    /// The row as it is looked for: with length 1 if that was asked for.
+    void copy_row(size_t j, float* out) const;
     /// of row - center(): a smaller range gives finer steps
     const BytePanels& bytes() const {
         return bytes_;
@@ -86,8 +97,10 @@ class NearestRows {
     static Scratch& scratch();
     template <class Each>
     void for_scored_tiles(size_t n, const float* x, Each&& each) const;
+    template <class Each>
+    void for_grouped_tiles(size_t n, const float* x, Each&& each) const;
     float score_error(size_t i, const Scratch& s) const;
-    void rows_of_keys(const uint64_t* keys, size_t count, Scratch& s) const;
+    void rows_of_keys(uint64_t* keys, size_t count, Scratch& s) const;
     void find_close(const float* scores, float margin, Scratch& s) const;
     size_t least_loss(const float* x, const float* r, float lambda, Scratch& s)
             const;
@@ -128,6 +141,7 @@ class NearestRows {
     std::vector<float> center_;
     AlignedBuffer<float> terms_;
     BytePanels bytes_;
+    std::shared_ptr<const ListGroups> groups_; ///< or nullptr
 };
 
 } // namespace faiss_ext

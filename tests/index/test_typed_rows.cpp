@@ -15,7 +15,7 @@ using faiss_ext::RowType;
 
 namespace {
 
-constexpr size_t kD = 13, kN = 900, kLists = 9, kK = 11;
+constexpr size_t kD = 13, kN = 500, kLists = 6, kK = 11;
 
 /// Values that the type holds, as floats and in the type.
 struct Values {
@@ -233,14 +233,14 @@ TEST_P(TypedRows, FilesKeepThem) {
 TEST_P(TypedRows, OneRowThatDoesNotFitAddsNone) {
     auto x = rows_.floats;
     const float wrong = GetParam().type == RowType::BF16 ? kLargest : 1e6f;
-    x[700 * kD + 4] = wrong;
+    x[400 * kD + 4] = wrong;
     std::string message;
     try {
         typed_->add(kN, x.data());
     } catch (const faiss::FaissException& error) {
         message = error.what();
     }
-    EXPECT_NE(message.find("row 700, dimension 4"), message.npos) << message;
+    EXPECT_NE(message.find("row 400, dimension 4"), message.npos) << message;
     EXPECT_NE(message.find(faiss_ext::name_of(GetParam().type)), message.npos)
             << message;
     expect_same_answers(*typed_);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -22,7 +24,7 @@ using namespace faiss_ext;
 
 namespace {
 
-constexpr size_t kD = 12, kCentroids = kMinGroupedLists, kRows = 9000;
+constexpr size_t kD = 12, kCentroids = kMinGroupedLists, kRows = 17000;
 constexpr float kLambda = 1;
 
 /// Centroids and rows in clouds, as those of data are.
@@ -198,20 +200,59 @@ TEST(GroupedNearest, PartitionAndKMeansUseThem) {
         exact += data().distance(i, nearest[i]);
     }
     EXPECT_LT(apart, 1.002 * exact);
+}
 
-    KMeansParameters parameters;
-    parameters.k = kCentroids;
-    parameters.rounds = 4;
-    const auto means = kmeans(kRows, kD, data().rows.data(), parameters);
-    ASSERT_EQ(means.size(), kCentroids * kD);
-    NearestRows(kCentroids, kD, means.data(), true)
-            .find(kRows, data().rows.data(), nearest.data());
+/// Sum of squared distances of rows from the nearest of the centroids, and how
+/// many centroids are nearest to none.
+std::pair<double, size_t> error_of(
+        const std::vector<float>& rows,
+        const std::vector<float>& centroids) {
+    const size_t n = rows.size() / kD;
+    std::vector<int64_t> nearest(n);
+    NearestRows(centroids.size() / kD, kD, centroids.data(), true)
+            .find(n, rows.data(), nearest.data());
     double error = 0;
-    for (size_t i = 0; i < kRows; i++) {
-        error += quick_distance(
-                kD, &data().rows[i * kD], &means[nearest[i] * kD]);
+    for (size_t i = 0; i < n; i++) {
+        error += reference::squared_distance(
+                kD, &rows[i * kD], &centroids[nearest[i] * kD]);
     }
-    EXPECT_LT(error, .2 * exact) << "nearly every row has a list of its own";
+    const std::set<int64_t> used(nearest.begin(), nearest.end());
+    return {error, centroids.size() / kD - used.size()};
+}
+
+TEST(GroupedNearest, KMeansInLevelsIsAsGoodAsRoundsOverAll) {
+    const auto rows = random_rows::clustered(25000, kD, {60, 1}, 3);
+    for (bool spherical : {false, true}) {
+        KMeansParameters parameters;
+        parameters.k = kCentroids;
+        parameters.spherical = spherical;
+        // so few rounds start from random rows
+        parameters.rounds = 2;
+        const auto from_rows = kmeans(25000, kD, rows.data(), parameters);
+        parameters.rounds = 5;
+        size_t calls = 0, last = 0;
+        parameters.on_round = [&](size_t done, size_t total) {
+            EXPECT_EQ(total, 5u);
+            EXPECT_GE(done, last);
+            last = done;
+            calls++;
+        };
+        const auto in_levels = same_for_any_threads([&] {
+            last = 0;
+            return kmeans(25000, kD, rows.data(), parameters);
+        });
+        EXPECT_EQ(last, 5u);
+        EXPECT_GE(calls, 6u);
+        ASSERT_EQ(in_levels.size(), kCentroids * kD);
+        auto points = rows;
+        if (spherical) {
+            scale_to_unit(25000, kD, points.data());
+        }
+        const auto [error, unused] = error_of(points, in_levels);
+        const auto [other, unused_other] = error_of(points, from_rows);
+        EXPECT_LT(error, 1.03 * other);
+        EXPECT_LE(unused, unused_other + kCentroids / 50);
+    }
 }
 
 } // namespace

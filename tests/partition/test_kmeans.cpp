@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include <faiss_ext/partition/kmeans.h>
+#include <faiss_ext/partition/score_aware_centroids.h>
 
 #include "fixtures/random_rows.h"
 #include "fixtures/reference.h"

@@ -107,6 +107,15 @@ bool change(IndexIVFScaNN& index, const std::vector<float>& x) {
     index.IndexIVFScaNN::set_direct_map_type(DirectMap::Hashtable);
     const int64_t id = 3;
     index.IndexIVFScaNN::update_vectors(1, &id, x.data());
+    using faiss_ext::RowType;
+    index.IndexIVFScaNN::train_rows(1, x.data(), RowType::Float32);
+    const int64_t more = 5 * kN;
+    index.IndexIVFScaNN::add_rows(1, x.data(), RowType::Float32, &more);
+    index.IndexIVFScaNN::update_rows(1, &more, x.data(), RowType::Float32);
+    float distance;
+    int64_t found;
+    index.IndexIVFScaNN::search_rows(
+            1, x.data(), RowType::Float32, 1, &distance, &found);
     index.IndexIVFScaNN::make_direct_map(false);
     std::unique_ptr<faiss::Index> copy(faiss_ext::clone_index(&index));
     IndexIVFScaNN* other = faiss_ext::find_scann(copy.get());
