@@ -21,6 +21,7 @@
 #include <faiss_ext/lists/direct_map.h>
 #include <faiss_ext/memory/parallel.h>
 #include <faiss_ext/memory/row_types.h>
+#include <faiss_ext/partition/grouped_nearest.h>
 
 namespace faiss_ext {
 
@@ -34,8 +35,12 @@ constexpr size_t kMinEntries = 2048;
 /// Rows a thread encodes at a time, and runs of rows of one list it appends.
 constexpr size_t kEncodeSlice = 128;
 constexpr size_t kAppendSlice = 16;
-/// Floats of rows that are checked and get their lists at a time.
-constexpr size_t kPrepareFloats = size_t(16) << 20;
+/// Floats of rows that are checked and get their lists at a time: copies of
+/// them, of other types or scaled, take 16 MB.
+constexpr size_t kPrepareFloats = size_t(4) << 20;
+/// But so many rows a list where lists are found by groups, which are made anew
+/// each time.
+constexpr size_t kPreparePerList = 8;
 /// For fewer rows than nlist / kFewRowsShare, work on every list would take
 /// longer than that on the rows.
 constexpr size_t kFewRowsShare = 8;
@@ -227,7 +232,11 @@ void visit_prepared(
         Visit&& visit) {
     const size_t d = state.d();
     std::vector<float> floats, scaled;
-    const size_t most = kPrepareFloats / d + 1;
+    size_t most = kPrepareFloats / d + 1;
+    const size_t by_groups = kPreparePerList * state.ivf.nlist;
+    if (GroupedNearest::pays(by_groups, state.ivf.nlist)) {
+        most = std::max(most, by_groups);
+    }
     for (size_t begin = 0; begin < from.n; begin += most) {
         faiss::InterruptCallback::check();
         const size_t count = std::min(most, from.n - begin);

@@ -132,9 +132,14 @@ void for_tiles(size_t tiles, const std::function<void(size_t)>& work) {
     constexpr auto kPause = std::chrono::milliseconds(50);
     std::exception_ptr failure;
     std::atomic<bool> stop{false};
-    faiss::InterruptCallback::check();
+    // a loop inside a tile of several threads stays on the tile's thread, which
+    // need not be the one that handlers of interrupts run on
+    const bool inner = in_loop && omp_in_parallel() != 0;
+    if (!inner) {
+        faiss::InterruptCallback::check();
+    }
     auto checked = Clock::now();
-    bool alone = tiles <= 1 || omp_get_max_threads() == 1 ||
+    bool alone = inner || tiles <= 1 || omp_get_max_threads() == 1 ||
                  !may_use_threads() || !can_open_region();
 #pragma omp parallel for schedule(dynamic) if (!alone)
     for (size_t tile = 0; tile < tiles; tile++) {
@@ -146,7 +151,8 @@ void for_tiles(size_t tiles, const std::function<void(size_t)>& work) {
         try {
             work(tile);
             // the calling thread, the only one that Python's handlers run on
-            if (omp_get_thread_num() == 0 && Clock::now() - checked > kPause) {
+            if (!inner && omp_get_thread_num() == 0 &&
+                Clock::now() - checked > kPause) {
                 faiss::InterruptCallback::check();
                 checked = Clock::now();
             }

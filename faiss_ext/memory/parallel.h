@@ -19,8 +19,9 @@ bool may_use_threads();
 
 /** Calls work(tile) for tile = 0 .. tiles - 1 on up to omp_get_max_threads()
  * threads. Tiles are independent, so results do not depend on the number of
- * threads. An exception of a tile, or Faiss' interrupt, ends the loop and is
- * thrown here (one must not leave an OpenMP region). */
+ * threads; a call from within a tile stays on its thread, if there are others.
+ * An exception of a tile, or Faiss' interrupt, ends the loop and is thrown here
+ * (one must not leave an OpenMP region). */
 void for_tiles(size_t tiles, const std::function<void(size_t)>& work);
 
 /** Calls body(begin, end) for slices of [0, n), as for_tiles() does; one slice

@@ -210,30 +210,20 @@ std::vector<size_t> shares_of(size_t wanted, const std::vector<size_t>& rows) {
  * of each cell. That is a hundredth of the work of comparing all rows with all
  * centroids. */
 std::vector<float> centroids_in_levels(
-        const std::vector<size_t>& sample,
+        size_t n,
         size_t d,
         const float* x,
+        const std::vector<size_t>& sample,
         const KMeansParameters& p) {
-    std::vector<float> rows(sample.size() * d);
-    gather_rows(sample.size(), sample.data(), d, x, rows.data());
     KMeansParameters coarse;
     coarse.k = size_t(std::sqrt(double(p.k)));
     coarse.rounds = p.rounds;
     coarse.spherical = p.spherical;
     coarse.seed = p.seed;
-    const std::vector<float> cells =
-            kmeans(sample.size(), d, rows.data(), coarse);
-    std::vector<size_t> all(sample.size());
-    std::iota(all.begin(), all.end(), size_t(0));
+    const std::vector<float> cells = kmeans(n, d, x, coarse);
     std::vector<int64_t> cell_of(sample.size());
     assign_rows(
-            sample.size(),
-            all.data(),
-            d,
-            rows.data(),
-            coarse,
-            cells,
-            cell_of.data());
+            sample.size(), sample.data(), d, x, coarse, cells, cell_of.data());
     const RowsByList by_cell(coarse.k, sample.size(), cell_of.data());
     std::vector<size_t> sizes(coarse.k);
     for (size_t c = 0; c < coarse.k; c++) {
@@ -247,13 +237,12 @@ std::vector<float> centroids_in_levels(
         if (shares[c] == 0) {
             return;
         }
+        std::vector<size_t> numbers(sizes[c]);
+        for (size_t i = 0; i < sizes[c]; i++) {
+            numbers[i] = sample[by_cell.order[by_cell.begin[c] + i]];
+        }
         std::vector<float> of_cell(sizes[c] * d);
-        gather_rows(
-                sizes[c],
-                &by_cell.order[by_cell.begin[c]],
-                d,
-                rows.data(),
-                of_cell.data());
+        gather_rows(sizes[c], numbers.data(), d, x, of_cell.data());
         KMeansParameters fine = coarse;
         fine.k = shares[c];
         fine.max_points_per_centroid = p.max_points_per_centroid;
@@ -277,7 +266,7 @@ kmeans(size_t n, size_t d, const float* x, const KMeansParameters& p) {
         if (p.on_round) {
             p.on_round(0, p.rounds);
         }
-        centroids = centroids_in_levels(sample, d, x, p);
+        centroids = centroids_in_levels(n, d, x, sample, p);
         first = p.rounds - kLastRounds;
     } else {
         centroids.resize(p.k * d);

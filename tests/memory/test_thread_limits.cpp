@@ -1,5 +1,5 @@
 /* Loops where no further threads can be had: on the calling thread alone,
- * instead of the end of the process. */
+ * instead of the end of the process. Loops inside loops. */
 
 #include <faiss_ext/memory/parallel.h>
 
@@ -7,6 +7,9 @@
 
 #include <atomic>
 #include <cstdio>
+#include <mutex>
+#include <set>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -90,6 +93,31 @@ TEST_F(ThreadLimits, ThreadsThatAreThereNeedNoMemory) {
                 return good;
             }),
             "");
+}
+
+/// Also where the caller lets regions be nested.
+TEST(Loops, InsideATileStayOnItsThread) {
+    const int threads_before = omp_get_max_threads();
+    const int levels_before = omp_get_max_active_levels();
+    omp_set_max_active_levels(2);
+    omp_set_num_threads(3);
+    std::mutex gate;
+    std::set<std::thread::id> all;
+    std::atomic<size_t> strangers = 0, inner = 0;
+    faiss_ext::for_tiles(24, [&](size_t) {
+        const auto own = std::this_thread::get_id();
+        faiss_ext::for_tiles(5, [&](size_t) {
+            strangers += std::this_thread::get_id() != own;
+            inner++;
+        });
+        const std::lock_guard<std::mutex> lock(gate);
+        all.insert(own);
+    });
+    omp_set_num_threads(threads_before);
+    omp_set_max_active_levels(levels_before);
+    EXPECT_EQ(strangers, 0u);
+    EXPECT_EQ(inner, 24u * 5);
+    EXPECT_LE(all.size(), 3u);
 }
 
 } // namespace
