@@ -9,6 +9,7 @@ worker.py                  a process that holds one built index, so that engines
 timing.py                  seconds of calls, in turn; minimum and median
 points.py                  what was measured: JSON lines, Pareto fronts, interpolation
 tables.py, plots.py        Markdown, PNG and SVG
-milvus_collection.py       a collection in a Milvus server, indexed and timed
+milvus_collection.py       a collection in a Milvus server, indexed and timed; milvus_files.py: bytes of its index
+exact_scans.py             rows that a host compares one by one, for tables
 vdbbench/                  our client for VectorDBBench, and its runs
 """

@@ -7,13 +7,11 @@ Every call has a timeout, since pymilvus retries for ever.
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, connec
 from bench import timing
 from bench.datasets import Floats, Ids
 from bench.ground_truth import padded, recall
+from bench.milvus_files import original_size
 from bench.points import Parameters
 from faiss_ext.milvus_host import Server
 
@@ -178,15 +177,6 @@ class Rows:
             consistency_level="Eventually",
             timeout=TIMEOUT,
         )
-
-
-def original_size(file: Path) -> int:
-    """Bytes of an index, or of a part of it, before Milvus has compressed it for its storage."""
-    with open(file, "rb") as content:
-        found = re.search(rb'"original_size":"(\d+)"', content.read(4096))
-    if found is None:
-        raise RuntimeError(f"{file} says no original_size")
-    return int(found[1])
 
 
 def fastest(tried: Sequence[Tried], goal: float) -> Tried:

@@ -155,6 +155,7 @@ def run(options: Options) -> None:
             binaries=MILVUS_BINARIES,
             wait=milvus_collection.WAIT_FOR_OTHERS,
             on_wait=lambda holder: print(f"  waiting for another server to end: {holder}", flush=True),
+            on_step=lambda step: print(f"  {step}", flush=True),
         ) as server:
             show(server, data, options.words or demo.WORDS, asked)
     except Exception as error:

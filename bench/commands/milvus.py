@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import milvus_collection, points
+from bench import exact_scans, milvus_collection, points
 from bench.datasets import Dataset, Ids, load_chosen
 from bench.folders import MILVUS_BINARIES, REPOSITORY, Unavailable
 from bench.ground_truth import ground_truth
@@ -30,7 +30,7 @@ NPROBES = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 REORDER_KS = (30, 60, 100, 200, 400)
 EFS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
 MOST = 2.0  # a recall that nothing reaches: the most that can be had
-BASELINE = REPOSITORY / "build" / "wheel" / "knowhere_plugin" / "milvus23" / "libknowhere_baseline.so"
+BASELINE = REPOSITORY / "build" / "wheel" / "library" / "knowhere_plugin" / "milvus23" / "libknowhere_baseline.so"
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,7 @@ class Comparison:
             settings=milvus_collection.ONE_SEGMENT,
             wait=milvus_collection.WAIT_FOR_OTHERS,
             on_wait=lambda holder: print(f"  waiting for {holder}", flush=True),
+            on_step=lambda step: print(f"  {step}", flush=True),
         ) as server:
             rows = Rows(server, "vectors", self.data.base, self.data.metric.upper())
             for entry in self.compared:
@@ -143,14 +144,15 @@ def prove(server: milvus_host.Server, entry: Entry, queries: int) -> None:
         )
 
 
-def result_table(name: str, compared: Sequence[Entry], k: int, queries: int) -> str:
-    """The Markdown table of a set."""
+def result_table(name: str, compared: Sequence[Entry], k: int, queries: int, rows_of_set: int) -> str:
+    """The Markdown table of a set of `rows_of_set` rows."""
     floor = compared[0]
     head = [name, f"recall@{k}", "nq = 1", "of the node that does nothing", f"nq = {queries}"]
-    head += ["above the node that does nothing", "index", "build"]
+    head += ["above the node that does nothing", "index", "build", "compared one by one"]
     rows: list[list[Any]] = []
     for entry in compared:
         last = entry.measured[-1]
+        exact = exact_scans.scanned(entry.kind.name, entry.server == "ours", [rows_of_set], in_server=True)
         rows.append(
             [
                 entry.name if entry is floor else f"{entry.name} ({parameters(last.parameters)})",
@@ -161,6 +163,7 @@ def result_table(name: str, compared: Sequence[Entry], k: int, queries: int) -> 
                 f"{(entry.batch() - floor.batch()) * 1e3:.1f} ms",
                 f"{entry.built[-1].size / 1e6:.2f} MB",
                 f"{entry.build_seconds():.1f} s",
+                exact_scans.said(exact, rows_of_set),
             ]
         )
     return table(head, rows)
@@ -176,7 +179,7 @@ def run(options: Options) -> None:
         nlist = options.nlist or 1 << max(4, int(3 * len(data.base) ** 0.5).bit_length() - 1)
         comparison = Comparison(data, truth, options, entries(nlist, options.goal))
         comparison.run()
-        text = result_table(name, comparison.compared, options.k, len(data.query))
+        text = result_table(name, comparison.compared, options.k, len(data.query), len(data.base))
         (options.out / f"milvus-{name}.md").write_text(text + "\n", encoding="utf-8")
         points.write(options.out / f"milvus-{name}.jsonl", map(asdict, comparison.compared))
         print(f"\n{text}\n", flush=True)

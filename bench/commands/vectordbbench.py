@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench import plots, points
+from bench import exact_scans, plots, points
 from bench.datasets import Dataset, Ids, load_chosen
 from bench.folders import RESULTS, TEST_DATA, Unavailable
 from bench.ground_truth import ground_truth
@@ -111,6 +111,7 @@ class ServedPoint:
     memory_bytes: int = 0
     memory_kind: str = ""
     library: str = ""
+    exact_rows: int = 0  # compared one by one, whatever the index
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,8 @@ class Comparison:
         vehicle = Vehicle("client", "faiss_ext", self.options.client_python, folder, {"path": str(folder)})
         measured = self._measure(row, vehicle)
         size = (folder / "collection" / "index").stat().st_size
-        self._keep(measured, size, "index file", "faiss_ext" if row.ours else "faiss-cpu")
+        exact = exact_scans.scanned(row.index, row.ours, [len(self.data.base)], in_server=False)
+        self._keep(measured, size, "index file", "faiss_ext" if row.ours else "faiss-cpu", exact)
 
     def _in_server(self, row: Row) -> None:
         from bench.vdbbench.server import MilvusRow  # needs the package faiss_ext
@@ -195,8 +197,9 @@ class Comparison:
         python, environment = self.options.server_python, self.options.milvus_environment
         with MilvusRow(folder / "milvus", row.ours, environment or None, python) as milvus:
             measured = self._measure(row, Vehicle("server", "milvus", python, folder, {"uri": milvus.uri}))
-            library = milvus.served_by(row.index)
-            self._keep(measured, milvus.loaded_bytes(), "RSS by load", library)
+            library, loaded = milvus.served_by(row.index), milvus.loaded()
+            exact = exact_scans.scanned(row.index, row.ours, loaded.segments, in_server=True)
+            self._keep(measured, loaded.memory_bytes, loaded.memory_kind, library, exact)
 
     def _measure(self, row: Row, vehicle: Vehicle) -> list[ServedPoint]:
         """All settings of a row on one load, and the middle one with a filter."""
@@ -254,8 +257,9 @@ class Comparison:
             files=got.files,
         )
 
-    def _keep(self, measured: Sequence[ServedPoint], memory: int, kind: str, library: str) -> None:
-        self.points += [replace(point, memory_bytes=memory, memory_kind=kind, library=library) for point in measured]
+    def _keep(self, measured: Sequence[ServedPoint], memory: int, kind: str, library: str, exact: int) -> None:
+        facts: dict[str, Any] = dict(memory_bytes=memory, memory_kind=kind, library=library, exact_rows=exact)
+        self.points += [replace(point, **facts) for point in measured]
 
 
 def slug(name: str) -> str:
@@ -281,7 +285,7 @@ def place_table(chosen: Sequence[ServedPoint]) -> str:
     filtered = f", filter removes {round(first.removed * 100)} %" if first.removed else ""
     head = [f"{PLACES[first.where]}{filtered}", "build", "search", f"recall@{first.k}"]
     head += [f"QPS, {clients_of(count)}" for count in first.clients]
-    head += ["p99 ms", "insert s", "build s", f"MB ({first.memory_kind})", "answered by"]
+    head += ["p99 ms", "insert s", "build s", "MB", "which are", "answered by", "compared one by one"]
     cells = [
         [
             p.engine,
@@ -293,7 +297,9 @@ def place_table(chosen: Sequence[ServedPoint]) -> str:
             f"{p.insert_seconds:.1f}",
             f"{p.build_seconds:.1f}",
             megabytes(p.memory_bytes),
+            p.memory_kind,
             p.library,
+            exact_scans.said(p.exact_rows, p.rows),
         ]
         for p in chosen
     ]

@@ -85,12 +85,23 @@ def test_pages_load_nothing_from_elsewhere(pages):
     assert not [link for page in pages.values() for link in page.loaded if urllib.parse.urlsplit(link).netloc]
 
 
-@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+RECORDED = [path for path in TUTORIALS if ".. code-block:: none" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", [path for path in TUTORIALS if path not in RECORDED], ids=lambda path: path.stem)
 def test_tutorials_show_what_they_printed(site, path):
     text = (site / "tutorials-made" / f"{path.stem}.html").read_text(encoding="utf-8")
     assert "sphx-glr-script-out" in text and "Traceback" not in text
     if "plt." in path.read_text(encoding="utf-8"):
         assert re.search(r'<img [^>]*src="\.\./_images/sphx_glr_', text)
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+def test_what_needs_a_server_shows_what_a_run_printed(site, path):
+    """tests/server/test_examples.py compares it with a run."""
+    text = (site / "tutorials-made" / f"{path.stem}.html").read_text(encoding="utf-8")
+    assert "sphx-glr-script-out" not in text
+    assert text.count('class="highlight-none') == path.read_text(encoding="utf-8").count(".. code-block:: none") > 3
 
 
 @pytest.mark.parametrize(

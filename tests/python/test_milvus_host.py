@@ -263,10 +263,21 @@ def test_unpacked_once(tmp_path, package):
     assert made.st_mode & 0o111
     assert milvus_host.files.unpack(found, tmp_path / "binaries") == folder
     assert (folder / "milvus").stat().st_mtime_ns == made.st_mtime_ns
-    (package / "data" / "bin" / "milvus.lzma").write_bytes(b"not lzma")
-    with pytest.raises(lzma.LZMAError):
-        milvus_host.files.unpack(found, tmp_path / "elsewhere")
+    for damaged in (b"not lzma", lzma.compress(SERVER.encode())[:-20]):
+        (package / "data" / "bin" / "milvus.lzma").write_bytes(damaged)
+        with pytest.raises(OSError, match="milvus.lzma is damaged .*; pip install .* --force-reinstall"):
+            milvus_host.files.unpack(found, tmp_path / "elsewhere")
     assert list((tmp_path / "elsewhere").iterdir()) == [], "half of a server was left"
+
+
+def test_every_step_is_told(start, tmp_path):
+    """The first start unpacks, which takes a while."""
+    told = []
+    start(on_step=told.append).stop()
+    assert [step.split()[0] for step in told] == ["unpacking", "starting"]
+    assert f"{tmp_path}/binaries/milvus-2.3.5 (246 MB, this once)" in told[0] and f"{tmp_path}/base/logs" in told[1]
+    start(on_step=told.append)
+    assert [step.split()[0] for step in told[2:]] == ["starting"]
 
 
 def command(*arguments, **options):
@@ -288,6 +299,16 @@ def test_command_says_what_is_missing(tmp_path):
     assert command("dance").returncode == 2
 
 
+@pytest.mark.parametrize("option, value, allowed", [
+    ("--port", "0", "1..65535"), ("--port", "70000", "1..65535"), ("--port", "x", "1..65535"),
+    ("--port", "2380", "but for 2380"), ("--wait", "-1", "0 or more"), ("--wait", "nan", "0 or more"),
+])
+def test_command_says_what_is_allowed(tmp_path, option, value, allowed):
+    done = command("serve", str(tmp_path), option, value)
+    assert done.returncode == 2 and repr(value) in done.stderr and allowed in done.stderr
+    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_command_serves_until_a_signal(tmp_path, package, how):
     # its own process group, as a terminal gives it; the lock is the machine's only for Milvus
@@ -302,6 +323,8 @@ def test_command_serves_until_a_signal(tmp_path, package, how):
          "--environment", str(tmp_path / "environment"), "--binaries", str(tmp_path / "binaries")],
         stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
+        steps = [process.stdout.readline().split()[0] for _ in range(2)]
+        assert steps == ["unpacking", "starting"]
         line = process.stdout.readline()
         assert line.startswith(f"http://127.0.0.1:{port}  (pid "), line
         server = int(line.split("pid ")[1].split(";")[0])

@@ -227,7 +227,9 @@ def test_smoke_in_process(client_smoke):
         assert stored["results"][0]["task_config"]["db"] == "ScannFaiss"
         if point["engine"] == "ours":
             assert point["recall"] == 1.0  # so few rows are served exactly
+        assert point["exact_rows"] == (2000 if point["engine"] == "ours" else 0)
     table = stem.with_suffix(".md").read_text()
+    assert "all 2,000 rows" in table
     assert "| ours " in table and "filter removes 50 %" in table and "failed" not in table
     assert pathlib.Path(f"{stem}-client-2.png").stat().st_size > 10000
 
@@ -402,5 +404,7 @@ def test_smoke_in_the_server(tmp_path):
     assert {p["removed"] for p in points} == {0.0, 0.5}
     for point in points:
         assert point["recall"] > 0.5 and min(point["qps_of_clients"]) > 0, point
-        # 2,000 rows are less than what the server's own memory moves by
-        assert isinstance(point["memory_bytes"], int), point
+        # 2,000 rows are less than what the server's own memory moves by: then the index counts
+        assert point["memory_bytes"] > 2000 * 50 / 2, point
+        assert point["memory_kind"] in ("RSS by load", "indexes as loaded"), point
+        assert point["exact_rows"] == (2000 if point["engine"] == "ours" else 0), point

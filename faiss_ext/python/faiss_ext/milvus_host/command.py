@@ -7,10 +7,30 @@ server.py.
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
 
-from . import server
+from . import ports, server
+
+
+def _port(text: str) -> int:
+    value = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= value <= 65535 or value == ports.ETCD_PEER_PORT:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} (allowed: 1..65535, but for {ports.ETCD_PEER_PORT}, which the server's etcd takes)"
+        )
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} (allowed: a number of seconds, 0 or more)")
+    return value
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -22,12 +42,12 @@ def run(arguments: list[str] | None = None) -> int:
     commands.add_parser("plugin-path", help="print the library to preload: LD_PRELOAD=$(...)")
     serve = commands.add_parser("serve", help="run a server until Ctrl-C")
     serve.add_argument("base_dir", help="folder of data and logs; made if missing")
-    serve.add_argument("--port", type=int, help="default: 19530 or the next free one")
+    serve.add_argument("--port", type=_port, help="default: 19530 or the next free one")
     serve.add_argument("--no-plugin", action="store_true", help="the server with its own SCANN")
     serve.add_argument("--environment", help="virtual environment with the package milvus, default: this one")
     serve.add_argument("--binaries", help="where its files are unpacked once, default: ~/.cache/faiss_ext")
     serve.add_argument(
-        "--wait", type=float, default=0.0, metavar="SECONDS", help="for another server of this machine to end"
+        "--wait", type=_seconds, default=0.0, metavar="SECONDS", help="for another server of this machine to end"
     )
     given = parser.parse_args(arguments)
     try:
@@ -55,6 +75,7 @@ def _serve(given: argparse.Namespace) -> int:
             binaries=given.binaries,
             wait=given.wait,
             on_wait=lambda holder: print(f"waiting for another server: {holder}", flush=True),
+            on_step=lambda step: print(step, flush=True),
         ) as running:
             print(
                 f"{running.uri}  (pid {running.pid}; SCANN: {running.plugin or 'its own'}; logs: {running.logs})",

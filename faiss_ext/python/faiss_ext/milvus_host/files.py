@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 
 INSTALL = "pip install --no-deps milvus==2.3.5"
 
@@ -66,23 +67,35 @@ def default_binaries() -> Path:
     return Path(cache) / "faiss_ext"
 
 
-def unpack(package: MilvusPackage, binaries: str | Path | None = None) -> Path:
+def unpack(
+    package: MilvusPackage, binaries: str | Path | None = None, on_step: Callable[[str], None] | None = None
+) -> Path:
     """Unpack the package's executable and libraries (246 MB) unless done before.
 
     Returns the folder with them, below `binaries`. It appears under its name
-    only when it is complete.
+    only when it is complete. `on_step` is told of the work before it begins.
+
+    Raises
+    ------
+    OSError
+        A file of the package is damaged, or the folder cannot be written.
     """
     into = Path(binaries or default_binaries()).resolve()
     folder = into / f"milvus-{package.version}"
     if folder.is_dir():
         return folder
     into.mkdir(parents=True, exist_ok=True)
+    if on_step is not None:
+        on_step(f"unpacking Milvus {package.version} into {folder} (246 MB, this once)")
     part = Path(tempfile.mkdtemp(prefix=f".milvus-{package.version}.", dir=into))
     try:
         for packed in sorted((package.folder / "data" / "bin").glob("*.lzma")):
             unpacked = part / packed.stem
-            with lzma.open(packed) as source, open(unpacked, "wb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
+            try:
+                with lzma.open(packed) as source, open(unpacked, "wb") as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+            except (lzma.LZMAError, EOFError) as error:
+                raise OSError(f"{packed} is damaged ({error}); {INSTALL} --force-reinstall") from error
             unpacked.chmod(0o755)
         part.chmod(0o755)
         try:

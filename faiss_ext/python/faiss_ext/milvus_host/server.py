@@ -215,7 +215,14 @@ class Server:
 
     # ---------------------------------------------------- start and stop
 
-    def start(self, *, timeout: float = 120.0, wait: float = 0.0, on_wait: Callable[[str], None] | None = None) -> None:
+    def start(
+        self,
+        *,
+        timeout: float = 120.0,
+        wait: float = 0.0,
+        on_wait: Callable[[str], None] | None = None,
+        on_step: Callable[[str], None] | None = None,
+    ) -> None:
         """Start the server, or start it again; see `start` of the module."""
         if self.running:
             return
@@ -225,7 +232,7 @@ class Server:
         self._lock.acquire(wait, on_wait)
         try:
             atexit.register(self.stop)
-            folder = files.unpack(self._package, self._binaries)
+            folder = files.unpack(self._package, self._binaries, on_step)
             if not self._ports:
                 ports.await_etcd_port(deadline, on_wait)
                 usual = {**files.default_ports(self._package), "metrics_port": METRICS_PORT}
@@ -233,6 +240,8 @@ class Server:
                 self._ports = ports.choose(usual, fixed)
             files.write_configuration(self._package, self.base_dir, self._ports)
             self._statistics.unlink(missing_ok=True)
+            if on_step is not None:
+                on_step(f"starting Milvus {self._package.version} in {self.base_dir} (logs: {self.logs})")
             self._process = process = self._launch(folder)
             self._lock.describe(server=process.pid, base_dir=self.base_dir)
             self._await_health(process, timeout)
@@ -348,6 +357,7 @@ def start(
     timeout: float = 120.0,
     wait: float = 0.0,
     on_wait: Callable[[str], None] | None = None,
+    on_step: Callable[[str], None] | None = None,
 ) -> Server:
     """Start a Milvus server and return it when it is healthy.
 
@@ -378,6 +388,9 @@ def start(
         Seconds to wait for another server of this machine to end.
     on_wait : callable, optional
         Called with a description of that other server.
+    on_step : callable, optional
+        Called with a line on what begins: the first start unpacks the server's
+        files, every start waits until the server is healthy.
 
     Raises
     ------
@@ -399,7 +412,7 @@ def start(
         package=files.find_package(environment),
         binaries=binaries,
     )
-    server.start(timeout=timeout, wait=wait, on_wait=on_wait)
+    server.start(timeout=timeout, wait=wait, on_wait=on_wait, on_step=on_step)
     return server
 
 
