@@ -32,6 +32,12 @@ docs_requirements=("sphinx==8.1.3" "docutils==0.21.2" "myst-parser==4.0.1" "furo
 # they lack the classes that our tests and benchmarks use.
 milvus_requirements=("milvus==2.3.5" "pymilvus>=2.6.15,<3.1" "numpy>=1.24,<3" "pyarrow>=15" "pytest>=7.4,<10")
 
+# wrong TEXT: a mistake in the arguments, in one line that says what is right
+wrong() {
+    echo "$0: $*" >&2
+    exit 2
+}
+
 # say TEXT: a step begins
 say() {
     if [ -t 1 ]; then printf '\033[1m== %s\033[0m\n' "$*"; else printf '== %s\n' "$*"; fi

@@ -15,7 +15,10 @@ import dataclasses
 import sys
 from pathlib import Path
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError:
+    sys.exit(f"numpy is not installed for {sys.executable}: pip install numpy h5py")
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -59,7 +62,10 @@ def average_distances(name, data):
 
 def write(path, data, harness):
     """The file; answers the distance's name."""
-    import h5py
+    try:
+        import h5py
+    except ImportError:
+        raise ValueError(f"h5py is not installed for {sys.executable}: pip install h5py") from None
 
     name = distance_name(harness, data)
     if name in ("angular", "normalized"):  # exactly, where files have half precision
@@ -94,6 +100,8 @@ def main(arguments=None):
     given = parser.parse_args(arguments)
     if given.rows < 0 or given.queries < 0:
         parser.error(f"--rows {given.rows} --queries {given.queries} (allowed: >= 0)")
+    if not given.out.parent.is_dir():
+        parser.error(f"{given.out.parent}: no such folder")
     try:
         data = datasets.load(given.data, given.set, rows=given.rows, queries=given.queries, metric=given.metric)
         name = write(given.out, data, given.harness)

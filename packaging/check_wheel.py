@@ -128,8 +128,11 @@ def check_wheel(path: Path) -> None:
 def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
-    for argument in sys.argv[1:]:
-        check_wheel(Path(argument))
+    for path in map(Path, sys.argv[1:]):
+        if not zipfile.is_zipfile(path):
+            sys.exit(f"{path}: {'no wheel, not even a zip file' if path.exists() else 'no such file'}")
+    for path in map(Path, sys.argv[1:]):
+        check_wheel(path)
     sys.exit(failures > 0)
 
 

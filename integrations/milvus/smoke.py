@@ -15,7 +15,10 @@ import sys
 import time
 import uuid
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError:
+    sys.exit(f"numpy is not installed for {sys.executable}: pip install pymilvus numpy")
 
 METRICS = ("COSINE", "L2", "IP")
 NLIST = 64
@@ -193,7 +196,10 @@ def connected(uri, token):
     logging.disable(logging.CRITICAL)  # pymilvus' tracebacks hide our lines
     try:
         from pymilvus import MilvusClient
-
+    except ImportError:
+        print(f"FAIL pymilvus 2.6 or newer is not installed for {sys.executable}: pip install pymilvus", flush=True)
+        sys.exit(2)
+    try:
         client = MilvusClient(uri=uri, token=token, timeout=30)
         version = client.get_server_version()
     except Exception as error:

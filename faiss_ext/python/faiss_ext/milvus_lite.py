@@ -251,5 +251,8 @@ class _Refusing:
 
 
 if __name__ == "__main__":
-    install()
+    try:
+        install()
+    except (ImportError, RuntimeError) as error:
+        raise SystemExit(f"error: {error}") from None
     importlib.import_module("milvus_lite.cmdline").main()
