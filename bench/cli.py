@@ -33,7 +33,7 @@ COMMANDS = {
     "demo-server": "the demonstration's part in a Milvus server",
     "kernels": "speed of every kernel; sets up and builds, options of Google Benchmark",
 }
-BAD_USE, STOPPED = 2, 130  # exit codes
+FAILED, BAD_USE, STOPPED = 1, 2, 130  # exit codes
 
 
 def command_module(name: str) -> ModuleType:
@@ -79,6 +79,11 @@ def main(arguments: list[str]) -> int:
     except Unavailable as missing:
         print(f"error: {missing}", file=sys.stderr)
         return BAD_USE
+    except (ValueError, OSError) as wrong:  # a factory string, a damaged file, a full disk
+        if sys.flags.dev_mode:
+            raise
+        print(f"error: {wrong} (python -X dev -m bench .. says where)", file=sys.stderr)
+        return FAILED
 
 
 def _stop(*_: object) -> None:

@@ -36,6 +36,7 @@ class _Argument:
     repeated: bool
     positional: bool
     hidden: bool
+    folder: bool
     low: float | None
     high: float | None
 
@@ -44,10 +45,12 @@ class _Argument:
         return f"{self.low:g}..{self.high:g}" if self.high is not None else f"{self.low:g} and more"
 
     def check(self, value: Any) -> None:
-        """OptionError for what is out of the range."""
+        """OptionError for what cannot be."""
+        if isinstance(value, Path) and self.folder and value.exists() and not value.is_dir():
+            raise OptionError(f"{self.flag} {value} is a file (allowed: a folder, which is made if missing)")
         if self.low is None or not isinstance(value, (int, float)):
             return
-        if value < self.low or (self.high is not None and value > self.high):
+        if not value >= self.low or (self.high is not None and not value <= self.high):  # nan is in no range
             raise OptionError(f"{self.flag} {value:g} (allowed: {self.allowed()})")
 
 
@@ -62,13 +65,18 @@ def option(
     repeated: bool = False,
     positional: bool = False,
     hidden: bool = False,
+    folder: bool = False,
     low: float | None = None,
     high: float | None = None,
 ) -> Any:
     """A field that is an option; `parse` is by default the type of the default."""
     return dataclasses.field(
         default=default,
-        metadata={"argument": _Argument(text, flag, parse, choices, metavar, repeated, positional, hidden, low, high)},
+        metadata={
+            "argument": _Argument(
+                text, flag, parse, choices, metavar, repeated, positional, hidden, folder, low, high
+            )
+        },
     )
 
 
@@ -80,23 +88,35 @@ def another_default(options: type, name: str, default: Any) -> Any:
 
 def words(text: str) -> tuple[str, ...]:
     """'a,b' -> ('a', 'b')."""
-    return tuple(word for word in text.split(",") if word)
+    found = tuple(word for word in text.split(",") if word)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} (allowed: words with commas)")
+    return found
 
 
 def integers(text: str) -> tuple[int, ...]:
     """'1,2' -> (1, 2)."""
-    return tuple(int(word) for word in words(text))
+    try:
+        return tuple(int(word) for word in words(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} (allowed: whole numbers with commas, such as 1,4)") from None
 
 
 def numbers(text: str) -> tuple[float, ...]:
     """'1,.5' -> (1.0, 0.5)."""
-    return tuple(float(word) for word in words(text))
+    try:
+        return tuple(float(word) for word in words(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} (allowed: numbers with commas, such as .9,.95)") from None
 
 
 def assignments(text: str) -> dict[str, int]:
     """'nprobe=8,reorder_k=60' -> {'nprobe': 8, 'reorder_k': 60}."""
     pairs = [pair.partition("=") for pair in words(text)]
-    return {name: int(value) for name, _, value in pairs}
+    try:
+        return {name: int(value) for name, _, value in pairs}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} (allowed: such as nprobe=8,reorder_k=60)") from None
 
 
 def argument_of(field: dataclasses.Field[Any]) -> _Argument:
@@ -163,7 +183,7 @@ def read_options(options: type[T], given: argparse.Namespace) -> T:
 
 @dataclass(frozen=True)
 class CacheOptions:
-    cache: Path = option(RESULTS, "folder of cached ground truth")
+    cache: Path = option(RESULTS, "folder of cached ground truth", folder=True)
 
 
 @dataclass(frozen=True)
@@ -180,7 +200,7 @@ class SetOptions(CacheOptions):
 
 @dataclass(frozen=True)
 class OutOptions:
-    out: Path = option(RESULTS, "folder of the results")
+    out: Path = option(RESULTS, "folder of the results", folder=True)
 
 
 @dataclass(frozen=True)

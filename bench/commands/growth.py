@@ -24,9 +24,11 @@ import numpy as np
 from bench import plots, points
 from bench.commands import curves
 from bench.datasets import Floats
+from bench.engines import ENGINES
 from bench.engines.base import usual_nlist
 from bench.folders import RESULTS
 from bench.options import (
+    OptionError,
     OutOptions,
     RepetitionOptions,
     SeedOptions,
@@ -53,6 +55,13 @@ class Options(RepetitionOptions, SeedOptions, ThreadOptions, OutOptions):
     rows: tuple[int, ...] = option((100_000, 1_000_000, 4_000_000), "sizes", parse=integers)
     recall: float = option(0.95, "at which times are compared", low=0, high=1)
     engines: tuple[str, ...] = option(("ours", "scann", "faiss-pq"), "engines with commas", parse=words)
+
+    def __post_init__(self) -> None:
+        unknown = set(self.engines) - set(ENGINES)
+        if unknown:
+            raise OptionError(f"--engines {', '.join(sorted(unknown))} (allowed: {', '.join(ENGINES)})")
+        if min(self.rows) < 1:
+            raise OptionError(f"--rows {min(self.rows)} (allowed: 1 and more)")
 
 
 def synthetic(n: int, seed: int, stream: int) -> Floats:

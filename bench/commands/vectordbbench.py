@@ -65,6 +65,11 @@ class Options(NeighbourOptions, ThreadOptions, OutOptions, SetOptions):
         if not self.clients or min(self.clients) < 1:
             raise OptionError(f"--clients {','.join(map(str, self.clients))} (allowed: 1 and more)")
 
+        known = {row.name for where in PLACES for row in rows(where, 10_000, 64, 10)}
+        wrong = set(filter(None, self.indexes.split(";"))) - known
+        if wrong:
+            raise OptionError(f"--indexes: {', '.join(sorted(wrong))} (allowed, with semicolons: {', '.join(sorted(known))})")
+
     def small(self) -> Options:
         """Those of --smoke."""
         return replace(

@@ -229,6 +229,15 @@ def test_builds_of_the_command_line_replace_those_of_their_engine(small):
         (["curves", "--build", "ours={"], r"--build ours=\{: "),
         (["stages", "--setting", "reorder_k=4"], r"--setting: nprobe=\.\. is missing"),
         (["vectordbbench", "--removed", "1"], r"--removed 1 \(allowed: between 0 and 1\)"),
+        (["stages", "--setting", "nprobe"], r"'nprobe' \(allowed: such as nprobe=8,reorder_k=60\)"),
+        (["codes", "--nprobes", "32,all"], r"'32,all' \(allowed: whole numbers with commas"),
+        (["calibration", "--targets", "high"], r"'high' \(allowed: numbers with commas"),
+        (["curves", "--set", ","], r"',' \(allowed: words with commas\)"),
+        (["curves", "--out", __file__], r"--out .*\.py is a file \(allowed: a folder"),
+        (["curves", "--timeout", "nan"], r"--timeout nan \(allowed: 0 and more\)"),
+        (["growth", "--engines", "theirs"], r"--engines theirs \(allowed: ours"),
+        (["growth", "--rows", "0"], r"--rows 0 \(allowed: 1 and more\)"),
+        (["vectordbbench", "--indexes", "ours;FAST"], r"--indexes: FAST \(allowed, with semicolons: .*IVF_FLAT"),
         (["vectordbbench", "--only", "nowhere"], r"--only nowhere \(allowed: client, server\)"),
         (["curves", "--rows", "many"], "invalid int value"),
         (["nothing"], "invalid choice"),
@@ -248,6 +257,12 @@ def test_a_missing_set_is_said_plainly(tmp_path, capsys):
         assert f"error: no set 'none' in {tmp_path} (it has: none); --data" in capsys.readouterr().err
     assert cli.main(["curves", "--redraw", "--set", "none", "--out", str(tmp_path)]) == 2
     assert "no earlier run to draw" in capsys.readouterr().err
+
+
+def test_what_the_library_refuses_is_one_line(written_set, capsys):
+    assert cli.main(["stages", *written_set, "--factory", "IVF4,NoSuchCodes"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and "NoSuchCodes" in line
 
 
 def test_the_folder_of_the_sets_comes_from_the_environment(tmp_path):
