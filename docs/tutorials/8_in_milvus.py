@@ -16,6 +16,7 @@ library, asked by an ordinary client.
 # The server is unmodified, ``milvus_host`` preloads the library into it. With
 # the address of a server that runs, that one is asked.
 import pathlib
+import re
 import sys
 import tempfile
 
@@ -59,6 +60,10 @@ print(client.describe_index("words", "vector")["index_type"], client.get_collect
 
 
 # %%
+# .. code-block:: none
+#
+#     SCANN 50000 rows
+#
 # Searches take ``nprobe`` and ``reorder_k``, and whatever Milvus takes.
 def search(queries, limit, expression="", **parameters):
     return client.search(
@@ -81,11 +86,21 @@ for word in ("coffee", "piano", "jupiter"):
     show(word)
 
 # %%
+# .. code-block:: none
+#
+#     coffee   coffee 1.00  drink 0.82  drinks 0.82  wine 0.81  tea 0.81  beer 0.80
+#     piano    piano 1.00  violin 0.93  cello 0.92  flute 0.85  concerto 0.84  guitar 0.83
+#     jupiter  jupiter 1.00  orbiting 0.77  mars 0.77  planets 0.77  orbits 0.76  comet 0.76
+#
 # A filter is answered inside of the scan: as many hits come back as were asked
 # for.
 show("coffee", expression="letters <= 4")
 
 # %%
+# .. code-block:: none
+#
+#     coffee   wine 0.81  tea 0.81  beer 0.80  food 0.79  corn 0.76  milk 0.74
+#
 # How good is it? As everywhere, ``nprobe`` is the knob.
 random = np.random.default_rng(0).choice(n, 500, replace=False)
 unit = x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -97,22 +112,42 @@ for nprobe in (2, 8, 32):
     print(f"nprobe {nprobe:2}: recall@10 {recall:.2f}")
 
 # %%
+# .. code-block:: none
+#
+#     nprobe  2: recall@10 0.72
+#     nprobe  8: recall@10 0.92
+#     nprobe 32: recall@10 0.99
+#
 # A range search finds all that is near enough, however many they are.
 hits = search(x[words.index("tuesday")][None], 1000, radius=0.8, range_filter=1.1)[0]
 print(len(hits), "words have a cosine above 0.8 to tuesday, among them", hits[3]["entity"]["word"])
 
 # %%
+# .. code-block:: none
+#
+#     25 words have a cosine above 0.8 to tuesday, among them wednesday
+#
 # A mistake is answered with the value and what is allowed.
 try:
     search(x[:1], 10, nprobe=16, reorder_k=5)
 except MilvusException as error:
-    print("refused:", error.message.split(": ")[-1])
+    print("refused:", re.search(r"reorder_k = .*?\)", error.message)[0])
 
 # %%
+# .. code-block:: none
+#
+#     refused: reorder_k = 5 is below k = 10 (allowed: >= k)
+#
 # What is deleted is found no more.
 client.delete("words", ids=[words.index("tea")])
 show("coffee")
 
+# %%
+# .. code-block:: none
+#
+#     coffee   coffee 1.00  drink 0.82  drinks 0.82  wine 0.81  beer 0.80  food 0.79
+#
+# The end.
 client.drop_collection("words")
 client.close()
 if server is not None:

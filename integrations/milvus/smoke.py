@@ -196,8 +196,10 @@ def connected(uri, token):
     logging.disable(logging.CRITICAL)  # pymilvus' tracebacks hide our lines
     try:
         from pymilvus import MilvusClient
+        if not hasattr(MilvusClient, "get_server_version"):
+            raise ImportError
     except ImportError:
-        print(f"FAIL pymilvus 2.6 or newer is not installed for {sys.executable}: pip install pymilvus", flush=True)
+        print(f"FAIL pymilvus 2.6 or newer is not installed for {sys.executable}: pip install -U pymilvus", flush=True)
         sys.exit(2)
     try:
         client = MilvusClient(uri=uri, token=token, timeout=30)
