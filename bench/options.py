@@ -73,9 +73,7 @@ def option(
     return dataclasses.field(
         default=default,
         metadata={
-            "argument": _Argument(
-                text, flag, parse, choices, metavar, repeated, positional, hidden, folder, low, high
-            )
+            "argument": _Argument(text, flag, parse, choices, metavar, repeated, positional, hidden, folder, low, high)
         },
     )
 

@@ -68,7 +68,9 @@ class Options(NeighbourOptions, ThreadOptions, OutOptions, SetOptions):
         known = {row.name for where in PLACES for row in rows(where, 10_000, 64, 10)}
         wrong = set(filter(None, self.indexes.split(";"))) - known
         if wrong:
-            raise OptionError(f"--indexes: {', '.join(sorted(wrong))} (allowed, with semicolons: {', '.join(sorted(known))})")
+            raise OptionError(
+                f"--indexes: {', '.join(sorted(wrong))} (allowed, with semicolons: {', '.join(sorted(known))})"
+            )
 
     def small(self) -> Options:
         """Those of --smoke."""

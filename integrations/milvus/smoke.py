@@ -196,6 +196,7 @@ def connected(uri, token):
     logging.disable(logging.CRITICAL)  # pymilvus' tracebacks hide our lines
     try:
         from pymilvus import MilvusClient
+
         if not hasattr(MilvusClient, "get_server_version"):
             raise ImportError
     except ImportError:

@@ -62,7 +62,9 @@ def apply(checkout):
         package / "cli" / "vectordbbench.py": with_command,
     }
     if not package.is_dir():
-        raise ValueError(f"{checkout} holds no folder vectordb_bench: a checkout of VectorDBBench, or site-packages, does")
+        raise ValueError(
+            f"{checkout} holds no folder vectordb_bench: a checkout of VectorDBBench, or site-packages, does"
+        )
     changed = {}
     for path, change in places.items():
         text = path.read_text(encoding="utf-8")

@@ -255,4 +255,8 @@ if __name__ == "__main__":
         install()
     except (ImportError, RuntimeError) as error:
         raise SystemExit(f"error: {error}") from None
-    importlib.import_module("milvus_lite.cmdline").main()
+    host = importlib.import_module("milvus_lite.exceptions").MilvusLiteError
+    try:
+        importlib.import_module("milvus_lite.cmdline").main()
+    except (host, OSError) as error:  # a folder in use, a port in use
+        raise SystemExit(f"error: {error}") from None
