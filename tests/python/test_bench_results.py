@@ -11,7 +11,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bench import plots, points, speed_tables, tables, timing  # noqa: E402
+from bench import exact_scans, plots, points, speed_tables, tables, timing  # noqa: E402
 
 # --------------------------------------------------------------------- timing
 
@@ -138,6 +138,17 @@ def test_parameters_in_words():
     assert tables.parameters({"factory": "IVF4,Flat"}) == "IVF4,Flat"
     assert tables.parameters({"M": 16, "eta": None, "soar": 1.50}) == "M 16 soar 1.5"
     assert tables.whole(None) == "-" and tables.whole(1234.4) == "1234" and tables.megabytes(1.25e7) == "12.5"
+
+
+def test_rows_that_are_compared_one_by_one_are_named():
+    source = (ROOT / "knowhere_plugin" / "scann_parameters.h").read_text(encoding="utf-8")
+    assert f"kExactRows = {exact_scans.OURS};" in source
+    scanned = exact_scans.scanned
+    assert scanned("SCANN", True, [2000], in_server=False) == 2000
+    assert scanned("SCANN", True, [2048, 2049, 900], in_server=True) == 2948
+    assert scanned("SCANN", False, [2000, 1023, 1024], in_server=True) == 1023
+    assert scanned("IVF_FLAT", True, [2000], in_server=False) == 0
+    assert [exact_scans.said(exact, 5000) for exact in (0, 900, 5000)] == ["-", "900 of 5,000 rows", "all 5,000 rows"]
 
 
 def test_reasons_fit_into_a_table():
