@@ -133,7 +133,7 @@ def main():
                 f"FAILED: {' '.join(order)}: exit code {run.returncode}, {len(results)} results\n{run.stderr[-2000:]}"
             )
         else:
-            print(f"ok: {' '.join(order)}")
+            print(f"ok: {' '.join(order)}", flush=True)
     if len(seen) != 1:
         failures += 1
         print(f"FAILED: results depend on the order of imports: {sorted(seen)}")
