@@ -11,7 +11,7 @@
 #include <knowhere_plugin/milvus23/engine_c.h>
 #include <knowhere_plugin/milvus23/host_guard.h>
 #include <knowhere_plugin/milvus23/node.h>
-#include <knowhere_plugin/milvus23/plugin_log.h>
+#include <knowhere_plugin/preload/plugin_log.h>
 
 namespace {
 
