@@ -16,6 +16,7 @@
 
 namespace {
 
+using namespace knowhere_plugin;
 using namespace knowhere_plugin::milvus23;
 
 // a preloaded library is initialised last: the host has its own types by now

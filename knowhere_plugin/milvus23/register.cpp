@@ -16,6 +16,7 @@
 namespace {
 
 using namespace knowhere_plugin::milvus23;
+using knowhere_plugin::log_line;
 
 [[gnu::constructor]] void register_node() {
     HostFunctions functions;
