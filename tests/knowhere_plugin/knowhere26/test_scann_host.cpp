@@ -2,6 +2,8 @@
  * host's own unit tests do not ask. */
 
 #include <chrono>
+#include <cmath>
+#include <cstring>
 #include <thread>
 
 #include <folly/CancellationToken.h>
@@ -64,6 +66,60 @@ TEST(ScannHost, ManyQueriesFindWhatEachAloneFinds) {
             hits += ranges[q].ids.size();
         }
         EXPECT_GT(hits, 0u);
+    }
+}
+
+/// Rows of a type of the host's, their values as floats, and an index of them.
+template <class Row>
+class TypedRows : public testing::Test {};
+using RowTypes = testing::Types<knowhere::fp16, knowhere::bf16, knowhere::int8>;
+TYPED_TEST_SUITE(TypedRows, RowTypes);
+
+TYPED_TEST(TypedRows, AreFoundAndReturned) {
+    const size_t n = 5000, queries = 20;
+    Data rows(n, 32, queries);
+    std::vector<TypeParam> base, query;
+    auto typed = [](std::vector<float>& values, std::vector<TypeParam>& out) {
+        for (float& value : values) {
+            value = std::clamp(std::nearbyint(20 * value), -127.f, 127.f);
+            out.push_back(TypeParam(value));
+        }
+    };
+    typed(rows.base, base);
+    typed(rows.query, query);
+    auto set = [](size_t count, size_t d, const std::vector<TypeParam>& of) {
+        auto made = knowhere::GenDataSet(int64_t(count), int64_t(d), of.data());
+        made->SetIsOwner(false);
+        return made;
+    };
+    const auto version = knowhere::Version::GetCurrentVersion().VersionNumber();
+    auto index = knowhere::IndexFactory::Instance()
+                         .Create<TypeParam>("SCANN", version)
+                         .value();
+    Json with = {{"metric_type", "L2"}, {"dim", 32}, {"k", kK}, {"nlist", 64}};
+    with["nprobe"] = 64;
+    with["reorder_k"] = 300;
+    ASSERT_EQ(index.Build(set(n, 32, base), with), knowhere::Status::success);
+    auto result = index.Search(set(queries, 32, query), with, nullptr);
+    ASSERT_TRUE(result.has_value()) << result.what();
+    const size_t hits = queries * kK;
+    reference::Hits truth = host::truth("L2", rows, kK);
+    const float* distances = result.value()->GetDistance();
+    expect_near({distances, distances + hits}, truth.distances);
+
+    ASSERT_TRUE(index.HasRawData("L2"));
+    const std::vector<int64_t> ids = {0, 17, 4999};
+    auto got = index.GetVectorByIds(
+            knowhere::GenIdsDataSet(int64_t(ids.size()), ids.data()));
+    ASSERT_TRUE(got.has_value()) << got.what();
+    auto tensor = static_cast<const TypeParam*>(got.value()->GetTensor());
+    for (size_t i = 0; i < ids.size(); i++) {
+        EXPECT_EQ(
+                std::memcmp(
+                        tensor + i * 32,
+                        &base[size_t(ids[i]) * 32],
+                        32 * sizeof(TypeParam)),
+                0);
     }
 }
 
