@@ -421,11 +421,17 @@ faiss::Index* read_tree(
     return root.release();
 }
 
+faiss::Index* read_in_place(
+        const std::shared_ptr<const uint8_t>& memory,
+        uint64_t size,
+        bool verify) {
+    SectionReader reader(memory.get(), size, verify);
+    return read_tree(reader, memory);
+}
+
 faiss::Index* read_mapped(const std::string& path, bool verify) {
     InputFile file(path);
-    std::shared_ptr<const uint8_t> memory = file.map();
-    SectionReader reader(memory.get(), file.size(), verify);
-    return read_tree(reader, memory);
+    return read_in_place(file.map(), file.size(), verify);
 }
 
 faiss::Index* read_copied(const std::string& path) {
@@ -473,6 +479,29 @@ faiss::Index* read_index(faiss::IOReader* reader, uint64_t size) {
     SectionReader sections(
             reader, size != 0 ? size : bytes_left(*reader), false);
     return read_tree(sections, nullptr);
+}
+
+faiss::Index*
+read_index(std::shared_ptr<const uint8_t> bytes, uint64_t size, ReadMode mode) {
+    constexpr size_t kAlignment = 64; // of the sections
+    FAISS_THROW_IF_NOT_MSG(
+            bytes != nullptr && size > 0,
+            "no bytes (allowed: those of a file)");
+    if (mode == ReadMode::Copy) {
+        SpanReader stream({bytes.get(), size_t(size)});
+        SectionReader reader(&stream, size, true);
+        return read_tree(reader, nullptr);
+    }
+    FAISS_THROW_IF_NOT_FMT(
+            mode == ReadMode::Mmap || mode == ReadMode::MmapVerified,
+            "unknown ReadMode %d",
+            int(mode));
+    FAISS_THROW_IF_NOT_FMT(
+            uintptr_t(bytes.get()) % kAlignment == 0,
+            "bytes at %p (allowed: multiples of %zu)",
+            static_cast<const void*>(bytes.get()),
+            kAlignment);
+    return read_in_place(bytes, size, mode == ReadMode::MmapVerified);
 }
 
 faiss::Index* export_to_faiss(const faiss::Index* index) {

@@ -69,6 +69,13 @@ FAISS_EXT_API faiss::Index* read_index(
 FAISS_EXT_API faiss::Index* read_index(
         faiss::IOReader* reader,
         uint64_t size = 0);
+/// The bytes of such a file in memory; Mmap and MmapVerified use them in place.
+/// @param bytes  size bytes, aligned to 64; shared with the index, and not to
+///               be changed while it lives
+FAISS_EXT_API faiss::Index* read_index(
+        std::shared_ptr<const uint8_t> bytes,
+        uint64_t size,
+        ReadMode mode = ReadMode::Mmap);
 
 /// Deep copy, also through the wrappers. Owned by the caller.
 FAISS_EXT_API faiss::Index* clone_index(const faiss::Index* index);

@@ -83,6 +83,8 @@ void put_direct_map(SectionSink& sink, const IndexState& state) {
                 sink.put_value(lo);
             }
             break;
+        default: // since 1.15 Faiss counts its types, too
+            break;
     }
 }
 
@@ -108,6 +110,8 @@ void get_direct_map(
             break;
         case faiss::DirectMap::Hashtable:
             get_hashtable(reader, n, lists, fresh.hashtable);
+            break;
+        default:
             break;
     }
     reader.finish();

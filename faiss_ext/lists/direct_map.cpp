@@ -177,6 +177,8 @@ void MapAddition::add(size_t n, const int64_t* ids, const uint64_t* places) {
                 }
             }
             break;
+        default: // since 1.15 Faiss counts its types, too
+            break;
     }
 }
 

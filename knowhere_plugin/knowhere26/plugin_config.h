@@ -47,6 +47,9 @@ class PluginConfig : public knowhere::BaseConfig {
     bool flag(const std::string& name) const {
         return bools_.at(name).value();
     }
+    int64_t integer(const std::string& name) const {
+        return integers_.at(name).value();
+    }
 
  protected:
     knowhere::Status CheckAndAdjust(

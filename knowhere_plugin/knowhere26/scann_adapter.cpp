@@ -7,23 +7,25 @@
  * DataSet, ids mapped back to those that the host shows.
  */
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <vector>
 
 #include "knowhere/index/index_factory.h"
-#ifdef NOT_COMPILE_FOR_SWIG
-#include "common/OpContext.h"
-#endif
 
 #include <knowhere_plugin/index_factory.h>
+#include <knowhere_plugin/knowhere26/host_threads.h>
 #include <knowhere_plugin/knowhere26/plugin_config.h>
 
 namespace knowhere {
 
 namespace {
 
+using knowhere_plugin::knowhere26::not_cancelled;
 using knowhere_plugin::knowhere26::PluginConfig;
+using knowhere_plugin::knowhere26::QuerySlice;
+using knowhere_plugin::knowhere26::search_slices;
 namespace plugin = knowhere_plugin;
 
 /// The numbers of our codes are the host's.
@@ -43,6 +45,13 @@ plugin::DataSet rows_of(const DataSet& set) {
     return {set.GetRows(),
             set.GetDim(),
             static_cast<const float*>(set.GetTensor())};
+}
+
+plugin::DataSet rows_of(const DataSet& set, const QuerySlice& slice) {
+    plugin::DataSet rows = rows_of(set);
+    rows.tensor += slice.begin * rows.dim;
+    rows.rows = slice.end - slice.begin;
+    return rows;
 }
 
 template <class T>
@@ -145,22 +154,29 @@ class ScannPluginNode : public IndexNode {
             std::unique_ptr<Config> cfg,
             const BitsetView& bitset,
             milvus::OpContext* context) const override {
-        if (auto status = cancelled(context); !status.ok()) {
-            return error_of<DataSetPtr>(status);
-        }
-        Bits bits(bitset, Count());
-        auto found = node_->Search(
-                rows_of(*dataset), config(*cfg).values(SEARCH), bits.view());
+        const Bits bits(bitset, Count());
+        const plugin::Config values = config(*cfg).values(SEARCH);
+        auto found = search_slices(
+                dataset->GetRows(), context, [&](const QuerySlice& slice) {
+                    return node_->Search(
+                            rows_of(*dataset, slice), values, bits.view());
+                });
         if (!found.ok()) {
             return error_of<DataSetPtr>(found.status());
         }
-        const plugin::DataSet& set = found.value();
-        size_t n = size_t(set.rows * set.dim);
+        const int64_t k = found.value().front().dim;
+        const auto n = size_t(dataset->GetRows() * k);
+        auto ids = std::make_unique<int64_t[]>(n);
+        auto distances = std::make_unique<float[]>(n);
+        size_t at = 0;
+        for (const plugin::DataSet& part : found.value()) {
+            const auto hits = size_t(part.rows * part.dim);
+            std::copy_n(part.ids, hits, ids.get() + at);
+            std::copy_n(part.distance, hits, distances.get() + at);
+            at += hits;
+        }
         auto result = GenResultDataSet(
-                set.rows,
-                set.dim,
-                copy_of(set.ids, n),
-                copy_of(set.distance, n));
+                dataset->GetRows(), k, std::move(ids), std::move(distances));
         MapSearchResultIdsToOutIds(result);
         return result;
     }
@@ -170,25 +186,36 @@ class ScannPluginNode : public IndexNode {
             std::unique_ptr<Config> cfg,
             const BitsetView& bitset,
             milvus::OpContext* context) const override {
-        if (auto status = cancelled(context); !status.ok()) {
-            return error_of<DataSetPtr>(status);
-        }
-        Bits bits(bitset, Count());
-        auto found = node_->RangeSearch(
-                rows_of(*dataset),
-                config(*cfg).values(RANGE_SEARCH),
-                bits.view());
+        const Bits bits(bitset, Count());
+        const plugin::Config values = config(*cfg).values(RANGE_SEARCH);
+        auto found = search_slices(
+                dataset->GetRows(), context, [&](const QuerySlice& slice) {
+                    return node_->RangeSearch(
+                            rows_of(*dataset, slice), values, bits.view());
+                });
         if (!found.ok()) {
             return error_of<DataSetPtr>(found.status());
         }
-        const plugin::DataSet& set = found.value();
-        size_t n = set.lims[set.rows];
-        auto result = GenResultDataSet(
-                set.rows,
-                RangeSearchResult{
-                        copy_of(set.distance, n),
-                        copy_of(set.ids, n),
-                        copy_of(set.lims, size_t(set.rows) + 1)});
+        size_t n = 0;
+        for (const plugin::DataSet& part : found.value()) {
+            n += part.lims[part.rows];
+        }
+        RangeSearchResult all{
+                std::make_unique<float[]>(n),
+                std::make_unique<int64_t[]>(n),
+                std::make_unique<size_t[]>(size_t(dataset->GetRows()) + 1)};
+        size_t at = 0;
+        size_t* end = all.lims.get() + 1; // all.lims[0] is 0
+        for (const plugin::DataSet& part : found.value()) {
+            const size_t hits = part.lims[part.rows];
+            std::copy_n(part.ids, hits, all.labels.get() + at);
+            std::copy_n(part.distance, hits, all.distances.get() + at);
+            for (int64_t q = 1; q <= part.rows; q++) {
+                *end++ = at + part.lims[q];
+            }
+            at += hits;
+        }
+        auto result = GenResultDataSet(dataset->GetRows(), std::move(all));
         MapSearchResultIdsToOutIds(result);
         return result;
     }
@@ -199,7 +226,7 @@ class ScannPluginNode : public IndexNode {
             const BitsetView& bitset,
             bool,
             milvus::OpContext* context) const override {
-        if (auto status = cancelled(context); !status.ok()) {
+        if (auto status = not_cancelled(context); !status.ok()) {
             return error_of<std::vector<IteratorPtr>>(status);
         }
         Bits bits(bitset, Count());
@@ -231,6 +258,27 @@ class ScannPluginNode : public IndexNode {
 
     bool HasRawData(const std::string& metric) const override {
         return keeps_rows_ && node_->HasRawData(metric);
+    }
+    /** What a loaded index takes: the file's bytes, in memory or mapped; copies of
+     * centroids, codebook and rotation; where each row is, once rows are asked
+     * for; few rows a second time. */
+    static expected<Resource> StaticEstimateLoadResource(
+            const uint64_t file_size,
+            const int64_t rows,
+            const int64_t dim,
+            const BaseConfig& cfg,
+            const IndexVersion&) {
+        constexpr uint64_t kFewRows = 2048;
+        const uint64_t row_bytes = uint64_t(dim) * sizeof(float);
+        const uint64_t lists = uint64_t(config(cfg).integer("nlist"));
+        const uint64_t few = uint64_t(rows) <= kFewRows ? uint64_t(rows) : 0;
+        uint64_t beside = (2 * lists + few + uint64_t(dim)) * row_bytes +
+                          uint64_t(rows) * sizeof(uint64_t);
+        beside = std::min(beside, file_size);
+        const bool mapped = cfg.enable_mmap.value_or(false);
+        return Resource{
+                .memoryCost = beside + (mapped ? 0 : file_size),
+                .diskCost = mapped ? file_size : 0};
     }
     static bool StaticHasRawData(const BaseConfig& cfg, const IndexVersion&) {
         return config(cfg).flag("with_raw_data");
@@ -323,19 +371,6 @@ class ScannPluginNode : public IndexNode {
 
     void take_flags(const std::shared_ptr<Config>& cfg) {
         keeps_rows_ = cfg == nullptr || config(*cfg).flag("with_raw_data");
-    }
-
-    /// The host's own indexes answer so, too.
-    static plugin::Status cancelled(
-            [[maybe_unused]] const milvus::OpContext* context) {
-#ifdef NOT_COMPILE_FOR_SWIG
-        if (context != nullptr &&
-            context->cancellation_token.isCancellationRequested()) {
-            return {plugin::StatusCode::faiss_inner_error,
-                    "the search was cancelled"};
-        }
-#endif
-        return {};
     }
 
     plugin::NodePtr node_;

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <knowhere_plugin/milvus23/plugin_log.h>
+#include <knowhere_plugin/preload/plugin_log.h>
 
 namespace knowhere_plugin::milvus23 {
 

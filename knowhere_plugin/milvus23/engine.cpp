@@ -19,7 +19,7 @@
 #include <knowhere_plugin/index_factory.h>
 #include <knowhere_plugin/milvus23/build_repair.h>
 #include <knowhere_plugin/milvus23/counters.h>
-#include <knowhere_plugin/milvus23/plugin_log.h>
+#include <knowhere_plugin/preload/plugin_log.h>
 
 namespace knowhere_plugin::milvus23 {
 

@@ -7,7 +7,7 @@
 #include <knowhere_plugin/milvus23/counters.h>
 #include <knowhere_plugin/milvus23/engine_c.h>
 #include <knowhere_plugin/milvus23/node_config.h>
-#include <knowhere_plugin/milvus23/plugin_log.h>
+#include <knowhere_plugin/preload/plugin_log.h>
 
 namespace knowhere_plugin::milvus23 {
 

@@ -11,11 +11,12 @@
 #include <knowhere_plugin/milvus23/engine_c.h>
 #include <knowhere_plugin/milvus23/host_guard.h>
 #include <knowhere_plugin/milvus23/node.h>
-#include <knowhere_plugin/milvus23/plugin_log.h>
+#include <knowhere_plugin/preload/plugin_log.h>
 
 namespace {
 
 using namespace knowhere_plugin::milvus23;
+using knowhere_plugin::log_line;
 
 [[gnu::constructor]] void register_node() {
     HostFunctions functions;

@@ -76,6 +76,36 @@ TEST_P(IndexIo, StreamGivesTheSameIndex) {
     EXPECT_EQ(reader.rp, writer.data.size());
 }
 
+TEST_P(IndexIo, BytesInMemoryGiveTheSameIndex) {
+    IndexPtr index = build(GetParam());
+    faiss::VectorIOWriter writer;
+    faiss_ext::write_index(index.get(), &writer);
+    const size_t size = writer.data.size();
+    std::shared_ptr<uint8_t> bytes(
+            static_cast<uint8_t*>(std::aligned_alloc(64, (size + 64) & ~63)),
+            [](uint8_t* memory) { std::free(memory); });
+    std::copy(writer.data.begin(), writer.data.end(), bytes.get());
+    for (ReadMode mode :
+         {ReadMode::Copy, ReadMode::Mmap, ReadMode::MmapVerified}) {
+        const long users = bytes.use_count();
+        IndexPtr other(faiss_ext::read_index(bytes, size, mode));
+        expect_same(*index, *other);
+        EXPECT_EQ(
+                bytes.use_count() > users,
+                mode != ReadMode::Copy && GetParam().train);
+        EXPECT_THROW(
+                faiss_ext::read_index(bytes, size - 1, mode),
+                faiss::FaissException);
+    }
+    EXPECT_THROW(
+            faiss_ext::read_index(
+                    std::shared_ptr<uint8_t>(bytes, bytes.get() + 1), size - 1),
+            faiss::FaissException);
+    EXPECT_THROW(
+            faiss_ext::read_index(std::shared_ptr<uint8_t>(), size),
+            faiss::FaissException);
+}
+
 TEST_P(IndexIo, CloneOutlivesTheOriginal) {
     IndexPtr index = build(GetParam());
     IndexPtr kept = build(GetParam());

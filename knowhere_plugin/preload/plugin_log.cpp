@@ -1,11 +1,11 @@
-#include <knowhere_plugin/milvus23/plugin_log.h>
+#include <knowhere_plugin/preload/plugin_log.h>
 
 #include <cstdarg>
 #include <cstdio>
 
 #include <unistd.h>
 
-namespace knowhere_plugin::milvus23 {
+namespace knowhere_plugin {
 
 void log_line(const char* format, ...) noexcept {
     constexpr char kStart[] = "faiss_ext: " SCANN_PLUGIN_NAME " ";
@@ -34,4 +34,4 @@ void log_line(const char* format, ...) noexcept {
     [[maybe_unused]] ssize_t written = write(STDERR_FILENO, line, size);
 }
 
-} // namespace knowhere_plugin::milvus23
+} // namespace knowhere_plugin
