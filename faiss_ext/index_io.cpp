@@ -481,8 +481,10 @@ faiss::Index* read_index(faiss::IOReader* reader, uint64_t size) {
     return read_tree(sections, nullptr);
 }
 
-faiss::Index*
-read_index(std::shared_ptr<const uint8_t> bytes, uint64_t size, ReadMode mode) {
+faiss::Index* read_index(
+        const std::shared_ptr<const uint8_t>& bytes,
+        uint64_t size,
+        ReadMode mode) {
     constexpr size_t kAlignment = 64; // of the sections
     FAISS_THROW_IF_NOT_MSG(
             bytes != nullptr && size > 0,

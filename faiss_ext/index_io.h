@@ -73,7 +73,7 @@ FAISS_EXT_API faiss::Index* read_index(
 /// @param bytes  size bytes, aligned to 64; shared with the index, and not to
 ///               be changed while it lives
 FAISS_EXT_API faiss::Index* read_index(
-        std::shared_ptr<const uint8_t> bytes,
+        const std::shared_ptr<const uint8_t>& bytes,
         uint64_t size,
         ReadMode mode = ReadMode::Mmap);
 

@@ -21,10 +21,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_BYTES = 12_000_000
-# of a wheel for the system that it was built on and newer ones: OpenBLAS of Debian 13 has kernels for more CPUs.
-# What everybody gets is built on Debian 12.
-MOST_BYTES_HERE = 13_000_000
-OLDEST_GLIBC = 36  # 2.36, of Debian 12
 NAME = re.compile(r"faiss_ext-(?P<version>[0-9.]+)-(?P<python>cp3\d+)-(?P=python)-(?P<system>[a-z0-9_.]+)\.whl")
 SYSTEM = re.compile(r"(manylinux_\d+_\d+|manylinux20\d\d)_(x86_64|aarch64)(\.manylinux[a-z0-9_]+)?")
 # what every Linux of that tag has
@@ -114,9 +110,7 @@ def check_wheel(path: Path) -> None:
         f"version {name['version']}, CMakeLists.txt has {project and project[1]}",
     )
     size = path.stat().st_size
-    glibc = re.match(r"manylinux_2_(\d+)", name["system"])
-    most = MOST_BYTES_HERE if glibc and int(glibc[1]) > OLDEST_GLIBC else MOST_BYTES
-    check(size <= most, f"{size:,} bytes, {most:,} at most")
+    check(size <= MOST_BYTES, f"{size:,} bytes, {MOST_BYTES:,} at most")
     with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
         names = archive.namelist()
         tops = {name.split("/")[0] for name in names}

@@ -157,6 +157,14 @@ bool files(const faiss::Index& index) {
         e->ntotal != a->ntotal) {
         return false;
     }
+    const auto held = std::make_shared<std::vector<uint8_t>>(writer.data);
+    std::unique_ptr<faiss::Index> f(faiss_ext::read_index(
+            std::shared_ptr<const uint8_t>(held, held->data()),
+            held->size(),
+            faiss_ext::ReadMode::Copy));
+    if (f->ntotal != a->ntotal) {
+        return false;
+    }
     const faiss::Index& read = *a;
     return a->ntotal == b->ntotal && plain->d == kD &&
            faiss_ext::find_scann(&read) != nullptr;
