@@ -7,9 +7,9 @@
 
 #include <pybind11/pybind11.h>
 
-#include "array_arguments.h"
 #include "constructed.h"
 #include "index_handle.h"
+#include "row_arguments.h"
 
 namespace faiss_ext::python {
 

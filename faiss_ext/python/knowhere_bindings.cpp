@@ -20,6 +20,7 @@
 #include <knowhere_plugin/index_factory.h>
 #include <knowhere_plugin/parameters.h>
 
+#include "array_arguments.h"
 #include "bindings.h"
 #include "docstrings.h"
 #include "knowhere_calls.h"

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "array_arguments.h"
+
 namespace faiss_ext::python {
 
 namespace {

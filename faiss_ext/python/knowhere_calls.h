@@ -19,10 +19,10 @@
 #include <faiss_ext/memory/per_process.h>
 #include <knowhere_plugin/index_factory.h>
 
-#include "array_arguments.h"
 #include "call_guard.h"
 #include "constructed.h"
 #include "index_locks.h"
+#include "row_arguments.h"
 
 namespace faiss_ext::python {
 

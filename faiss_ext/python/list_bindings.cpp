@@ -12,6 +12,7 @@
 
 #include <faiss_ext/io/clone_quantizer.h>
 
+#include "array_arguments.h"
 #include "bindings.h"
 #include "docstrings.h"
 #include "search_results.h"

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "array_arguments.h"
 #include "selector_argument.h"
 
 namespace faiss_ext::python {

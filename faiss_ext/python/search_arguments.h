@@ -10,8 +10,8 @@
 
 #include <pybind11/pybind11.h>
 
-#include "array_arguments.h"
 #include "bindings.h"
+#include "row_arguments.h"
 #include "selectors.h"
 
 namespace faiss_ext::python {

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "array_arguments.h"
 #include "call_guard.h"
 
 namespace faiss_ext::python {
