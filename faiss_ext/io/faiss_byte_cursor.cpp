@@ -5,23 +5,9 @@
 
 #include <faiss/impl/FaissException.h>
 
+#include <faiss_ext/memory/row_types.h>
+
 namespace faiss_ext {
-
-namespace {
-
-/// Of unaligned floats, by their bits, so that compilers vectorise it.
-bool all_finite(const uint8_t* bytes, uint64_t n) {
-    constexpr uint32_t kExponent = 0x7F800000;
-    uint32_t bad = 0;
-    for (uint64_t i = 0; i < n; i++) {
-        uint32_t bits;
-        std::memcpy(&bits, bytes + i * sizeof(bits), sizeof(bits));
-        bad |= (bits & kExponent) == kExponent ? 1 : 0;
-    }
-    return bad == 0;
-}
-
-} // namespace
 
 void FaissByteCursor::check_left(const char* field, uint64_t n, size_t size)
         const {
@@ -66,7 +52,7 @@ std::string FaissByteCursor::get_code() {
 
 Column<float> FaissByteCursor::floats(const char* field, uint64_t n) {
     const uint8_t* bytes = take(field, n, sizeof(float));
-    if (!all_finite(bytes, n)) {
+    if (!all_finite(RowType::Float32, n, bytes)) {
         fail(std::string(field) + " has a NaN or infinite value");
     }
     return {bytes, n};

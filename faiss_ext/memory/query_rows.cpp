@@ -9,18 +9,12 @@
 
 #include <faiss/impl/FaissAssert.h>
 
+#include <faiss_ext/memory/row_types.h>
+
 namespace faiss_ext {
 
 bool all_finite(size_t n, const float* values) {
-    // On the bits, since the compiler may vectorise that without fast-math.
-    constexpr uint32_t kExponent = 0x7F800000;
-    uint32_t bad = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        std::memcpy(&bits, values + i, sizeof(bits));
-        bad |= (bits & kExponent) == kExponent ? 1 : 0;
-    }
-    return bad == 0;
+    return all_finite(RowType::Float32, n, values);
 }
 
 void check_finite(

@@ -85,6 +85,20 @@ void write_values(
     }
 }
 
+/// On the bits, since the compiler may vectorise that without fast-math, and
+/// does so without an early exit.
+template <class Bits>
+bool none_has(Bits exponent, size_t n, const void* values) {
+    const char* at = static_cast<const char*>(values);
+    Bits found = 0;
+    for (size_t i = 0; i < n; i++) {
+        Bits bits;
+        std::memcpy(&bits, at + i * sizeof(Bits), sizeof(Bits));
+        found |= (bits & exponent) == exponent ? 1 : 0;
+    }
+    return found == 0;
+}
+
 /// What a type can hold.
 struct Held {
     float least, most;
@@ -155,6 +169,21 @@ void to_floats(RowType type, size_t n, const void* values, float* out) {
             return read_values<uint8_t>(
                     n, values, out, [](uint8_t v) { return float(v); });
     }
+}
+
+bool all_finite(RowType type, size_t n, const void* values) {
+    switch (type) {
+        case RowType::Float32:
+            return none_has<uint32_t>(0x7F800000, n, values);
+        case RowType::FP16:
+            return none_has<uint16_t>(0x7C00, n, values);
+        case RowType::BF16:
+            return none_has<uint16_t>(0x7F80, n, values);
+        case RowType::Int8:
+        case RowType::UInt8:
+            break;
+    }
+    return true;
 }
 
 void from_floats(RowType type, size_t n, const float* x, void* values) {

@@ -24,6 +24,9 @@ const char* name_of(RowType type);
 /// Values as floats, exactly. @param values  n values, any alignment
 void to_floats(RowType type, size_t n, const void* values, float* out);
 
+/// Whether none of n values is a NaN or infinite. @param values  any alignment
+bool all_finite(RowType type, size_t n, const void* values);
+
 /** Values of a type from floats that it can hold; half precision rounds to the
  * nearest, to even between two.
  * @param values  out, n values, any alignment */

@@ -54,8 +54,7 @@ typed_rows_for(const IndexHandle& handle, const char* name, py::handle value) {
     if (handle.scann() != nullptr) {
         return typed_rows_argument(name, value, handle.index()->d);
     }
-    Rows rows = rows_for(handle, name, value);
-    return {std::move(rows.owner), rows.data, RowType::Float32, rows.n, rows.d};
+    return TypedArray(rows_for(handle, name, value));
 }
 
 /// @throws ValueError if there is no row

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
+#include <optional>
+#include <string>
+#include <utility>
 
 #include <faiss_ext/memory/query_rows.h>
 #include <faiss_ext/memory/row_types.h>
@@ -15,53 +17,51 @@ namespace faiss_ext::python {
 
 namespace {
 
-/// Without an early exit inside a block, so that compilers vectorise it.
-size_t first_not_finite(const float* x, size_t n) {
+struct NotFinite {
+    size_t place; ///< among all values
+    float value;
+};
+
+/// The first of n values that is not finite.
+std::optional<NotFinite>
+first_not_finite(RowType type, size_t n, const void* values) {
     constexpr size_t kBlock = 1024;
-    constexpr uint32_t kExponent = 0x7f800000;
+    auto from = [&](size_t i) {
+        return static_cast<const char*>(values) + i * value_bytes(type);
+    };
     for (size_t start = 0; start < n; start += kBlock) {
-        size_t end = std::min(n, start + kBlock);
-        uint32_t worst = 0;
-        for (size_t i = start; i < end; i++) {
-            uint32_t bits;
-            std::memcpy(&bits, x + i, sizeof(bits));
-            worst = std::max(worst, bits & kExponent);
+        const size_t count = std::min(kBlock, n - start);
+        if (all_finite(type, count, from(start))) {
+            continue;
         }
-        if (worst == kExponent) {
-            return std::find_if(
-                           x + start,
-                           x + end,
-                           [](float v) { return !std::isfinite(v); }) -
-                   x;
+        for (size_t i = start;; i++) {
+            float value;
+            to_floats(type, 1, from(i), &value);
+            if (!std::isfinite(value)) {
+                return NotFinite{i, value};
+            }
         }
     }
-    return n;
+    return std::nullopt;
 }
 
-/// @param first  number of the first row, for the message
-void check_finite(
-        const char* name,
-        const float* x,
-        int64_t n,
-        int64_t d,
-        int64_t first = 0) {
-    size_t total = size_t(n) * size_t(d);
-    size_t bad;
+/** Before the engine, which does so too, but of training rows looks at those it
+ * takes, counts queries from the first of a slice, and names no dimension. Here
+ * nothing is converted. */
+void check_finite(const char* name, const TypedRows& rows, int64_t n) {
+    const size_t total = size_t(n) * rows.d;
+    auto find = [&] { return first_not_finite(rows.type, total, rows.data); };
     constexpr size_t kFewValues = 65536; // releasing the GIL would take longer
-    if (total < kFewValues) {
-        bad = first_not_finite(x, total);
-    } else {
-        bad = without_gil(ErrorOrigin::Caller, [&] {
-            return first_not_finite(x, total);
-        });
-    }
-    if (bad < total) {
-        const char* what = std::isnan(x[bad]) ? "nan"
-                           : x[bad] > 0       ? "inf"
-                                              : "-inf";
+    const std::optional<NotFinite> bad =
+            total < kFewValues ? find()
+                               : without_gil(ErrorOrigin::Caller, find);
+    if (bad) {
+        const char* what = std::isnan(bad->value) ? "nan"
+                           : bad->value > 0       ? "inf"
+                                                  : "-inf";
         throw py::value_error(
-                std::string(name) + "[" + std::to_string(first + bad / d) +
-                ", " + std::to_string(bad % d) + "] is " + what +
+                std::string(name) + "[" + std::to_string(bad->place / rows.d) +
+                ", " + std::to_string(bad->place % rows.d) + "] is " + what +
                 " (as float32); all values must be finite");
     }
 }
@@ -163,30 +163,12 @@ TypedArray typed_rows_argument(const char* name, py::handle value, int64_t d) {
     py::array array = rows_of_index(name, value, d);
     const std::optional<RowType> type = row_type_of(array);
     if (!type || *type == RowType::Float32 || !is_plain(array)) {
-        Rows rows = rows_argument(name, array, d);
-        return {std::move(rows.owner), rows.data, RowType::Float32, rows.n, d};
+        return TypedArray(rows_argument(name, array, d));
     }
-    const void* data = array.data();
+    const TypedRows rows(array.data(), *type, size_t(d));
     const int64_t n = array.shape(0);
-    TypedArray rows{std::move(array), data, *type, n, d};
-    constexpr int64_t kRows = 4096; // floats at a time
-    std::vector<float> storage;
-    for (int64_t i = 0; i < n && value_bytes(*type) > 1; i += kRows) {
-        const int64_t count = std::min(kRows, n - i);
-        const float* floats = without_gil(ErrorOrigin::Caller, [&] {
-            return rows.floats(i, count, storage);
-        });
-        check_finite(name, floats, count, d, i);
-    }
-    return rows;
-}
-
-const float* TypedArray::floats(
-        int64_t begin,
-        int64_t count,
-        std::vector<float>& storage) const {
-    return TypedRows(data, type, size_t(d))
-            .floats(size_t(begin), size_t(count), storage);
+    check_finite(name, rows, n);
+    return {rows, std::move(array), n};
 }
 
 Rows rows_argument(
@@ -197,7 +179,7 @@ Rows rows_argument(
     py::array rows = convert<float>(rows_of_index(name, value, d));
     const float* data = static_cast<const float*>(rows.data());
     int64_t n = rows.shape(0);
-    check_finite(name, data, n, d);
+    check_finite(name, {data, RowType::Float32, size_t(d)}, n);
     if (size == RowSize::Moderate) {
         check_moderate(name, data, n, d);
     }

@@ -12,11 +12,11 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
+#include <utility>
 
 #include <pybind11/numpy.h>
 
-#include <faiss_ext/scann_options.h>
+#include <faiss_ext/memory/row_types.h>
 
 namespace faiss_ext::python {
 
@@ -45,20 +45,22 @@ Rows rows_argument(
         int64_t d,
         RowSize size = RowSize::Any);
 
-/// The same, of any type of rows: float32, float16, int8, uint8 and ml_dtypes'
-/// bfloat16 stay where and what they are, all else becomes float32.
-struct TypedArray {
+/// Rows of any type, kept alive.
+struct TypedArray : TypedRows {
     py::array owner;
-    const void* data; ///< size n * d
-    RowType type;
     int64_t n;
-    int64_t d;
 
-    /// Some of them as floats: in place, or in `storage`.
-    const float*
-    floats(int64_t begin, int64_t count, std::vector<float>& storage) const;
+    TypedArray(const TypedRows& rows, py::array owner, int64_t n)
+            : TypedRows(rows), owner(std::move(owner)), n(n) {}
+    explicit TypedArray(Rows rows)
+            : TypedArray(
+                      {rows.data, RowType::Float32, size_t(rows.d)},
+                      std::move(rows.owner),
+                      rows.n) {}
 };
 
+/// As rows_argument(), but float16, int8, uint8 and ml_dtypes' bfloat16 stay
+/// where and what they are, too; all else becomes float32.
 TypedArray typed_rows_argument(const char* name, py::handle value, int64_t d);
 
 /// Any number of rows, not checked for being finite: the callee does that.

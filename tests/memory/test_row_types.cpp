@@ -92,6 +92,41 @@ TEST(RowTypes, SpecialHalvesStaySo) {
     }
 }
 
+TEST(RowTypes, OneValueThatIsNotFiniteIsFoundAnywhere) {
+    for (RowType type : kTypes) {
+        const bool is_half = type == RowType::FP16 || type == RowType::BF16;
+        const bool is_float = is_half || type == RowType::Float32;
+        EXPECT_TRUE(all_finite(type, 0, nullptr));
+        for (size_t n : {1, 7, 40}) {
+            std::vector<float> most(n, is_half ? 65504.f : 127.f);
+            // an odd address
+            std::vector<char> bytes(1 + n * value_bytes(type));
+            char* values = bytes.data() + 1;
+            from_floats(type, n, most.data(), values);
+            EXPECT_TRUE(all_finite(type, n, values));
+            for (size_t at = 0; is_float && at < n; at++) {
+                for (float bad : {HUGE_VALF, -HUGE_VALF, NAN, -NAN}) {
+                    char* value = values + at * value_bytes(type);
+                    from_floats(type, 1, &bad, value);
+                    EXPECT_FALSE(all_finite(type, n, values)) << name_of(type);
+                    from_floats(type, 1, most.data(), value);
+                }
+            }
+        }
+    }
+}
+
+TEST(RowTypes, EveryHalfIsFiniteOrNot) {
+    for (RowType type : {RowType::FP16, RowType::BF16}) {
+        for (uint32_t bits = 0; bits < 0x10000; bits++) {
+            const auto half = uint16_t(bits);
+            float value;
+            to_floats(type, 1, &half, &value);
+            ASSERT_EQ(all_finite(type, 1, &half), std::isfinite(value)) << bits;
+        }
+    }
+}
+
 TEST(RowTypes, HalvesAreTheNearestToEvenBetweenTwo) {
     auto values = random_rows::normal(3000, 1);
     for (size_t i = 0; i < 1000; i++) {

@@ -113,6 +113,20 @@ def test_what_does_not_fit_is_refused_by_row_and_value():
         halves.add(np.full((1, D), 65520, np.float32))
 
 
+@pytest.mark.parametrize("dtype", [TYPES["RFP16"], TYPES["RBF16"]], ids=str)
+@pytest.mark.parametrize("value, name", [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")])
+def test_a_half_that_is_not_finite_is_found_anywhere(dtype, value, name):
+    """Also among the training rows that training does not look at: it takes 100,000."""
+    x = np.ones((100_100, D), dtype)
+    index = fx.index_factory(D, "IVF4,ScaNN,RFlat")
+    for row, dimension in [(0, 0), (50_000, 7), (100_099, D - 1)]:
+        x[row, dimension] = value
+        with pytest.raises(ValueError, match=rf"x\[{row}, {dimension}\] is {name} \(as float32\)"):
+            index.train(x)
+        x[row, dimension] = 1
+    assert not index.is_trained
+
+
 def test_rows_are_not_copied_to_float32():
     """200,000 x 24 bytes, 19 MB as float32: peak memory of adding them to an index without raw rows."""
     import resource
