@@ -76,88 +76,39 @@ void check_trained(const IndexHandle& self) {
     }
 }
 
-/** Rows for a change: of any type for a ScaNN index by itself; wrappers know
- * floats only.
- * @param typed   called with the ScaNN index and TypedArray
- * @param floats  called with the index and Rows */
-template <class Typed, class Floats>
-void with_rows(
-        IndexHandle& self,
-        py::handle x,
-        const Typed& typed,
-        const Floats& floats) {
-    if (self.scann() != nullptr && self.scann() == self.index()) {
-        const TypedArray rows = typed_rows_argument("x", x, self.index()->d);
-        typed(*self.scann(), rows);
-    } else {
-        const Rows rows = rows_for(self, "x", x);
-        floats(*self.index(), rows);
-    }
-}
-
 void train(IndexHandle& self, py::handle x, const py::object& given_progress) {
     const py::object progress = progress_for(self, given_progress);
-    auto change = [&](auto&& work) {
-        self.change(ErrorOrigin::Caller, [&] {
-            ProgressScope scope(self.scann(), progress);
-            work();
-        });
-    };
-    with_rows(
-            self,
-            x,
-            [&](IndexIVFScaNN& index, const TypedArray& rows) {
-                at_least_one("x", rows);
-                change([&] { index.train_rows(rows.n, rows.data, rows.type); });
-            },
-            [&](faiss::Index& index, const Rows& rows) {
-                at_least_one("x", rows);
-                change([&] { index.train(rows.n, rows.data); });
-            });
+    const TypedArray rows = at_least_one("x", typed_rows_for(self, "x", x));
+    self.change(ErrorOrigin::Caller, [&] {
+        ProgressScope scope(self.scann(), progress);
+        train_rows(self.index(), rows.n, rows);
+    });
 }
 
 /// @param ids  None: running numbers
-void add_rows(
+void add_any(
         IndexHandle& self,
         py::handle x,
         py::handle ids,
         const py::object& given_progress) {
     const py::object progress = progress_for(self, given_progress);
-    auto add = [&](const auto& rows, auto&& work) {
-        Ids new_ids{{}, nullptr, 0};
-        if (!ids.is_none()) {
-            new_ids = new_ids_argument("ids", ids, rows.n);
-        }
-        check_trained(self);
-        if (rows.n == 0) {
-            return;
-        }
-        self.change(ErrorOrigin::Caller, [&] {
-            ProgressScope scope(self.scann(), progress);
-            work(new_ids.data);
-        });
-    };
-    with_rows(
-            self,
-            x,
-            [&](IndexIVFScaNN& index, const TypedArray& rows) {
-                add(rows, [&](const int64_t* new_ids) {
-                    index.add_rows(rows.n, rows.data, rows.type, new_ids);
-                });
-            },
-            [&](faiss::Index& index, const Rows& rows) {
-                add(rows, [&](const int64_t* new_ids) {
-                    if (new_ids == nullptr) {
-                        index.add(rows.n, rows.data);
-                    } else {
-                        index.add_with_ids(rows.n, rows.data, new_ids);
-                    }
-                });
-            });
+    const TypedArray rows = typed_rows_for(self, "x", x);
+    Ids new_ids{{}, nullptr, 0};
+    if (!ids.is_none()) {
+        new_ids = new_ids_argument("ids", ids, rows.n);
+    }
+    check_trained(self);
+    if (rows.n == 0) {
+        return;
+    }
+    self.change(ErrorOrigin::Caller, [&] {
+        ProgressScope scope(self.scann(), progress);
+        add_rows(self.index(), rows.n, rows, new_ids.data);
+    });
 }
 
 void add(IndexHandle& self, py::handle x, const py::object& progress) {
-    add_rows(self, x, py::none(), progress);
+    add_any(self, x, py::none(), progress);
 }
 
 void add_with_ids(
@@ -168,7 +119,7 @@ void add_with_ids(
     if (ids.is_none()) { // refused by name
         new_ids_argument("ids", ids, 0);
     }
-    add_rows(self, x, ids, progress);
+    add_any(self, x, ids, progress);
 }
 
 } // namespace
@@ -232,26 +183,14 @@ size_t remove(IndexHandle& self, py::handle ids) {
 }
 
 void update(IndexHandle& self, py::handle ids, py::handle x) {
-    auto update = [&](const auto& rows, auto&& work) {
-        Ids wanted = ids_argument("ids", ids, rows.n);
-        check_trained(self);
-        if (rows.n > 0) {
-            self.change(ErrorOrigin::Caller, [&] { work(wanted.data); });
-        }
-    };
-    with_rows(
-            self,
-            x,
-            [&](IndexIVFScaNN& index, const TypedArray& rows) {
-                update(rows, [&](const int64_t* wanted) {
-                    index.update_rows(rows.n, wanted, rows.data, rows.type);
-                });
-            },
-            [&](faiss::Index& index, const Rows& rows) {
-                update(rows, [&](const int64_t* wanted) {
-                    update_vectors(&index, rows.n, wanted, rows.data);
-                });
-            });
+    const TypedArray rows = typed_rows_for(self, "x", x);
+    const Ids wanted = ids_argument("ids", ids, rows.n);
+    check_trained(self);
+    if (rows.n > 0) {
+        self.change(ErrorOrigin::Caller, [&] {
+            update_rows(self.index(), rows.n, wanted.data, rows);
+        });
+    }
 }
 
 size_t code_size(const IndexHandle& self) {

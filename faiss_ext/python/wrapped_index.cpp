@@ -245,31 +245,65 @@ size_t remove_ids(faiss::Index* index, const faiss::IDSelector& selector) {
     return remove_from_map(*layer, selector);
 }
 
-void update_vectors(
+void train_rows(faiss::Index* index, int64_t n, const TypedRows& x) {
+    if (auto scann = as<IndexIVFScaNN>(index)) {
+        scann->train_rows(n, x.data, x.type);
+        return;
+    }
+    std::vector<float> storage;
+    index->train(n, x.floats(0, size_t(n), storage));
+}
+
+void add_rows(
+        faiss::Index* index,
+        int64_t n,
+        const TypedRows& x,
+        const int64_t* ids) {
+    if (auto scann = as<IndexIVFScaNN>(index)) {
+        scann->add_rows(n, x.data, x.type, ids);
+        return;
+    }
+    std::vector<float> storage;
+    const float* floats = x.floats(0, size_t(n), storage);
+    if (ids == nullptr) {
+        index->add(n, floats);
+    } else {
+        index->add_with_ids(n, floats, ids);
+    }
+}
+
+void update_rows(
         faiss::Index* index,
         int64_t n,
         const int64_t* ids,
-        const float* x) {
-    if (auto layer = as<IndexPreTransform>(index)) {
-        Transformed below(*layer, n, x);
-        update_vectors(layer->index, n, ids, below.data());
-        return;
-    }
+        const TypedRows& x) {
     if (auto layer = as<IndexIDMap>(index)) {
         std::vector<int64_t> inner = to_inner_ids(*layer, n, ids);
-        update_vectors(layer->index, n, inner.data(), x);
+        update_rows(layer->index, n, inner.data(), x);
+        return;
+    }
+    if (auto scann = as<IndexIVFScaNN>(index)) {
+        scann->update_rows(n, ids, x.data, x.type);
+        return;
+    }
+    std::vector<float> storage;
+    const float* floats = x.floats(0, size_t(n), storage);
+    if (auto layer = as<IndexPreTransform>(index)) {
+        const Transformed below(*layer, n, floats);
+        const auto d = size_t(layer->index->d);
+        update_rows(layer->index, n, ids, {below.data(), RowType::Float32, d});
         return;
     }
     auto ivf = as<IndexIVF>(index);
     FAISS_THROW_IF_NOT_MSG(ivf != nullptr, "update_vectors needs an IVF index");
-    if (ivf->direct_map.no() && as<IndexIVFScaNN>(ivf) == nullptr) {
+    if (ivf->direct_map.no()) {
         set_direct_map_type(*ivf, faiss::DirectMap::Hashtable);
     }
     FAISS_THROW_IF_NOT_FMT(
             n <= std::numeric_limits<int>::max(),
             "%lld rows (allowed: at most 2^31 - 1)",
             static_cast<long long>(n));
-    ivf->update_vectors(int(n), ids, x);
+    ivf->update_vectors(int(n), ids, floats);
 }
 
 void set_direct_map_type(faiss::IndexIVF& ivf, faiss::DirectMap::Type type) {

@@ -20,6 +20,7 @@
 #include <faiss/impl/IDSelector.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/memory/row_types.h>
 
 namespace faiss_ext::python {
 
@@ -69,12 +70,23 @@ std::vector<int64_t> list_ids(const faiss::Index* index, size_t list);
 /// @return number removed
 size_t remove_ids(faiss::Index* index, const faiss::IDSelector& selector);
 
+/// A ScaNN index by itself takes rows of any type as they are; Faiss' wrappers
+/// and indexes get floats.
+void train_rows(faiss::Index* index, int64_t n, const TypedRows& x);
+
+/// @param ids  size n, or nullptr for running numbers
+void add_rows(
+        faiss::Index* index,
+        int64_t n,
+        const TypedRows& x,
+        const int64_t* ids);
+
 /// Needs find_ivf(). Builds a hash map of ids if there is no direct map.
-void update_vectors(
+void update_rows(
         faiss::Index* index,
         int64_t n,
         const int64_t* ids,
-        const float* x);
+        const TypedRows& x);
 
 /// True if reconstruct() need not read all ids.
 bool has_direct_map(const faiss::Index* index);

@@ -74,6 +74,7 @@ def test_an_id_map_and_a_transform_take_them_too(storage):
             index = fx.index_factory(D, parts)
             index.train(rows)
             index.add_with_ids(rows, ids)
+            index.update_vectors(ids[:9], rows[9:18])
             found.append(index.search(rows[:20], 5))
         assert same(*found)
 
