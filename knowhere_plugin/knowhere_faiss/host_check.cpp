@@ -4,11 +4,10 @@
 #include <cstring>
 #include <memory>
 
-#include <dlfcn.h>
-#include <link.h>
-
 #include <faiss/IndexIVF.h>
 #include <faiss/index_factory.h>
+
+#include <knowhere_plugin/preload/symbol_size.h>
 
 namespace knowhere_plugin::knowhere_faiss {
 
@@ -32,19 +31,6 @@ size_t table_size() {
     const ptrdiff_t in_table = place - 1; // odd: a virtual function
 #endif
     return 2 * sizeof(void*) + size_t(in_table);
-}
-
-/// 0: no such symbol
-size_t symbol_size(const char* name) {
-    void* address = dlsym(RTLD_DEFAULT, name);
-    Dl_info info;
-    const ElfW(Sym)* symbol = nullptr;
-    if (address == nullptr ||
-        dladdr1(address, &info, (void**)&symbol, RTLD_DL_SYMENT) == 0 ||
-        symbol == nullptr) {
-        return 0;
-    }
-    return symbol->st_size;
 }
 
 std::string table_mismatch() {

@@ -3,7 +3,8 @@
 #include <cstdio>
 
 #include <dlfcn.h>
-#include <link.h>
+
+#include <knowhere_plugin/preload/symbol_size.h>
 
 namespace knowhere_plugin::milvus23 {
 
@@ -28,19 +29,6 @@ constexpr KnownTable kTables[] = {
          (2 + 19) * sizeof(void*)},
         {"a config", "_ZTVN8knowhere10BaseConfigE", (2 + 6) * sizeof(void*)},
 };
-
-/// 0: no such symbol
-size_t symbol_size(const char* name) {
-    void* address = dlsym(RTLD_DEFAULT, name);
-    Dl_info info;
-    const ElfW(Sym)* symbol = nullptr;
-    if (address == nullptr ||
-        dladdr1(address, &info, (void**)&symbol, RTLD_DL_SYMENT) == 0 ||
-        symbol == nullptr) {
-        return 0;
-    }
-    return symbol->st_size;
-}
 
 } // namespace
 
