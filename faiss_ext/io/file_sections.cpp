@@ -15,8 +15,6 @@ namespace faiss_ext {
 
 namespace {
 
-constexpr char kMagic[8] = {'S', 'c', 'a', 'N', 'N', 'i', 'd', 'x'};
-
 /// The name of a file of Faiss by its first bytes, for a message, or nothing.
 std::string faiss_file_kind(const char* magic) {
     const std::string code(magic, 4);
@@ -150,7 +148,7 @@ void write_sections(
     }
     Header header;
     std::memset(&header, 0, sizeof(header));
-    std::memcpy(header.magic, kMagic, sizeof(kMagic));
+    std::memcpy(header.magic, kFileMagic, sizeof(kFileMagic));
     header.version = kFormatVersion;
     header.sections = table.size();
     header.file_size = end;
@@ -228,7 +226,7 @@ void SectionReader::fetch(void* out, size_t n) {
 void SectionReader::read_header() {
     Header header;
     fetch(&header, sizeof(header));
-    if (std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0) {
+    if (std::memcmp(header.magic, kFileMagic, sizeof(kFileMagic)) != 0) {
         fail(faiss_file_kind(header.magic) +
              "this is not a file of a ScaNN index");
     }

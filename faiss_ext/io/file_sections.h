@@ -36,6 +36,8 @@ static_assert(
         std::endian::native == std::endian::little && sizeof(size_t) == 8,
         "files hold the memory's bytes");
 
+/// The first bytes of every file.
+constexpr char kFileMagic[8] = {'S', 'c', 'a', 'N', 'N', 'i', 'd', 'x'};
 constexpr uint32_t kFormatVersion = 4;
 
 /// Takes the bytes of a section; counts them first, writes them later.

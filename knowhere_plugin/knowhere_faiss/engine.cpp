@@ -16,6 +16,7 @@
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_io.h>
+#include <faiss_ext/io/file_sections.h>
 
 #include <knowhere_plugin/knowhere_faiss/host_check.h>
 
@@ -27,11 +28,11 @@ namespace {
 
 using IndexPtr = std::unique_ptr<faiss::Index>;
 
-constexpr char kMagic[] = "ScaNNidx"; // of faiss_ext/io/file_sections.h
-constexpr size_t kMagicSize = sizeof(kMagic) - 1;
+using faiss_ext::kFileMagic;
 
 bool is_magic(const void* bytes, size_t size) {
-    return size >= kMagicSize && std::memcmp(bytes, kMagic, kMagicSize) == 0;
+    return size >= sizeof(kFileMagic) &&
+           std::memcmp(bytes, kFileMagic, sizeof(kFileMagic)) == 0;
 }
 
 /// A reader whose first bytes have been read already.
@@ -83,8 +84,8 @@ IndexPtr read_ours(faiss::IOReader& reader) {
 
 /// Reads from where a stream of unknown kind, or one that cannot go back, is.
 IndexPtr read_stream(faiss::IOReader& reader, int io_flags, HostRead host) {
-    char begin[kMagicSize];
-    const size_t size = reader(begin, 1, kMagicSize);
+    char begin[sizeof(kFileMagic)];
+    const size_t size = reader(begin, 1, sizeof(begin));
     Continued whole(reader, begin, size);
     return is_magic(begin, size) ? read_ours(whole) : host(&whole, io_flags);
 }
@@ -96,8 +97,8 @@ bool file_is_ours(FILE* file, bool& can_go_back) {
     if (!can_go_back) {
         return false;
     }
-    char begin[kMagicSize];
-    const size_t size = std::fread(begin, 1, kMagicSize, file);
+    char begin[sizeof(kFileMagic)];
+    const size_t size = std::fread(begin, 1, sizeof(begin), file);
     FAISS_THROW_IF_NOT_MSG(
             std::fseek(file, at, SEEK_SET) == 0, "cannot seek in the file");
     return is_magic(begin, size);
