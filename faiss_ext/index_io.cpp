@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <numeric>
 #include <system_error>
 
 #include <faiss/IndexFlat.h>
 #include <faiss/IndexIDMap.h>
 #include <faiss/impl/FaissAssert.h>
-#include <faiss/index_io.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/index/set_model.h>
@@ -17,12 +15,12 @@
 #include <faiss_ext/io/direct_map_section.h>
 #include <faiss_ext/io/export_faiss.h>
 #include <faiss_ext/io/faiss_bytes.h>
+#include <faiss_ext/io/faiss_sections.h>
 #include <faiss_ext/io/file_sections.h>
 #include <faiss_ext/io/index_header.h>
 #include <faiss_ext/io/list_sections.h>
 #include <faiss_ext/io/model_sections.h>
 #include <faiss_ext/io/regular_files.h>
-#include <faiss_ext/memory/query_rows.h>
 #include <faiss_ext/model/index_state.h>
 #include <faiss_ext/wrappers/clone.h>
 #include <faiss_ext/wrappers/faiss_training.h>
@@ -62,70 +60,6 @@ uint64_t bytes_left(faiss::IOReader& reader) {
     return 0;
 }
 
-std::vector<uint8_t> faiss_bytes(const faiss::Index* index) {
-    faiss::VectorIOWriter writer;
-    faiss::write_index(index, &writer);
-    return std::move(writer.data);
-}
-
-std::unique_ptr<faiss::Index> from_faiss_bytes(
-        ByteReader& section,
-        const FaissExpected& expected) {
-    std::vector<uint8_t> bytes = section.take();
-    try {
-        return read_faiss_bytes(bytes, expected);
-    } catch (const faiss::FaissException& error) {
-        section.fail(error.what());
-    }
-}
-
-faiss::MetricType metric_of(const IndexHeader& header) {
-    return header.metric == 0 ? faiss::METRIC_INNER_PRODUCT : faiss::METRIC_L2;
-}
-
-FaissExpected expected_quantizer(const IndexHeader& header) {
-    FaissExpected expected;
-    expected.kinds = {
-            FaissKind::Flat,
-            FaissKind::ScalarQuantizer,
-            FaissKind::PQ,
-            FaissKind::HNSWFlat,
-            FaissKind::HNSWSQ,
-            FaissKind::HNSWPQ,
-            FaissKind::PreTransform};
-    expected.d = int64_t(header.d);
-    if (header.is_trained) {
-        expected.ntotal = int64_t(header.nlist);
-        expected.is_trained = true;
-    }
-    return expected;
-}
-
-/// Wrappers around an empty IndexFlat.
-FaissExpected expected_tree(const IndexHeader& header) {
-    FaissExpected expected;
-    expected.kinds = {
-            FaissKind::Flat,
-            FaissKind::IDMap,
-            FaissKind::IDMap2,
-            FaissKind::PreTransform};
-    expected.metric = metric_of(header);
-    expected.ntotal = 0;
-    return expected;
-}
-
-/// Throws on indexes that could not be read again.
-void check_readable(
-        const std::vector<uint8_t>& bytes,
-        const FaissExpected& expected,
-        const char* what) {
-    try {
-        check_faiss_bytes(bytes, expected);
-    } catch (const faiss::FaissException& error) {
-        FAISS_THROW_FMT("cannot write the index: %s: %s", what, error.what());
-    }
-}
-
 // ---- write ----
 
 IndexHeader header_of(const IndexIVFScaNN& index) {
@@ -160,12 +94,11 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
             root,
             std::make_unique<faiss::IndexFlat>(index.d, index.metric_type),
             false);
-    std::vector<uint8_t> tree = faiss_bytes(wrappers.get());
+    const IndexHeader header = header_of(index);
+    const std::vector<uint8_t> tree = tree_bytes(*wrappers, header);
     wrappers.reset();
-    std::vector<uint8_t> quantizer = faiss_bytes(index.quantizer);
-    IndexHeader header = header_of(index);
-    check_readable(tree, expected_tree(header), "its wrappers");
-    check_readable(quantizer, expected_quantizer(header), "its quantizer");
+    const std::vector<uint8_t> quantizer =
+            quantizer_bytes(*index.quantizer, header);
 
     auto put_bytes = [](const std::vector<uint8_t>& bytes) {
         return [&bytes](SectionSink& sink) {
@@ -208,83 +141,11 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
 
 // ---- read ----
 
-/// IndexIDMap looks ids up in a table and does not check its bounds.
-void check_ids(
-        faiss::Index* root,
-        const ScaNNLists& lists,
-        const ScaNNLists* spilled) {
-    const faiss::IndexIDMap* map = nullptr;
-    for (faiss::Index* at = root;;) {
-        if (auto inner = dynamic_cast<faiss::IndexIDMap*>(at)) {
-            // Faiss adds no rows to a map in a map
-            FAISS_THROW_IF_NOT_MSG(
-                    map == nullptr ||
-                            (map->id_map.empty() && inner->id_map.empty()),
-                    "cannot read the index: section 'id_maps': an IndexIDMap "
-                    "around another has rows");
-            map = inner;
-        }
-        faiss::Index** below = wrapped_index(at);
-        if (below == nullptr) {
-            break;
-        }
-        at = *below;
-    }
-    if (map == nullptr) {
-        return;
-    }
-    auto check = [&](const char* section, const ScaNNList& list) {
-        for (size_t i = 0; i < list.size(); i++) {
-            FAISS_THROW_IF_NOT_FMT(
-                    size_t(list.ids[i]) < map->id_map.size(),
-                    "cannot read the index: section '%s': id %lld is not in "
-                    "the IndexIDMap around the index",
-                    section,
-                    static_cast<long long>(list.ids[i]));
-        }
-    };
-    for (size_t l = 0; l < lists.nlist; l++) {
-        check("ids", lists.list(l));
-    }
-    for (size_t l = 0; spilled != nullptr && l < spilled->nlist; l++) {
-        check("spilled_ids", spilled->list(l));
-    }
-}
-
-void check_centroids(const ByteReader& section, const faiss::Index& quantizer) {
-    if (dynamic_cast<const faiss::IndexFlat*>(&quantizer) != nullptr) {
-        return; // its floats are checked
-    }
-    std::vector<float> centroids(quantizer.ntotal * quantizer.d);
-    try {
-        quantizer.reconstruct_n(0, quantizer.ntotal, centroids.data());
-    } catch (const faiss::FaissException& error) {
-        section.fail(error.what());
-    }
-    section.check(
-            all_finite(centroids.size(), centroids.data()),
-            "a centroid has a NaN or infinite value");
-}
-
-std::unique_ptr<faiss::Index> read_quantizer(
-        SectionReader& reader,
-        const IndexHeader& header) {
-    ByteReader section = reader.read_all("quantizer");
-    std::unique_ptr<faiss::Index> quantizer =
-            from_faiss_bytes(section, expected_quantizer(header));
-    if (header.is_trained) {
-        // finite codebooks may decode to centroids that are not
-        check_centroids(section, *quantizer);
-    }
-    return quantizer;
-}
-
 std::unique_ptr<faiss::Index> read_wrappers(
         SectionReader& reader,
         const IndexHeader& header) {
     ByteReader section = reader.read_all("tree");
-    std::unique_ptr<faiss::Index> tree =
-            from_faiss_bytes(section, expected_tree(header));
+    std::unique_ptr<faiss::Index> tree = get_tree(section, header);
     make_silent(tree); // as the factory made it
     get_id_maps(reader.read_all("id_maps"), header.ntotal, *tree);
     faiss::Index* leaf = tree.get();
@@ -379,7 +240,8 @@ faiss::Index* read_tree(
         const std::shared_ptr<const void>& memory) {
     IndexHeader header = get_header(reader.read_all("index"), reader.version());
     std::unique_ptr<faiss::Index> root = read_wrappers(reader, header);
-    std::unique_ptr<faiss::Index> quantizer = read_quantizer(reader, header);
+    std::unique_ptr<faiss::Index> quantizer =
+            get_quantizer(reader.read_all("quantizer"), header);
     std::unique_ptr<IndexIVFScaNN> index =
             new_index(std::move(quantizer), header);
     ByteReader direct_map = reader.read_all("direct_map");
@@ -406,7 +268,7 @@ faiss::Index* read_tree(
             sets.spilled->keep_alive(memory);
         }
         // also if mapped: a direct map was read as well
-        check_ids(root.get(), *sets.lists, sets.spilled.get());
+        check_mapped_ids(*root, *sets.lists, sets.spilled.get());
         set_model(*index, std::move(model), std::move(sets));
     }
     reader.finish();

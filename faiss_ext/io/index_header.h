@@ -29,8 +29,8 @@
  * Where a list's column begins follows from the sizes, so that no offset in a
  * file can be wrong. Columns that the layout does not have are left out.
  *
- * Here is the first of them; model_sections, direct_map_section and
- * list_sections have the others, wrappers/id_map_section the ids of wrappers.
+ * Here is the first of them; faiss_sections, model_sections, direct_map_section
+ * and list_sections have the others, wrappers/id_map_section the ids of wrappers.
  * Next: index_io puts them together.
  */
 

@@ -1,8 +1,10 @@
 #include <faiss_ext/wrappers/id_map_section.h>
 
+#include <algorithm>
 #include <vector>
 
 #include <faiss/IndexIDMap.h>
+#include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/wrappers/clone.h>
 
@@ -51,6 +53,42 @@ void get_id_maps(ByteReader reader, uint64_t ntotal, faiss::Index& root) {
         }
     }
     reader.finish();
+}
+
+void check_mapped_ids(
+        const faiss::Index& root,
+        const ScaNNLists& lists,
+        const ScaNNLists* spilled) {
+    const auto maps = id_maps_of<const faiss::IndexIDMap>(root);
+    if (maps.empty()) {
+        return;
+    }
+    // Faiss adds no rows to a map in a map
+    FAISS_THROW_IF_NOT_MSG(
+            maps.size() == 1 ||
+                    std::all_of(
+                            maps.begin(),
+                            maps.end(),
+                            [](auto map) { return map->id_map.empty(); }),
+            "cannot read the index: section 'id_maps': an IndexIDMap around "
+            "another has rows");
+    const size_t n = maps.back()->id_map.size();
+    auto check = [&](const char* section, const ScaNNList& list) {
+        for (size_t i = 0; i < list.size(); i++) {
+            FAISS_THROW_IF_NOT_FMT(
+                    size_t(list.ids[i]) < n,
+                    "cannot read the index: section '%s': id %lld is not in "
+                    "the IndexIDMap around the index",
+                    section,
+                    static_cast<long long>(list.ids[i]));
+        }
+    };
+    for (size_t l = 0; l < lists.nlist; l++) {
+        check("ids", lists.list(l));
+    }
+    for (size_t l = 0; spilled != nullptr && l < spilled->nlist; l++) {
+        check("spilled_ids", spilled->list(l));
+    }
 }
 
 } // namespace faiss_ext
