@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <iterator>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -15,11 +14,11 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/index/add.h>
+#include <faiss_ext/index/append_entries.h>
 #include <faiss_ext/model/codec.h>
 #include <faiss_ext/model/index_state.h>
 #include <faiss_ext/lists/copy_places.h>
 #include <faiss_ext/lists/direct_map.h>
-#include <faiss_ext/memory/parallel.h>
 #include <faiss_ext/memory/row_types.h>
 #include <faiss_ext/partition/grouped_nearest.h>
 
@@ -27,168 +26,12 @@ namespace faiss_ext {
 
 namespace {
 
-/// Entries made before they are appended, which bounds the memory of an add: at
-/// most kMaxEntries and kMaxEntryBytes, but enough for a few threads.
-constexpr size_t kMaxEntries = 8192;
-constexpr size_t kMaxEntryBytes = size_t(8) << 20;
-constexpr size_t kMinEntries = 2048;
-/// Rows a thread encodes at a time, and runs of rows of one list it appends.
-constexpr size_t kEncodeSlice = 128;
-constexpr size_t kAppendSlice = 16;
 /// Floats of rows that are checked and get their lists at a time: copies of
 /// them, of other types or scaled, take 16 MB.
 constexpr size_t kPrepareFloats = size_t(4) << 20;
 /// But so many rows a list where lists are found by groups, which are made anew
 /// each time.
 constexpr size_t kPreparePerList = 8;
-/// For fewer rows than nlist / kFewRowsShare, work on every list would take
-/// longer than that on the rows.
-constexpr size_t kFewRowsShare = 8;
-
-/// Rows in the order of their lists; rows of list -1 are left out.
-struct ListOrder {
-    std::vector<size_t> rows;
-    std::vector<ListCount> lists; ///< those that get rows
-
-    ListOrder(size_t nlist, size_t n, const int64_t* assign) {
-        for (size_t i = 0; i < n; i++) {
-            FAISS_THROW_IF_NOT_FMT(
-                    assign[i] >= -1 && assign[i] < int64_t(nlist),
-                    "row %zu assigned to list %lld (allowed: -1..%zu)",
-                    i,
-                    static_cast<long long>(assign[i]),
-                    nlist - 1);
-            if (assign[i] >= 0) {
-                rows.push_back(i);
-            }
-        }
-        if (n < nlist / kFewRowsShare) {
-            std::stable_sort(rows.begin(), rows.end(), [&](auto a, auto b) {
-                return assign[a] < assign[b];
-            });
-        } else {
-            count_sort(nlist, n, assign);
-        }
-        for (size_t row : rows) {
-            size_t list = size_t(assign[row]);
-            if (lists.empty() || lists.back().list != list) {
-                lists.push_back({list, 0});
-            }
-            lists.back().count++;
-        }
-    }
-
- private:
-    void count_sort(size_t nlist, size_t n, const int64_t* assign) {
-        std::vector<size_t> next(nlist + 1);
-        for (size_t row : rows) {
-            next[assign[row] + 1]++;
-        }
-        std::partial_sum(next.begin(), next.end(), next.begin());
-        for (size_t i = 0; i < n; i++) {
-            if (assign[i] >= 0) {
-                rows[next[assign[i]]++] = i;
-            }
-        }
-    }
-};
-
-/// Restores the sizes of the lists that rows are added to.
-class SizesBefore {
- public:
-    /// @param assign  list of each row, or -1
-    SizesBefore(ScaNNLists& lists, size_t n, const int64_t* assign)
-            : lists_(lists) {
-        std::vector<size_t> touched;
-        if (n < lists.nlist / kFewRowsShare) {
-            std::copy_if(
-                    assign,
-                    assign + n,
-                    std::back_inserter(touched),
-                    [](int64_t list) { return list >= 0; });
-        } else {
-            touched.resize(lists.nlist);
-            std::iota(touched.begin(), touched.end(), size_t(0));
-        }
-        for (size_t list : touched) {
-            sizes_.push_back({list, lists.list_size(list)});
-        }
-    }
-    void restore() {
-        for (const ListCount& size : sizes_) {
-            lists_.resize(size.list, size.count);
-        }
-        lists_.release_unused();
-    }
-
- private:
-    ScaNNLists& lists_;
-    std::vector<ListCount> sizes_;
-};
-
-/** Appends entries list by list, in parallel. make(begin, end, entries)
- * writes the entries of positions [begin, end) of `order.rows`.
- * @param places  out, list << 32 | offset of each row, size of all rows */
-template <class Make>
-void append_entries(
-        ScaNNLists& lists,
-        const ListOrder& order,
-        const int64_t* assign,
-        const int64_t* ids,
-        std::vector<uint64_t>& places,
-        const ScaNNProgress& progress,
-        Make&& make) {
-    lists.reserve_each(order.lists);
-    const std::vector<size_t>& rows = order.rows;
-    const size_t most = std::clamp(
-            kMaxEntryBytes / lists.code_size, kMinEntries, kMaxEntries);
-    std::vector<uint8_t> entries(std::min(most, rows.size()) * lists.code_size);
-    for (size_t chunk = 0; chunk < rows.size(); chunk += most) {
-        faiss::InterruptCallback::check();
-        if (progress) {
-            progress("add", chunk, rows.size());
-        }
-        size_t n = std::min(most, rows.size() - chunk);
-        parallel_slices(n, kEncodeSlice, [&](size_t begin, size_t end) {
-            make(chunk + begin,
-                 chunk + end,
-                 entries.data() + begin * lists.code_size);
-        });
-        // Runs of rows of the same list.
-        std::vector<size_t> runs = {0};
-        for (size_t i = 1; i < n; i++) {
-            if (assign[rows[chunk + i]] != assign[rows[chunk + i - 1]]) {
-                runs.push_back(i);
-            }
-        }
-        runs.push_back(n);
-        parallel_slices(
-                runs.size() - 1, kAppendSlice, [&](size_t first, size_t last) {
-                    std::vector<int64_t> run_ids;
-                    for (size_t r = first; r < last; r++) {
-                        size_t begin = runs[r];
-                        size_t count = runs[r + 1] - begin;
-                        const size_t* row = rows.data() + chunk + begin;
-                        run_ids.resize(count);
-                        for (size_t i = 0; i < count; i++) {
-                            run_ids[i] = ids[row[i]];
-                        }
-                        size_t list = assign[row[0]];
-                        size_t offset = lists.add_entries(
-                                list,
-                                count,
-                                run_ids.data(),
-                                entries.data() + begin * lists.code_size);
-                        for (size_t i = 0; i < count; i++) {
-                            places[row[i]] = faiss::lo_build(list, offset + i);
-                        }
-                    }
-                });
-    }
-    if (progress) {
-        progress("add", rows.size(), rows.size());
-    }
-}
 
 /// Rows to be added.
 struct RowsToAdd {
@@ -420,29 +263,47 @@ std::vector<uint64_t> add_assigned(
             });
 }
 
-/// The same, for rows that are not checked yet, nor have second lists.
-void add_to_lists(
+/** Checks rows, finds their lists if none are given, and those of their
+ * copies, and adds them.
+ * @param given  list of each row, or nullptr */
+std::vector<uint64_t> check_and_add(
         IndexIVFScaNN& index,
         const RowsToAdd& from,
         const int64_t* ids,
-        const int64_t* assign) {
+        const int64_t* given) {
     const IndexState& state = index.state();
-    const ListOrder order(index.nlist, from.n, assign);
+    check_trained(state);
+    std::optional<ListOrder> order;
+    std::vector<int64_t> found;
+    if (given != nullptr) {
+        order.emplace(index.nlist, from.n, given); // checks them
+    } else {
+        found.resize(from.n);
+    }
+    const int64_t* assign = given != nullptr ? given : found.data();
     const bool copies = state.spilled != nullptr;
+    const float lambda = index.options.soar_lambda;
     std::vector<int64_t> second(copies ? from.n : 0);
     visit_prepared(
             state, from, [&](size_t begin, size_t count, const float* x) {
+                if (given == nullptr && copies && state.quantizer_is_flat) {
+                    state.partition.assign_both(
+                            count, x, lambda, &found[begin], &second[begin]);
+                    return;
+                }
+                if (given == nullptr) {
+                    assign_lists(state, count, x, &found[begin]);
+                }
                 if (copies) {
                     state.partition.assign_spilled(
-                            count,
-                            x,
-                            assign + begin,
-                            index.options.soar_lambda,
-                            second.data() + begin);
+                            count, x, assign + begin, lambda, &second[begin]);
                 }
             });
-    add_assigned(
-            index, from, ids, order, assign, copies ? second.data() : nullptr);
+    if (!order) {
+        order.emplace(index.nlist, from.n, assign);
+    }
+    return add_assigned(
+            index, from, ids, *order, assign, copies ? second.data() : nullptr);
 }
 
 } // namespace
@@ -452,33 +313,7 @@ std::vector<uint64_t> add_rows(
         size_t n,
         const TypedRows& rows,
         const int64_t* ids) {
-    const IndexState& state = index.state();
-    check_trained(state);
-    const RowsToAdd from{n, rows};
-    const bool copies = state.spilled != nullptr;
-    const float lambda = index.options.soar_lambda;
-    std::vector<int64_t> assign(n), second(copies ? n : 0);
-    visit_prepared(
-            state, from, [&](size_t begin, size_t count, const float* x) {
-                int64_t* lists = assign.data() + begin;
-                if (copies && state.quantizer_is_flat) {
-                    state.partition.assign_both(
-                            count, x, lambda, lists, second.data() + begin);
-                    return;
-                }
-                assign_lists(state, count, x, lists);
-                if (copies) {
-                    state.partition.assign_spilled(
-                            count, x, lists, lambda, second.data() + begin);
-                }
-            });
-    return add_assigned(
-            index,
-            from,
-            ids,
-            ListOrder(index.nlist, n, assign.data()),
-            assign.data(),
-            copies ? second.data() : nullptr);
+    return check_and_add(index, {n, rows}, ids, nullptr);
 }
 
 void IndexIVFScaNN::add(idx_t n, const float* x) {
@@ -503,19 +338,14 @@ void IndexIVFScaNN::add_core(
         const float* x,
         const idx_t* ids,
         const idx_t* assign
-#if FAISS_EXT_FAISS_VERSION >= 10800
-        ,
-        void* inverted_list_context
-#endif
-) {
+                FAISS_EXT_PARAMETER_10800(void* inverted_list_context)) {
 #if FAISS_EXT_FAISS_VERSION >= 10800
     FAISS_THROW_IF_NOT_MSG(
             inverted_list_context == nullptr,
             "inverted_list_context is not used by this index");
 #endif
-    check_trained(*state_);
     const TypedRows rows(x, RowType::Float32, size_t(d));
-    add_to_lists(*this, {size_t(n), rows}, ids, assign);
+    check_and_add(*this, {size_t(n), rows}, ids, assign);
 }
 
 void IndexIVFScaNN::add_sa_codes(
@@ -543,7 +373,7 @@ void IndexIVFScaNN::add_sa_codes(
     std::vector<float> x(n * d);
     sa_decode(n, codes, x.data());
     const TypedRows rows(x.data(), RowType::Float32, size_t(d));
-    add_to_lists(*this, {size_t(n), rows, codes}, ids, assign.data());
+    check_and_add(*this, {size_t(n), rows, codes}, ids, assign.data());
 }
 
 } // namespace faiss_ext
