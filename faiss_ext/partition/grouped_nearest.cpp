@@ -18,6 +18,15 @@ constexpr size_t kTile = 128;
 /// all centroids.
 constexpr size_t kMinRowsPerCentroid = 2;
 
+void scatter(
+        const std::vector<int64_t>& found,
+        const size_t* which,
+        int64_t* out) {
+    for (size_t i = 0; i < found.size(); i++) {
+        out[which[i]] = found[i];
+    }
+}
+
 } // namespace
 
 GroupedNearest::GroupedNearest(
@@ -31,25 +40,7 @@ GroupedNearest::GroupedNearest(
     for (size_t j = 0; j < n; j++) {
         nearest_.copy_row(j, &points[j * d]);
     }
-    const std::vector<uint32_t> group_of =
-            group_lists(n, d, points.data(), {}, seed);
-    nearest_.use_groups(group_of);
-    const size_t groups =
-            size_t(*std::max_element(group_of.begin(), group_of.end())) + 1;
-    std::vector<double> sums(groups * d), counts(groups);
-    for (size_t j = 0; j < n; j++) {
-        counts[group_of[j]]++;
-        for (size_t i = 0; i < d; i++) {
-            sums[group_of[j] * d + i] += points[j * d + i];
-        }
-    }
-    means_.resize(groups * d);
-    for (size_t g = 0; g < groups; g++) {
-        for (size_t i = 0; i < d; i++) {
-            means_[g * d + i] =
-                    float(sums[g * d + i] / std::max(counts[g], 1.0));
-        }
-    }
+    nearest_.use_groups(group_lists(n, d, points.data(), {}, seed));
 }
 
 bool GroupedNearest::pays(size_t rows, size_t centroids) {
@@ -82,21 +73,16 @@ void GroupedNearest::for_tiles_by_group(
         const float* x,
         const size_t* numbers,
         const Search& search) const {
-    const size_t groups = means_.size() / d_;
-    const NearestRows means(groups, d_, means_.data(), true);
     std::vector<int64_t> group_of(rows);
     parallel_slices(rows, kTile, [&](size_t begin, size_t end) {
         std::vector<size_t> tile(end - begin);
         std::iota(tile.begin(), tile.end(), begin);
         std::vector<float> of_rows(tile.size() * d_);
         gather(tile.size(), tile.data(), numbers, x, of_rows.data());
-        means.find(tile.size(), of_rows.data(), &group_of[begin]);
-        for (size_t i = begin; i < end; i++) {
-            group_of[i] = std::max<int64_t>(group_of[i], 0); // not finite
-        }
+        nearest_.find_groups(tile.size(), of_rows.data(), &group_of[begin]);
     });
     const std::vector<size_t> order =
-            RowsByList(groups, rows, group_of.data()).order;
+            RowsByList(nearest_.groups(), rows, group_of.data()).order;
     parallel_slices(rows, kTile, [&](size_t begin, size_t end) {
         std::vector<float> of_rows((end - begin) * d_);
         gather(end - begin, &order[begin], numbers, x, of_rows.data());
@@ -116,9 +102,7 @@ void GroupedNearest::find(
             [&](size_t count, const float* of_rows, const size_t* which) {
                 std::vector<int64_t> found(count);
                 nearest_.find(count, of_rows, found.data());
-                for (size_t i = 0; i < count; i++) {
-                    nearest[which[i]] = found[i];
-                }
+                scatter(found, which, nearest);
             });
 }
 
@@ -139,9 +123,7 @@ void GroupedNearest::find_spilled(
                 }
                 nearest_.find_spilled(
                         count, of_rows, first.data(), lambda, second.data());
-                for (size_t i = 0; i < count; i++) {
-                    spilled[which[i]] = second[i];
-                }
+                scatter(second, which, spilled);
             });
 }
 
@@ -159,10 +141,8 @@ void GroupedNearest::find_both(
                 std::vector<int64_t> first(count), second(count);
                 nearest_.find_both(
                         count, of_rows, lambda, first.data(), second.data());
-                for (size_t i = 0; i < count; i++) {
-                    nearest[which[i]] = first[i];
-                    spilled[which[i]] = second[i];
-                }
+                scatter(first, which, nearest);
+                scatter(second, which, spilled);
             });
 }
 

@@ -75,7 +75,6 @@ class GroupedNearest {
     size_t d_ = 0;
     bool unit_ = false;
     NearestRows nearest_;
-    std::vector<float> means_; ///< of the groups
 };
 
 } // namespace faiss_ext

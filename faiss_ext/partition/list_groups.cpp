@@ -75,6 +75,12 @@ std::vector<uint32_t> group_lists(
     return {nearest.begin(), nearest.end()};
 }
 
+void number_keys(uint64_t* keys, size_t count, const uint32_t* numbers) {
+    for (size_t i = 0; i < count; i++) {
+        keys[i] = keys[i] >> 32 << 32 | uint32_t(~numbers[uint32_t(~keys[i])]);
+    }
+}
+
 void ListGroups::Scored::scores(
         const ByteQueries& query,
         float offset,
@@ -220,6 +226,19 @@ size_t ListGroups::scores(
         count += size;
     }
     return count;
+}
+
+void ListGroups::best_group(
+        const ByteQueries& queries,
+        AlignedBuffer<float>& scores,
+        int64_t* groups) const {
+    const size_t padded = groups_.rows.padded();
+    scores.resize(queries.size() * padded);
+    groups_.scores(queries, 0, 0, size(), scores.mutable_data());
+    for (size_t q = 0; q < queries.size(); q++) {
+        const float* first = scores.data() + q * padded;
+        groups[q] = std::max_element(first, first + size()) - first;
+    }
 }
 
 void ListGroups::score_tile(const ByteQueries& queries, size_t wanted, Tile& t)

@@ -37,6 +37,9 @@ std::vector<uint32_t> group_lists(
         const std::vector<float>& gains,
         uint64_t seed);
 
+/// Puts numbers[place] into keys of places, as the kernels make them of scores.
+void number_keys(uint64_t* keys, size_t count, const uint32_t* numbers);
+
 class ListGroups {
  public:
     /// What a query needs besides: buffers of a thread, kept so that searches
@@ -73,6 +76,10 @@ class ListGroups {
     bool empty() const {
         return begin_.empty();
     }
+    /// number of groups
+    size_t size() const {
+        return begin_.size();
+    }
     /// How many lists are scored to find the nprobe best of them, at least;
     /// all of them or more: groups have nothing to offer.
     size_t scored_lists(size_t nprobe) const;
@@ -89,6 +96,12 @@ class ListGroups {
             size_t wanted,
             Scratch& s) const;
 
+    /// The best group of each query (L2).
+    /// @param scores  a buffer; @param groups  out, size queries.size()
+    void best_group(
+            const ByteQueries& queries,
+            AlignedBuffer<float>& scores,
+            int64_t* groups) const;
     /// Of each query the best groups, which have at least `wanted` lists
     /// together, and the scores of their lists (L2).
     void score_tile(const ByteQueries& queries, size_t wanted, Tile& t) const;

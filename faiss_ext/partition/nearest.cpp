@@ -169,11 +169,21 @@ void NearestRows::use_groups(const std::vector<uint32_t>& group_of) {
     groups_ = std::make_shared<const ListGroups>(*this, nullptr, group_of);
 }
 
+size_t NearestRows::groups() const {
+    return groups_->size();
+}
+
+void NearestRows::find_groups(size_t n, const float* x, int64_t* group_of)
+        const {
+    Scratch& s = scratch();
+    s.queries.set(bytes_, n, x, center());
+    groups_->best_group(s.queries, s.scores, group_of);
+}
+
 /// Makes s.close the rows of the keys, which then name rows, not places.
 void NearestRows::rows_of_keys(uint64_t* keys, size_t count, Scratch& s) const {
-    for (size_t i = 0; i < count && s.numbers != nullptr; i++) {
-        keys[i] =
-                keys[i] >> 32 << 32 | uint32_t(~s.numbers[uint32_t(~keys[i])]);
+    if (s.numbers != nullptr) {
+        number_keys(keys, count, s.numbers);
     }
     s.close.resize(count);
     for (size_t i = 0; i < count; i++) {

@@ -42,6 +42,11 @@ class NearestRows {
      * is by group, since groups then stay in a cache.
      * @param group_of  size size(), from group_lists() */
     void use_groups(const std::vector<uint32_t>& group_of);
+    /// number of these groups
+    size_t groups() const;
+    /// Group whose mean is nearest to x, by 8 bits: good enough to sort by.
+    /// @param group_of  out, size n
+    void find_groups(size_t n, const float* x, int64_t* group_of) const;
 
     /** Smallest ||x - row||.
      * @param x        size n * d

@@ -76,16 +76,6 @@ struct ProbeScratch {
 
 thread_local ProbeScratch scratch;
 
-/// Makes keys of places keys of the lists there.
-void name_lists(
-        uint64_t* keys,
-        size_t count,
-        const std::vector<uint32_t>& lists) {
-    for (size_t i = 0; i < count; i++) {
-        keys[i] = keys[i] >> 32 << 32 | uint32_t(~lists[uint32_t(~keys[i])]);
-    }
-}
-
 } // namespace
 
 std::vector<float> list_gains(
@@ -337,7 +327,7 @@ size_t Partition::rank_lists(const float* x, size_t nprobe, ProbeScores kind)
     float worst = key_score(kernels.select_keys(
             {s.keys.data(), found, nprobe, s.below.data()}));
     if (s.grouped) {
-        name_lists(s.keys.data(), nprobe, s.groups.lists);
+        number_keys(s.keys.data(), nprobe, s.groups.lists.data());
     }
     float length = 0; // largest of the lists found, taken for the others too
     uint64_t best = 0;
@@ -357,7 +347,7 @@ size_t Partition::rank_lists(const float* x, size_t nprobe, ProbeScores kind)
     const size_t close =
             kernels.select_at_least({s.scores, n, bound, s.close.data()});
     if (s.grouped) {
-        name_lists(s.close.data(), close, s.groups.lists);
+        number_keys(s.close.data(), close, s.groups.lists.data());
     }
     return close;
 }
