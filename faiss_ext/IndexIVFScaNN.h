@@ -2,10 +2,10 @@
  * The index: ScaNN (score-aware 4-bit codes, scanned in registers, refined by
  * 8-bit codes and raw rows) as a faiss::IndexIVF.
  *
- * Arrays are row-major and the caller's; n rows or queries of d floats have
- * size n * d. A call that fails throws faiss::FaissException (or
- * std::bad_alloc) and leaves the index as it was. Distances are squared L2
- * distances or inner products (with options.normalize: cosines, in -1..1).
+ * Arrays are row-major and the caller's: x has size n * d. A call that fails
+ * throws faiss::FaissException (or std::bad_alloc) and leaves the index as it
+ * was. Distances are squared L2 distances or inner products (with
+ * options.normalize: cosines, in -1..1).
  */
 
 #pragma once
@@ -27,7 +27,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     using idx_t = int64_t;
 
     ScaNNOptions options;
-    /// defaults of searches; 0: chosen from k; below k: k
+    /// defaults; 0: chosen from k; below k: k
     size_t reorder_k = 0;
     size_t refine_k = 0;
     /// what calibrate() chose; used where reorder_k, refine_k are 0
@@ -35,11 +35,10 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     /// not saved, not cloned
     ScaNNProgress progress;
 
-    /** @param quantizer  maps vectors to lists; borrowed unless own_fields
-     *  @param d          1..65536
-     *  @param nlist      lists; 0: training chooses nlist, and nprobe too unless
-     *                    it was set; until then it is 0
-     *  @param metric     METRIC_L2 or METRIC_INNER_PRODUCT */
+    /** @param quantizer  vectors -> lists; borrowed unless own_fields
+     *  @param d      1..65536
+     *  @param nlist  0: training chooses nlist, and nprobe unless it was set
+     *  @param metric METRIC_L2 or METRIC_INNER_PRODUCT */
     IndexIVFScaNN(
             faiss::Index* quantizer,
             size_t d,
@@ -59,25 +58,22 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
 
     // ---- build ----
 
-    /// Trains lists, rotation and codebook; only once: a trained index ignores
-    /// the call, so that what it holds stays valid. @param n  >= nlist
+    /// Trains lists, rotation and codebook; a trained index ignores the call,
+    /// so that what it holds stays valid. @param n  >= nlist
     void train(idx_t n, const float* x) override;
     /// Adds finite rows under their running number ntotal, ntotal + 1, ...
     void add(idx_t n, const float* x) override;
     /// @param ids  size n, any but -1; with an Array direct map: nullptr
     void add_with_ids(idx_t n, const float* x, const idx_t* ids) override;
 
-    // Rows of other types, read where they are: some at a time become floats.
-    // They are answered as the same values in floats would be.
+    // The same for rows of other types, which become floats some at a time.
 
-    /// As train(), from a sample: at least 64 rows a list, and 100,000.
+    /// Trains on a sample: at least 64 rows a list, and 100,000.
     void train_rows(idx_t n, const void* x, RowType type);
-    /// As add_with_ids(). @param ids  size n, or nullptr for running numbers
+    /// @param ids  size n, or nullptr for running numbers
     void
     add_rows(idx_t n, const void* x, RowType type, const idx_t* ids = nullptr);
-    /// As update_vectors().
     void update_rows(idx_t n, const idx_t* ids, const void* x, RowType type);
-    /// As search().
     void search_rows(
             idx_t n,
             const void* x,
@@ -87,39 +83,31 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             idx_t* labels,
             const faiss::SearchParameters* params = nullptr) const;
 
-    /** Adds rows to given lists.
-     * @param ids     size n, or nullptr for running numbers
-     * @param assign  size n, list of each row in 0..nlist - 1; rows of list -1
-     *                are counted but not stored, as in Faiss */
+    /// Adds rows to given lists. @param ids  size n, or nullptr
+    /// @param assign  size n, in 0..nlist - 1, or -1: counted but not stored
     void add_core(
             idx_t n,
             const float* x,
             const idx_t* ids,
-            const idx_t* assign
-#if FAISS_EXT_FAISS_VERSION >= 10800
-            ,
-            void* inverted_list_context = nullptr
-#endif
-            ) override;
+            const idx_t* assign FAISS_EXT_PARAMETER_10800(
+                    void* inverted_list_context = nullptr)) override;
     /// Adds what sa_encode() made. @param codes  size n * sa_code_size()
     void add_sa_codes(idx_t n, const uint8_t* codes, const idx_t* ids)
             FAISS_EXT_OVERRIDE_11000;
 
-    /// Bytes that the index takes with n vectors in it, before it is trained;
-    /// within 5 % of memory_usage() then. @param n  0..2^40
+    /// What memory_usage() will be with n vectors, within 5 %; before it is
+    /// trained, too. @param n  0..2^40
     size_t estimate_memory(size_t n) const;
-    /// Bytes held now, mapped files included.
+    /// Bytes held, mapped files included.
     size_t memory_usage() const;
-    /// Where training, or rows added since, made the index deviate from its
-    /// options, and why: one sentence each; usually empty.
+    /// Where rows made the index deviate from its options, and why: one sentence
+    /// each; usually empty.
     std::vector<std::string> notes() const;
 
     // ---- search ----
 
-    /** @param k          >= 1
-     *  @param distances  out, size n * k, best first
-     *  @param labels     out, size n * k; -1 where nothing was found
-     *  @param params     SearchParametersScaNN or faiss::SearchParametersIVF */
+    /** @param distances, labels  out, size n * k, best first; label -1: none
+     *  @param params  SearchParametersScaNN or faiss::SearchParametersIVF */
     void search(
             idx_t n,
             const float* x,
@@ -137,9 +125,8 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             idx_t* labels,
             float* recons,
             const faiss::SearchParameters* params = nullptr) const override;
-    /** As search(), in given lists.
-     * @param assign        size n * nprobe, -1: none
-     * @param centroid_dis  size n * nprobe, as the quantizer gives them
+    /** As search(), in given lists. @param assign  size n * nprobe, -1: none
+     * @param centroid_dis  the same, as the quantizer gives them
      * @param store_pairs   labels are list << 32 | offset */
     void search_preassigned(
             idx_t n,
@@ -152,9 +139,9 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             bool store_pairs,
             const faiss::IVFSearchParameters* params = nullptr,
             faiss::IndexIVFStats* stats = nullptr) const override;
-    /** All vectors of the probed lists with a distance below the radius, or an
-     * inner product above, by the best that is kept of them: raw rows, else
-     * refine codes, else codes. @param result  of n queries; the caller's */
+    /// All vectors of the probed lists with a distance below the radius, or an
+    /// inner product above, by the best that is kept of them: raw rows, else
+    /// refine codes, else codes. @param result  of n queries; the caller's
     void range_search(
             idx_t n,
             const float* x,
@@ -177,24 +164,19 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     /// caller, for one thread, while the index lives and does not change.
     faiss::InvertedListScanner* get_InvertedListScanner(
             bool store_pairs = false,
-            const faiss::IDSelector* sel = nullptr
-#if FAISS_EXT_FAISS_VERSION >= 11100
-            ,
-            const faiss::IVFSearchParameters* params = nullptr
-#endif
-    ) const override;
+            const faiss::IDSelector* sel = nullptr FAISS_EXT_PARAMETER_11100(
+                    const faiss::IVFSearchParameters* params = nullptr))
+            const override;
     /// The same by id; needs a direct map.
     faiss::DistanceComputer* get_distance_computer() const override;
 
-    /** Chooses nprobe, refine_k and reorder_k so that a search for k finds
-     * the share target_recall of what an exhaustive search of this index finds,
-     * plus one standard error. They are then the defaults of searches (for
-     * another k, the candidates grow with its square root). If no setting
-     * reaches the target, the widest is chosen: see `recall`.
+    /** Chooses the defaults nprobe, refine_k and reorder_k so that a search for
+     * k finds the share target_recall of what an exhaustive search of this
+     * index finds, plus one standard error. For another k, the candidates grow
+     * with its square root. If no setting reaches the target: the widest.
      * @param queries  like those to come; nullptr: 1000 of the raw rows, each
      *                 without itself among its neighbours
-     * @param target_recall  above 0, below 1
-     * @param k              1..ntotal - 1 */
+     * @param target_recall  in (0, 1). @param k  1..ntotal - 1 */
     ScaNNCalibration calibrate(
             idx_t n,
             const float* queries,
@@ -203,9 +185,8 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
 
     // ---- codec: an entry is what the lists hold of a vector ----
 
-    /// @param list_nos  size n; -1: zeros
-    /// @param codes     out, size n * (code_size, or sa_code_size() with the
-    ///                  list's number in front)
+    /// @param list_nos  size n; -1: zeros. @param codes  out, size n *
+    /// code_size, or n * sa_code_size() with the list's number in front
     void encode_vectors(
             idx_t n,
             const float* x,
@@ -226,16 +207,15 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
 
     // ---- maintenance ----
 
-    /// An Array map becomes a Hashtable. With a map and a selector that lists
-    /// its ids, the time depends on their number alone. @return  rows removed
+    /// An Array map becomes a Hashtable. With a map and a selector that lists its
+    /// ids, the time depends on their number alone. @return  rows removed
     size_t remove_ids(const faiss::IDSelector& sel) override;
     /// Replaces rows; all ids must be known, each given once. With a direct
     /// map, the time depends on n alone.
     void update_vectors(int n, const idx_t* ids, const float* x) override;
     /// Removes all rows and gives their memory back; stays trained.
     void reset() override;
-    /// As IndexIVF's, but if they throw the old map stays. (Faiss' own, called
-    /// through an IndexIVF, leave half a map, which the next change removes.)
+    /// As IndexIVF's, which leave half a map if they throw; these, the old one.
     void set_direct_map_type(faiss::DirectMap::Type type);
     void make_direct_map(bool new_maintain_direct_map = true);
     void check_compatible_for_merge(const faiss::Index& other) const override;
@@ -251,8 +231,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     faiss::CodePacker* get_CodePacker() const override;
 #endif
 
-    /// For the library's own files and tests (model/index_state.h, not
-    /// installed).
+    /// For the library's own files and tests (model/index_state.h).
     IndexState& state();
     const IndexState& state() const;
 

@@ -1,6 +1,6 @@
 /* What differs between the Faiss releases we compile against (1.7.3, 1.11 and
- * 1.15): the only place with version checks besides the #if on overrides in
- * IndexIVFScaNN.h. */
+ * 1.15): with a few #if where these are used, the only place with version
+ * checks. */
 
 #pragma once
 
@@ -27,6 +27,19 @@ using SubsetType = faiss::InvertedLists::subset_type_t;
 using SubsetType = int;
 #endif
 } // namespace faiss_ext
+
+/// a last parameter that functions have since some release
+#if FAISS_EXT_FAISS_VERSION >= 10800
+#define FAISS_EXT_PARAMETER_10800(...) , __VA_ARGS__
+#else
+#define FAISS_EXT_PARAMETER_10800(...)
+#endif
+
+#if FAISS_EXT_FAISS_VERSION >= 11100
+#define FAISS_EXT_PARAMETER_11100(...) , __VA_ARGS__
+#else
+#define FAISS_EXT_PARAMETER_11100(...)
+#endif
 
 #if FAISS_EXT_FAISS_VERSION >= 11000
 #define FAISS_EXT_OVERRIDE_11000 override

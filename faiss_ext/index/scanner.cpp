@@ -130,12 +130,8 @@ faiss::DistanceComputer* IndexIVFScaNN::get_distance_computer() const {
 
 faiss::InvertedListScanner* IndexIVFScaNN::get_InvertedListScanner(
         bool store_pairs,
-        const faiss::IDSelector* sel
-#if FAISS_EXT_FAISS_VERSION >= 11100
-        ,
-        const faiss::IVFSearchParameters* params
-#endif
-) const {
+        const faiss::IDSelector* sel FAISS_EXT_PARAMETER_11100(
+                const faiss::IVFSearchParameters* params)) const {
     check_trained(*state_);
 #if FAISS_EXT_FAISS_VERSION >= 11100
     if (sel == nullptr && params != nullptr) {
