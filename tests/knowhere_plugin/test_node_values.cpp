@@ -11,7 +11,7 @@ using namespace node_tests;
 
 namespace {
 
-constexpr int64_t kD = 50;
+constexpr int64_t kD = 30;
 constexpr int64_t kN = 3000;
 
 const std::vector<float>& ordinary() {
@@ -345,7 +345,7 @@ TEST(LongRows, AreRefusedByFaissTypes) {
                 EXPECT_NEAR(found.value().distance[0], 1, error);
                 continue;
             }
-            std::string wanted = "[7]: sum of squares = 4.5";
+            std::string wanted = "[7]: sum of squares = 2.7";
             ASSERT_TRUE(node->Build({200, kD, good.data()}, config).ok());
             const DataSet rows{200, kD, x.data()};
             const std::string queries[] = {
