@@ -223,7 +223,9 @@ class Operations {
     }
 
     void update(const int64_t* ids, int64_t n, const std::vector<float>& x) {
-        attempt([&] { python::update_vectors(&root_, n, ids, x.data()); });
+        const faiss_ext::TypedRows rows(
+                x.data(), faiss_ext::RowType::Float32, size_t(root_.d));
+        attempt([&] { python::update_rows(&root_, n, ids, rows); });
     }
 
     void remove(const faiss::IDSelector& gone) {
