@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.datasets import Dataset, Flags, Floats, Ids, Metric
+from bench.datasets import Dataset, Flags, Floats, Ids, Metric, Rows, floats
 from bench.options import DEEPEST_TRUTH
 
 
@@ -23,7 +23,7 @@ def _best(score: Floats, keep: int) -> Ids:
 
 
 def exact_neighbours(
-    base: Floats, query: Floats, metric: Metric, k: int = DEEPEST_TRUTH, block: int = 16384
+    base: Rows, query: Floats, metric: Metric, k: int = DEEPEST_TRUTH, block: int = 16384
 ) -> tuple[Ids, Floats]:
     """Exhaustive search in blocks of base rows.
 
@@ -36,7 +36,7 @@ def exact_neighbours(
     best = np.full((len(query), k), -np.inf, dtype=np.float32)
     ids = np.zeros((len(query), k), dtype=np.int64)
     for start in range(0, len(base), block):
-        rows = base[start : start + block]
+        rows = floats(base[start : start + block])
         score = query @ rows.T
         if metric == "l2":
             score = 2 * score - np.einsum("nd,nd->n", rows, rows)

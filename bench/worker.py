@@ -119,7 +119,7 @@ class Server:
         }
         self.engine = ENGINES[request["engine"]](request["params"])
         n, d = data.base.shape
-        before = resident_bytes()
+        before, given = resident_bytes(), data.base.nbytes
         cpu = time.process_time()
         built = timing.timed(lambda: self.engine.build(data.base, data.metric, task.threads))
         cpu = time.process_time() - cpu
@@ -128,7 +128,7 @@ class Server:
         if allowed is not None:
             self.engine.set_filter(allowed)
         # The base has been dropped: what grew is what the library keeps.
-        grown = resident_bytes() - before + n * d * 4
+        grown = resident_bytes() - before + given
         memory = self.engine.memory()
         facts = BuildFacts(
             build_seconds=built.seconds,

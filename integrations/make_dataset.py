@@ -68,6 +68,7 @@ def write(path, data, harness):
         raise ValueError(f"h5py is not installed for {sys.executable}: pip install h5py") from None
 
     name = distance_name(harness, data)
+    data = dataclasses.replace(data, base=datasets.floats(data.base))  # the harnesses want floats
     if name in ("angular", "normalized"):  # exactly, where files have half precision
         data = dataclasses.replace(data, base=datasets.normalised(data.base), query=datasets.normalised(data.query))
     d = data.base.shape[1]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import exact_scans, milvus_collection, points
-from bench.datasets import Dataset, Ids, load_chosen
+from bench.datasets import Dataset, Ids, floats, load_chosen
 from bench.folders import MILVUS_BINARIES, REPOSITORY, Unavailable
 from bench.ground_truth import ground_truth
 from bench.milvus_collection import Built, IndexType, Measured, Rows
@@ -115,7 +115,7 @@ class Comparison:
             on_wait=lambda holder: print(f"  waiting for {holder}", flush=True),
             on_step=lambda step: print(f"  {step}", flush=True),
         ) as server:
-            rows = Rows(server, "vectors", self.data.base, self.data.metric.upper())
+            rows = Rows(server, "vectors", floats(self.data.base), self.data.metric.upper())
             for entry in self.compared:
                 if entry.server == vehicle.name:
                     self._measure(server, rows, entry, number)

@@ -19,8 +19,9 @@ from functools import partial
 from typing import Any
 
 from bench import timing
-from bench.datasets import Dataset, Floats, load_chosen
+from bench.datasets import Dataset, Floats, floats, load_chosen
 from bench.engines.base import usual_nlist
+from bench.engines.faiss_indexes import training_rows
 from bench.engines.ours import build_index, library
 from bench.options import IndexOptions, RepetitionOptions, option
 from bench.tables import publish, table
@@ -84,13 +85,13 @@ def add_row(data: Dataset, options: Options) -> list[object]:
     fx: Any = library()
     faiss: Any = importlib.import_module("faiss")
     n, d = data.base.shape
-    nlist, rows = usual_nlist(n), data.base[: options.added]
+    nlist, rows = usual_nlist(n), floats(data.base[: options.added])
     trained = {}
     for lib, factory in ((fx, f"IVF{nlist},ScaNN"), (faiss, f"IVF{nlist},PQ{(d + 1) // 2}x4fsr")):
         lib.omp_set_num_threads(options.threads)
         metric = lib.METRIC_L2 if data.metric == "l2" else lib.METRIC_INNER_PRODUCT
         trained[lib] = lib.index_factory(d, factory, metric)
-        trained[lib].train(data.base)
+        trained[lib].train(training_rows(data.base))
     times = {fx: Times(), faiss: Times()}
     for _ in range(options.repetitions):
         for lib, index in trained.items():

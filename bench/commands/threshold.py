@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench import plots, points
-from bench.datasets import Dataset, load_chosen
+from bench.datasets import Dataset, floats, load_chosen
 from bench.engines.base import usual_nlist
 from bench.options import IndexOptions, numbers, option
 from bench.tables import publish, reason_cell, table
@@ -68,7 +68,7 @@ def typical_length(data: Dataset) -> float:
     """T counts in units of the score, so it follows the vectors' length where they differ in it."""
     if data.metric != "l2":
         return 1.0
-    sample = data.base[:: max(1, len(data.base) // 1000)]
+    sample = floats(data.base[:: max(1, len(data.base) // 1000)])
     return float((sample**2).sum(axis=1).mean() ** 0.5)
 
 

@@ -1,6 +1,6 @@
 """What every adapter of a library gives, and the parameters that are tried.
 
-In:  a float32 base (n, d), a metric ("ip" or "l2"), build parameters.
+In:  a base (n, d) of float32 or bytes, a metric ("ip" or "l2"), build parameters.
 Out: an index that answers one query a call or all in one call, on one thread.
 Next: worker.py runs an adapter in a process of its own and times it.
 """
@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.datasets import Flags, Floats, Ids, Metric
+from bench.datasets import Flags, Floats, Ids, Metric, Rows
 from bench.ground_truth import padded
 from bench.points import Parameters
 
@@ -84,8 +84,8 @@ class Engine(ABC):
         """Search parameters worth trying, the first one outermost, each by rising cost."""
 
     @abstractmethod
-    def build(self, x: Floats, metric: Metric, threads: int) -> None:
-        """Makes self.index."""
+    def build(self, x: Rows, metric: Metric, threads: int) -> None:
+        """Makes self.index; a library that takes no bytes is given pieces of x as floats, if it can be."""
 
     def one_thread(self) -> None:  # noqa: B027 (most libraries need no call)
         """Called between build and search."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.datasets import Flags, Floats, Metric
+from bench.datasets import Flags, Floats, Metric, Rows, float_pieces, floats
 from bench.engines.base import (
     NPROBES,
     REORDERS,
@@ -21,15 +21,26 @@ from bench.engines.base import (
 )
 from bench.points import Parameters
 
+TRAINING = 256  # rows a list, as many as Faiss' k-means takes
 
-def build_index(lib: Any, x: Floats, factory: str, metric: Metric, threads: int, params: Parameters) -> Any:
+
+def training_rows(x: Rows) -> Floats:
+    """What an index is trained on: x, and of bytes no more than Faiss takes of them."""
+    most = TRAINING * usual_nlist(len(x))
+    if x.dtype == np.float32 or len(x) <= most:
+        return floats(x)
+    return floats(x[np.sort(np.random.default_rng(1).choice(len(x), most, replace=False))])
+
+
+def build_index(lib: Any, x: Rows, factory: str, metric: Metric, threads: int, params: Parameters) -> Any:
     """Trained on x, with x added; `params` may have HNSW's efConstruction."""
     lib.omp_set_num_threads(threads)
     index = lib.index_factory(x.shape[1], factory, lib.METRIC_L2 if metric == "l2" else lib.METRIC_INNER_PRODUCT)
     if "efConstruction" in params:
         index.hnsw.efConstruction = int(params["efConstruction"])
-    index.train(x)
-    index.add(x)
+    index.train(training_rows(x))
+    for piece in float_pieces(x):
+        index.add(piece)
     return index
 
 
@@ -51,7 +62,7 @@ class Faiss(Engine):
     def set_filter(self, allowed: Flags) -> None:
         self.filter = selector(self.lib, allowed)
 
-    def build(self, x: Floats, metric: Metric, threads: int) -> None:
+    def build(self, x: Rows, metric: Metric, threads: int) -> None:
         self.index = build_index(self.lib, x, self.params["factory"], metric, threads, self.params)
 
     def one_thread(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.datasets import Floats, Metric
+from bench.datasets import Metric, Rows, floats
 from bench.engines.base import NPROBES, REORDERS, Callers, Engine, Memory, stored_bytes, usual_nlist
 from bench.points import Parameters
 
@@ -37,12 +37,12 @@ class GoogleScann(Engine):
         leaves = self.params["leaves"]
         return [{"leaves": p, "reorder": r} for p, r in product(NPROBES, REORDERS) if p <= leaves and r >= k]
 
-    def build(self, x: Floats, metric: Metric, threads: int) -> None:
+    def build(self, x: Rows, metric: Metric, threads: int) -> None:
         p, d = self.params, x.shape[1]
         # T is meant for vectors of one length; ours have length 1 under "ip".
         t = threshold(p["eta"], d) if p["eta"] else float("nan")
         measure = "squared_l2" if metric == "l2" else "dot_product"
-        builder = self.lib.scann_ops_pybind.builder(x, 10, measure)
+        builder = self.lib.scann_ops_pybind.builder(floats(x), 10, measure)
         builder = builder.set_n_training_threads(threads)
         builder = builder.tree(p["leaves"], 16, training_sample_size=min(len(x), 250000), soar_lambda=p["soar"])
         builder = builder.score_ah(p.get("dims", 2), anisotropic_quantization_threshold=t)

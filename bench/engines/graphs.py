@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.datasets import Floats, Metric
+from bench.datasets import Metric, Rows, float_pieces
 from bench.engines.base import Callers, Engine, Memory, stored_bytes, width_settings
 from bench.points import Parameters
 
@@ -27,11 +27,12 @@ class Hnswlib(Graph):
     def builds(n: int, d: int, metric: Metric) -> list[Parameters]:
         return [{"M": m, "efConstruction": 200} for m in (16, 24)]
 
-    def build(self, x: Floats, metric: Metric, threads: int) -> None:
+    def build(self, x: Rows, metric: Metric, threads: int) -> None:
         self.index = self.lib.Index(space=metric, dim=x.shape[1])
         links, width = self.params["M"], self.params["efConstruction"]
         self.index.init_index(len(x), M=links, ef_construction=width)
-        self.index.add_items(x, num_threads=threads)
+        for piece in float_pieces(x):
+            self.index.add_items(piece, num_threads=threads)
 
     def one_thread(self) -> None:
         self.index.set_num_threads(1)
@@ -55,7 +56,7 @@ class Usearch(Graph):
     def builds(n: int, d: int, metric: Metric) -> list[Parameters]:
         return [{"dtype": t, "M": 16, "expansion_add": 128} for t in ("f32", "bf16", "i8")]
 
-    def build(self, x: Floats, metric: Metric, threads: int) -> None:
+    def build(self, x: Rows, metric: Metric, threads: int) -> None:
         p = self.params
         self.index = self.lib.Index(
             ndim=x.shape[1],
@@ -65,7 +66,10 @@ class Usearch(Graph):
             expansion_add=p["expansion_add"],
             enable_key_lookups=False,
         )
-        self.index.add(np.arange(len(x)), x, threads=threads)
+        begin = 0
+        for piece in float_pieces(x):
+            self.index.add(np.arange(begin, begin + len(piece)), piece, threads=threads)
+            begin += len(piece)
 
     def memory(self) -> Memory:
         return Memory(self.index.memory_usage, "reported")
@@ -92,7 +96,7 @@ class Svs(Graph):
             {"dtype": "float16", "degree": 64, **common},
         ]
 
-    def build(self, x: Floats, metric: Metric, threads: int) -> None:
+    def build(self, x: Rows, metric: Metric, threads: int) -> None:
         p, lib = self.params, self.lib
         build = lib.VamanaBuildParameters(alpha=p["alpha"], graph_max_degree=p["degree"], window_size=p["window"])
         kind = lib.DistanceType.L2 if metric == "l2" else lib.DistanceType.MIP

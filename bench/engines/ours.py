@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from bench.datasets import Flags, Floats, Metric
+from bench.datasets import Flags, Metric, Rows
 from bench.engines.base import NPROBES, REORDERS, Callers, Engine, Memory, usual_nlist
 from bench.folders import Unavailable
 from bench.points import Parameters
@@ -23,7 +23,7 @@ def library() -> Any:
     return faiss_ext
 
 
-def build_index(x: Floats, factory: str, metric: Metric, threads: int) -> fx.Index:
+def build_index(x: Rows, factory: str, metric: Metric, threads: int) -> fx.Index:
     """Trained on x, with x added."""
     lib = library()
     lib.omp_set_num_threads(threads)
@@ -65,7 +65,7 @@ class Ours(Engine):
         # 8 bytes a row: filters that few rows pass are then answered from these
         return [{**s, "direct_map": on} for on, s in product((False, True), settings)]
 
-    def build(self, x: Floats, metric: Metric, threads: int) -> None:
+    def build(self, x: Rows, metric: Metric, threads: int) -> None:
         self.index = build_index(x, self.params["factory"], metric, threads)
 
     def one_thread(self) -> None:

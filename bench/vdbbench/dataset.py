@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.datasets import Dataset, Ids
+from bench.datasets import Dataset, Ids, floats
 from bench.ground_truth import exact_neighbours, fingerprint
 
 READY = "dataset.json"  # written last
@@ -49,7 +49,7 @@ def write(folder: Path, data: Dataset, truth: Ids, rates: Sequence[float] = ()) 
         return facts
     ready.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_rows(folder / "train.parquet", "emb", data.base)
+    _write_rows(folder / "train.parquet", "emb", floats(data.base))
     _write_rows(folder / "test.parquet", "emb", data.query)
     _write_rows(folder / "neighbors.parquet", "neighbors_id", truth)
     for rate in rates:

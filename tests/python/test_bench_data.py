@@ -37,10 +37,41 @@ def test_files_are_read(tmp_path, kind, dtype):
     np.testing.assert_array_equal(got, rows)
 
 
+def test_bytes_stay_bytes(tmp_path):
+    rows = np.random.default_rng(1).integers(0, 256, (300, 8), dtype=np.uint8)
+    for stem in ("sift-x.base", "sift-x.query", "y"):
+        save(tmp_path, stem, rows, "u8bin")
+    data = datasets.load(tmp_path, "sift-x", rows=100, queries=9)
+    assert data.base.dtype == np.uint8 and type(data.base) is np.ndarray and data.base.flags.c_contiguous
+    np.testing.assert_array_equal(data.base, rows[:100])
+    np.testing.assert_array_equal(data.query, rows[:9].astype(np.float32))
+    assert data.query.dtype == np.float32 and datasets.load(tmp_path, "y").base.dtype == np.uint8
+    assert datasets.load(tmp_path, "y", metric="cosine").base.dtype == np.float32
+
+    pieces = list(datasets.float_pieces(data.base, piece=30))
+    assert [len(piece) for piece in pieces] == [30, 30, 30, 10] and all(p.dtype == np.float32 for p in pieces)
+    np.testing.assert_array_equal(np.concatenate(pieces), rows[:100])
+    [whole] = datasets.float_pieces(data.query, piece=2)
+    assert np.shares_memory(whole, data.query)
+
+
+def test_truth_of_bytes_is_that_of_floats(tmp_path):
+    rng = np.random.default_rng(2)
+    base, query = rng.integers(0, 256, (500, 16), dtype=np.uint8), rng.random((20, 16), dtype=np.float32)
+    for metric in ("ip", "l2"):
+        found, scores = ground_truth.exact_neighbours(base, query, metric, 10, block=64)
+        want, wanted_scores = ground_truth.exact_neighbours(base.astype(np.float32), query, metric, 10, block=64)
+        np.testing.assert_array_equal(found, want)
+        np.testing.assert_array_equal(scores, wanted_scores)
+
+
 def test_files_that_are_wrong_are_named(tmp_path):
     cut = save(tmp_path, "cut", np.zeros((3, 4), dtype="<f2"), "hbin")
     cut.write_bytes(cut.read_bytes()[:-2])
     with pytest.raises(ValueError, match="cut.hbin: 11 values, the head says 3 x 4"):
+        datasets.read_vectors(cut)
+    cut.write_bytes(b"1234")
+    with pytest.raises(ValueError, match="cut.hbin: 0 values, there is no head"):
         datasets.read_vectors(cut)
     np.save(tmp_path / "flat.npy", np.zeros(5))
     with pytest.raises(ValueError, match=r"flat.npy: expected a matrix, found shape \(5,\)"):
