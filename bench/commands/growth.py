@@ -1,19 +1,22 @@
 """How time per query and build time grow with the number of rows.
 
-The sets are synthetic, since no real one comes in all sizes: 128 dimensions, a
-mixture of Gaussians of 24 intrinsic dimensions and a little noise in all, as
-many clusters at every size. Every size is a run of bench/curves: one query a
+With --set the first rows of a real set, such as bench/siftset makes. Without it
+synthetic ones: 128 dimensions, a mixture of Gaussians of 24 intrinsic dimensions
+and a little noise in all, as many clusters at every size; their times grow
+slower than those of real rows. Every size is a run of bench/curves: one query a
 call, one thread, builds on two; time per query is that of the interpolated
 point at the wanted recall. Exponents are slopes of least squares on logarithms.
 
     bench/growth --rows 100000,1000000,4000000
+    bench/growth --set sift-10m --data build/bench/sets --rows 200000,1000000,10000000
 
 Out, in --out: growth.md, growth-search.png and growth-build.png (and .svg),
-and the files of bench/curves for each size.
+and the files of bench/curves for each size, those of a set in a folder a size.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +26,9 @@ import numpy as np
 
 from bench import plots, points
 from bench.commands import curves
-from bench.datasets import Floats
+from bench.datasets import Floats, Metric, load
 from bench.engines import ENGINES
-from bench.engines.base import usual_nlist
-from bench.folders import RESULTS
+from bench.folders import RESULTS, Unavailable, default_data
 from bench.options import (
     OptionError,
     OutOptions,
@@ -53,6 +55,8 @@ WORLD, ROWS, ASKED = range(3)  # streams of random numbers of a seed
 class Options(RepetitionOptions, SeedOptions, ThreadOptions, OutOptions):
     out: Path = another_default(OutOptions, "out", RESULTS / "growth")
     rows: tuple[int, ...] = option((100_000, 1_000_000, 4_000_000), "sizes", parse=integers)
+    set: str = option("", "name of a set, instead of synthetic rows", metavar="SET")
+    data: Path = option(default_data(), "folder of the set; without it that of FAISS_EXT_BENCH_DATA")
     recall: float = option(0.95, "at which times are compared", low=0, high=1)
     engines: tuple[str, ...] = option(("ours", "scann", "faiss-pq"), "engines with commas", parse=words)
 
@@ -89,14 +93,10 @@ def write_set(folder: Path, n: int, seed: int) -> str:
     return name
 
 
-def builds(n: int) -> tuple[str, ...]:
-    """--build options: one build an engine, by the rules of bench/curves."""
-    nlist = usual_nlist(n)
-    return (
-        "ours=ScaNN",
-        f'scann={{"leaves": {nlist // 2}, "eta": null, "soar": null}}',
-        f"faiss-pq=IVF{nlist},PQ{DIMENSIONS // 2}x4fsr,RFlat",
-    )
+def builds(n: int, d: int, metric: Metric, engines: Sequence[str]) -> tuple[str, ...]:
+    """--build options: one build an engine, the first of bench/curves; of ours what "ScaNN" alone chooses."""
+    peers = [name for name in engines if name != "ours"]
+    return ("ours=ScaNN", *(f"{name}={json.dumps(ENGINES[name].builds(n, d, metric)[0])}" for name in peers))
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
@@ -113,26 +113,55 @@ class Grown:
     build_s: dict[str, list[float]]
 
 
-def grown(options: Options) -> Grown:
-    """Runs bench/curves at every size."""
+@dataclass(frozen=True)
+class Source:
+    """Of the rows of all sizes."""
+
+    title: str
+    d: int
+    metric: Metric
+
+
+def source_of(options: Options) -> Source:
+    """The rows that are asked for; an error where the set has fewer."""
+    if not options.set:
+        return Source(f"synthetic clusters x {DIMENSIONS}", DIMENSIONS, "l2")
+    data = load(options.data, options.set)
+    n, d = data.base.shape
+    if max(options.rows) > n:
+        raise Unavailable(f"--rows {max(options.rows)}: {options.set} has {n} (allowed: 1..{n})")
+    return Source(f"first rows of {options.set} x {d}", d, data.metric)
+
+
+def run_size(n: int, source: Source, options: Options) -> Path:
+    """Runs bench/curves on n rows; the file of its points."""
+    if options.set:  # all sizes have one name
+        name, data, out = options.set, options.data, options.out / f"{options.set}-{n}"
+    else:
+        name, data, out = write_set(options.out, n, options.seed), options.out, options.out
+    asked = curves.Options(
+        data=data,
+        cache=out,
+        out=out,
+        sets=(name,),
+        rows=n,
+        metric=source.metric,
+        mode=("single",),
+        threads=options.threads,
+        seed=options.seed,
+        repetitions=options.repetitions,
+        engines=options.engines,
+        build=builds(n, source.d, source.metric, options.engines),
+    )
+    curves.run(asked)
+    return Path(f"{curves.result_stem(name, asked)}.jsonl")
+
+
+def grown(options: Options, source: Source) -> Grown:
+    """The figures of every size."""
     found = Grown(options.rows, {}, {})
     for n in options.rows:
-        name = write_set(options.out, n, options.seed)
-        asked = curves.Options(
-            data=options.out,
-            cache=options.out,
-            out=options.out,
-            sets=(name,),
-            metric="l2",
-            mode=("single",),
-            threads=options.threads,
-            seed=options.seed,
-            repetitions=options.repetitions,
-            engines=options.engines,
-            build=builds(n),
-        )
-        curves.run(asked)
-        measured = [points.point_of(line) for line in points.read(Path(f"{curves.result_stem(name, asked)}.jsonl"))]
+        measured = [points.point_of(line) for line in points.read(run_size(n, source, options))]
         groups = points.by_engine(measured)
         for engine in options.engines:
             group = groups.get(engine, [])
@@ -154,13 +183,14 @@ def growth_table(what: str, sizes: Sequence[int], values: Mapping[str, Sequence[
 
 def run(options: Options) -> None:
     """Tables and plots of all sizes."""
-    found = grown(options)
+    source = source_of(options)
+    found = grown(options, source)
     parts = [
         f"Single queries on one thread at recall@10 {options.recall:g}, builds on {options.threads}.",
         growth_table("query, us", found.sizes, found.search_us),
         growth_table("build, s", found.sizes, found.build_s),
     ]
-    publish(options.out / "growth.md", f"Growth, synthetic clusters x {DIMENSIONS}, l2", parts)
+    publish(options.out / "growth.md", f"Growth, {source.title}, {source.metric}", parts)
     if not plots.available():
         return
     for what, values, unit in (
@@ -168,6 +198,6 @@ def run(options: Options) -> None:
         ("build", found.build_s, "seconds to build"),
     ):
         curves_of = {name: plots.Series(found.sizes, v) for name, v in values.items() if not any(map(math.isnan, v))}
-        titles = plots.Titles(f"Synthetic clusters x {DIMENSIONS}: {what}", "rows", unit)
+        titles = plots.Titles(f"{source.title[0].upper()}{source.title[1:]}: {what}", "rows", unit)
         if curves_of:
             plots.growth(curves_of, titles, options.out / f"growth-{what}")
