@@ -27,6 +27,7 @@ COMMANDS = {
     "threads": "what a second thread brings; how fast rows are added",
     "growth": "time per query and of builds against the number of rows",
     "textset": "make the set gcide-384 (bench/textset sets up what it needs)",
+    "siftset": "make sets of SIFT descriptors, such as sift-1m (bench/siftset sets up what it needs)",
     "milvus": "SCANN in a Milvus server beside its own indexes (set up by bench/milvus)",
     "vectordbbench": "VectorDBBench in process and in Milvus (set up by bench/vectordbbench)",
     "demo": "nearest words, recall, speed and sizes (set up by bench/demo)",

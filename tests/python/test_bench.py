@@ -237,6 +237,8 @@ def test_builds_of_the_command_line_replace_those_of_their_engine(small):
         (["curves", "--timeout", "nan"], r"--timeout nan \(allowed: 0 and more\)"),
         (["growth", "--engines", "theirs"], r"--engines theirs \(allowed: ours"),
         (["growth", "--rows", "0"], r"--rows 0 \(allowed: 1 and more\)"),
+        (["siftset", "--rows", "0"], r"--rows 0 \(allowed: 1..1e\+08\)"),
+        (["siftset", "--per-picture", "60000"], r"--per-picture 60000 \(allowed: 1..50000\)"),
         (["vectordbbench", "--indexes", "ours;FAST"], r"--indexes: FAST \(allowed, with semicolons: .*IVF_FLAT"),
         (["vectordbbench", "--only", "nowhere"], r"--only nowhere \(allowed: client, server\)"),
         (["curves", "--rows", "many"], "invalid int value"),
@@ -394,6 +396,18 @@ def test_growth_runs_at_every_size(tmp_path):
     assert "| ours" in table and "1,000 | 2,000" in table and table in printed
 
 
+def test_growth_takes_the_first_rows_of_a_set(written_set, tmp_path, capsys):
+    given = ["--set", "words", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    ran(sys.executable, str(ROOT / "bench" / "growth"), *given, "--rows", "700,1400", "--engines", "ours")
+    table = (tmp_path / "out" / "growth.md").read_text()
+    assert "Growth, first rows of words x 16, ip" in table and "700 | 1,400" in table
+    for n in (700, 1400):
+        measured = points.read(tmp_path / "out" / f"words-{n}" / "curves-words.jsonl")
+        assert {points.point_of(line).facts.n for line in measured} == {n}
+    assert cli.main(["growth", *given, "--rows", "700,1401"]) == 2
+    assert "--rows 1401: words has 1400 (allowed: 1..1400)" in capsys.readouterr().err
+
+
 # -------------------------------------------------------------------- workers
 
 
@@ -413,6 +427,20 @@ def test_a_worker_measures_and_its_death_is_told(written_set, tmp_path):
         asked.process.kill()
         with pytest.raises(worker.Failed, match="worker ended with SIGKILL"):
             asked.measure(worker.Request(every, "batch", "all", 10))
+
+
+@pytest.mark.parametrize("engine, factory", [("ours", "IVF16,ScaNN,RFlat"), ("faiss-pq", "IVF16,PQ16x4fsr,RFlat")])
+def test_a_worker_takes_bytes(engine, factory, tmp_path):
+    if engine != "ours":
+        pytest.importorskip("faiss", reason="PyPI faiss-cpu is not installed")
+    rows = np.clip(clustered(1500, 32, seed=12, clouds=30, width=0.3) * 30 + 128, 0, 255).astype(np.uint8)
+    for part, some in (("base", rows[:1400]), ("query", rows[1400:])):
+        head = np.array(some.shape, dtype="<u4").tobytes()
+        (tmp_path / f"sift-32.{part}.u8bin").write_bytes(head + some.tobytes())
+    task = worker.Task(str(tmp_path), "sift-32", str(tmp_path / "out"), threads=1, k=10)
+    every = {"nprobe": 16, "reorder_k": 100} if engine == "ours" else {"nprobe": 16, "k_factor": 10}
+    got = worker.recalls(engine, factory, task, [every], 60, tmp_path / "log")
+    assert got.reason is None and got.found[0] > 0.98 and got.facts.rss_delta_bytes > 1400 * 32
 
 
 def test_a_worker_that_hangs_is_ended(tmp_path):
