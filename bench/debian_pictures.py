@@ -70,7 +70,7 @@ def find(names: Iterable[str]) -> list[Package]:
     wanted = list(dict.fromkeys(names))
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         raise Unavailable("apt-get and dpkg-deb are missing: the pictures come from Debian packages")
-    asked = subprocess.run(["apt-get", "--print-uris", "download", *wanted], capture_output=True, text=True)
+    asked = subprocess.run(["apt-get", "--print-uris", "download", *wanted], cwd="/", capture_output=True, text=True)
     unknown = re.search(r"Unable to locate package (\S+)|No candidate version found for (\S+)", asked.stderr)
     if unknown:
         name = unknown[1] or unknown[2]

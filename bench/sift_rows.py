@@ -10,6 +10,7 @@ Out: a .npz file a package with the descriptors of its pictures; then Collected:
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import signal
 import zipfile
@@ -48,8 +49,7 @@ class Picture:
 
 def describe(file: bytes, side: int) -> Picture | None:
     """The descriptors of a picture, grey, longer side at most `side` pixels; None if it is no picture or an icon."""
-    import cv2
-
+    cv2: Any = importlib.import_module("cv2")
     cv2.setNumThreads(1)  # the caller has a process a core
     try:
         grey: Any = cv2.imdecode(np.frombuffer(file, dtype=np.uint8), cv2.IMREAD_GRAYSCALE)

@@ -145,7 +145,7 @@ def run_size(n: int, source: Source, options: Options) -> Path:
         out=out,
         sets=(name,),
         rows=n,
-        metric=source.metric,
+        metric="" if options.set else source.metric,  # the set's own: cosine scales rows
         mode=("single",),
         threads=options.threads,
         seed=options.seed,

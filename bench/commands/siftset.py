@@ -16,12 +16,15 @@ Out, in --out: sift-<rows>.base.u8bin and sift-<rows>.query.u8bin.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import multiprocessing
 import os
+import re
 import shutil
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +34,11 @@ import numpy as np
 from bench import debian_pictures, sift_rows
 from bench.debian_pictures import PACKAGES, Package
 from bench.folders import RESULTS, Unavailable
-from bench.options import OutOptions, SeedOptions, another_default, option, words
-from bench.sift_rows import MOST, WIDTH, Collected, Pictures
+from bench.options import OptionError, OutOptions, SeedOptions, another_default, option, words
+from bench.sift_rows import MOST, WIDTH, Collected, Picture, Pictures
 
 FILES_A_JOB = 4  # pictures that wait in memory
-SPARE = 3  # bytes of the disk a byte of the set: files of packages hold more descriptors than are taken
+SPARE = 4  # bytes of the disk a byte of the set: files of packages hold more descriptors than are taken
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ class Options(SeedOptions, OutOptions):
     per_picture: int = option(4000, "most descriptors of a picture", low=1, high=MOST)
     side: int = option(1600, "pixels: longer sides of pictures are scaled to this", low=64, high=10_000)
     jobs: int = option(os.cpu_count() or 1, "processes that compute descriptors", low=1, high=1024)
+
+    def __post_init__(self) -> None:
+        for name in self.packages:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]*", name):
+                raise OptionError(f"--packages {name} (allowed: names of Debian packages)")
 
 
 def name_of(rows: int) -> str:
@@ -73,21 +81,32 @@ def check_disk(options: Options, packages: list[Package]) -> None:
         )
 
 
+def counted(found: Iterable[Picture], package: Package) -> Iterator[Picture]:
+    """The pictures; a terminal sees how many there were so far."""
+    show = sys.stderr.isatty()
+    for count, picture in enumerate(found, 1):
+        if show:
+            print(f"\r  {package.name}: {count} pictures", end="", file=sys.stderr, flush=True)
+        yield picture
+    if show:
+        print("\r\033[K", end="", file=sys.stderr)
+
+
 def descriptors(package: Package, options: Options, pool: Executor) -> Pictures:
     """Of the pictures of a package; from its file if an earlier run has made it."""
-    import cv2
-
     folder = options.out / "descriptors"
     stem = package.file.rpartition(".")[0].replace("%3a", "-")
+    opencv = importlib.import_module("cv2").__version__
 
     def make() -> Pictures:
         deb = debian_pictures.download(package, folder)
         files = debian_pictures.pictures(deb, folder)
-        found = sift_rows.together(sift_rows.described(files, options.side, pool, FILES_A_JOB * options.jobs))
+        found = sift_rows.described(files, options.side, pool, FILES_A_JOB * options.jobs)
+        made = sift_rows.together(counted(found, package))
         deb.unlink()
-        return found
+        return made
 
-    return sift_rows.kept(folder / f"{stem}-{options.side}-opencv{cv2.__version__}.npz", make)
+    return sift_rows.kept(folder / f"{stem}-{options.side}-opencv{opencv}.npz", make)
 
 
 def collect(packages: list[Package], options: Options) -> Collected:

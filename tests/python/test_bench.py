@@ -238,6 +238,7 @@ def test_builds_of_the_command_line_replace_those_of_their_engine(small):
         (["growth", "--engines", "theirs"], r"--engines theirs \(allowed: ours"),
         (["growth", "--rows", "0"], r"--rows 0 \(allowed: 1 and more\)"),
         (["siftset", "--rows", "0"], r"--rows 0 \(allowed: 1..1e\+08\)"),
+        (["siftset", "--packages", "a,-x"], r"--packages -x \(allowed: names of Debian packages\)"),
         (["siftset", "--per-picture", "60000"], r"--per-picture 60000 \(allowed: 1..50000\)"),
         (["vectordbbench", "--indexes", "ours;FAST"], r"--indexes: FAST \(allowed, with semicolons: .*IVF_FLAT"),
         (["vectordbbench", "--only", "nowhere"], r"--only nowhere \(allowed: client, server\)"),
@@ -398,7 +399,8 @@ def test_growth_runs_at_every_size(tmp_path):
 
 def test_growth_takes_the_first_rows_of_a_set(written_set, tmp_path, capsys):
     given = ["--set", "words", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
-    ran(sys.executable, str(ROOT / "bench" / "growth"), *given, "--rows", "700,1400", "--engines", "ours")
+    sizes = ["--rows", "700,1400", "--engines", "ours", "--repetitions", "1"]
+    ran(sys.executable, str(ROOT / "bench" / "growth"), *given, *sizes)
     table = (tmp_path / "out" / "growth.md").read_text()
     assert "Growth, first rows of words x 16, ip" in table and "700 | 1,400" in table
     for n in (700, 1400):
