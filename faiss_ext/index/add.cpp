@@ -38,6 +38,7 @@ struct RowsToAdd {
     size_t n;
     TypedRows rows;                 ///< as given
     const uint8_t* codes = nullptr; ///< theirs, from sa_encode(), or nullptr
+    size_t first = 0;               ///< number of the first, for messages
 };
 
 /// Encodes rows which[begin] .. which[end - 1]. @param list_of  of each row
@@ -75,19 +76,16 @@ void visit_prepared(
         Visit&& visit) {
     const size_t d = state.d();
     std::vector<float> floats, scaled;
-    size_t most = kPrepareFloats / d + 1;
-    const size_t by_groups = kPreparePerList * state.ivf.nlist;
-    if (GroupedNearest::pays(by_groups, state.ivf.nlist)) {
-        most = std::max(most, by_groups);
-    }
+    const size_t most = rows_at_a_time(state.ivf.nlist, d);
     for (size_t begin = 0; begin < from.n; begin += most) {
         faiss::InterruptCallback::check();
         const size_t count = std::min(most, from.n - begin);
         const float* x = from.rows.floats(begin, count, floats);
+        const size_t number = from.first + begin;
         const float* prepared =
-                prepare_rows(state, count, x, "row", scaled, begin);
+                prepare_rows(state, count, x, "row", scaled, number);
         if (from.rows.type != state.options.raw_type) {
-            check_held(state.options.raw_type, count, d, x, "row", begin);
+            check_held(state.options.raw_type, count, d, x, "row", number);
         }
         visit(begin, count, prepared);
     }
@@ -308,12 +306,20 @@ std::vector<uint64_t> check_and_add(
 
 } // namespace
 
+size_t rows_at_a_time(size_t nlist, size_t d) {
+    const size_t most = kPrepareFloats / d + 1;
+    const size_t by_groups = kPreparePerList * nlist;
+    return GroupedNearest::pays(by_groups, nlist) ? std::max(most, by_groups)
+                                                  : most;
+}
+
 std::vector<uint64_t> add_rows(
         IndexIVFScaNN& index,
         size_t n,
         const TypedRows& rows,
-        const int64_t* ids) {
-    return check_and_add(index, {n, rows}, ids, nullptr);
+        const int64_t* ids,
+        size_t first) {
+    return check_and_add(index, {n, rows, nullptr, first}, ids, nullptr);
 }
 
 void IndexIVFScaNN::add(idx_t n, const float* x) {

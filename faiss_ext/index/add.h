@@ -17,6 +17,7 @@ class IndexIVFScaNN;
 
 /** @param rows  n of them, as given
  *  @param ids  size n, or nullptr for running numbers
+ *  @param first  number of the first row, for messages
  *  @return     places of the rows (list << 32 | offset); kNowhere for those that
  *              no list holds
  *  @throws faiss::FaissException or std::bad_alloc; nothing changed */
@@ -24,6 +25,11 @@ std::vector<uint64_t> add_rows(
         IndexIVFScaNN& index,
         size_t n,
         const TypedRows& rows,
-        const int64_t* ids);
+        const int64_t* ids,
+        size_t first = 0);
+
+/// Rows that such a call checks and assigns at a time. Which lists it finds
+/// depends on where these parts begin and end, if there are very many lists.
+size_t rows_at_a_time(size_t nlist, size_t d);
 
 } // namespace faiss_ext

@@ -222,29 +222,43 @@ void IndexIVFScaNN::train_rows(idx_t n, const void* x, RowType type) {
             n >= 1,
             "%lld training rows (allowed: >= 1)",
             static_cast<long long>(n));
-    const size_t wanted = wanted_lists(*this, size_t(n), false);
     if (type == RowType::Float32) {
         train_lists(
                 *this,
                 size_t(n),
                 static_cast<const float*>(x),
                 nullptr,
-                wanted);
+                wanted_lists(*this, size_t(n), false));
         return;
     }
     const TypedRows rows(x, type, size_t(d));
-    const size_t per_list =
-            std::min(kConvertedPerList, options.max_points_per_centroid);
-    const size_t count =
-            std::min(size_t(n), std::max(kConverted, per_list * wanted));
-    std::vector<float> floats(count * size_t(d));
-    if (count == size_t(n)) {
+    const TrainingSample sample = training_sample(*this, size_t(n));
+    std::vector<float> floats(sample.count * size_t(d));
+    if (sample.rows.empty()) {
         to_floats(type, floats.size(), x, floats.data());
     } else {
-        const auto sample = sample_rows(size_t(n), count, options.seed);
-        rows.gather(count, sample.data(), floats.data());
+        rows.gather(sample.count, sample.rows.data(), floats.data());
     }
-    train_lists(*this, count, floats.data(), nullptr, wanted);
+    train_on_sample(*this, sample, floats.data());
+}
+
+TrainingSample training_sample(const IndexIVFScaNN& index, size_t n) {
+    TrainingSample sample;
+    sample.nlist = wanted_lists(index, n, false);
+    const size_t per_list =
+            std::min(kConvertedPerList, index.options.max_points_per_centroid);
+    sample.count = std::min(n, std::max(kConverted, per_list * sample.nlist));
+    if (sample.count < n) {
+        sample.rows = sample_rows(n, sample.count, index.options.seed);
+    }
+    return sample;
+}
+
+void train_on_sample(
+        IndexIVFScaNN& index,
+        const TrainingSample& sample,
+        const float* x) {
+    train_lists(index, sample.count, x, nullptr, sample.nlist);
 }
 
 void train_in_lists(

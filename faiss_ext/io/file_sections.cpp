@@ -9,6 +9,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/io/faiss_codes.h>
+#include <faiss_ext/io/regular_files.h>
 #include <faiss_ext/memory/aligned_buffer.h>
 
 namespace faiss_ext {
@@ -82,10 +83,45 @@ uint32_t crc_of_header(Header header, const std::vector<TableEntry>& table) {
     return crc_of(crc, table.data(), table.size() * sizeof(TableEntry));
 }
 
+uint64_t header_bytes(size_t sections) {
+    return sizeof(Header) + sections * sizeof(TableEntry);
+}
+
+TableEntry table_entry(
+        const Section& section,
+        uint64_t offset,
+        uint64_t size,
+        uint32_t crc) {
+    FAISS_THROW_IF_NOT(section.name.size() <= kNameBytes);
+    TableEntry entry;
+    std::memset(&entry, 0, sizeof(entry));
+    std::memcpy(entry.name, section.name.data(), section.name.size());
+    entry.offset = offset;
+    entry.size = size;
+    entry.crc = crc;
+    return entry;
+}
+
+/// The header and the table.
+void put_table(SectionSink& sink, const std::vector<TableEntry>& table) {
+    Header header;
+    std::memset(&header, 0, sizeof(header));
+    std::memcpy(header.magic, kFileMagic, sizeof(kFileMagic));
+    header.version = kFormatVersion;
+    header.sections = table.size();
+    header.file_size = table.back().offset + table.back().size;
+    header.crc = crc_of_header(header, table);
+    sink.put_value(header);
+    sink.put(table.data(), table.size() * sizeof(TableEntry));
+}
+
 } // namespace
 
-SectionSink::SectionSink(faiss::IOWriter* writer, uint64_t bytes)
-        : writer_(writer) {
+SectionSink::SectionSink(
+        faiss::IOWriter* writer,
+        uint64_t bytes,
+        bool checksums)
+        : writer_(writer), checksums_(checksums || writer == nullptr) {
     if (writer != nullptr) {
         buffer_.reserve(size_t(std::min<uint64_t>(bytes, kBufferBytes)));
     }
@@ -94,9 +130,13 @@ SectionSink::SectionSink(faiss::IOWriter* writer, uint64_t bytes)
 void SectionSink::put(const void* data, size_t n) {
     auto bytes = static_cast<const uint8_t*>(data);
     size_ += n;
-    if (writer_ == nullptr) {
+    if (checksums_) {
         crc_ = crc_of(crc_, bytes, n);
-    } else if (buffer_.size() + n <= kBufferBytes) {
+    }
+    if (writer_ == nullptr) {
+        return;
+    }
+    if (buffer_.size() + n <= kBufferBytes) {
         buffer_.insert(buffer_.end(), bytes, bytes + n);
     } else {
         flush();
@@ -131,32 +171,17 @@ void SectionSink::write_out(const uint8_t* data, size_t n) {
 void write_sections(
         const std::vector<Section>& sections,
         faiss::IOWriter* writer) {
-    std::vector<TableEntry> table(sections.size());
-    uint64_t end = sizeof(Header) + table.size() * sizeof(TableEntry);
-    for (size_t i = 0; i < sections.size(); i++) {
+    std::vector<TableEntry> table;
+    uint64_t end = header_bytes(sections.size());
+    for (const Section& section : sections) {
         SectionSink counter(nullptr);
-        sections[i].produce(counter);
-        TableEntry& entry = table[i];
-        FAISS_THROW_IF_NOT(sections[i].name.size() <= kNameBytes);
-        std::memset(&entry, 0, sizeof(entry));
-        std::memcpy(
-                entry.name, sections[i].name.data(), sections[i].name.size());
-        entry.offset = aligned(end);
-        entry.size = counter.size();
-        entry.crc = counter.crc();
-        end = entry.offset + entry.size;
+        section.produce(counter);
+        table.push_back(table_entry(
+                section, aligned(end), counter.size(), counter.take_crc()));
+        end = table.back().offset + table.back().size;
     }
-    Header header;
-    std::memset(&header, 0, sizeof(header));
-    std::memcpy(header.magic, kFileMagic, sizeof(kFileMagic));
-    header.version = kFormatVersion;
-    header.sections = table.size();
-    header.file_size = end;
-    header.crc = crc_of_header(header, table);
-
     SectionSink sink(writer, end);
-    sink.put_value(header);
-    sink.put(table.data(), table.size() * sizeof(TableEntry));
+    put_table(sink, table);
     for (size_t i = 0; i < sections.size(); i++) {
         sink.align();
         sections[i].produce(sink);
@@ -166,6 +191,25 @@ void write_sections(
                 sections[i].name.c_str());
     }
     sink.flush();
+}
+
+void stream_sections(const std::vector<Section>& sections, OutputFile& file) {
+    std::vector<TableEntry> table(sections.size());
+    SectionSink sink(&file, kBufferBytes, true);
+    put_table(sink, table); // its place; written below
+    for (size_t i = 0; i < sections.size(); i++) {
+        sink.align();
+        const uint64_t offset = sink.size();
+        (void)sink.take_crc();
+        sections[i].produce(sink);
+        table[i] = table_entry(
+                sections[i], offset, sink.size() - offset, sink.take_crc());
+    }
+    sink.flush();
+    file.seek(0);
+    SectionSink head(&file, header_bytes(table.size()));
+    put_table(head, table);
+    head.flush();
 }
 
 void ByteReader::check_left(uint64_t n, size_t size) const {
@@ -240,6 +284,7 @@ void SectionReader::read_header() {
         fail("there is no format version 0");
     }
     version_ = header.version;
+    checksum_ = header.crc;
     if (header.sections == 0 || header.sections > kMaxSections) {
         fail("damaged: " + std::to_string(header.sections) + " sections");
     }

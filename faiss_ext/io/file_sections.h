@@ -26,11 +26,14 @@
 #include <functional>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <faiss/impl/io.h>
 
 namespace faiss_ext {
+
+class OutputFile;
 
 static_assert(
         std::endian::native == std::endian::little && sizeof(size_t) == 8,
@@ -45,7 +48,11 @@ class SectionSink {
  public:
     /// @param writer  nullptr: only size and checksum are wanted
     /// @param bytes   that will be put: a buffer need not be larger
-    explicit SectionSink(faiss::IOWriter* writer, uint64_t bytes = 0);
+    /// @param checksums  of what is written, too
+    explicit SectionSink(
+            faiss::IOWriter* writer,
+            uint64_t bytes = 0,
+            bool checksums = false);
 
     void put(const void* data, size_t n);
     template <class T>
@@ -62,9 +69,9 @@ class SectionSink {
     uint64_t size() const {
         return size_;
     }
-    /// CRC-32 of them (counting only)
-    uint32_t crc() const {
-        return crc_;
+    /// CRC-32 of them since the last call (counting, or with checksums)
+    uint32_t take_crc() {
+        return std::exchange(crc_, 0);
     }
 
  private:
@@ -74,11 +81,12 @@ class SectionSink {
     std::vector<uint8_t> buffer_;
     uint64_t size_ = 0;
     uint32_t crc_ = 0;
+    bool checksums_;
 };
 
 struct Section {
     std::string name; ///< at most 16 bytes
-    /// called twice, must put the same bytes
+    /// write_sections() calls it twice: it must put the same bytes
     std::function<void(SectionSink&)> produce;
 };
 
@@ -86,6 +94,10 @@ struct Section {
 void write_sections(
         const std::vector<Section>& sections,
         faiss::IOWriter* writer);
+
+/// The same bytes, but each section is produced once, in order; the header is
+/// written last.
+void stream_sections(const std::vector<Section>& sections, OutputFile& file);
 
 /// Bytes of a small section, read from front to back; throws at its end.
 class ByteReader {
@@ -152,6 +164,10 @@ class SectionReader {
     uint32_t version() const {
         return version_;
     }
+    /// Checksum of the header, and so of the checksums of all sections.
+    uint32_t checksum() const {
+        return checksum_;
+    }
 
     /// All bytes of the next section, which must be `name`; verified.
     ByteReader read_all(const std::string& name);
@@ -197,6 +213,7 @@ class SectionReader {
     bool whole_ = true;
     uint64_t at_ = 0;
     uint32_t version_ = 0;
+    uint32_t checksum_ = 0;
     std::vector<Entry> table_;
     size_t next_ = 0; ///< section after the current one
     std::string current_ = "header";

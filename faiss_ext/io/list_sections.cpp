@@ -75,12 +75,21 @@ void get_apart(ByteReader reader, ScaNNLists& lists) {
 }
 
 void put_list_table(SectionSink& sink, const ScaNNLists& lists) {
-    FieldWriter fields{sink};
-    transfer_layout(fields, lists.layout(), kFormatVersion);
-    sink.put_value(uint64_t(lists.nlist));
+    std::vector<uint64_t> sizes(lists.nlist);
     for (size_t l = 0; l < lists.nlist; l++) {
-        sink.put_value(uint64_t(lists.list(l).size()));
+        sizes[l] = lists.list(l).size();
     }
+    put_list_sizes(sink, lists.layout(), sizes);
+}
+
+void put_list_sizes(
+        SectionSink& sink,
+        const EntryLayout& layout,
+        const std::vector<uint64_t>& sizes) {
+    FieldWriter fields{sink};
+    transfer_layout(fields, layout, kFormatVersion);
+    sink.put_value(uint64_t(sizes.size()));
+    sink.put(sizes.data(), sizes.size() * sizeof(sizes[0]));
 }
 
 std::vector<uint64_t> get_list_table(

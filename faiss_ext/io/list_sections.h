@@ -14,6 +14,11 @@ namespace faiss_ext {
 
 /// "lists" or "spilled_lists"
 void put_list_table(SectionSink& sink, const ScaNNLists& lists);
+/// The same. @param sizes  of the lists
+void put_list_sizes(
+        SectionSink& sink,
+        const EntryLayout& layout,
+        const std::vector<uint64_t>& sizes);
 
 /** Sizes of the lists.
  * @param layout   that the lists of the index have

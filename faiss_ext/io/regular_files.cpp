@@ -54,8 +54,6 @@ void check_regular(
             kind_of(status));
 }
 
-constexpr const char* kCannotRead = "cannot read the index file";
-
 /// Names that are tried when looking for files of killed processes.
 constexpr size_t kOldNames = 16;
 
@@ -122,33 +120,30 @@ bool remove_abandoned(const std::string& path) {
 
 } // namespace
 
-InputFile::InputFile(const std::string& path) : path_(path) {
+InputFile::InputFile(const std::string& path, const char* what) : path_(path) {
     struct stat status;
     if (stat(path.c_str(), &status) != 0) {
-        fail(kCannotRead, path);
+        fail(what, path);
     }
-    check_regular(status, kCannotRead, path);
+    check_regular(status, what, path);
     // It may have been replaced since: opening a pipe must not wait.
     int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (file < 0) {
-        fail(kCannotRead, path);
+        fail(what, path);
     }
     stream_.reset(fdopen(file, "rb"));
     if (stream_ == nullptr) {
         int error = errno;
         close(file);
         errno = error;
-        fail(kCannotRead, path);
+        fail(what, path);
     }
     if (fstat(file, &status) != 0) {
-        fail(kCannotRead, path);
+        fail(what, path);
     }
-    check_regular(status, kCannotRead, path);
+    check_regular(status, what, path);
     FAISS_THROW_IF_NOT_FMT(
-            status.st_size > 0,
-            "%s %s: it is empty",
-            kCannotRead,
-            path.c_str());
+            status.st_size > 0, "%s %s: it is empty", what, path.c_str());
     size_ = uint64_t(status.st_size);
 }
 
@@ -237,6 +232,12 @@ size_t OutputFile::operator()(const void* data, size_t size, size_t n) {
         left -= size_t(written);
     }
     return left == 0 ? n : n - (left + size - 1) / size;
+}
+
+void OutputFile::seek(uint64_t offset) {
+    if (lseek(file_, off_t(offset), SEEK_SET) < 0) {
+        fail("cannot write the index to", name);
+    }
 }
 
 void OutputFile::become_target() {

@@ -24,7 +24,10 @@ class InputFile {
  public:
     /// @throws faiss::FaissException unless `path` is a regular file that can
     ///         be read and is not empty
-    explicit InputFile(const std::string& path);
+    /// @param what  begins messages
+    explicit InputFile(
+            const std::string& path,
+            const char* what = "cannot read the index file");
 
     uint64_t size() const {
         return size_;
@@ -69,6 +72,9 @@ class OutputFile : public faiss::IOWriter {
     ~OutputFile() override;
 
     size_t operator()(const void* data, size_t size, size_t n) override;
+
+    /// What is written next goes there. @throws faiss::FaissException
+    void seek(uint64_t offset);
 
     /// Syncs and renames. @throws faiss::FaissException
     void become_target();

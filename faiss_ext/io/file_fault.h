@@ -1,0 +1,27 @@
+/* Errors of the disk, told from those of the caller's arguments: Python has two
+ * kinds of exceptions. */
+
+#pragma once
+
+#include <utility>
+
+#include <faiss/impl/FaissException.h>
+
+namespace faiss_ext {
+
+/// A file cannot be read or written.
+struct FileFault : faiss::FaissException {
+    using faiss::FaissException::FaissException;
+};
+
+/// Exceptions of `work` are FileFault.
+template <class Work>
+auto with_file(Work&& work) {
+    try {
+        return std::forward<Work>(work)();
+    } catch (const faiss::FaissException& error) {
+        throw FileFault(error.what());
+    }
+}
+
+} // namespace faiss_ext
