@@ -187,8 +187,12 @@ class Build {
                         rows_.d(),
                         rows + (number - begin) * row_bytes_,
                         row);
-                // refused by their numbers in the source
+                // what the index would not take later
+                const RowType kept = index_->options.raw_type;
                 prepare_rows(index_->state(), 1, row, "row", scaled, number);
+                if (rows_.type() != kept) {
+                    check_held(kept, 1, rows_.d(), row, "row", number);
+                }
             }
         }
     }
@@ -378,7 +382,7 @@ std::unique_ptr<RowSource> rows_of_stream(
 BuildPlan checked_plan(
         const IndexIVFScaNN& index,
         const RowSource& rows,
-        uint64_t memory) {
+        const BuildOptions& options) {
     FAISS_THROW_IF_NOT_FMT(
             rows.n() >= 1 && rows.n() <= size_t(1) << 40,
             "%zu rows (allowed: 1..2^40)",
@@ -386,7 +390,8 @@ BuildPlan checked_plan(
     return plan_build(
             index,
             {rows.n(), rows.type(), rows.in_memory() != nullptr},
-            memory);
+            options.memory,
+            options.piece_rows);
 }
 
 } // namespace
@@ -397,7 +402,7 @@ void build_index(
         const std::string& path,
         const BuildOptions& options) {
     Scann index = new_index(description, rows.d(), options);
-    const BuildPlan plan = checked_plan(*index, rows, options.memory);
+    const BuildPlan plan = checked_plan(*index, rows, options);
     check_disk(path, kTimesResult * plan.result_bytes);
     BuildFolder folder = open_folder(
             path,
@@ -424,7 +429,7 @@ void build_index(
             {description, stream.d, stream.type, "a stream", options.metric});
     in_folder(folder, [&] {
         auto rows = rows_of_stream(stream, folder, options.progress);
-        const BuildPlan plan = checked_plan(*index, *rows, options.memory);
+        const BuildPlan plan = checked_plan(*index, *rows, options);
         check_disk(
                 path,
                 kTimesResult * plan.result_bytes +

@@ -90,6 +90,9 @@ struct BuildOptions {
     /// bytes that the build may take beside the rows of rows_in_memory(); too
     /// few are refused, with the least that works
     uint64_t memory = 0;
+    /// rows of a piece, after each of which an interrupted build can go on, at
+    /// most about this many; 0: as many as fit into memory
+    size_t piece_rows = 0;
     /// "k-means", "codebook" (training); "add", "merge": of how many rows
     ScaNNProgress progress = nullptr;
 };

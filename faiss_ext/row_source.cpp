@@ -60,11 +60,7 @@ class FileRows : public RowSource {
                 static_cast<unsigned long long>(stride_),
                 row_);
         const uint64_t size = file_.size();
-        const uint64_t held = offset > size ? 0 : (size - offset) / stride_;
-        const bool last =
-                offset <= size &&
-                (size - offset) % stride_ >= row_; // without the gap after it
-        if (n > held + (last ? 1 : 0)) {
+        if (n > 0 && (size < offset_ || whole_rows(size - offset_) < n)) {
             ends_early(size);
         }
     }
@@ -108,8 +104,12 @@ class FileRows : public RowSource {
             bytes -= size_t(got);
         }
     }
+    /// Rows in so many bytes; the last one needs no gap after it.
+    uint64_t whole_rows(uint64_t bytes) const {
+        return bytes / stride_ + (bytes % stride_ >= row_ ? 1 : 0);
+    }
     [[noreturn]] void ends_early(uint64_t size) const {
-        const uint64_t row = size < offset_ ? 0 : (size - offset_) / stride_;
+        const uint64_t row = size < offset_ ? 0 : whole_rows(size - offset_);
         throw FileFault(
                 file_.path() + ": ends at byte " + std::to_string(size) +
                 ", in row " + std::to_string(row) + " of " +

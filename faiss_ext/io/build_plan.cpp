@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <omp.h>
+
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
@@ -21,12 +23,19 @@ namespace {
 constexpr size_t kRunStep = 1024;
 /// Files that a process may have open are often limited to 1,024.
 constexpr size_t kMostRuns = 500;
-/// Buffers of fixed size, scratch of threads, and what malloc() keeps.
-constexpr uint64_t kFixed = uint64_t(48) << 20;
-/// Training: copies of the rows that the codes learn from, 32,768 at most, at
-/// the same time.
+/// Buffers of fixed size, and what malloc() keeps: of training, with any
+/// dimensions; of adding and merging.
+constexpr uint64_t kFixedTraining = uint64_t(52) << 20;
+constexpr uint64_t kFixed = uint64_t(20) << 20;
+/// Rows that a thread works on, and copies of them.
+constexpr uint64_t kThreadRows = 128 * 4;
+/// Training: rows that the codes learn from, and how many copies of their values
+/// there are at the same time, in halves. Measured with 8 to 768 dimensions
+/// (tests/io/test_build_index, docs/design-scale.md).
 constexpr size_t kCodeRows = 32768;
-constexpr size_t kCodeCopies = 7;
+constexpr size_t kHalfCopies = 9;
+/// Matrices of d x d doubles at the same time, where a rotation is learned.
+constexpr size_t kSquares = 3;
 /// Bytes of a training row beside its values: its number, list and order.
 constexpr size_t kSampledRow = 48;
 /// Bytes of an added row beside its entry: its number, list, place and order, and
@@ -64,12 +73,20 @@ Stages stages_of(
     const uint64_t prepared =
             std::min(rows.n, rows_at_a_time(sample.nlist, state.d()));
     const bool converted = rows.type != RowType::Float32;
+    const uint64_t threads =
+            uint64_t(omp_get_max_threads()) * kThreadRows * row;
+    const uint64_t rotation =
+            index.options.rotation == RotationKind::None
+                    ? 0
+                    : kSquares * state.d() * state.d() * sizeof(double);
     Stages stages;
-    stages.training = kFixed + model +
-                      sample.count * ((1 + scaled) * row + kSampledRow) +
-                      std::min(kCodeRows, sample.count) * kCodeCopies * row +
-                      2 * sample.nlist * row;
-    stages.adding = kFixed + model + prepared * (converted + scaled) * row +
+    stages.training =
+            kFixedTraining + threads + model + rotation +
+            sample.count * ((1 + scaled) * row + kSampledRow) +
+            std::min(kCodeRows, sample.count) * kHalfCopies * row / 2 +
+            2 * sample.nlist * row;
+    stages.adding = kFixed + threads + model +
+                    prepared * (converted + scaled) * row +
                     2 * sample.nlist * row;
     const size_t copy = state.spilled != nullptr ? kAddedCopy : 0;
     stages.per_row = uint64_t(bytes_per_vector(state.d(), index.options)) +
@@ -80,8 +97,11 @@ Stages stages_of(
 
 } // namespace
 
-BuildPlan
-plan_build(const IndexIVFScaNN& index, const BuildRows& rows, uint64_t memory) {
+BuildPlan plan_build(
+        const IndexIVFScaNN& index,
+        const BuildRows& rows,
+        uint64_t memory,
+        size_t most) {
     const TrainingSample sample = training_sample(index, rows.n);
     FAISS_THROW_IF_NOT_FMT(
             rows.n / sample.nlist <= UINT32_MAX,
@@ -117,7 +137,10 @@ plan_build(const IndexIVFScaNN& index, const BuildRows& rows, uint64_t memory) {
             index.state().d(),
             sample.nlist,
             sample.count);
-    const size_t fitting = size_t((memory - stages.adding) / stages.per_row);
+    size_t fitting = size_t((memory - stages.adding) / stages.per_row);
+    if (most != 0) {
+        fitting = std::min(fitting, most);
+    }
     BuildPlan plan;
     plan.run_rows = std::max(least_rows, fitting / part * part);
     plan.result_bytes =

@@ -25,8 +25,12 @@ struct BuildPlan {
 
 /** @param index   not trained
  *  @param memory  bytes
+ *  @param most    rows of a run, about; 0: as many as fit
  *  @throws faiss::FaissException with the least memory that works */
-BuildPlan
-plan_build(const IndexIVFScaNN& index, const BuildRows& rows, uint64_t memory);
+BuildPlan plan_build(
+        const IndexIVFScaNN& index,
+        const BuildRows& rows,
+        uint64_t memory,
+        size_t most);
 
 } // namespace faiss_ext

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include <faiss_ext/build_index.h>
+#include <faiss_ext/memory/row_sample.h>
 #include <faiss_ext/memory/row_types.h>
 
 #include "fixtures/index_cases.h"
@@ -19,12 +20,15 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr size_t kN = 260000, kDim = 8;
+/// Rows: few, in several pieces; more than training takes.
+constexpr size_t kN = 6000, kMany = 103000, kDim = 8;
+constexpr uint64_t kMemory = uint64_t(1) << 28;
+constexpr size_t kPiece = 1024;
 constexpr const char* kDescription = "IVF64,ScaNN(soar_lambda=1),RU8";
 
 std::vector<uint8_t> made_bytes() {
     const std::vector<float> x =
-            random_rows::uniform(kN * kDim, 5); // of [0, 1)
+            random_rows::uniform(kMany * kDim, 5); // of [0, 1)
     std::vector<uint8_t> bytes(x.size());
     for (size_t i = 0; i < x.size(); i++) {
         bytes[i] = uint8_t(256 * x[i]);
@@ -32,6 +36,7 @@ std::vector<uint8_t> made_bytes() {
     return bytes;
 }
 
+/// kMany, of which most tests take the first kN
 const std::vector<uint8_t>& byte_rows() {
     static const std::vector<uint8_t> rows = made_bytes();
     return rows;
@@ -52,20 +57,14 @@ std::string made_in_memory(
     return {writer.data.begin(), writer.data.end()};
 }
 
-const std::string& wanted() {
-    static const std::string bytes = made_in_memory(
-            kDescription, byte_rows().data(), kN, RowType::UInt8);
+const std::string& wanted(size_t n = kN) {
+    static std::map<size_t, std::string> made;
+    std::string& bytes = made[n];
+    if (bytes.empty()) {
+        bytes = made_in_memory(
+                kDescription, byte_rows().data(), n, RowType::UInt8);
+    }
     return bytes;
-}
-
-/// The least memory, from the message about too little of it.
-uint64_t least_memory(faiss_ext::RowSource& rows, const std::string& path) {
-    const std::string message = message_of(
-            [&] { build_index(kDescription, rows, path, {.memory = 1}); });
-    const std::string before = "(allowed: >= ";
-    const size_t at = message.find(before);
-    EXPECT_NE(at, std::string::npos) << message;
-    return std::stoull(message.substr(at + before.size()));
 }
 
 struct Stopped {};
@@ -73,9 +72,9 @@ struct Stopped {};
 class BuildIndex : public testing::Test {
  protected:
     std::unique_ptr<faiss_ext::RowSource> source(
+            size_t n = kN,
             const std::vector<uint8_t>& rows = byte_rows()) {
-        return faiss_ext::rows_in_memory(
-                rows.data(), rows.size() / kDim, kDim, RowType::UInt8);
+        return faiss_ext::rows_in_memory(rows.data(), n, kDim, RowType::UInt8);
     }
     void expect_built() {
         EXPECT_TRUE(read_bytes(path) == wanted());
@@ -96,7 +95,7 @@ class BuildIndex : public testing::Test {
 
 TEST_F(BuildIndex, GivesTheFileOfAllRowsInMemory) {
     auto rows = source();
-    BuildOptions options{.memory = least_memory(*rows, path)};
+    BuildOptions options{.memory = kMemory, .piece_rows = kPiece};
     std::map<std::string, size_t> stages;
     size_t most = 0;
     options.progress = [&](const std::string& stage, size_t done, size_t all) {
@@ -110,7 +109,7 @@ TEST_F(BuildIndex, GivesTheFileOfAllRowsInMemory) {
     };
     build_index(kDescription, *rows, path, options);
     expect_built();
-    EXPECT_GT(most, 2U); // or this tests nothing
+    EXPECT_EQ(most, 6U); // or this tests nothing
     EXPECT_EQ(stages["add"], kN);
     EXPECT_EQ(stages["merge"], kN);
     EXPECT_EQ(stages.count("k-means") + stages.count("codebook"), 2U);
@@ -132,20 +131,20 @@ TEST_F(BuildIndex, ReadsFilesWithAndWithoutGaps) {
                 kDescription,
                 *rows,
                 path,
-                {.memory = least_memory(*rows, path)});
+                {.memory = kMemory, .piece_rows = kPiece});
         expect_built();
         // and one that ends early, before the start or meanwhile
         const std::string message = message_of([&] {
             faiss_ext::rows_in_file(
                     file, kN + 1, kDim, RowType::UInt8, 4, stride);
         });
-        EXPECT_NE(message.find("in row 260000 of 260001"), std::string::npos)
+        EXPECT_NE(message.find("in row 6000 of 6001"), std::string::npos)
                 << message;
-        fs::resize_file(file, 4 + 150000 * stride + 3);
+        fs::resize_file(file, 4 + 5000 * stride + 3);
         const std::string later = message_of([&] {
-            build_index(kDescription, *rows, path, {.memory = 1 << 30});
+            build_index(kDescription, *rows, path, {.memory = kMemory});
         });
-        EXPECT_NE(later.find("in row 150000 of 260000"), std::string::npos)
+        EXPECT_NE(later.find("in row 5000 of 6000"), std::string::npos)
                 << later;
         EXPECT_TRUE(read_bytes(path) == wanted());
         fs::remove_all(folder);
@@ -157,11 +156,11 @@ TEST_F(BuildIndex, TakesRowsThatComeOnce) {
     faiss_ext::RowStream stream{.d = kDim, .type = RowType::UInt8};
     stream.next = [&]() -> faiss_ext::RowStream::Piece {
         asked++;
-        const size_t begin = std::exchange(at, std::min(at + 70000, kN));
-        return {&byte_rows()[begin * kDim % byte_rows().size()], at - begin};
+        const size_t begin = std::exchange(at, std::min(at + 1500, kN));
+        return {&byte_rows()[begin * kDim], at - begin};
     };
     auto rows = source();
-    BuildOptions options{.memory = least_memory(*rows, path) + (1 << 22)};
+    BuildOptions options{.memory = kMemory, .piece_rows = kPiece};
     options.progress = [&](const std::string& stage, size_t, size_t) {
         if (stage == "merge") {
             throw Stopped();
@@ -181,54 +180,83 @@ TEST_F(BuildIndex, TakesRowsThatComeOnce) {
     at = 0;
     const std::string message = message_of(
             [&] { build_index(kDescription, stream, path, options); });
-    EXPECT_NE(message.find("260000 rows came, not 260001"), std::string::npos);
+    EXPECT_NE(message.find("6000 rows came, not 6001"), std::string::npos);
 }
 
 TEST_F(BuildIndex, GoesOnWhereItWasStopped) {
     auto rows = source();
-    BuildOptions options{.memory = least_memory(*rows, path)};
+    BuildOptions options{.memory = kMemory, .piece_rows = kPiece};
     write_bytes(path, "old");
-    size_t calls = 0, last_run = 0;
-    for (size_t stop = 1; calls < stop + 200; stop += 11) {
-        calls = 0;
-        options.progress = [&](const std::string&, size_t, size_t) {
-            if (++calls == stop) {
+    size_t last_run = 0, stops = 0;
+    for (bool stopped = true; stopped; stops++) {
+        size_t calls = 0;
+        stopped = false;
+        // everywhere in training, then after each run
+        const bool trained = fs::exists(folder + "/trained.scann");
+        const size_t stop = trained ? 3 : 2 + 3 * stops;
+        options.progress = [&](const char*, size_t done, size_t all) {
+            if (++calls >= stop && done < all) {
                 throw Stopped();
             }
         };
         try {
             build_index(kDescription, *rows, path, options);
-            break;
         } catch (const Stopped&) {
+            stopped = true;
             EXPECT_EQ(read_bytes(path), "old");
             EXPECT_GE(runs(), last_run);
             last_run = runs();
         }
     }
-    EXPECT_GT(last_run, 2U);
+    EXPECT_EQ(last_run, 6U);
+    EXPECT_GT(stops, 10U);
     expect_built();
+}
+
+TEST_F(BuildIndex, SaysTheLeastMemoryThatWorks) {
+    auto rows = source(kMany);
+    const std::string message = message_of(
+            [&] { build_index(kDescription, *rows, path, {.memory = 1}); });
+    const std::string before = "(allowed: >= ";
+    const size_t at = message.find(before);
+    ASSERT_NE(at, std::string::npos) << message;
+    const uint64_t least = std::stoull(message.substr(at + before.size()));
+    EXPECT_NE(
+            message_of([&] {
+                build_index(kDescription, *rows, path, {.memory = least - 1});
+            }),
+            "");
+    build_index(kDescription, *rows, path, {.memory = least});
+    EXPECT_TRUE(read_bytes(path) == wanted(kMany));
 }
 
 TEST_F(BuildIndex, NamesTheRowThatItDoesNotTake) {
     std::vector<float> floats(byte_rows().begin(), byte_rows().end());
-    const std::string in_memory = made_in_memory(
-            "IVF64,ScaNN,RU8", floats.data(), 1000, RowType::Float32);
     auto rows = faiss_ext::rows_in_memory(
-            floats.data(), kN, kDim, RowType::Float32);
-    BuildOptions options{.memory = least_memory(*rows, path)};
-    for (float wrong : {NAN, 256.0f, 2.5f}) {
-        constexpr size_t kWrong = 200001;
-        const float right = std::exchange(floats[kWrong * kDim + 3], wrong);
-        const std::string message = message_of(
-                [&] { build_index(kDescription, *rows, path, options); });
-        EXPECT_NE(message.find("row 200001 "), std::string::npos) << message;
-        EXPECT_NE(message.find("keeps what is done"), std::string::npos);
-        floats[kWrong * kDim + 3] = right;
+            floats.data(), kMany, kDim, RowType::Float32);
+    const BuildOptions options{.memory = kMemory, .piece_rows = 20 * kPiece};
+    // one that training sees, one that it does not
+    std::vector<size_t> sample = faiss_ext::sample_rows(kMany, 100000, 1234);
+    std::sort(sample.begin(), sample.end());
+    size_t unseen = 70000;
+    while (std::binary_search(sample.begin(), sample.end(), unseen)) {
+        unseen++;
+    }
+    for (size_t row : {sample.back(), unseen}) {
+        for (float wrong : {NAN, 256.0f, 2.5f}) {
+            const float right = std::exchange(floats[row * kDim + 3], wrong);
+            const std::string message = message_of(
+                    [&] { build_index(kDescription, *rows, path, options); });
+            const std::string named = "row " + std::to_string(row);
+            EXPECT_NE(message.find(named), std::string::npos) << message;
+            EXPECT_NE(message.find("keeps what is done"), std::string::npos);
+            floats[row * kDim + 3] = right;
+        }
     }
     // nothing is lost
     EXPECT_GT(runs(), 0U);
     build_index(kDescription, *rows, path, options);
-    EXPECT_TRUE(read_bytes(path) == wanted()); // as rows of bytes train
+    EXPECT_TRUE(read_bytes(path) == wanted(kMany)); // as rows of bytes train
 }
 
 TEST_F(BuildIndex, TrainsOnAllFloatsIfTheyAreFew) {
@@ -246,7 +274,7 @@ TEST_F(BuildIndex, TrainsOnAllFloatsIfTheyAreFew) {
 
 TEST_F(BuildIndex, RefusesTheFolderOfAnotherBuild) {
     auto rows = source();
-    BuildOptions options{.memory = least_memory(*rows, path)};
+    BuildOptions options{.memory = kMemory, .piece_rows = kPiece};
     options.progress = [&](const std::string& stage, size_t, size_t) {
         if (stage == "merge") {
             // another process would find the folder locked, as this one does
@@ -266,7 +294,7 @@ TEST_F(BuildIndex, RefusesTheFolderOfAnotherBuild) {
     EXPECT_NE(message.find("holds another build"), std::string::npos);
     std::vector<uint8_t> others = byte_rows();
     others[0] ^= 1;
-    auto other_rows = source(others);
+    auto other_rows = source(kN, others);
     message = message_of(
             [&] { build_index(kDescription, *other_rows, path, options); });
     EXPECT_NE(message.find("made of other rows"), std::string::npos) << message;
@@ -282,13 +310,13 @@ TEST_F(BuildIndex, RefusesTheFolderOfAnotherBuild) {
 
 TEST_F(BuildIndex, LeavesTheTargetWhenTheDiskIsFull) {
     auto rows = source();
-    const BuildOptions options{.memory = least_memory(*rows, path)};
+    const BuildOptions options{.memory = kMemory, .piece_rows = kPiece};
     write_bytes(path, "old");
     signal(SIGXFSZ, SIG_IGN);
     rlimit before;
     getrlimit(RLIMIT_FSIZE, &before);
     // the trained index; a run; the result
-    for (rlim_t most : {1 << 10, 1 << 20, 1 << 23}) {
+    for (rlim_t most : {1 << 10, 1 << 14, 1 << 17}) {
         rlimit full = before;
         full.rlim_cur = most;
         setrlimit(RLIMIT_FSIZE, &full);
