@@ -84,6 +84,8 @@ BuildFolder open_folder(const std::string& target, const BuildName& name) {
 /// Refuses what cannot be written, and too little room for `needed` bytes, the
 /// folder of the build included.
 void check_disk(const std::string& target, uint64_t needed) {
+    FAISS_THROW_IF_NOT_MSG(
+            !target.empty(), "path is empty (allowed: that of a file)");
     with_file([&] {
         OutputFile probe(target);
         const auto parent = std::filesystem::path(target).parent_path();

@@ -189,6 +189,7 @@ PYBIND11_MODULE(_faiss_ext, module) {
     bind_lists(module, index);
     bind_wrappers(module);
     bind_files(module, index);
+    bind_build_index(module);
     bind_knowhere(module);
     module.def(
             "index_factory",

@@ -25,6 +25,7 @@ void bind_lists(py::module_& module, IndexClass& index); // centroids, cp, ..
 void bind_wrappers(py::module_& module);                 // IndexIDMap, ..
 void bind_properties(IndexClass& index); // ntotal, nprobe, sub_dim, ...
 void bind_files(py::module_& module, IndexClass& index); // read, write, pickle
+void bind_build_index(py::module_& module); // rows beyond memory
 void bind_knowhere(py::module_& module); // the submodule knowhere
 
 /// __reduce__ of classes that cannot be pickled: without it, protocols below 2

@@ -315,3 +315,20 @@ def test_progress_on_a_terminal(built_once, monkeypatch, capsys):
     code, out, err = run(capsys, "build", "x.npy", "-o", "bar.scann", "--json")
     assert code == 0 and json.loads(out) and "100 %" in err and "add" in err
     pathlib.Path("bar.scann").unlink()
+
+
+def test_build_within_memory(folder, capsys):
+    build(capsys, "--seed", 7)
+    wanted = (folder / "x.scann").read_bytes()
+    built = build(capsys, "--seed", 7, "--memory", "200MB")
+    assert built["rows"] == 1500 and built["description"] == "IVF16,ScaNN(seed=7),RFlat" and built["nlist"] == 16
+    assert (folder / "x.scann").read_bytes() == wanted
+    assert built["file_bytes"] == len(wanted) and not (folder / "x.scann.build").exists()
+    cosine = facts(capsys, "build", "x.npy", "-o", "y.scann", "--metric", "cosine", "--memory", "200MB")
+    assert cosine["description"] == "ScaNN(normalize=1)" and cosine["metric"] == "cosine"
+    for memory, message in (("1MB", "memory = 1000000 bytes (allowed: >= "), ("x", "memory = 'x'")):
+        code, out, err = run(capsys, "build", "x.npy", "-o", "z.scann", "--memory", memory)
+        assert code == 1 and out == "" and message in err and err.count("\n") == 1
+    code, _, err = run(capsys, "build", "x.parquet", "-o", "z.scann", "--memory", "1GB")
+    assert code == 2 and "Parquet" in err
+    assert not (folder / "z.scann.build").exists()

@@ -33,6 +33,7 @@ import sys
 import time
 from typing import Callable, TextIO
 
+from ._build_index import build_index
 from ._faiss_ext import (
     FAISS_VERSION,
     METRIC_INNER_PRODUCT,
@@ -135,6 +136,7 @@ __all__ = [
     "SearchStats",
     "VectorTransform",
     "__version__",
+    "build_index",
     "clone_index",
     "deserialize_index",
     "downcast_index",
@@ -156,10 +158,10 @@ __all__ = [
 
 
 def progress_bar(file: TextIO | None = None, *, width: int = 40) -> Callable[[str, int, int], None]:
-    """Make a callback for `Index.train`, `add`, `calibrate` that draws a bar.
+    """Make a callback for `Index.train`, `add`, `calibrate`, `build_index` that draws a bar.
 
-    On a terminal one line per stage is redrawn, at most ten times a second;
-    elsewhere (a log) each stage writes one line when it is done.
+    On a terminal one line per stage is redrawn, at most ten times a second, with
+    the time that the stage is likely to take yet; elsewhere (a log) each stage writes one line when it is done.
 
     Parameters
     ----------
@@ -185,15 +187,16 @@ def progress_bar(file: TextIO | None = None, *, width: int = 40) -> Callable[[st
     terminal = out.isatty()
     current: str | None = None
     started = drawn = 0.0
+    first = 0  # steps that were done before
     finished = False
 
     def progress(stage: str, done: int, total: int) -> None:
-        nonlocal current, started, drawn, finished
+        nonlocal current, started, drawn, first, finished
         now = time.monotonic()
         if stage != current or finished:
             if terminal and current is not None and not finished:
                 out.write("\n")
-            current, started, drawn, finished = stage, now, 0.0, False
+            current, started, drawn, first, finished = stage, now, 0.0, done, False
         if not total:  # the number of steps is not known: a count, on a terminal
             if terminal and now - drawn >= 0.1:
                 drawn = now
@@ -206,9 +209,12 @@ def progress_bar(file: TextIO | None = None, *, width: int = 40) -> Callable[[st
         drawn = now
         share = done / total if total else 1.0
         bar = ("#" * int(share * width)).ljust(width, "-")
+        left = ""
+        if not last and done > first:
+            left = f", {(now - started) * (total - done) / (done - first):.0f} s left"
         out.write(
             f"{chr(13) if terminal else ''}{stage:<11} [{bar}] {share:4.0%}".replace("%", " %")
-            + f"  {done}/{total}  {now - started:.1f} s"
+            + f"  {done}/{total}  {now - started:.1f} s{left}"
             + (("\n" if last else "\x1b[K") if terminal else "\n")
         )
         out.flush()

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <random>
 #include <string>
@@ -18,6 +19,7 @@
 #include <faiss/index_io.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/build_index.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_io.h>
 #include <faiss_ext/scann_options.h>
@@ -170,6 +172,44 @@ bool files(const faiss::Index& index) {
            faiss_ext::find_scann(&read) != nullptr;
 }
 
+/// Rows of a class of the user's, of a file, of memory, of a stream.
+struct OwnRows : faiss_ext::RowSource {
+    explicit OwnRows(const float* x)
+            : RowSource(kN, kD, faiss_ext::RowType::Float32), x(x) {}
+    void read(size_t begin, size_t count, void* rows) override {
+        std::memcpy(rows, x + begin * kD, count * kD * sizeof(float));
+    }
+    const float* x;
+};
+
+bool beyond_memory(const std::vector<float>& x) {
+    const std::string path = "links.scann", file = "links.rows";
+    constexpr auto kFloat = faiss_ext::RowType::Float32;
+    FILE* out = std::fopen(file.c_str(), "wb");
+    std::fwrite(x.data(), sizeof(float), x.size(), out);
+    std::fclose(out);
+    faiss_ext::BuildOptions options;
+    options.memory = 200 << 20;
+    OwnRows own(x.data());
+    faiss_ext::build_index("IVF16,ScaNN", own, path, options);
+    auto held = faiss_ext::rows_in_memory(x.data(), kN, kD, kFloat);
+    auto read = faiss_ext::rows_in_file(file, kN, kD, kFloat);
+    bool fine = own.in_memory() == nullptr && held->in_memory() == x.data();
+    faiss_ext::build_index("IVF16,ScaNN", *read, path, options);
+    faiss_ext::RowStream stream;
+    stream.d = kD;
+    stream.next = [&, given = false]() mutable {
+        faiss_ext::RowStream::Piece piece{x.data(), given ? 0 : size_t(kN)};
+        given = true;
+        return piece;
+    };
+    faiss_ext::build_index("IVF16,ScaNN", stream, path, options);
+    std::unique_ptr<faiss::Index> index(faiss_ext::read_index(path));
+    std::remove(path.c_str());
+    std::remove(file.c_str());
+    return fine && index->ntotal == kN;
+}
+
 } // namespace
 
 int main() {
@@ -186,7 +226,7 @@ int main() {
                 index.IndexIVFScaNN::memory_usage() > 0 &&
                 index.IndexIVFScaNN::notes().size() < 10 &&
                 faiss_ext::simd_level() == "NONE" && search(index, x) &&
-                change(index, x) && files(index);
+                change(index, x) && files(index) && beyond_memory(x);
     std::puts(fine ? "linked" : "wrong values");
     return !fine;
 }

@@ -17,6 +17,7 @@ from .. import (
     METRIC_L2,
     Index,
     __version__,
+    build_index,
     export_to_faiss,
     from_faiss,
     index_factory,
@@ -98,17 +99,22 @@ def part_of_all(progress: Progress, begin: int, total: int) -> Progress:
     return step
 
 
-def normalized(description: str) -> str:
-    """The description with normalize=1, that is, of cosines."""
+def with_option(description: str, name: str, value: int) -> str:
+    """The description with an option of ScaNN, unless it has it."""
     at = description.lower().find("scann")
-    if at < 0 or "normalize" in description:
+    if at < 0 or name in description:
         return description
     end = at + len("scann")
     while end < len(description) and (description[end].isdigit() or description[end] == "x"):
         end += 1
     if description[end : end + 1] == "(":
-        return f"{description[: end + 1]}normalize=1,{description[end + 1 :]}"
-    return f"{description[:end]}(normalize=1){description[end:]}"
+        return f"{description[: end + 1]}{name}={value},{description[end + 1 :]}"
+    return f"{description[:end]}({name}={value}){description[end:]}"
+
+
+def normalized(description: str) -> str:
+    """The description with normalize=1, that is, of cosines."""
+    return with_option(description, "normalize", 1)
 
 
 def default_metric(path: Path) -> str:
@@ -122,15 +128,41 @@ def default_metric(path: Path) -> str:
         raise Failure(f"{path}: no HDF5 file that can be read: {error}") from error
 
 
+def build_within(arguments: argparse.Namespace, metric: str, description: str) -> Facts:
+    """Rows -> index file, in the memory given."""
+    rows = vectors.lazy(arguments.rows, arguments.column)
+    if arguments.seed is not None:
+        description = with_option(description, "seed", arguments.seed)
+    began = time.perf_counter()
+    build_index(description, rows, arguments.output, memory=arguments.memory, metric=METRICS[metric], progress=bar())
+    seconds = time.perf_counter() - began
+    index = open_index(arguments.output)
+    for note in index.notes:
+        sys.stderr.write(f"note: {note}\n")
+    return {
+        "output": arguments.output,
+        "rows": index.ntotal,
+        "dimensions": index.d,
+        "description": description,
+        "metric": metric,
+        "nlist": index.nlist,
+        "nprobe": index.nprobe,
+        "build_seconds": round(seconds, 3),
+        "file_bytes": arguments.output.stat().st_size,
+    }
+
+
 def build(arguments: argparse.Namespace) -> Facts:
     """Rows -> index file."""
     check_output(arguments.output, [arguments.rows])
-    found = vectors.read(arguments.rows, arguments.column)
-    rows, d = found.rows, found.rows.shape[1]
     metric = arguments.metric or default_metric(arguments.rows)
     description = normalized(arguments.description) if metric == "cosine" else arguments.description
     if "scann" not in description.lower():
         raise UsageError(f"--description {description!r} has no ScaNN in it (such as IVF1024,ScaNN,RFlat)")
+    if arguments.memory is not None:
+        return build_within(arguments, metric, description)
+    found = vectors.read(arguments.rows, arguments.column)
+    rows, d = found.rows, found.rows.shape[1]
     try:
         index = index_factory(d, description, METRICS[metric])
         if arguments.seed is not None:

@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     part.add_argument("--description", default="ScaNN", help="factory string (default: ScaNN, which chooses all)")
     part.add_argument("--metric", choices=sorted(commands.METRICS), help="default: as an HDF5 file says, else l2")
     part.add_argument("--seed", type=_seed, help="of all random choices (default: 1234)")
+    part.add_argument("--memory", metavar="SIZE", help="such as 2GB: for more rows than fit into memory")
     column(part)
 
     part = command("search", "find the nearest rows of each query")

@@ -75,6 +75,21 @@ def read(path: Path, column: str | None = None, *, use: str = "rows") -> Vectors
     return Vectors(_checked(path, rows))
 
 
+def lazy(path: Path, column: str | None = None) -> Any:
+    """Rows of a file that are not in memory: mapped, or a data set that can be sliced."""
+    suffix = known_suffix(path)
+    if suffix == ".parquet":
+        raise UsageError(f"{path}: rows of Parquet files have no places (allowed: {', '.join(FORMATS[:-1])})")
+    if suffix not in HDF5_SUFFIXES:
+        return read(path, column).rows
+    if not path.is_file():
+        raise Failure(f"{path}: no such file" if not path.exists() else f"{path}: not a regular file")
+    try:
+        return _checked(path, _data_set(path, import_h5py().File(path, "r"), column or HDF5_COLUMNS["rows"]))
+    except OSError as error:
+        raise Failure(f"{path}: no HDF5 file that can be read: {error}") from error
+
+
 def known_suffix(path: Path) -> str:
     """The format of a path."""
     suffix = path.suffix.lower()
@@ -139,12 +154,16 @@ def _read_hdf5(path: Path, column: str) -> Rows:
     h5py = import_h5py()
     try:
         with h5py.File(path, "r") as file:
-            if column not in file or not hasattr(file[column], "shape"):
-                raise UsageError(f"{path}: no data set {column!r} (it has: {', '.join(sorted(file)) or 'none'})")
-            rows: Rows = file[column][()]
+            rows: Rows = _data_set(path, file, column)[()]
             return rows
     except OSError as error:
         raise Failure(f"{path}: no HDF5 file that can be read: {error}") from error
+
+
+def _data_set(path: Path, file: Any, column: str) -> Any:
+    if column not in file or not hasattr(file[column], "shape"):
+        raise UsageError(f"{path}: no data set {column!r} (it has: {', '.join(sorted(file)) or 'none'})")
+    return file[column]
 
 
 def _read_parquet(path: Path, column: str) -> Vectors:
