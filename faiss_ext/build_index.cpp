@@ -149,14 +149,15 @@ class Build {
     }
 
     void train_on_sample() {
-        TrainingSample sample = training_sample(*index_, rows_.n());
+        const TrainingSample sample = training_sample(*index_, rows_.n());
         std::vector<float> floats(sample.count * rows_.d());
-        if (sample.rows.empty()) {
-            sample.rows.resize(sample.count);
-            std::iota(sample.rows.begin(), sample.rows.end(), size_t(0));
+        std::vector<size_t> numbers = sample.rows();
+        if (numbers.empty()) {
+            numbers.resize(sample.count);
+            std::iota(numbers.begin(), numbers.end(), size_t(0));
         }
-        gather(sample.rows, floats.data());
-        sample.rows = {};
+        gather(numbers, floats.data());
+        numbers = {};
         faiss_ext::train_on_sample(*index_, sample, floats.data());
     }
 

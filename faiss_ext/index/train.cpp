@@ -234,24 +234,26 @@ void IndexIVFScaNN::train_rows(idx_t n, const void* x, RowType type) {
     const TypedRows rows(x, type, size_t(d));
     const TrainingSample sample = training_sample(*this, size_t(n));
     std::vector<float> floats(sample.count * size_t(d));
-    if (sample.rows.empty()) {
+    const std::vector<size_t> numbers = sample.rows();
+    if (numbers.empty()) {
         to_floats(type, floats.size(), x, floats.data());
     } else {
-        rows.gather(sample.count, sample.rows.data(), floats.data());
+        rows.gather(sample.count, numbers.data(), floats.data());
     }
     train_on_sample(*this, sample, floats.data());
 }
 
+std::vector<size_t> TrainingSample::rows() const {
+    return count < n ? sample_rows(n, count, seed) : std::vector<size_t>();
+}
+
 TrainingSample training_sample(const IndexIVFScaNN& index, size_t n) {
-    TrainingSample sample;
-    sample.nlist = wanted_lists(index, n, false);
+    const ScaNNOptions& options = index.options;
+    const size_t nlist = wanted_lists(index, n, false);
     const size_t per_list =
-            std::min(kConvertedPerList, index.options.max_points_per_centroid);
-    sample.count = std::min(n, std::max(kConverted, per_list * sample.nlist));
-    if (sample.count < n) {
-        sample.rows = sample_rows(n, sample.count, index.options.seed);
-    }
-    return sample;
+            std::min(kConvertedPerList, options.max_points_per_centroid);
+    const size_t count = std::min(n, std::max(kConverted, per_list * nlist));
+    return {n, nlist, count, options.seed};
 }
 
 void train_on_sample(

@@ -13,10 +13,13 @@ class IndexIVFScaNN;
 
 /// What train_rows() takes of n rows of another type than float.
 struct TrainingSample {
+    size_t n;     ///< rows that there are
     size_t nlist; ///< of the index, or what is chosen for n rows
-    size_t count; ///< rows, n at most
-    std::vector<size_t>
-            rows; ///< their numbers, size count; empty: all, in order
+    size_t count; ///< rows of the sample
+    uint64_t seed;
+
+    /// Their numbers, size count; empty: all, in order.
+    std::vector<size_t> rows() const;
 };
 
 /// @throws faiss::FaissException if there are fewer rows than lists

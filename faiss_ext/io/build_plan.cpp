@@ -121,7 +121,7 @@ BuildPlan plan_build(
     layout.nlist = sample.nlist;
     const size_t most_runs = (rows.n + least_rows - 1) / least_rows;
     const uint64_t merging =
-            kFixed + 3 * model_bytes(index.state(), rows.n, sample.nlist) +
+            kFixed + 2 * model_bytes(index.state(), rows.n, sample.nlist) +
             merge_memory(layout, most_runs);
     const uint64_t least = std::max(
             {stages.training,

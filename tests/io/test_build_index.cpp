@@ -10,7 +10,9 @@
 #include <faiss_ext/memory/row_sample.h>
 #include <faiss_ext/memory/row_types.h>
 
+#include "fixtures/child.h"
 #include "fixtures/index_cases.h"
+#include "fixtures/sanitizers.h"
 
 using namespace cases;
 using faiss_ext::BuildOptions;
@@ -79,6 +81,17 @@ class BuildIndex : public testing::Test {
     void expect_built() {
         EXPECT_TRUE(read_bytes(path) == wanted());
         EXPECT_FALSE(fs::exists(folder));
+    }
+    /// From the message about too little of it.
+    uint64_t least_memory(faiss_ext::RowSource& rows) {
+        const std::string message = message_of(
+                [&] { build_index(kDescription, rows, path, {.memory = 1}); });
+        const std::string before = "(allowed: >= ";
+        const size_t at = message.find(before);
+        EXPECT_NE(at, std::string::npos) << message;
+        return at == std::string::npos
+                       ? kMemory
+                       : std::stoull(message.substr(at + before.size()));
     }
     size_t runs() const {
         size_t n = 0;
@@ -151,6 +164,30 @@ TEST_F(BuildIndex, ReadsFilesWithAndWithoutGaps) {
     }
 }
 
+TEST_F(BuildIndex, ReadsBeyond32Bits) {
+    const std::string file = directory.file("rows");
+    write_bytes(file, "");
+    constexpr uint64_t kBytes = uint64_t(5) << 30; // of zeros: no disk
+    fs::resize_file(file, kBytes);
+    std::ofstream(file, std::ios::in | std::ios::binary)
+            .seekp(kBytes - kDim)
+            .write("lastrow!", kDim);
+    for (uint64_t gap : {0, 8}) {
+        const uint64_t stride = kDim + gap;
+        const size_t n = kBytes / stride - 1;
+        auto rows = faiss_ext::rows_in_file(
+                file,
+                n,
+                kDim,
+                RowType::UInt8,
+                kBytes - (n - 1) * stride - kDim,
+                stride);
+        std::string read(2 * kDim, 'x');
+        rows->read(n - 2, 2, read.data());
+        EXPECT_EQ(read, std::string(kDim, '\0') + "lastrow!");
+    }
+}
+
 TEST_F(BuildIndex, TakesRowsThatComeOnce) {
     size_t at = 0, asked = 0;
     faiss_ext::RowStream stream{.d = kDim, .type = RowType::UInt8};
@@ -215,12 +252,7 @@ TEST_F(BuildIndex, GoesOnWhereItWasStopped) {
 
 TEST_F(BuildIndex, SaysTheLeastMemoryThatWorks) {
     auto rows = source(kMany);
-    const std::string message = message_of(
-            [&] { build_index(kDescription, *rows, path, {.memory = 1}); });
-    const std::string before = "(allowed: >= ";
-    const size_t at = message.find(before);
-    ASSERT_NE(at, std::string::npos) << message;
-    const uint64_t least = std::stoull(message.substr(at + before.size()));
+    const uint64_t least = least_memory(*rows);
     EXPECT_NE(
             message_of([&] {
                 build_index(kDescription, *rows, path, {.memory = least - 1});
@@ -228,6 +260,34 @@ TEST_F(BuildIndex, SaysTheLeastMemoryThatWorks) {
             "");
     build_index(kDescription, *rows, path, {.memory = least});
     EXPECT_TRUE(read_bytes(path) == wanted(kMany));
+}
+
+/// Of a file, whose rows do not count.
+TEST_F(BuildIndex, TakesTheMemoryThatItSays) {
+#if FAISS_EXT_ADDRESS_SANITIZER || FAISS_EXT_THREAD_SANITIZER
+    GTEST_SKIP() << "a sanitizer takes memory of its own";
+#endif
+    const std::string file = directory.file("rows");
+    write_bytes(file, {byte_rows().begin(), byte_rows().end()});
+    auto rows = faiss_ext::rows_in_file(file, kMany, kDim, RowType::UInt8);
+    const uint64_t least = least_memory(*rows);
+    auto kilobytes = [](const std::string& field) {
+        std::ifstream status("/proc/self/status");
+        for (std::string line; std::getline(status, line);) {
+            if (line.rfind(field, 0) == 0) {
+                return std::stoull(line.substr(field.size()));
+            }
+        }
+        return 0ULL;
+    };
+    auto work = [&] {
+        const uint64_t before = kilobytes("VmRSS:");
+        build_index(kDescription, *rows, path, {.memory = least});
+        const uint64_t taken = (kilobytes("VmHWM:") - before) << 10;
+        // .95 of it, where all of this is used
+        return taken < least + least / 10 && taken > least / 2;
+    };
+    EXPECT_EQ(in_child(work), "");
 }
 
 TEST_F(BuildIndex, NamesTheRowThatItDoesNotTake) {

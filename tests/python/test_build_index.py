@@ -127,7 +127,8 @@ def child(path, rows):
 import numpy as np, sys
 import faiss_ext as fx
 print("begins", flush=True)
-fx.build_index({DESCRIPTION!r}, np.load({str(rows)!r}, mmap_mode="r"), {str(path)!r}, memory="300MB", piece_rows={PIECE})
+rows = np.load({str(rows)!r}, mmap_mode="r")
+fx.build_index({DESCRIPTION!r}, rows, {str(path)!r}, memory="300MB", piece_rows={PIECE})
 """
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
 

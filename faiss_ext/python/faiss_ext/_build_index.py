@@ -22,9 +22,9 @@ from ._faiss_ext import (
 
 _Progress = Callable[[str, int, int], object]
 _TYPES = ("float32", "float16", "bfloat16", "int8", "uint8")
-_UNITS = {"": 1, "B": 1} | {
-    f"{letter}{binary}B": base**power
-    for power, letter in enumerate("KMGT", 1)
+_UNITS = {"": 1, "b": 1} | {
+    f"{letter}{binary}b": base**power
+    for power, letter in enumerate("kmgt", 1)
     for binary, base in (("", 1000), ("i", 1024))
 }
 
@@ -130,10 +130,9 @@ def _bytes_of(size: int | str) -> int:
     if not isinstance(size, str):
         return _integer("memory", size)
     parts = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([A-Za-z]*)\s*", size)
-    unit = parts and parts[2][:1].upper() + parts[2][1:]
-    if not parts or unit not in _UNITS:
+    if not parts or parts[2].lower() not in _UNITS:
         raise ValueError(f"memory = {size!r} (allowed: bytes, as a number or such as '2GB', '1.5GiB')")
-    return _integer("memory", int(float(parts[1]) * _UNITS[unit]))
+    return _integer("memory", int(float(parts[1]) * _UNITS[parts[2].lower()]))
 
 
 def _rows_of_file(path: Path) -> Any:
@@ -191,7 +190,8 @@ def _place_in_file(rows: np.ndarray[Any, Any]) -> tuple[str, int, int] | None:
         whole = whole.base
     if not isinstance(whole, np.memmap) or whole.filename is None or whole.mode == "c":
         return None
-    memory = np.frombuffer(whole.base, np.uint8)  # type: ignore[call-overload]
+    base: Any = whole.base
+    memory = np.frombuffer(base, np.uint8)
     begin = whole.offset - whole.offset % mmap.ALLOCATIONGRANULARITY
     return str(whole.filename), begin + rows.ctypes.data - memory.ctypes.data, rows.strides[0]
 
