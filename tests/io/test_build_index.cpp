@@ -184,7 +184,8 @@ TEST_F(BuildIndex, ReadsBeyond32Bits) {
                 stride);
         std::string read(2 * kDim, 'x');
         rows->read(n - 2, 2, read.data());
-        EXPECT_EQ(read, std::string(kDim, '\0') + "lastrow!");
+        EXPECT_EQ(read.substr(0, kDim), std::string(kDim, '\0'));
+        EXPECT_EQ(read.substr(kDim), "lastrow!");
     }
 }
 

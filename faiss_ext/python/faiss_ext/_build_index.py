@@ -81,10 +81,10 @@ def build_index(
     ------
     ValueError
         Before the work, if memory is too little: the message has the least that works. For rows
-        that the index does not take, by their numbers. Another build has the folder.
+        that the index does not take, by their numbers, or that are not those of the folder.
     RuntimeError
-        Before the work, if there is not twice the size of the result free on the disk. A file
-        cannot be read or written, or ends early.
+        Before the work, if there is not twice the size of the result free on the disk, or another
+        build has the folder. If a file cannot be read or written, or ends early.
 
     Examples
     --------
@@ -159,7 +159,8 @@ def _type_of(rows: Any) -> tuple[str, int]:
 def _as_type(rows: Any, dtype: str) -> np.ndarray[Any, Any]:
     """In C order."""
     rows = np.asarray(rows)
-    return np.ascontiguousarray(rows, dtype=None if rows.dtype.name == dtype else dtype)
+    same = rows.dtype.name == dtype and rows.dtype.isnative
+    return np.ascontiguousarray(rows, dtype=None if same else dtype)
 
 
 def _build_of_array(options: dict[str, Any], rows: Any, total: int) -> None:
