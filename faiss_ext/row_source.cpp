@@ -20,7 +20,7 @@ namespace faiss_ext {
 namespace {
 
 /// Bytes of rows with gaps that are read at a time.
-constexpr size_t kReadBytes = size_t(4) << 20;
+constexpr size_t kStridedBytes = size_t(4) << 20;
 
 class MemoryRows : public RowSource {
  public:
@@ -71,7 +71,7 @@ class FileRows : public RowSource {
             fetch(offset_ + begin * row_, count * row_, out);
             return;
         }
-        const size_t most = std::max<size_t>(kReadBytes / stride_, 1);
+        const size_t most = std::max<size_t>(kStridedBytes / stride_, 1);
         for (size_t end = begin + count; begin < end;) {
             const size_t part = std::min(most, end - begin);
             buffer_.resize((part - 1) * stride_ + row_);

@@ -24,14 +24,6 @@ namespace fs = std::filesystem;
 
 constexpr const char* kFirstLine = "faiss_ext build 1";
 
-[[noreturn]] void fail(const char* what, const std::string& path) {
-    FAISS_THROW_FMT(
-            "%s %s: %s",
-            what,
-            path.c_str(),
-            std::generic_category().message(errno).c_str());
-}
-
 std::string folder_of(const std::string& target) {
     return target + ".build";
 }
@@ -48,7 +40,7 @@ bool is_of_build(const std::string& name) {
 uint64_t free_bytes(const std::string& folder) {
     struct statvfs status;
     if (statvfs(folder.c_str(), &status) != 0) {
-        fail("cannot write to", folder);
+        fail_with_errno("cannot write to", folder);
     }
     return uint64_t(status.f_bavail) * status.f_frsize;
 }
@@ -66,13 +58,13 @@ uint64_t bytes_kept(const std::string& target) {
 BuildFolder::BuildFolder(const std::string& target, const Identity& identity)
         : path_(folder_of(target)) {
     if (mkdir(path_.c_str(), 0777) != 0 && errno != EEXIST) {
-        fail("cannot make the folder", path_);
+        fail_with_errno("cannot make the folder", path_);
     }
     lock();
     try {
         std::string text = kFirstLine;
         for (const auto& [key, value] : identity) {
-            text += "\n" + key + " " + value;
+            text.append("\n").append(key).append(" ").append(value);
         }
         check(text + "\n");
     } catch (...) {
@@ -89,7 +81,7 @@ void BuildFolder::lock() {
     const std::string name = path_ + "/lock";
     lock_ = open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (lock_ < 0) {
-        fail("cannot write", name);
+        fail_with_errno("cannot write", name);
     }
     if (flock(lock_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
         close(lock_);

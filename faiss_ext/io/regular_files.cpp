@@ -19,14 +19,6 @@ namespace faiss_ext {
 
 namespace {
 
-[[noreturn]] void fail(const char* what, const std::string& path) {
-    FAISS_THROW_FMT(
-            "%s %s: %s",
-            what,
-            path.c_str(),
-            std::generic_category().message(errno).c_str());
-}
-
 const char* kind_of(const struct stat& status) {
     switch (status.st_mode & S_IFMT) {
         case S_IFDIR:
@@ -120,26 +112,34 @@ bool remove_abandoned(const std::string& path) {
 
 } // namespace
 
+void fail_with_errno(const char* what, const std::string& path) {
+    FAISS_THROW_FMT(
+            "%s %s: %s",
+            what,
+            path.c_str(),
+            std::generic_category().message(errno).c_str());
+}
+
 InputFile::InputFile(const std::string& path, const char* what) : path_(path) {
     struct stat status;
     if (stat(path.c_str(), &status) != 0) {
-        fail(what, path);
+        fail_with_errno(what, path);
     }
     check_regular(status, what, path);
     // It may have been replaced since: opening a pipe must not wait.
     int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (file < 0) {
-        fail(what, path);
+        fail_with_errno(what, path);
     }
     stream_.reset(fdopen(file, "rb"));
     if (stream_ == nullptr) {
         int error = errno;
         close(file);
         errno = error;
-        fail(what, path);
+        fail_with_errno(what, path);
     }
     if (fstat(file, &status) != 0) {
-        fail(what, path);
+        fail_with_errno(what, path);
     }
     check_regular(status, what, path);
     FAISS_THROW_IF_NOT_FMT(
@@ -151,7 +151,7 @@ std::shared_ptr<const uint8_t> InputFile::map() const {
     void* memory = mmap(
             nullptr, size_, PROT_READ, MAP_SHARED, fileno(stream_.get()), 0);
     if (memory == MAP_FAILED) {
-        fail("cannot map the index file", path_);
+        fail_with_errno("cannot map the index file", path_);
     }
     return std::shared_ptr<const uint8_t>(
             static_cast<const uint8_t*>(memory),
@@ -194,8 +194,9 @@ bool OutputFile::create(const std::string& path) {
         return false;
     }
     if (file < 0) {
-        fail(("cannot write the index to " + target_ + ": creating").c_str(),
-             path);
+        fail_with_errno(
+                ("cannot write the index to " + target_ + ": creating").c_str(),
+                path);
     }
     struct stat status;
     const bool locked = flock(file, LOCK_EX | LOCK_NB) == 0;
@@ -236,16 +237,16 @@ size_t OutputFile::operator()(const void* data, size_t size, size_t n) {
 
 void OutputFile::seek(uint64_t offset) {
     if (lseek(file_, off_t(offset), SEEK_SET) < 0) {
-        fail("cannot write the index to", name);
+        fail_with_errno("cannot write the index to", name);
     }
 }
 
 void OutputFile::become_target() {
     if (fsync(file_) != 0) {
-        fail("cannot write the index: syncing", name);
+        fail_with_errno("cannot write the index: syncing", name);
     }
     if (rename(name.c_str(), target_.c_str()) != 0) {
-        fail("cannot write the index: renaming to", target_);
+        fail_with_errno("cannot write the index: renaming to", target_);
     }
     kept_ = true;
     // The new file is in place and complete. If the directory cannot be synced,
