@@ -279,7 +279,7 @@ class Merge {
                         name,
                         starts,
                         sections,
-                        [this, row](
+                        [=, this](
                                 SectionReader& from,
                                 size_t,
                                 size_t n,
