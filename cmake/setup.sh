@@ -22,7 +22,7 @@ build_requirements=("numpy>=1.24,<3" "pybind11>=2.13,<4" "scikit-build-core>=0.1
 test_requirements=("pytest>=7.4,<10" "pytest-xdist>=3.5,<4" "hypothesis>=6.100,<7" "matplotlib>=3.7,<4" "faiss-cpu>=1.8,<2"
     "milvus-lite==3.2.2; python_version>='3.10'" "pymilvus>=2.6.15,<4; python_version>='3.10'"
     "ruff>=0.17,<0.18" "mypy>=1.19,<3" "h5py>=3.10,<4" "pyyaml>=6,<7"
-    "scikit-learn>=1.6,<2" "ml-dtypes>=0.3,<1"
+    "scikit-learn>=1.6,<2" "ml-dtypes>=0.3,<1" "opencv-python-headless>=4.6,<5"
     "langchain-core==1.8.3; python_version>='3.10'" "llama-index-core==0.14.25; python_version>='3.10'")
 # of one time, each exactly: pip takes twenty minutes to find versions that fit each other
 docs_requirements=("sphinx==8.1.3" "docutils==0.21.2" "myst-parser==4.0.1" "furo==2024.8.6" "breathe==4.36.0"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import faiss_ext as fx
-from faiss_ext._cli import commands
 from faiss_ext._cli.main import main
+from faiss_ext._descriptions import normalized
 
 PACKAGE = pathlib.Path(fx.__file__).resolve().parents[1]
 K = 5
@@ -98,7 +98,7 @@ def test_normalized_descriptions():
         ("ScaNN(normalize=1)", "ScaNN(normalize=1)"),
         ("Flat", "Flat"),
     ):
-        assert commands.normalized(given) == wanted
+        assert normalized(given) == wanted
 
 
 @pytest.mark.parametrize("name", ["found.npy", "found.ivecs", "found.json", "found.hdf5", "found.h5"])

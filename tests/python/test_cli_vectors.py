@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import pytest
 
-from faiss_ext._cli import vectors
-from faiss_ext._cli.errors import Failure, UsageError
+from faiss_ext import _vector_files as vectors
+from faiss_ext._errors import Failure, UsageError
 
 X = np.random.default_rng(1).integers(-100, 100, (50, 6))
 UNSIGNED = np.abs(X)

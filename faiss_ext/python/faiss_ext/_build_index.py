@@ -19,6 +19,7 @@ from ._faiss_ext import (
     _build_from_pieces,
     _build_from_stream,
 )
+from ._vector_files import lazy
 
 _Progress = Callable[[str, int, int], object]
 _TYPES = ("float32", "float16", "bfloat16", "int8", "uint8")
@@ -105,7 +106,7 @@ def build_index(
     }
     total = _integer("total", total)
     if isinstance(rows, (str, os.PathLike)):
-        rows = _rows_of_file(Path(rows))
+        rows = lazy(Path(rows))
     if isinstance(rows, (list, tuple)) and not any(isinstance(item, np.ndarray) for item in rows):
         rows = np.asarray(rows)
     if isinstance(rows, np.ma.MaskedArray):
@@ -133,17 +134,6 @@ def _bytes_of(size: int | str) -> int:
     if not parts or parts[2].lower() not in _UNITS:
         raise ValueError(f"memory = {size!r} (allowed: bytes, as a number or such as '2GB', '1.5GiB')")
     return _integer("memory", int(float(parts[1]) * _UNITS[parts[2].lower()]))
-
-
-def _rows_of_file(path: Path) -> Any:
-    from ._cli import errors, vectors
-
-    try:
-        return vectors.lazy(path)
-    except errors.UsageError as error:
-        raise ValueError(str(error)) from error
-    except errors.Failure as error:
-        raise RuntimeError(str(error)) from error
 
 
 def _type_of(rows: Any) -> tuple[str, int]:

@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import METRIC_INNER_PRODUCT, METRIC_L2, Index, index_factory
+from ._descriptions import normalized
 
 __all__ = ["ScannNeighbors"]
 
@@ -240,8 +241,6 @@ class ScannNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
 def _cosine(description: str) -> str:
     """The description with the options of cosines; rows of zeros are like no other."""
-    from ._cli.commands import normalized
-
     return normalized(description).replace("normalize=1", "normalize=1,allow_zero=1")
 
 

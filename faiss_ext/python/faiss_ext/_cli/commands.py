@@ -26,8 +26,10 @@ from .. import (
     read_index,
     write_index,
 )
-from . import results, vectors
-from .errors import Failure, UsageError
+from .. import _vector_files as vectors
+from .._descriptions import normalized, with_option
+from .._errors import Failure, UsageError
+from . import results
 
 Facts = dict[str, Any]
 Progress = Optional[Callable[[str, int, int], None]]
@@ -97,24 +99,6 @@ def part_of_all(progress: Progress, begin: int, total: int) -> Progress:
         progress(stage, begin + done, total)
 
     return step
-
-
-def with_option(description: str, name: str, value: int) -> str:
-    """The description with an option of ScaNN, unless it has it."""
-    at = description.lower().find("scann")
-    if at < 0 or name in description:
-        return description
-    end = at + len("scann")
-    while end < len(description) and (description[end].isdigit() or description[end] == "x"):
-        end += 1
-    if description[end : end + 1] == "(":
-        return f"{description[: end + 1]}{name}={value},{description[end + 1 :]}"
-    return f"{description[:end]}({name}={value}){description[end:]}"
-
-
-def normalized(description: str) -> str:
-    """The description with normalize=1, that is, of cosines."""
-    return with_option(description, "normalize", 1)
 
 
 def default_metric(path: Path) -> str:

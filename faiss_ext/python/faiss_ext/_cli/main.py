@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from .. import __version__
-from . import commands, results, vectors
-from .errors import Failure, UsageError
+from .. import _vector_files as vectors
+from .._errors import Failure, UsageError
+from . import commands, results
 
 FORMATS = ", ".join(vectors.FORMATS)
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import vectors
-from .errors import Failure, UsageError
+from .. import _vector_files as vectors
+from .._errors import Failure, UsageError
 
 RESULT_FORMATS = (".npy", ".ivecs", *vectors.HDF5_SUFFIXES, ".json")
 

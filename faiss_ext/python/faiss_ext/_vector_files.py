@@ -1,7 +1,7 @@
 """Files of vectors: read without loading them whole where the format allows, written whole or not at all.
 
 In:  a path, whose suffix names the format; of HDF5 and Parquet, a column in it.
-Out: rows (n, d) as NumPy arrays, mapped where possible; next: commands.py.
+Out: rows (n, d) as NumPy arrays, mapped where possible; next: _cli, _build_index.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import Failure, UsageError
+from ._errors import Failure, UsageError
 
 Rows = NDArray[Any]
 
