@@ -10,7 +10,7 @@ logs=build/logs
 
 build_packages=(cmake g++ ninja-build libboost-dev libfaiss-dev libopenblas-dev
     zlib1g-dev python3-dev python3-venv)
-test_packages=(libgtest-dev ccache pkgconf)
+test_packages=(libgtest-dev ccache pkgconf lld)
 # llvm: names in the reports of sanitizers, which the lists of known leaks need
 clang_packages=(clang libclang-rt-dev libomp-dev llvm)
 tidy_packages=(clang-tidy)
