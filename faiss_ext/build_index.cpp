@@ -279,9 +279,9 @@ class Build {
     }
 
     void merge(size_t runs, const std::string& target) {
-        std::vector<std::string> paths;
+        std::vector<std::string> paths(runs);
         for (size_t i = 0; i < runs; i++) {
-            paths.push_back(folder_.run(i));
+            paths[i] = folder_.run(i);
         }
         auto report = [&](uint64_t done, uint64_t total) {
             if (options_.progress) {

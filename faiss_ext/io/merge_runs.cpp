@@ -295,7 +295,7 @@ class Merge {
             const std::string& name,
             const ListStarts& starts,
             std::vector<Section>& sections,
-            Put put,
+            const Put& put,
             const std::function<void(SectionSink&)>& end_list = nullptr) {
         sections.push_back({name, [=, this, &starts](SectionSink& sink) {
                                 enter_all(name);
