@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <thread>
 
-#include <dirent.h>
 #include <dlfcn.h>
 
+#include "fixtures/thread_count.h"
 #include "node_fixtures.h"
 
 using namespace fake_host;
@@ -15,16 +15,6 @@ namespace {
 
 // nearer than the alias of <cxxabi.h>
 namespace abi = knowhere_plugin::milvus23::abi;
-
-size_t threads_now() {
-    size_t count = 0;
-    DIR* tasks = opendir("/proc/self/task");
-    while (readdir(tasks) != nullptr) {
-        count++;
-    }
-    closedir(tasks);
-    return count;
-}
 
 TEST(Node, RegistersScann) {
     EXPECT_EQ(registered().size(), 1u);
@@ -221,10 +211,10 @@ TEST(Threads, SearchStartsNone) {
             node.search(queries(1), wide());
             node.search(queries(500), wide());
             node.range(queries(300), {{"radius", 1.5}});
-            EXPECT_LE(threads_now(), before + 1);
+            EXPECT_LE(threads_after_exits(before + 1), before + 1);
         }).join();
     }
-    EXPECT_EQ(threads_now(), before);
+    EXPECT_EQ(threads_after_exits(before), before);
 }
 
 TEST(Counters, CountCallsAndTheirTime) {
