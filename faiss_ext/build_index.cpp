@@ -1,11 +1,9 @@
 #include <faiss_ext/build_index.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <numeric>
-#include <system_error>
 #include <vector>
 
 #include <zlib.h>
@@ -22,6 +20,7 @@
 #include <faiss_ext/io/build_plan.h>
 #include <faiss_ext/io/file_fault.h>
 #include <faiss_ext/io/merge_runs.h>
+#include <faiss_ext/io/regular_files.h>
 #include <faiss_ext/memory/row_types.h>
 #include <faiss_ext/model/index_state.h>
 
@@ -339,11 +338,9 @@ void write_rows(
         faiss::InterruptCallback::check();
         report(n, stream.n);
         with_file([&] {
-            FAISS_THROW_IF_NOT_FMT(
-                    file(piece.rows, row, piece.n) == piece.n,
-                    "cannot write %s: %s",
-                    path.c_str(),
-                    std::generic_category().message(errno).c_str());
+            if (file(piece.rows, row, piece.n) != piece.n) {
+                fail_with_errno("cannot write", path);
+            }
         });
         n += piece.n;
     }

@@ -1,9 +1,7 @@
 #include <faiss_ext/index_io.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <numeric>
-#include <system_error>
 
 #include <faiss/IndexFlat.h>
 #include <faiss/IndexIDMap.h>
@@ -310,11 +308,9 @@ void write_index(const faiss::Index* index, faiss::IOWriter* writer) {
     write_tree(index, writer);
     // flushing stdio's buffer may still fail, which its destructor only prints
     if (auto file = dynamic_cast<faiss::FileIOWriter*>(writer)) {
-        FAISS_THROW_IF_NOT_FMT(
-                fflush(file->f) == 0,
-                "cannot write the index to %s: %s",
-                writer->name.c_str(),
-                std::generic_category().message(errno).c_str());
+        if (fflush(file->f) != 0) {
+            fail_with_errno("cannot write the index to", writer->name);
+        }
     }
 }
 

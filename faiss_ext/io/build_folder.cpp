@@ -101,11 +101,9 @@ void BuildFolder::check(const std::string& wanted) const {
                     entry.path().filename().c_str());
         }
         OutputFile file(name);
-        FAISS_THROW_IF_NOT_FMT(
-                file(wanted.data(), 1, wanted.size()) == wanted.size(),
-                "cannot write %s: %s",
-                name.c_str(),
-                std::generic_category().message(errno).c_str());
+        if (file(wanted.data(), 1, wanted.size()) != wanted.size()) {
+            fail_with_errno("cannot write", name);
+        }
         file.become_target();
         return;
     }

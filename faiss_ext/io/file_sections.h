@@ -169,6 +169,11 @@ class SectionReader {
         return checksum_;
     }
 
+    /// Name of the next section, by the table; "" at the end.
+    std::string next_name() const {
+        return next_ < table_.size() ? table_[next_].name : "";
+    }
+
     /// All bytes of the next section, which must be `name`; verified.
     ByteReader read_all(const std::string& name);
 

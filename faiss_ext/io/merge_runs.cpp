@@ -27,24 +27,12 @@ constexpr size_t kCopied = size_t(256) << 10;
 constexpr size_t kPackedRows = 4096;
 /// Bytes between two calls of progress.
 constexpr uint64_t kStep = uint64_t(16) << 20;
-/// Sections of a trained index before those of its lists.
-constexpr const char* kModelSections[] = {
-        "index",
-        "tree",
-        "id_maps",
-        "quantizer",
-        "direct_map",
-        "rotation",
-        "codebook",
-        "ranges",
-        "groups"};
-
 size_t buffer_bytes(size_t runs) {
     return std::clamp(
             kBuffers / std::max<size_t>(runs, 1), kLeastBuffer, kLargestBuffer);
 }
 
-/// The sections of the model, with the number of rows put in.
+/// The sections before those of the lists, with the number of rows put in.
 class ModelSections {
  public:
     ModelSections(const std::string& path, uint64_t rows) {
@@ -52,33 +40,33 @@ class ModelSections {
         faiss::FileIOReader stream(file.stream());
         SectionReader reader(&stream, file.size(), true);
         FAISS_THROW_IF_NOT(reader.version() == kFormatVersion);
-        for (const char* name : kModelSections) {
-            ByteReader section = reader.read_all(name);
-            if (bytes_.empty()) {
-                header_ = get_header(std::move(section), reader.version());
-                header_.ntotal = int64_t(rows);
-                bytes_.emplace_back();
-            } else {
-                bytes_.push_back(section.take());
-            }
+        header_ = get_header(reader.read_all("index"), reader.version());
+        header_.ntotal = int64_t(rows);
+        for (std::string name = reader.next_name(); name != "lists";
+             name = reader.next_name()) {
+            rest_.push_back({name, reader.read_all(name).take()});
         }
     }
     void add_to(std::vector<Section>& sections) const {
-        for (size_t i = 0; i < bytes_.size(); i++) {
-            sections.push_back({kModelSections[i], [this, i](SectionSink& to) {
-                                    if (i == 0) {
-                                        put_header(to, header_);
-                                    } else {
-                                        to.put(bytes_[i].data(),
-                                               bytes_[i].size());
-                                    }
+        sections.push_back({"index", [this](SectionSink& to) {
+                                put_header(to, header_);
+                            }});
+        for (const Copied& section : rest_) {
+            sections.push_back({section.name, [&section](SectionSink& to) {
+                                    to.put(section.bytes.data(),
+                                           section.bytes.size());
                                 }});
         }
     }
 
  private:
+    struct Copied {
+        std::string name;
+        std::vector<uint8_t> bytes;
+    };
+
     IndexHeader header_;
-    std::vector<std::vector<uint8_t>> bytes_;
+    std::vector<Copied> rest_;
 };
 
 /// How many rows of each list come before each run.

@@ -153,6 +153,20 @@ const char* name_of(RowType type) {
     FAISS_THROW_FMT("unknown type of rows %d", int(type));
 }
 
+std::optional<RowType> row_type_named(const std::string& name) {
+    for (RowType type :
+         {RowType::Float32,
+          RowType::FP16,
+          RowType::BF16,
+          RowType::Int8,
+          RowType::UInt8}) {
+        if (name == name_of(type)) {
+            return type;
+        }
+    }
+    return std::nullopt;
+}
+
 void to_floats(RowType type, size_t n, const void* values, float* out) {
     switch (type) {
         case RowType::Float32:

@@ -8,6 +8,8 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include <faiss_ext/kernels/kernels.h>
@@ -20,6 +22,8 @@ size_t value_bytes(RowType type);
 
 /// "float32", "float16", "bfloat16", "int8", "uint8"
 const char* name_of(RowType type);
+/// The type of this name; nothing for other names.
+std::optional<RowType> row_type_named(const std::string& name);
 
 /// Values as floats, exactly. @param values  n values, any alignment
 void to_floats(RowType type, size_t n, const void* values, float* out);

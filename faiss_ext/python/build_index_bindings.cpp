@@ -4,6 +4,7 @@
 #include <cstring>
 #include <exception>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include <pybind11/numpy.h>
@@ -24,31 +25,24 @@ namespace {
 using Path = std::filesystem::path;
 
 RowType type_of(const std::string& name) {
-    for (RowType type :
-         {RowType::Float32,
-          RowType::FP16,
-          RowType::BF16,
-          RowType::Int8,
-          RowType::UInt8}) {
-        if (name == name_of(type)) {
-            return type;
-        }
+    const std::optional<RowType> type = row_type_named(name);
+    if (!type) {
+        throw py::value_error(
+                "rows have dtype " + name +
+                " (allowed: float32, float16, bfloat16, int8, uint8)");
     }
-    throw py::value_error(
-            "rows have dtype " + name +
-            " (allowed: float32, float16, bfloat16, int8, uint8)");
+    return *type;
 }
 
-/// Rows of this type in C order, not checked for being finite: the build does
-/// that, and names rows by their numbers in the source.
+/// Rows of this type in C order, of any alignment, not checked for being finite:
+/// the build does that, and names rows by their numbers in the source.
 py::array piece_of(py::handle value, RowType type, size_t d) {
     py::array rows = py::array_t<float>(0);
     if (py::isinstance<py::array>(value)) {
         rows = py::reinterpret_borrow<py::array>(value);
     }
     constexpr int good = int(py::array::c_style);
-    if (rows.ndim() != 2 ||
-        size_t(rows.shape(1)) != d ||
+    if (rows.ndim() != 2 || size_t(rows.shape(1)) != d ||
         size_t(rows.itemsize()) != value_bytes(type) ||
         (rows.flags() & good) != good) {
         throw py::value_error(

@@ -53,6 +53,20 @@ std::vector<std::pair<double, uint16_t>> all_halves(RowType type) {
     return halves;
 }
 
+TEST(RowTypes, AreFoundByTheirNames) {
+    for (RowType type :
+         {RowType::Float32,
+          RowType::FP16,
+          RowType::BF16,
+          RowType::Int8,
+          RowType::UInt8}) {
+        EXPECT_EQ(row_type_named(name_of(type)), type);
+    }
+    for (const char* name : {"", "float", "float64", "uint16", "Float32"}) {
+        EXPECT_EQ(row_type_named(name), std::nullopt) << name;
+    }
+}
+
 TEST(RowTypes, EveryValueIsReadAndWritten) {
     for (RowType type : {RowType::FP16, RowType::BF16}) {
         for (const auto& [value, bits] : all_halves(type)) {
