@@ -148,8 +148,9 @@ use_ccache() {
     # by the compiler's list of headers: without it each file is preprocessed
     # once more, which costs as much as the wheel saves
     export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$PWD} CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1
-    # what it asks for where headers are precompiled
-    export CCACHE_SLOPPINESS=pch_defines,time_macros
+    # what it asks for where headers are precompiled; and units of folders lie at
+    # another path in the build folder of the wheel
+    export CCACHE_SLOPPINESS=pch_defines,time_macros,file_macro
 }
 
 # install_package: the wheel of this tree, built and put into build/venv. The
