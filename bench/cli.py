@@ -24,6 +24,7 @@ COMMANDS = {
     "threshold": "recall of the codes alone against eta and T",
     "calibration": "what calibrate() promises and delivers",
     "stages": "where the time of one query goes",
+    "tiers": "what a query costs with less and less of a file in memory",
     "threads": "what a second thread brings; how fast rows are added",
     "growth": "time per query and of builds against the number of rows",
     "textset": "make the set gcide-384 (bench/textset sets up what it needs)",

@@ -18,7 +18,7 @@
 #include <faiss_ext/index_io.h>
 #include <faiss_ext/io/build_folder.h>
 #include <faiss_ext/io/build_plan.h>
-#include <faiss_ext/io/file_fault.h>
+#include <faiss_ext/memory/file_fault.h>
 #include <faiss_ext/io/merge_runs.h>
 #include <faiss_ext/io/regular_files.h>
 #include <faiss_ext/memory/row_types.h>

@@ -10,6 +10,7 @@
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/index/set_model.h>
 #include <faiss_ext/index_factory.h>
+#include <faiss_ext/io/column_tiers.h>
 #include <faiss_ext/io/direct_map_section.h>
 #include <faiss_ext/io/export_faiss.h>
 #include <faiss_ext/io/faiss_bytes.h>
@@ -19,6 +20,7 @@
 #include <faiss_ext/io/list_sections.h>
 #include <faiss_ext/io/model_sections.h>
 #include <faiss_ext/io/regular_files.h>
+#include <faiss_ext/lists/on_demand_rows.h>
 #include <faiss_ext/model/index_state.h>
 #include <faiss_ext/wrappers/clone.h>
 #include <faiss_ext/wrappers/faiss_training.h>
@@ -179,8 +181,36 @@ std::unique_ptr<IndexIVFScaNN> new_index(
     return index;
 }
 
+/// Where the columns of the lists come from.
+struct ColumnSources {
+    /// keeps alive what the reader maps; nullptr with a stream
+    std::shared_ptr<const void> mapping;
+    ColumnNames in_memory; ///< though the reader maps them
+    /// searches read raw rows from it; nullptr: they are in memory, or mapped
+    std::shared_ptr<const OnDemandRows> rows;
+
+    std::unique_ptr<ScaNNLists> read(
+            const ScaNNLists& empty,
+            const std::vector<uint64_t>& sizes,
+            const std::string& prefix,
+            SectionReader& reader) const {
+        auto lists = read_columns(
+                empty.layout(),
+                sizes,
+                prefix,
+                [&](const char* name) {
+                    return in_memory.count(prefix + name) > 0;
+                },
+                reader);
+        lists->keep_alive(mapping);
+        lists->read_rows_on_demand(rows);
+        return lists;
+    }
+};
+
 ListSets read_lists(
         SectionReader& reader,
+        const ColumnSources& sources,
         const IndexHeader& header,
         const IndexState& state) {
     auto read_table = [&](const char* name, const ScaNNLists& empty) {
@@ -202,10 +232,9 @@ ListSets read_lists(
         spilled_sizes = read_table("spilled_lists", *empty);
     }
     ListSets sets;
-    sets.lists = read_columns(state.lists->layout(), sizes, "", reader);
+    sets.lists = sources.read(*state.lists, sizes, "", reader);
     if (empty != nullptr) {
-        sets.spilled = read_columns(
-                empty->layout(), spilled_sizes, "spilled_", reader);
+        sets.spilled = sources.read(*empty, spilled_sizes, "spilled_", reader);
     }
     if (reader.version() >= 2) {
         get_apart(reader.read_all("apart"), *sets.lists);
@@ -232,10 +261,7 @@ void apply_header(const IndexHeader& header, IndexIVFScaNN& index) {
     index.calibration = header.calibration;
 }
 
-/// @param memory  keeps alive what the reader maps; nullptr with a stream
-faiss::Index* read_tree(
-        SectionReader& reader,
-        const std::shared_ptr<const void>& memory) {
+faiss::Index* read_tree(SectionReader& reader, const ColumnSources& sources) {
     IndexHeader header = get_header(reader.read_all("index"), reader.version());
     std::unique_ptr<faiss::Index> root = read_wrappers(reader, header);
     std::unique_ptr<faiss::Index> quantizer =
@@ -260,11 +286,7 @@ faiss::Index* read_tree(
         if (reader.version() >= 3) {
             get_groups(reader.read_all("groups"), header.nlist, model);
         }
-        ListSets sets = read_lists(reader, header, state);
-        sets.lists->keep_alive(memory);
-        if (sets.spilled != nullptr) {
-            sets.spilled->keep_alive(memory);
-        }
+        ListSets sets = read_lists(reader, sources, header, state);
         // also if mapped: a direct map was read as well
         check_mapped_ids(*root, *sets.lists, sets.spilled.get());
         set_model(*index, std::move(model), std::move(sets));
@@ -286,7 +308,7 @@ faiss::Index* read_in_place(
         uint64_t size,
         bool verify) {
     SectionReader reader(memory.get(), size, verify);
-    return read_tree(reader, memory);
+    return read_tree(reader, {memory, {}, nullptr});
 }
 
 faiss::Index* read_mapped(const std::string& path, bool verify) {
@@ -294,12 +316,29 @@ faiss::Index* read_mapped(const std::string& path, bool verify) {
     return read_in_place(file.map(), file.size(), verify);
 }
 
+faiss::Index* read_within(const std::string& path, const ReadBounds& bounds) {
+    InputFile file(path);
+    const std::shared_ptr<const uint8_t> mapping = file.map();
+    SectionReader reader(mapping.get(), file.size(), false);
+    ColumnSources sources{mapping, columns_within(reader, bounds), nullptr};
+    const auto columns = column_bytes(reader, sources.in_memory);
+    if (std::any_of(columns.begin(), columns.end(), [](const ColumnBytes& c) {
+            return c.on_demand > 0;
+        })) {
+        sources.rows = std::make_shared<OnDemandRows>(
+                fileno(file.stream()), path, mapping, file.size());
+    }
+    std::unique_ptr<faiss::Index> index(read_tree(reader, sources));
+    file.forget_pages(mapping);
+    return index.release();
+}
+
 faiss::Index* read_copied(const std::string& path) {
     InputFile file(path);
     faiss::FileIOReader stream(file.stream());
     stream.name = path;
     SectionReader reader(&stream, file.size(), true);
-    return read_tree(reader, nullptr);
+    return read_tree(reader, {});
 }
 
 } // namespace
@@ -333,10 +372,31 @@ faiss::Index* read_index(const std::string& path, ReadMode mode) {
     FAISS_THROW_FMT("unknown ReadMode %d", int(mode));
 }
 
+faiss::Index* read_index(const std::string& path, const ReadBounds& bounds) {
+    return read_within(path, bounds);
+}
+
+std::vector<ColumnBytes> column_bytes(const faiss::Index* index) {
+    const IndexIVFScaNN* scann = find_scann(index);
+    FAISS_THROW_IF_NOT_MSG(
+            scann != nullptr, "there is no ScaNN index inside, and no columns");
+    return scann->is_trained ? column_bytes(scann->state())
+                             : std::vector<ColumnBytes>();
+}
+
+std::vector<ColumnBytes> column_bytes(
+        const std::string& path,
+        const ReadBounds& bounds) {
+    InputFile file(path);
+    const std::shared_ptr<const uint8_t> mapping = file.map();
+    const SectionReader reader(mapping.get(), file.size(), false);
+    return column_bytes(reader, columns_within(reader, bounds));
+}
+
 faiss::Index* read_index(faiss::IOReader* reader, uint64_t size) {
     SectionReader sections(
             reader, size != 0 ? size : bytes_left(*reader), false);
-    return read_tree(sections, nullptr);
+    return read_tree(sections, {});
 }
 
 faiss::Index* read_index(
@@ -350,7 +410,7 @@ faiss::Index* read_index(
     if (mode == ReadMode::Copy) {
         SpanReader stream({bytes.get(), size_t(size)});
         SectionReader reader(&stream, size, true);
-        return read_tree(reader, nullptr);
+        return read_tree(reader, {});
     }
     FAISS_THROW_IF_NOT_FMT(
             mode == ReadMode::Mmap || mode == ReadMode::MmapVerified,

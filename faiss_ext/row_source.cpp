@@ -11,7 +11,7 @@
 
 #include <faiss/impl/FaissAssert.h>
 
-#include <faiss_ext/io/file_fault.h>
+#include <faiss_ext/memory/file_fault.h>
 #include <faiss_ext/io/regular_files.h>
 #include <faiss_ext/memory/row_types.h>
 

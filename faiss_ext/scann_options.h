@@ -91,6 +91,9 @@ struct ScaNNSearchStats {
     size_t candidates = 0; ///< survivors of the scan, or all rows that pass
     size_t refined = 0;    ///< rows rescored from refine codes
     size_t reranked = 0;   ///< rows rescored from raw vectors
+    size_t file_reads =
+            0; ///< of these from a file (ReadBounds), rows nearby once
+    size_t disk_reads = 0; ///< of these, not in the system's memory
     double partition_time = 0;
     double table_time = 0;
     double scan_time = 0;
@@ -104,6 +107,8 @@ struct ScaNNSearchStats {
         candidates += other.candidates;
         refined += other.refined;
         reranked += other.reranked;
+        file_reads += other.file_reads;
+        disk_reads += other.disk_reads;
         partition_time += other.partition_time;
         table_time += other.table_time;
         scan_time += other.scan_time;

@@ -85,6 +85,8 @@ class RangeQuery {
                 break;
             }
         }
+        stats.file_reads = rescorer_.file_reads();
+        stats.disk_reads = rescorer_.disk_reads();
         return hits;
     }
 
@@ -158,6 +160,8 @@ void range_search_lists(
         plan.stats->codes += stats[q].codes;
         plan.stats->refined += plan.refine ? stats[q].codes : 0;
         plan.stats->reranked += plan.rerank ? stats[q].codes : 0;
+        plan.stats->file_reads += stats[q].file_reads;
+        plan.stats->disk_reads += stats[q].disk_reads;
     }
 }
 

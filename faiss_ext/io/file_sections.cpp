@@ -334,6 +334,14 @@ void SectionReader::skip_zeros(uint64_t end) {
     }
 }
 
+std::vector<std::pair<std::string, uint64_t>> SectionReader::sections() const {
+    std::vector<std::pair<std::string, uint64_t>> list;
+    for (const Entry& entry : table_) {
+        list.emplace_back(entry.name, entry.size);
+    }
+    return list;
+}
+
 uint64_t SectionReader::size_ahead(size_t ahead, const std::string& name) {
     const size_t i = next_ + ahead;
     current_ = name;
@@ -376,9 +384,9 @@ const uint8_t* SectionReader::borrow(size_t n) {
     return bytes;
 }
 
-void SectionReader::align() {
+void SectionReader::align(bool borrowed) {
     uint64_t n = aligned(at_) - at_;
-    if (is_mapped()) {
+    if (borrowed) {
         // zeros are not checked: that would read a page of every list
         borrow(n);
         return;

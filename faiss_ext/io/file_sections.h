@@ -174,6 +174,9 @@ class SectionReader {
         return next_ < table_.size() ? table_[next_].name : "";
     }
 
+    /// Names and bytes of all sections, by the table.
+    std::vector<std::pair<std::string, uint64_t>> sections() const;
+
     /// All bytes of the next section, which must be `name`; verified.
     ByteReader read_all(const std::string& name);
 
@@ -188,8 +191,9 @@ class SectionReader {
     /// The same without a copy (mapped only), and without a checksum unless
     /// verifies_borrowed().
     const uint8_t* borrow(size_t n);
-    /// Passes the zeros that SectionSink::align() wrote.
-    void align();
+    /// Passes the zeros that SectionSink::align() wrote; borrowed as borrow()
+    /// does, or read.
+    void align(bool borrowed);
     /// Ends the section; its bytes must be used up, and read() bytes match
     /// the checksum.
     void leave();

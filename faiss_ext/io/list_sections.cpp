@@ -29,14 +29,15 @@ void transfer_layout(Fields& fields, Layout& layout, uint32_t version) {
 }
 
 template <class T>
-void read_column(SectionReader& reader, size_t n, AlignedBuffer<T>& column) {
-    if (reader.is_mapped()) {
-        auto data = reinterpret_cast<const T*>(reader.borrow(n * sizeof(T)));
-        if (n > 0) {
-            column = AlignedBuffer<T>::borrow(data, n);
-        }
-        return;
+void borrow_column(SectionReader& reader, size_t n, AlignedBuffer<T>& column) {
+    auto data = reinterpret_cast<const T*>(reader.borrow(n * sizeof(T)));
+    if (n > 0) {
+        column = AlignedBuffer<T>::borrow(data, n);
     }
+}
+
+template <class T>
+void copy_column(SectionReader& reader, size_t n, AlignedBuffer<T>& column) {
     // the length of a stream is unknown: memory grows with the bytes read
     constexpr size_t kStep = (64 << 20) / sizeof(T);
     for (size_t at = 0; at < n;) {
@@ -137,7 +138,11 @@ std::unique_ptr<ScaNNLists> read_columns(
         const EntryLayout& layout,
         const std::vector<uint64_t>& sizes,
         const std::string& prefix,
+        const ScaNNLists::ColumnFilter& in_memory,
         SectionReader& reader) {
+    const auto is_copied = [&](const char* name) {
+        return !reader.is_mapped() || in_memory(name);
+    };
     size_t ahead = 0;
     auto check_size = [&](const char* name, auto column, auto elements) {
         uint64_t section_size = reader.size_ahead(ahead++, prefix + name);
@@ -157,21 +162,24 @@ std::unique_ptr<ScaNNLists> read_columns(
     // before memory is taken for any
     visit_columns(layout, check_size);
     auto lists = std::make_unique<ScaNNLists>(sizes.size(), layout);
-    if (!reader.is_mapped()) {
-        try {
-            // for a stream of unknown length this reserves addresses only:
-            // pages that are not read into are not used
-            lists->reserve({sizes.begin(), sizes.end()});
-        } catch (const std::bad_alloc&) {
-            // the file may be damaged: reading will find out
-        }
+    try {
+        // for a stream of unknown length this reserves addresses only:
+        // pages that are not read into are not used
+        lists->reserve_columns({sizes.begin(), sizes.end()}, is_copied);
+    } catch (const std::bad_alloc&) {
+        // the file may be damaged: reading will find out
     }
     auto read = [&](const char* name, auto column, auto elements) {
         reader.enter(prefix + name);
+        const bool copied = is_copied(name);
         for (size_t l = 0; l < sizes.size(); l++) {
-            read_column(
-                    reader, elements(sizes[l]), lists->mutable_list(l).*column);
-            reader.align();
+            auto& buffer = lists->mutable_list(l).*column;
+            if (copied) {
+                copy_column(reader, elements(sizes[l]), buffer);
+            } else {
+                borrow_column(reader, elements(sizes[l]), buffer);
+            }
+            reader.align(!copied);
         }
         reader.leave();
     };

@@ -37,11 +37,15 @@ void add_column_sections(
         const std::string& prefix,
         std::vector<Section>& sections);
 
-/// Reads them: from a stream copied and verified, from a mapped file borrowed.
+/** Reads them.
+ * @param in_memory  columns, by their names without the prefix, that are copied
+ *        and verified; the others are borrowed from a mapped file. From a stream
+ *        all are copied */
 std::unique_ptr<ScaNNLists> read_columns(
         const EntryLayout& layout,
         const std::vector<uint64_t>& sizes,
         const std::string& prefix,
+        const ScaNNLists::ColumnFilter& in_memory,
         SectionReader& reader);
 
 /// "apart" or "spilled_apart"

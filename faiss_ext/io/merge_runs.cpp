@@ -309,7 +309,7 @@ class Merge {
             if (n > 0) {
                 in_run(runs_[r]->path(), [&] {
                     put(runs_[r]->sections(), r, n, sink);
-                    runs_[r]->sections().align();
+                    runs_[r]->sections().align(false);
                 });
             }
         }

@@ -158,6 +158,12 @@ std::shared_ptr<const uint8_t> InputFile::map() const {
             [memory, size = size_](const uint8_t*) { munmap(memory, size); });
 }
 
+void InputFile::forget_pages(
+        const std::shared_ptr<const uint8_t>& mapping) const {
+    // advice: without it they stay until the system wants them
+    madvise(const_cast<uint8_t*>(mapping.get()), size_, MADV_DONTNEED);
+}
+
 OutputFile::OutputFile(const std::string& target) : target_(target) {
     namespace fs = std::filesystem;
     std::error_code error;

@@ -44,6 +44,8 @@ class InputFile {
     }
     /// The whole file, read only; outlives this object.
     std::shared_ptr<const uint8_t> map() const;
+    /// Pages of map() that were read take no memory of this process any more.
+    void forget_pages(const std::shared_ptr<const uint8_t>& mapping) const;
 
  private:
     struct Close {

@@ -25,6 +25,10 @@ void check_range(size_t offset, size_t n, size_t size) {
             size);
 }
 
+bool all_columns(const char*) {
+    return true;
+}
+
 } // namespace
 
 ScaNNLists::ScaNNLists(size_t nlist, const EntryLayout& layout)
@@ -104,7 +108,7 @@ void ScaNNLists::reserve_each(const std::vector<ListCount>& extra) {
             for (const ListCount& more : extra) {
                 wanted[more.list] += more.count;
             }
-            move_into_arena(wanted);
+            move_into_arena(wanted, all_columns);
             return;
         }
     }
@@ -130,10 +134,23 @@ void ScaNNLists::make_writable(size_t list_no) {
     make_room(list, list.size());
 }
 
+void ScaNNLists::reserve_columns(
+        const std::vector<size_t>& sizes,
+        const ColumnFilter& wanted) {
+    FAISS_THROW_IF_NOT(sizes.size() == nlist);
+    move_into_arena(sizes, wanted);
+}
+
 /// @param capacities  entries of each list to have room for, >= its size
-void ScaNNLists::move_into_arena(const std::vector<size_t>& capacities) {
+/// @param wanted      the columns that move
+void ScaNNLists::move_into_arena(
+        const std::vector<size_t>& capacities,
+        const ColumnFilter& wanted) {
     size_t total = 0;
-    visit_columns(layout_, [&](const char*, auto column, auto elements) {
+    visit_columns(layout_, [&](const char* name, auto column, auto elements) {
+        if (!wanted(name)) {
+            return;
+        }
         using T = std::decay_t<decltype((ScaNNList().*column)[0])>;
         for (size_t capacity : capacities) {
             size_t bytes = round_up(elements(capacity) * sizeof(T), kAlignment);
@@ -146,7 +163,10 @@ void ScaNNLists::move_into_arena(const std::vector<size_t>& capacities) {
     });
     auto arena = std::make_unique<ColumnArena>(total);
     uint8_t* part = arena->data();
-    visit_columns(layout_, [&](const char*, auto column, auto elements) {
+    visit_columns(layout_, [&](const char* name, auto column, auto elements) {
+        if (!wanted(name)) {
+            return;
+        }
         using T = std::decay_t<decltype((ScaNNList().*column)[0])>;
         for (size_t l = 0; l < nlist; l++) {
             size_t capacity = elements(capacities[l]);
@@ -161,6 +181,7 @@ void ScaNNLists::move_into_arena(const std::vector<size_t>& capacities) {
     });
     arena_ = std::move(arena);
     owner_.reset();
+    on_demand_rows_.reset();
 }
 
 bool ScaNNLists::release_unused() {
@@ -218,7 +239,7 @@ bool ScaNNLists::shrink() {
     for (size_t l = 0; l < nlist; l++) {
         sizes[l] = lists_[l].size();
     }
-    move_into_arena(sizes);
+    move_into_arena(sizes, all_columns);
     return true;
 }
 
@@ -336,6 +357,7 @@ void ScaNNLists::reset() {
     }
     arena_.reset();
     owner_.reset();
+    on_demand_rows_.reset();
     removed_ = next_check_ = 0;
 }
 

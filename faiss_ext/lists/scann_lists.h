@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -21,6 +22,7 @@
 namespace faiss_ext {
 
 class ColumnArena;
+class OnDemandRows;
 
 /// The columns of one list; each is contiguous.
 struct ScaNNList {
@@ -109,6 +111,13 @@ class ScaNNLists : public faiss::InvertedLists {
     void reserve_each(const std::vector<ListCount>& extra);
     /// Same. @param extra  size nlist
     void reserve(const std::vector<size_t>& extra);
+    /// Which columns, by their names in visit_columns().
+    using ColumnFilter = std::function<bool(const char* name)>;
+    /// Room for entries in some columns of empty lists; the other columns are
+    /// to be borrowed. @param sizes  size nlist
+    void reserve_columns(
+            const std::vector<size_t>& sizes,
+            const ColumnFilter& wanted);
     /// Copies columns that belong to a mapped file, so that changing and
     /// removing entries cannot fail.
     void make_writable(size_t list_no);
@@ -146,6 +155,14 @@ class ScaNNLists : public faiss::InvertedLists {
     void keep_alive(std::shared_ptr<const void> owner) {
         owner_ = std::move(owner);
     }
+    /// Searches read raw rows that are borrowed from this file, not from memory.
+    void read_rows_on_demand(std::shared_ptr<const OnDemandRows> file) {
+        on_demand_rows_ = std::move(file);
+    }
+    /// nullptr: raw rows are in memory, or mapped
+    const OnDemandRows* on_demand_rows() const {
+        return on_demand_rows_.get();
+    }
 
     // ---- faiss::InvertedLists, in entries ----
 
@@ -180,7 +197,9 @@ class ScaNNLists : public faiss::InvertedLists {
             const;
 
  private:
-    void move_into_arena(const std::vector<size_t>& capacities);
+    void move_into_arena(
+            const std::vector<size_t>& capacities,
+            const ColumnFilter& wanted);
     bool shrink();
     void make_room(ScaNNList& list, size_t n);
     void resize_columns(ScaNNList& list, size_t n);
@@ -209,6 +228,7 @@ class ScaNNLists : public faiss::InvertedLists {
     /// scratch of move_entry(), which must not fail
     std::vector<uint8_t> move_codes_, move_entry_;
     std::shared_ptr<const void> owner_;
+    std::shared_ptr<const OnDemandRows> on_demand_rows_;
 };
 
 } // namespace faiss_ext

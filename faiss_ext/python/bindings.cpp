@@ -36,12 +36,13 @@ make_index(int64_t d, const std::string& description, int64_t metric) {
 }
 
 std::string stats_repr(const ScaNNSearchStats& s) {
-    char text[320];
+    char text[400];
     snprintf(
             text,
             sizeof(text),
             "SearchStats(nq=%zu, lists=%zu, codes=%zu, candidates=%zu, "
-            "refined=%zu, reranked=%zu, partition_time=%.3g, "
+            "refined=%zu, reranked=%zu, file_reads=%zu, disk_reads=%zu, "
+            "partition_time=%.3g, "
             "table_time=%.3g, scan_time=%.3g, refine_time=%.3g, "
             "rerank_time=%.3g)",
             s.nq,
@@ -50,6 +51,8 @@ std::string stats_repr(const ScaNNSearchStats& s) {
             s.candidates,
             s.refined,
             s.reranked,
+            s.file_reads,
+            s.disk_reads,
             s.partition_time,
             s.table_time,
             s.scan_time,
@@ -77,6 +80,14 @@ void bind_stats(py::module_& module) {
                     "reranked",
                     &Stats::reranked,
                     "vectors rescored from raw rows")
+            .def_readonly(
+                    "file_reads",
+                    &Stats::file_reads,
+                    "reads of a file for these (rows nearby are read at once)")
+            .def_readonly(
+                    "disk_reads",
+                    &Stats::disk_reads,
+                    "of these, what was not in the system's memory of files")
             .def_readonly(
                     "partition_time",
                     &Stats::partition_time,

@@ -2,7 +2,6 @@
  * which says where the rows are. */
 
 #include <cstring>
-#include <exception>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -11,7 +10,6 @@
 #include <pybind11/stl/filesystem.h>
 
 #include <faiss_ext/build_index.h>
-#include <faiss_ext/io/file_fault.h>
 #include <faiss_ext/memory/row_types.h>
 
 #include "array_arguments.h"
@@ -75,32 +73,19 @@ Target target_of(const py::dict& options) {
     return target;
 }
 
-/// Errors of files are RuntimeError, all others ValueError.
 template <class Rows>
 void build(const Target& target, Rows&& rows_of) {
-    std::exception_ptr file_error;
     without_gil(ErrorOrigin::Caller, [&] {
         BuildOptions options;
         options.metric = faiss::MetricType(target.metric);
         options.memory = uint64_t(target.memory);
         options.piece_rows = size_t(target.piece_rows);
         options.progress = progress_of(target.progress);
-        try {
-            rows_of([&](auto& rows) {
-                build_index(
-                        target.description,
-                        rows,
-                        target.path.string(),
-                        options);
-            });
-        } catch (const FileFault&) {
-            file_error = std::current_exception();
-        }
+        rows_of([&](auto& rows) {
+            build_index(
+                    target.description, rows, target.path.string(), options);
+        });
     });
-    if (file_error) {
-        without_gil(
-                ErrorOrigin::File, [&] { std::rethrow_exception(file_error); });
-    }
 }
 
 void build_from_array(

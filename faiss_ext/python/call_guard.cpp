@@ -12,6 +12,7 @@
 #include <faiss/impl/AuxIndexStructures.h>
 #include <faiss/impl/FaissException.h>
 
+#include <faiss_ext/memory/file_fault.h>
 #include <faiss_ext/memory/parallel.h>
 
 namespace faiss_ext::python {
@@ -110,6 +111,10 @@ void rethrow_as_python(ErrorOrigin origin) {
         throw;
     } catch (const py::builtin_exception&) {
         throw;
+    } catch (const FileFault& e) {
+        set_error(PyExc_RuntimeError, readable(e.msg).c_str());
+    } catch (const ArgumentFault& e) {
+        set_error(PyExc_ValueError, readable(e.msg).c_str());
     } catch (const faiss::FaissException& e) {
         set_error(
                 origin == ErrorOrigin::Caller ? PyExc_ValueError

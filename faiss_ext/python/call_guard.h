@@ -19,7 +19,8 @@ namespace faiss_ext::python {
 
 namespace py = pybind11;
 
-/** The origin of a faiss::FaissException decides which exception Python gets.
+/** The origin of a faiss::FaissException, unless it is a FileFault or an
+ * ArgumentFault, decides which exception Python gets.
  * The mapping is documented in faiss_ext.__doc__:
  *     Caller: arguments or the order of calls are wrong -> ValueError
  *     File:   a file or stream cannot be read or written -> RuntimeError

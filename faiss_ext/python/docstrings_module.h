@@ -69,43 +69,6 @@ Examples
 1000
 )";
 
-constexpr const char* read_index = R"(read_index(path, mmap=False, verify=False)
---
-
-Open a file of `write_index`.
-
-Parameters
-----------
-path : str or path-like
-mmap : bool
-    False: read into memory, all checksums verified. True: map the file, which
-    takes milliseconds whatever its size; pages are read when searched. The file
-    is never written. It must not change while the index lives: if it is
-    shortened in place, the process ends (SIGBUS). `write_index` does not: it
-    replaces the file by a new one.
-verify : bool
-    With mmap=True: read everything once and verify all checksums, as without
-    mmap. Otherwise the lists are not verified: damage in them leads to wrong
-    results, or to an exception of a search, never to a crash.
-
-Returns
--------
-index : Index
-
-Raises
-------
-RuntimeError
-    The file cannot be read, is no regular file (a pipe, a directory, ...), is
-    damaged (the section is named) or newer than this version.
-
-Examples
---------
->>> fx.write_index(index, path)
->>> mapped = fx.read_index(path, mmap=True)
->>> bool((mapped.search(x, 5)[1] == index.search(x, 5)[1]).all())
-True
-)";
-
 constexpr const char* clone_index = R"(clone_index(index)
 --
 

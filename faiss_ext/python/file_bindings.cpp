@@ -16,8 +16,9 @@
 #include <faiss/impl/io.h>
 #include <faiss/index_io.h>
 
-#include <faiss_ext/io/faiss_bytes.h>
 #include <faiss_ext/index_io.h>
+#include <faiss_ext/io/column_tiers.h>
+#include <faiss_ext/io/faiss_bytes.h>
 #include <faiss_ext/io/regular_files.h>
 
 #include "array_arguments.h"
@@ -73,6 +74,35 @@ IndexPointer read(const Path& path, bool mmap, bool verify) {
             return handle_of(faiss_ext::read_index(path.string(), mode));
         });
     });
+}
+
+IndexPointer read_within(const Path& path, uint64_t memory) {
+    return without_gil(ErrorOrigin::File, [&] {
+        return reading("path", [&] {
+            return handle_of(
+                    faiss_ext::read_index(path.string(), ReadBounds{memory}));
+        });
+    });
+}
+
+py::list as_tuples(const std::vector<ColumnBytes>& columns) {
+    py::list list;
+    for (const ColumnBytes& c : columns) {
+        list.append(py::make_tuple(c.column, c.memory, c.mapped, c.on_demand));
+    }
+    return list;
+}
+
+py::list columns_of(const IndexHandle& self) {
+    need_scann(self, "column_bytes");
+    return as_tuples(self.read(
+            ErrorOrigin::Caller, [&] { return column_bytes(self.index()); }));
+}
+
+py::list columns_of_file(const Path& path, uint64_t memory) {
+    return as_tuples(without_gil(ErrorOrigin::File, [&] {
+        return column_bytes(path.string(), ReadBounds{memory});
+    }));
 }
 
 IndexPointer clone(const IndexHandle& self) {
@@ -198,12 +228,15 @@ void bind_files(py::module_& module, IndexClass& index) {
     module.def(
             "write_index", write, arg("index"), arg("path"), doc::write_index);
     module.def(
-            "read_index",
+            "_read_index",
             read,
             arg("path"),
             arg("mmap") = false,
-            arg("verify") = false,
-            doc::read_index);
+            arg("verify") = false);
+    // read_index and column_bytes of the package
+    module.def("_read_within", read_within, arg("path"), arg("memory"));
+    module.def("_columns_of", columns_of, arg("index"));
+    module.def("_columns_of_file", columns_of_file, arg("path"), arg("memory"));
     module.def("clone_index", clone, arg("index"), doc::clone_index);
     module.def(
             "export_to_faiss",

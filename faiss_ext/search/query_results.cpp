@@ -155,6 +155,8 @@ void QuerySearch::rescore() {
         StageTimer timer(plan_->stats != nullptr, stats_->rerank_time);
         stats_->reranked += located_.size();
         rescorer_.rerank(*kernels_, located_);
+        stats_->file_reads += rescorer_.file_reads();
+        stats_->disk_reads += rescorer_.disk_reads();
     }
     if (!plan_->rescores()) {
         rescorer_.rescore_codes(table_, located_);

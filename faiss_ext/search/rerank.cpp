@@ -14,6 +14,9 @@ namespace faiss_ext {
 
 namespace {
 
+/// Rows that are read from a file at a time.
+constexpr size_t kFileRows = 1024;
+
 bool better(const Candidate& a, const Candidate& b) {
     if (a.score != b.score) {
         return a.score > b.score;
@@ -54,6 +57,7 @@ void Rescorer::begin(
     from_origin_ = from_origin;
     term_factor_ = score_term_->query_factor(lists_->layout().d, query);
     quantized_ = false;
+    file_reads_ = disk_reads_ = 0;
 }
 
 void Rescorer::rescore_codes(
@@ -154,12 +158,28 @@ void Rescorer::refine(
 void Rescorer::rerank(
         const kernels::Kernels& kernels,
         std::vector<Candidate>& rows) {
+    const size_t n = rows.size();
+    const size_t step = lists_->on_demand_rows() != nullptr ? kFileRows : n;
+    for (size_t begin = 0; begin < n; begin += step) {
+        rerank_some(kernels, &rows[begin], std::min(step, n - begin));
+    }
+}
+
+void Rescorer::rerank_some(
+        const kernels::Kernels& kernels,
+        Candidate* rows,
+        size_t n) {
     const EntryLayout& layout = lists_->layout();
-    size_t n = rows.size();
     pointers_.resize(n);
     products_.resize(n);
     for (size_t i = 0; i < n; i++) {
         pointers_[i] = lists_->raw_row(rows[i].list, rows[i].offset);
+    }
+    if (const OnDemandRows* file = lists_->on_demand_rows()) {
+        file->read(
+                n, layout.raw_row_bytes(), pointers_.data(), on_demand_rows_);
+        file_reads_ += on_demand_rows_.reads;
+        disk_reads_ += on_demand_rows_.waits;
     }
     const bool l2 = score_term_->metric == faiss::METRIC_L2;
     const RowsKernel score = l2 ? rows_l2(kernels, layout.raw_type)

@@ -16,6 +16,7 @@
 #include <faiss_ext/memory/aligned_buffer.h>
 #include <faiss_ext/kernels/kernels.h>
 #include <faiss_ext/search/lookup_table.h>
+#include <faiss_ext/lists/on_demand_rows.h>
 #include <faiss_ext/lists/scann_lists.h>
 #include <faiss_ext/codes/score_term.h>
 
@@ -50,6 +51,7 @@ class Rescorer {
     /// Rescores from refine codes.
     void refine(const kernels::Kernels& kernels, std::vector<Candidate>& rows);
     /// Rescores from raw rows.
+    /// @throws faiss::FaissException if they are in a file that cannot be read
     void rerank(const kernels::Kernels& kernels, std::vector<Candidate>& rows);
     /// Rescores from the best that the lists keep: raw rows, else refine codes,
     /// else codes. @param table  read in the last case only
@@ -58,8 +60,18 @@ class Rescorer {
             const LookupTable& table,
             std::vector<Candidate>& rows);
 
+    /// Reads of a file since begin(), and those that waited for the disk.
+    size_t file_reads() const {
+        return file_reads_;
+    }
+    size_t disk_reads() const {
+        return disk_reads_;
+    }
+
  private:
     void quantize_query();
+    void
+    rerank_some(const kernels::Kernels& kernels, Candidate* rows, size_t n);
     float precise_score(const void* row);
 
     const ScaNNLists* lists_ = nullptr;
@@ -76,6 +88,9 @@ class Rescorer {
     std::vector<int32_t> byte_products_;
     std::vector<uint8_t> codes_;
     std::vector<float> row_; ///< of precise_score()
+    OnDemandRows::Buffer on_demand_rows_;
+    size_t file_reads_ = 0;
+    size_t disk_reads_ = 0;
 };
 
 /// Keeps the `keep` best rows; equal scores: smaller (list, offset).

@@ -64,7 +64,9 @@ INDEX_CALLS = {
 MODULE_CALLS = {
     "index_factory": ("d", "description", "metric"),
     "deserialize_index": ("data",),
-    "read_index": ("path", "mmap", "verify"),
+    "read_index": ("path", "mmap", "verify", "memory"),
+    "column_bytes": ("index", "memory"),
+    "ColumnBytes": ("column", "memory", "mapped", "on_demand"),
     "write_index": ("index", "path"),
     "serialize_index": ("index",),
     "clone_index": ("index",),

@@ -255,7 +255,7 @@ def test_what_cannot_be_is_refused(arguments, message, capsys):
 
 
 def test_a_missing_set_is_said_plainly(tmp_path, capsys):
-    for command in ("curves", "codes", "threshold", "calibration", "stages", "threads"):
+    for command in ("curves", "codes", "threshold", "calibration", "stages", "threads", "tiers"):
         assert cli.main([command, "--data", str(tmp_path), "--set", "none", "--out", str(tmp_path / "out")]) == 2
         assert f"error: no set 'none' in {tmp_path} (it has: none); --data" in capsys.readouterr().err
     assert cli.main(["curves", "--redraw", "--set", "none", "--out", str(tmp_path)]) == 2
@@ -387,6 +387,18 @@ def test_stages_are_told(written_set):
         *["--factory", "IVF16,ScaNN,RFlat", "--setting", "nprobe=8,reorder_k=40", "--repetitions", "2"],
     )
     assert "recall@10 " in printed and all(f"| {name}" in printed for name in ("partition", "scan", "rerank", "all"))
+
+
+def test_tiers_answer_alike(written_set, tmp_path):
+    printed = ran(
+        sys.executable,
+        str(ROOT / "bench" / "tiers"),
+        *written_set,
+        *["--factory", "IVF16,ScaNN,SQ8,RFlat", "--setting", "nprobe=8,reorder_k=40", "--repetitions", "1"],
+    )
+    assert "recall@10 " in printed and "failed" not in printed
+    assert all(f"\n| {name} " in printed for name in ("all", "codes, ids, refine", "codes, ids", "nothing, mapped"))
+    assert not list((tmp_path / "out").glob("*.scann"))
 
 
 def test_growth_runs_at_every_size(tmp_path):

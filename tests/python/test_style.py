@@ -19,7 +19,7 @@ FORMATTED = [
     "tests/python/test_bench.py",
     "tests/python/test_style.py",
 ]
-PROGRAMS = {"calibration", "codes", "curves", "growth", "stages", "threads", "threshold"}  # without .py
+PROGRAMS = {"calibration", "codes", "curves", "growth", "stages", "threads", "threshold", "tiers"}  # without .py
 
 
 def run(tool, *arguments):

@@ -67,7 +67,6 @@ from ._faiss_ext import (
     index_factory,
     omp_get_max_threads,
     omp_set_num_threads,
-    read_index,
     serialize_index,
     set_simd_level,
     simd_level,
@@ -75,6 +74,7 @@ from ._faiss_ext import (
     write_index,
 )
 from ._from_faiss import from_faiss
+from ._index_files import ColumnBytes, column_bytes, read_index
 from .composite_indexes import (
     IndexReplicas,
     IndexShards,
@@ -107,6 +107,7 @@ __all__ = [
     "SUBSET_TYPE_INVLIST",
     "SUBSET_TYPE_INVLIST_FRACTION",
     "ClusteringParameters",
+    "ColumnBytes",
     "DirectMap",
     "Filter",
     "IDSelector",
@@ -138,6 +139,7 @@ __all__ = [
     "__version__",
     "build_index",
     "clone_index",
+    "column_bytes",
     "deserialize_index",
     "downcast_index",
     "export_to_faiss",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import mmap
-import operator
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,15 +17,11 @@ from ._faiss_ext import (
     _build_from_pieces,
     _build_from_stream,
 )
+from ._sizes import bytes_of, whole_number
 from ._vector_files import lazy
 
 _Progress = Callable[[str, int, int], object]
 _TYPES = ("float32", "float16", "bfloat16", "int8", "uint8")
-_UNITS = {"": 1, "b": 1} | {
-    f"{letter}{binary}b": base**power
-    for power, letter in enumerate("kmgt", 1)
-    for binary, base in (("", 1000), ("i", 1024))
-}
 
 
 def build_index(
@@ -99,12 +93,12 @@ def build_index(
     options = {
         "description": description,
         "path": os.fspath(path),
-        "metric": _integer("metric", metric, 1),
-        "memory": _bytes_of(memory),
-        "piece_rows": _integer("piece_rows", piece_rows),
+        "metric": whole_number("metric", metric, 1),
+        "memory": bytes_of("memory", memory),
+        "piece_rows": whole_number("piece_rows", piece_rows),
         "progress": progress,
     }
-    total = _integer("total", total)
+    total = whole_number("total", total)
     if isinstance(rows, (str, os.PathLike)):
         rows = lazy(Path(rows))
     if isinstance(rows, (list, tuple)) and not any(isinstance(item, np.ndarray) for item in rows):
@@ -117,23 +111,6 @@ def build_index(
         _build_of_stream(options, iter(rows), total)
     else:
         raise TypeError(f"rows is a {type(rows).__name__} (allowed: an array, a path, an iterable of arrays)")
-
-
-def _integer(name: str, value: int, largest: int = 2**63 - 1) -> int:
-    number = operator.index(value)
-    if not 0 <= number <= largest:
-        raise ValueError(f"{name} is {number} (allowed: 0..{largest})")
-    return number
-
-
-def _bytes_of(size: int | str) -> int:
-    """2GB -> 2000000000."""
-    if not isinstance(size, str):
-        return _integer("memory", size)
-    parts = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([A-Za-z]*)\s*", size)
-    if not parts or parts[2].lower() not in _UNITS:
-        raise ValueError(f"memory = {size!r} (allowed: bytes, as a number or such as '2GB', '1.5GiB')")
-    return _integer("memory", int(float(parts[1]) * _UNITS[parts[2].lower()]))
 
 
 def _type_of(rows: Any) -> tuple[str, int]:

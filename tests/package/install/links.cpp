@@ -139,7 +139,14 @@ bool files(const faiss::Index& index) {
     const std::string path = "links.scann";
     faiss_ext::write_index(&index, path);
     std::unique_ptr<faiss::Index> a(faiss_ext::read_index(path));
+    const faiss_ext::ReadBounds bounds{uint64_t(1) << 30};
+    std::unique_ptr<faiss::Index> within(faiss_ext::read_index(path, bounds));
+    const bool same_columns = faiss_ext::column_bytes(path, bounds).size() ==
+                              faiss_ext::column_bytes(within.get()).size();
     std::remove(path.c_str());
+    if (!same_columns) {
+        return false;
+    }
     faiss::VectorIOWriter writer;
     faiss_ext::write_index(&index, &writer);
     faiss::VectorIOReader reader;

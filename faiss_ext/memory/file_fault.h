@@ -9,8 +9,13 @@
 
 namespace faiss_ext {
 
-/// A file cannot be read or written.
+/// A file cannot be read or written, whatever was called.
 struct FileFault : faiss::FaissException {
+    using faiss::FaissException::FaissException;
+};
+
+/// A mistake of the caller in a call that reads or writes a file.
+struct ArgumentFault : faiss::FaissException {
     using faiss::FaissException::FaissException;
 };
 

@@ -1,0 +1,39 @@
+/*
+ * Which columns of a file come into memory within a bound, and where those of an
+ * index are.
+ *
+ * The order is that of what a query loses: codes and ids are read by every scan,
+ * places of spilled copies by every candidate, refine codes by some hundred rows,
+ * raw rows by some dozen. What does not fit is left out, the next one tried.
+ */
+
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <faiss_ext/index_io.h>
+#include <faiss_ext/io/file_sections.h>
+#include <faiss_ext/model/index_state.h>
+
+namespace faiss_ext {
+
+/// Names of sections: columns of the lists, those of spilled copies "spilled_..".
+using ColumnNames = std::set<std::string>;
+
+/// The columns that fit into memory beside all that is no column.
+/// @throws ArgumentFault if that alone does not fit
+ColumnNames columns_within(
+        const SectionReader& reader,
+        const ReadBounds& bounds);
+
+/// What a file has, the columns in memory being these.
+std::vector<ColumnBytes> column_bytes(
+        const SectionReader& reader,
+        const ColumnNames& in_memory);
+/// What an index has.
+std::vector<ColumnBytes> column_bytes(const IndexState& state);
+
+} // namespace faiss_ext
