@@ -65,13 +65,6 @@ FAISS_EXT_API faiss::Index* read_index(
         const std::string& path,
         ReadMode mode = ReadMode::Copy);
 
-/// What may be in memory of a file that is larger.
-struct ReadBounds {
-    /// bytes of the file; not counted: what a process needs besides, and the
-    /// system's memory of files, which gives way to others
-    uint64_t memory = 0;
-};
-
 /** Opens a file whose columns come into memory as far as they fit: codes, ids,
  * places of spilled copies, refine codes, raw rows, in this order. The others are
  * mapped; but raw rows are read by each search, those of a query all at once,
@@ -83,16 +76,6 @@ struct ReadBounds {
 FAISS_EXT_API faiss::Index* read_index(
         const std::string& path,
         const ReadBounds& bounds);
-
-/// Bytes of a column of the lists, by where they are.
-struct ColumnBytes {
-    /// "codes", "ids", "refine", "raw", "primary"; of spilled copies
-    /// "spilled_codes" and so on
-    std::string column;
-    uint64_t memory = 0;
-    uint64_t mapped = 0;    ///< of a file, read by page faults
-    uint64_t on_demand = 0; ///< of a file, read by searches
-};
 
 /// Where the columns of an index are; none before it is trained. @throws faiss::FaissException if there is
 /// no ScaNN index inside

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <string>
 
 #include <faiss_ext/faiss_compat.h>
 
@@ -149,5 +150,22 @@ struct SearchParametersScaNN : faiss::SearchParametersIVF {
  * index as it was. */
 using ScaNNProgress =
         std::function<void(const char* stage, size_t done, size_t total)>;
+
+/// What may be in memory of a file that is larger.
+struct ReadBounds {
+    /// bytes of the file; not counted: what a process needs besides, and the
+    /// system's memory of files, which gives way to others
+    uint64_t memory = 0;
+};
+
+/// Bytes of a column of the lists, by where they are.
+struct ColumnBytes {
+    /// "codes", "ids", "refine", "raw", "primary"; of spilled copies
+    /// "spilled_codes" and so on
+    std::string column;
+    uint64_t memory = 0;
+    uint64_t mapped = 0;    ///< of a file, read by page faults
+    uint64_t on_demand = 0; ///< of a file, read by searches
+};
 
 } // namespace faiss_ext

@@ -14,9 +14,9 @@
 #include <string>
 #include <vector>
 
-#include <faiss_ext/index_io.h>
 #include <faiss_ext/io/file_sections.h>
 #include <faiss_ext/model/index_state.h>
+#include <faiss_ext/scann_options.h>
 
 namespace faiss_ext {
 
