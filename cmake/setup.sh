@@ -149,7 +149,7 @@ use_ccache() {
     # once more, which costs as much as the wheel saves
     export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$PWD} CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1
     # what it asks for where headers are precompiled; and units of folders lie at
-    # another path in the build folder of the wheel
+    # another path in the build folder of the wheel (which ccache 4.11 minds)
     export CCACHE_SLOPPINESS=pch_defines,time_macros,file_macro
 }
 

@@ -336,6 +336,7 @@ void SectionReader::skip_zeros(uint64_t end) {
 
 std::vector<std::pair<std::string, uint64_t>> SectionReader::sections() const {
     std::vector<std::pair<std::string, uint64_t>> list;
+    list.reserve(table_.size());
     for (const Entry& entry : table_) {
         list.emplace_back(entry.name, entry.size);
     }
