@@ -1,6 +1,6 @@
 #include <faiss_ext/index_io.h>
 
-#include <algorithm>
+#include <functional>
 #include <numeric>
 
 #include <faiss/IndexFlat.h>
@@ -186,8 +186,9 @@ struct ColumnSources {
     /// keeps alive what the reader maps; nullptr with a stream
     std::shared_ptr<const void> mapping;
     ColumnNames in_memory; ///< though the reader maps them
-    /// searches read raw rows from it; nullptr: they are in memory, or mapped
-    std::shared_ptr<const OnDemandRows> rows;
+    /// of rows of so many bytes, read by searches; empty: they are in memory, or
+    /// mapped
+    std::function<std::shared_ptr<const OnDemandRows>(size_t row_bytes)> rows;
 
     std::unique_ptr<ScaNNLists> read(
             const ScaNNLists& empty,
@@ -203,7 +204,9 @@ struct ColumnSources {
                 },
                 reader);
         lists->keep_alive(mapping);
-        lists->read_rows_on_demand(rows);
+        if (rows && lists->layout().with_raw_data) {
+            lists->read_rows_on_demand(rows(lists->layout().raw_row_bytes()));
+        }
         return lists;
     }
 };
@@ -320,13 +323,18 @@ faiss::Index* read_within(const std::string& path, const ReadBounds& bounds) {
     InputFile file(path);
     const std::shared_ptr<const uint8_t> mapping = file.map();
     SectionReader reader(mapping.get(), file.size(), false);
-    ColumnSources sources{mapping, columns_within(reader, bounds), nullptr};
-    const auto columns = column_bytes(reader, sources.in_memory);
-    if (std::any_of(columns.begin(), columns.end(), [](const ColumnBytes& c) {
-            return c.on_demand > 0;
-        })) {
-        sources.rows = std::make_shared<OnDemandRows>(
-                fileno(file.stream()), path, mapping, file.size());
+    const ColumnPlan plan = plan_columns(reader, bounds);
+    ColumnSources sources{mapping, plan.in_memory, {}};
+    if (plan.rows_on_demand) {
+        sources.rows = [&](size_t row_bytes) {
+            return std::make_shared<OnDemandRows>(
+                    fileno(file.stream()),
+                    path,
+                    mapping,
+                    file.size(),
+                    row_bytes,
+                    plan.row_cache);
+        };
     }
     std::unique_ptr<faiss::Index> index(read_tree(reader, sources));
     file.forget_pages(mapping);
@@ -390,7 +398,7 @@ std::vector<ColumnBytes> column_bytes(
     InputFile file(path);
     const std::shared_ptr<const uint8_t> mapping = file.map();
     const SectionReader reader(mapping.get(), file.size(), false);
-    return column_bytes(reader, columns_within(reader, bounds));
+    return column_bytes(reader, plan_columns(reader, bounds));
 }
 
 faiss::Index* read_index(faiss::IOReader* reader, uint64_t size) {

@@ -92,9 +92,10 @@ struct ScaNNSearchStats {
     size_t candidates = 0; ///< survivors of the scan, or all rows that pass
     size_t refined = 0;    ///< rows rescored from refine codes
     size_t reranked = 0;   ///< rows rescored from raw vectors
-    size_t file_reads =
-            0; ///< of these from a file (ReadBounds), rows nearby once
-    size_t disk_reads = 0; ///< of these, not in the system's memory
+    // of a file that was opened within a bound of memory (ReadBounds):
+    size_t cached_rows = 0; ///< of these, kept in memory from earlier searches
+    size_t file_reads = 0;  ///< for the others; rows nearby by one
+    size_t disk_reads = 0;  ///< of these, for what the system had not in memory
     double partition_time = 0;
     double table_time = 0;
     double scan_time = 0;
@@ -108,6 +109,7 @@ struct ScaNNSearchStats {
         candidates += other.candidates;
         refined += other.refined;
         reranked += other.reranked;
+        cached_rows += other.cached_rows;
         file_reads += other.file_reads;
         disk_reads += other.disk_reads;
         partition_time += other.partition_time;
@@ -166,6 +168,7 @@ struct ColumnBytes {
     uint64_t memory = 0;
     uint64_t mapped = 0;    ///< of a file, read by page faults
     uint64_t on_demand = 0; ///< of a file, read by searches
+    uint64_t cache = 0;     ///< memory for those that were read, at most
 };
 
 } // namespace faiss_ext

@@ -85,8 +85,7 @@ class RangeQuery {
                 break;
             }
         }
-        stats.file_reads = rescorer_.file_reads();
-        stats.disk_reads = rescorer_.disk_reads();
+        rescorer_.count_reads(stats);
         return hits;
     }
 
@@ -160,6 +159,7 @@ void range_search_lists(
         plan.stats->codes += stats[q].codes;
         plan.stats->refined += plan.refine ? stats[q].codes : 0;
         plan.stats->reranked += plan.rerank ? stats[q].codes : 0;
+        plan.stats->cached_rows += stats[q].cached_rows;
         plan.stats->file_reads += stats[q].file_reads;
         plan.stats->disk_reads += stats[q].disk_reads;
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include <faiss_ext/lists/on_demand_rows.h>
 #include <faiss_ext/memory/file_fault.h>
 
 namespace faiss_ext {
@@ -48,15 +49,14 @@ void add_bytes(
         const bool on_demand =
                 bytes.column == kRows && lists.on_demand_rows() != nullptr;
         (on_demand ? bytes.on_demand : bytes.mapped) = borrowed;
+        bytes.cache = on_demand ? lists.on_demand_rows()->cache_bytes() : 0;
         all.push_back(bytes);
     });
 }
 
 } // namespace
 
-ColumnNames columns_within(
-        const SectionReader& reader,
-        const ReadBounds& bounds) {
+ColumnPlan plan_columns(const SectionReader& reader, const ReadBounds& bounds) {
     uint64_t used = 0;
     for (const auto& [name, bytes] : reader.sections()) {
         used += is_column(name) ? 0 : bytes;
@@ -67,29 +67,36 @@ ColumnNames columns_within(
                 " bytes (allowed: at least " + std::to_string(used) +
                 ", for all of the file but its columns)");
     }
-    ColumnNames in_memory;
+    ColumnPlan plan;
     for (const char* column : kByNeed) {
         for (const auto& [name, bytes] : reader.sections()) {
-            if (column_of(name) == column && bytes <= bounds.memory - used) {
-                in_memory.insert(name);
+            if (column_of(name) != column) {
+                continue;
+            }
+            if (bytes <= bounds.memory - used) {
+                plan.in_memory.insert(name);
                 used += bytes;
+            } else if (name == kRows) {
+                plan.rows_on_demand = true;
             }
         }
     }
-    return in_memory;
+    plan.row_cache = plan.rows_on_demand ? bounds.memory - used : 0;
+    return plan;
 }
 
 std::vector<ColumnBytes> column_bytes(
         const SectionReader& reader,
-        const ColumnNames& in_memory) {
+        const ColumnPlan& plan) {
     std::vector<ColumnBytes> all;
     for (const auto& [name, size] : reader.sections()) {
         if (is_column(name)) {
             ColumnBytes bytes;
             bytes.column = name;
-            (in_memory.count(name) > 0 ? bytes.memory
-             : name == kRows           ? bytes.on_demand
-                                       : bytes.mapped) = size;
+            (plan.in_memory.count(name) > 0 ? bytes.memory
+             : name == kRows                ? bytes.on_demand
+                                            : bytes.mapped) = size;
+            bytes.cache = name == kRows ? plan.row_cache : 0;
             all.push_back(bytes);
         }
     }

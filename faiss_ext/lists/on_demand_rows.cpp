@@ -22,17 +22,28 @@ constexpr uint64_t kGap = 2048;
 /// Largest piece: rows of whole lists lie side by side.
 constexpr uint64_t kLargestPiece = 1 << 18;
 
+void make_room(std::vector<uint8_t>& bytes, size_t size) {
+    if (bytes.size() < size) {
+        bytes.resize(size);
+    }
+}
+
 } // namespace
 
 OnDemandRows::OnDemandRows(
         int file,
         std::string path,
         std::shared_ptr<const uint8_t> mapping,
-        uint64_t size)
+        uint64_t size,
+        size_t row_bytes,
+        uint64_t cache_bytes)
         : file_(fcntl(file, F_DUPFD_CLOEXEC, 0)),
           path_(std::move(path)),
           mapping_(std::move(mapping)),
-          size_(size) {
+          size_(size),
+          row_bytes_(row_bytes),
+          cache_bytes_(cache_bytes),
+          cache_(cache_bytes, row_bytes) {
     FAISS_THROW_IF_NOT_FMT(
             file_ >= 0,
             "cannot open %s: %s",
@@ -50,87 +61,103 @@ bool OnDemandRows::holds(const void* row) const {
     return at >= begin && at - begin < size_;
 }
 
-uint64_t OnDemandRows::place_of(const void* row) const {
-    return uint64_t(static_cast<const uint8_t*>(row) - mapping_.get());
+void OnDemandRows::start(size_t n, const void* const* rows, Request& request)
+        const {
+    sort_rows(n, rows, request);
+    find_cached(request);
+    find_pieces(request);
+    read_what_is_there(request);
 }
 
-void OnDemandRows::read(
+void OnDemandRows::finish(const void** rows, Request& request) const {
+    for (uint32_t p : request.missing_) {
+        const Request::Piece& piece = request.pieces_[p];
+        read_missing(piece.begin, piece.end, &request.bytes_[piece.at]);
+    }
+    for (const Request::Row& row : request.rows_) {
+        rows[row.number] = &request.bytes_[row.at];
+        if (!row.is_cached) {
+            cache_.put(row.place, &request.bytes_[row.at]);
+        }
+    }
+}
+
+/// Those of the file, in its order.
+void OnDemandRows::sort_rows(
         size_t n,
-        size_t row_bytes,
-        const void** rows,
-        Buffer& buffer) const {
-    find_pieces(n, row_bytes, rows, buffer);
-    read_pieces(buffer);
-    for (const Buffer::Row& row : buffer.rows) {
-        const Buffer::Piece& piece = buffer.pieces[row.piece];
-        rows[row.number] = buffer.bytes.data() + piece.at +
-                           (place_of(rows[row.number]) - piece.begin);
+        const void* const* rows,
+        Request& request) const {
+    request.rows_.clear();
+    for (size_t i = 0; i < n; i++) {
+        if (holds(rows[i])) {
+            const auto place = uint64_t(
+                    static_cast<const uint8_t*>(rows[i]) - mapping_.get());
+            request.rows_.push_back({place, 0, uint32_t(i), false});
+        }
+    }
+    std::sort(
+            request.rows_.begin(),
+            request.rows_.end(),
+            [](const Request::Row& a, const Request::Row& b) {
+                return a.place < b.place;
+            });
+}
+
+/// Copies the rows of the cache to the begin of the request's memory.
+void OnDemandRows::find_cached(Request& request) const {
+    request.cached_ = 0;
+    make_room(request.bytes_, request.rows_.size() * row_bytes_);
+    for (Request::Row& row : request.rows_) {
+        row.at = request.cached_ * row_bytes_;
+        row.is_cached = cache_.get(row.place, &request.bytes_[row.at]);
+        request.cached_ += row.is_cached;
     }
 }
 
 /// What is to be read, in the order of the file, and memory for it.
-void OnDemandRows::find_pieces(
-        size_t n,
-        size_t row_bytes,
-        const void* const* rows,
-        Buffer& buffer) const {
-    buffer.rows.clear();
-    buffer.pieces.clear();
-    for (size_t i = 0; i < n; i++) {
-        if (holds(rows[i])) {
-            buffer.rows.push_back({uint32_t(i), 0});
+void OnDemandRows::find_pieces(Request& request) const {
+    auto& pieces = request.pieces_;
+    pieces.clear();
+    size_t used = request.cached_ * row_bytes_;
+    for (Request::Row& row : request.rows_) {
+        if (row.is_cached) {
+            continue;
         }
-    }
-    std::sort(
-            buffer.rows.begin(),
-            buffer.rows.end(),
-            [rows](const Buffer::Row& a, const Buffer::Row& b) {
-                return rows[a.number] < rows[b.number];
-            });
-    size_t total = 0;
-    for (Buffer::Row& row : buffer.rows) {
-        const uint64_t begin = place_of(rows[row.number]);
-        const uint64_t end = begin + row_bytes;
-        if (buffer.pieces.empty() || begin >= buffer.pieces.back().end + kGap ||
-            end - buffer.pieces.back().begin > kLargestPiece) {
-            buffer.pieces.push_back({begin, begin, total});
+        const uint64_t end = row.place + row_bytes_;
+        if (pieces.empty() || row.place >= pieces.back().end + kGap ||
+            end - pieces.back().begin > kLargestPiece) {
+            pieces.push_back({row.place, row.place, used});
         }
-        Buffer::Piece& piece = buffer.pieces.back();
-        total += end - piece.end;
+        Request::Piece& piece = pieces.back();
+        row.at = piece.at + (row.place - piece.begin);
+        used += end - piece.end;
         piece.end = end;
-        row.piece = uint32_t(buffer.pieces.size() - 1);
     }
-    buffer.bytes.resize(total);
+    make_room(request.bytes_, used);
 }
 
-/// First what is in memory; of the rest, the disk hears at once.
-void OnDemandRows::read_pieces(Buffer& buffer) const {
-    buffer.missing.clear();
-    for (size_t p = 0; p < buffer.pieces.size(); p++) {
-        const Buffer::Piece& piece = buffer.pieces[p];
+/// Reads what the system has in memory; of the rest, the disk hears at once.
+void OnDemandRows::read_what_is_there(Request& request) const {
+    request.missing_.clear();
+    for (size_t p = 0; p < request.pieces_.size(); p++) {
+        const Request::Piece& piece = request.pieces_[p];
         const size_t wanted = piece.end - piece.begin;
-        iovec part{&buffer.bytes[piece.at], wanted};
+        iovec part{&request.bytes_[piece.at], wanted};
         // fewer bytes, and errors too, such as of file systems without this
-        // flag: read again below
+        // flag: read again by finish()
         if (preadv2(file_, &part, 1, off_t(piece.begin), RWF_NOWAIT) !=
             ssize_t(wanted)) {
-            buffer.missing.push_back(uint32_t(p));
+            request.missing_.push_back(uint32_t(p));
         }
     }
-    buffer.reads = buffer.pieces.size();
-    buffer.waits = buffer.missing.size();
-    for (uint32_t p : buffer.missing) {
-        const Buffer::Piece& piece = buffer.pieces[p];
+    for (uint32_t p : request.missing_) {
+        const Request::Piece& piece = request.pieces_[p];
         // advice only: without it the reads come one after the other
         posix_fadvise(
                 file_,
                 off_t(piece.begin),
                 off_t(piece.end - piece.begin),
                 POSIX_FADV_WILLNEED);
-    }
-    for (uint32_t p : buffer.missing) {
-        const Buffer::Piece& piece = buffer.pieces[p];
-        read_missing(piece.begin, piece.end, &buffer.bytes[piece.at]);
     }
 }
 

@@ -41,7 +41,8 @@ std::string stats_repr(const ScaNNSearchStats& s) {
             text,
             sizeof(text),
             "SearchStats(nq=%zu, lists=%zu, codes=%zu, candidates=%zu, "
-            "refined=%zu, reranked=%zu, file_reads=%zu, disk_reads=%zu, "
+            "refined=%zu, reranked=%zu, cached_rows=%zu, file_reads=%zu, "
+            "disk_reads=%zu, "
             "partition_time=%.3g, "
             "table_time=%.3g, scan_time=%.3g, refine_time=%.3g, "
             "rerank_time=%.3g)",
@@ -51,6 +52,7 @@ std::string stats_repr(const ScaNNSearchStats& s) {
             s.candidates,
             s.refined,
             s.reranked,
+            s.cached_rows,
             s.file_reads,
             s.disk_reads,
             s.partition_time,
@@ -81,9 +83,13 @@ void bind_stats(py::module_& module) {
                     &Stats::reranked,
                     "vectors rescored from raw rows")
             .def_readonly(
+                    "cached_rows",
+                    &Stats::cached_rows,
+                    "of these, kept in memory from earlier searches of a file")
+            .def_readonly(
                     "file_reads",
                     &Stats::file_reads,
-                    "reads of a file for these (rows nearby are read at once)")
+                    "reads of a file for the others (rows nearby by one)")
             .def_readonly(
                     "disk_reads",
                     &Stats::disk_reads,

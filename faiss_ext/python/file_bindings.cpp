@@ -88,7 +88,8 @@ IndexPointer read_within(const Path& path, uint64_t memory) {
 py::list as_tuples(const std::vector<ColumnBytes>& columns) {
     py::list list;
     for (const ColumnBytes& c : columns) {
-        list.append(py::make_tuple(c.column, c.memory, c.mapped, c.on_demand));
+        list.append(py::make_tuple(
+                c.column, c.memory, c.mapped, c.on_demand, c.cache));
     }
     return list;
 }

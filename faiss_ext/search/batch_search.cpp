@@ -21,6 +21,10 @@ namespace {
 /// Queries whose lists are scanned together. With more, their tables no longer
 /// fit the L2 cache.
 constexpr size_t kBatch = 128;
+/// Queries of a thread whose rows are read from a file at the same time, and their
+/// rows: as many as the queues of today's disks hold.
+constexpr size_t kInFlight = 64;
+constexpr size_t kRowsInFlight = 1024;
 /// Queries between checks for an interrupt.
 constexpr size_t kQueriesPerRound = 4096;
 
@@ -144,12 +148,40 @@ class Slice {
         scores_ = memory_.scores.data();
     }
 
-    void search_one_by_one() {
-        QuerySearch& search = searches(1)[0];
-        for (size_t i = 0; i < n_; i++) {
-            start(search, i);
-            search.run(distances(i), labels(i));
+    /// Queries whose raw rows are read from a file at the same time, at most.
+    size_t in_flight() const {
+        const bool reads = call_.plan.rerank &&
+                           call_.state.lists->on_demand_rows() != nullptr;
+        return reads ? std::min(n_, kInFlight) : 1;
+    }
+
+    /// Finds queries while the rows of those before are being read.
+    /// @param find  of a query, size_t(size_t i): rows that are being read
+    /// @param each  of query i, QuerySearch&(size_t i)
+    template <class Find, class Each>
+    void find_and_finish(Find&& find, Each&& each) {
+        const size_t most = in_flight();
+        for (size_t begin = 0; begin < n_;) {
+            size_t end = begin;
+            size_t rows = 0;
+            while (end < n_ && end - begin < most && rows < kRowsInFlight) {
+                rows += find(end++);
+            }
+            for (; begin < end; begin++) {
+                each(begin).finish(distances(begin), labels(begin));
+            }
         }
+    }
+
+    void search_one_by_one() {
+        const size_t slots = in_flight();
+        QuerySearch* some = searches(slots);
+        auto each = [&](size_t i) -> QuerySearch& { return some[i % slots]; };
+        auto find = [&](size_t i) {
+            start(each(i), i);
+            return each(i).find();
+        };
+        find_and_finish(find, each);
     }
 
     void search_list_by_list() {
@@ -162,9 +194,9 @@ class Slice {
             StageTimer timer(call_.plan.stats != nullptr, stats_.scan_time);
             scan_list_by_list(each, n_);
         }
-        for (size_t i = 0; i < n_; i++) {
-            each[i].finish(distances(i), labels(i));
-        }
+        find_and_finish(
+                [&](size_t i) { return each[i].find_scanned(); },
+                [&](size_t i) -> QuerySearch& { return each[i]; });
     }
 
     QuerySearch* searches(size_t n) {

@@ -137,8 +137,9 @@ float QuerySearch::list_score(uint32_t list) {
     return list_scores_[list];
 }
 
-/// Refines and reranks what was located; the k best remain.
-void QuerySearch::rescore() {
+/// Refines what was located, if the lists have refine codes. Raw rows of a file
+/// begin to be read. @return rows that do
+size_t QuerySearch::refine() {
     rescorer_.begin(
             *state_->lists,
             state_->model.score_term,
@@ -151,12 +152,20 @@ void QuerySearch::rescore() {
         rescorer_.refine(*kernels_, located_);
         keep_best(located_, plan_->refine_keep);
     }
+    if (!plan_->rerank) {
+        return 0;
+    }
+    StageTimer timer(plan_->stats != nullptr, stats_->rerank_time);
+    return rescorer_.start_reading(located_);
+}
+
+/// Reranks what was refined; the k best remain.
+void QuerySearch::rerank() {
     if (plan_->rerank) {
         StageTimer timer(plan_->stats != nullptr, stats_->rerank_time);
         stats_->reranked += located_.size();
         rescorer_.rerank(*kernels_, located_);
-        stats_->file_reads += rescorer_.file_reads();
-        stats_->disk_reads += rescorer_.disk_reads();
+        rescorer_.count_reads(*stats_);
     }
     if (!plan_->rescores()) {
         rescorer_.rescore_codes(table_, located_);

@@ -100,7 +100,7 @@ void QuerySearch::add_probes(
             static_cast<unsigned long long>(probed_.all));
 }
 
-void QuerySearch::run(float* distances, int64_t* labels) {
+size_t QuerySearch::find() {
     switch (choose_route()) {
         case Route::Scan:
             scan(false);
@@ -118,8 +118,7 @@ void QuerySearch::run(float* distances, int64_t* labels) {
             locate_by_direct_map();
             break;
     }
-    rescore();
-    write_results(distances, labels);
+    return refine();
 }
 
 Route QuerySearch::choose_route() {
@@ -161,9 +160,13 @@ void QuerySearch::scan_then_filter() {
     locate_candidates();
 }
 
-void QuerySearch::finish(float* distances, int64_t* labels) {
+size_t QuerySearch::find_scanned() {
     locate_candidates();
-    rescore();
+    return refine();
+}
+
+void QuerySearch::finish(float* distances, int64_t* labels) {
+    rerank();
     write_results(distances, labels);
 }
 

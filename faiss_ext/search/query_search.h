@@ -41,12 +41,16 @@ class QuerySearch {
      * @param scores  larger is better (partition.h) */
     void add_probes(size_t n, const int64_t* lists, const float* scores);
 
-    /// Searches the probes by the query's route and writes k results, padded
-    /// with -1.
-    void run(float* distances, int64_t* labels);
+    /** Searches the probes by the query's route, refines. Raw rows of a file
+     * begin to be read, so that several queries may be found before the first
+     * is finished.
+     * @return rows that are being read */
+    size_t find();
+    /// Reranks what was found and writes k results, padded with -1.
+    void finish(float* distances, int64_t* labels);
 
-    // Instead of run(), for queries without a filter that visit the same lists:
-    // build_table() for each, scan_shared() for each list, finish() for each.
+    // Instead of find(), for queries without a filter that visit the same lists:
+    // build_table() for each, scan_shared() for each list, then find_scanned().
 
     /// Lists that are not empty; spilled copies follow their list.
     const std::vector<kernels::Probe>& probes() const {
@@ -60,7 +64,7 @@ class QuerySearch {
     /// Scans a list for queries that all visit it.
     /// @param n  at most kMaxScanQueries
     static void scan_shared(const SharedProbe* shared, size_t n);
-    void finish(float* distances, int64_t* labels);
+    size_t find_scanned();
 
  private:
     const ScaNNList& list_of(const kernels::Probe& probe) const {
@@ -98,7 +102,8 @@ class QuerySearch {
     void locate(const kernels::Probe& probe, uint32_t offset, float score);
     bool is_new(uint32_t list, uint32_t offset);
     float list_score(uint32_t list);
-    void rescore();
+    size_t refine();
+    void rerank();
     void write_results(float* distances, int64_t* labels);
     /// whether a row may be found more than once
     bool may_repeat() const {

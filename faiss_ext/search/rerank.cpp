@@ -57,7 +57,7 @@ void Rescorer::begin(
     from_origin_ = from_origin;
     term_factor_ = score_term_->query_factor(lists_->layout().d, query);
     quantized_ = false;
-    file_reads_ = disk_reads_ = 0;
+    started_ = cached_rows_ = file_reads_ = disk_reads_ = 0;
 }
 
 void Rescorer::rescore_codes(
@@ -155,6 +155,17 @@ void Rescorer::refine(
     }
 }
 
+size_t Rescorer::start_reading(const std::vector<Candidate>& rows) {
+    const OnDemandRows* file = lists_->on_demand_rows();
+    if (file == nullptr) {
+        return 0;
+    }
+    started_ = std::min(kFileRows, rows.size());
+    find_raw_rows(rows.data(), started_);
+    file->start(started_, pointers_.data(), request_);
+    return started_;
+}
+
 void Rescorer::rerank(
         const kernels::Kernels& kernels,
         std::vector<Candidate>& rows) {
@@ -165,21 +176,30 @@ void Rescorer::rerank(
     }
 }
 
+/// Their addresses in the lists, or in the mapping of a file.
+void Rescorer::find_raw_rows(const Candidate* rows, size_t n) {
+    pointers_.resize(n);
+    for (size_t i = 0; i < n; i++) {
+        pointers_[i] = lists_->raw_row(rows[i].list, rows[i].offset);
+    }
+}
+
 void Rescorer::rerank_some(
         const kernels::Kernels& kernels,
         Candidate* rows,
         size_t n) {
     const EntryLayout& layout = lists_->layout();
-    pointers_.resize(n);
     products_.resize(n);
-    for (size_t i = 0; i < n; i++) {
-        pointers_[i] = lists_->raw_row(rows[i].list, rows[i].offset);
-    }
+    find_raw_rows(rows, n);
     if (const OnDemandRows* file = lists_->on_demand_rows()) {
-        file->read(
-                n, layout.raw_row_bytes(), pointers_.data(), on_demand_rows_);
-        file_reads_ += on_demand_rows_.reads;
-        disk_reads_ += on_demand_rows_.waits;
+        if (started_ == 0) {
+            file->start(n, pointers_.data(), request_);
+        }
+        started_ = 0;
+        file->finish(pointers_.data(), request_);
+        cached_rows_ += request_.cached();
+        file_reads_ += request_.reads();
+        disk_reads_ += request_.waits();
     }
     const bool l2 = score_term_->metric == faiss::METRIC_L2;
     const RowsKernel score = l2 ? rows_l2(kernels, layout.raw_type)

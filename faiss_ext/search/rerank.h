@@ -18,6 +18,7 @@
 #include <faiss_ext/search/lookup_table.h>
 #include <faiss_ext/lists/on_demand_rows.h>
 #include <faiss_ext/lists/scann_lists.h>
+#include <faiss_ext/scann_options.h>
 #include <faiss_ext/codes/score_term.h>
 
 namespace faiss_ext {
@@ -50,6 +51,10 @@ class Rescorer {
     void rescore_codes(const LookupTable& table, std::vector<Candidate>& rows);
     /// Rescores from refine codes.
     void refine(const kernels::Kernels& kernels, std::vector<Candidate>& rows);
+    /** Begins to read the raw rows of candidates that rerank() gets next, in the
+     * same order, if they are in a file. May be left out: rerank() does it then.
+     * @return rows that are on their way */
+    size_t start_reading(const std::vector<Candidate>& rows);
     /// Rescores from raw rows.
     /// @throws faiss::FaissException if they are in a file that cannot be read
     void rerank(const kernels::Kernels& kernels, std::vector<Candidate>& rows);
@@ -60,16 +65,16 @@ class Rescorer {
             const LookupTable& table,
             std::vector<Candidate>& rows);
 
-    /// Reads of a file since begin(), and those that waited for the disk.
-    size_t file_reads() const {
-        return file_reads_;
-    }
-    size_t disk_reads() const {
-        return disk_reads_;
+    /// Adds rows and reads of a file since begin().
+    void count_reads(ScaNNSearchStats& stats) const {
+        stats.cached_rows += cached_rows_;
+        stats.file_reads += file_reads_;
+        stats.disk_reads += disk_reads_;
     }
 
  private:
     void quantize_query();
+    void find_raw_rows(const Candidate* rows, size_t n);
     void
     rerank_some(const kernels::Kernels& kernels, Candidate* rows, size_t n);
     float precise_score(const void* row);
@@ -88,7 +93,9 @@ class Rescorer {
     std::vector<int32_t> byte_products_;
     std::vector<uint8_t> codes_;
     std::vector<float> row_; ///< of precise_score()
-    OnDemandRows::Buffer on_demand_rows_;
+    OnDemandRows::Request request_;
+    size_t started_ = 0; ///< rows of request_
+    size_t cached_rows_ = 0;
     size_t file_reads_ = 0;
     size_t disk_reads_ = 0;
 };

@@ -39,7 +39,8 @@ std::vector<std::string> places(const std::vector<ColumnBytes>& columns) {
         list.push_back(
                 c.column + (c.memory > 0 ? " memory" : "") +
                 (c.mapped > 0 ? " mapped" : "") +
-                (c.on_demand > 0 ? " on demand" : ""));
+                (c.on_demand > 0 ? " on demand" : "") +
+                (c.cache > 0 ? " cache " + std::to_string(c.cache) : ""));
     }
     return list;
 }
@@ -99,17 +100,20 @@ TEST_P(ColumnTiers, AnswersDoNotDependOnTheBound) {
                 places(columns),
                 places(faiss_ext::column_bytes(saved.path, {memory})));
         const size_t held = sum(columns, &ColumnBytes::memory);
-        EXPECT_LE(held + saved.rest, memory);
+        const size_t cache = sum(columns, &ColumnBytes::cache);
+        EXPECT_LE(held + cache + saved.rest, memory);
         EXPECT_GE(held, last);
         last = held;
         for (const ColumnBytes& column : columns) {
-            EXPECT_EQ(column.on_demand > 0 && column.column != "raw", false);
+            EXPECT_TRUE(column.on_demand == 0 || column.column == "raw");
+            EXPECT_TRUE(column.cache == 0 || column.on_demand > 0);
         }
     }
     IndexPtr whole = saved.open(saved.rest + saved.columns);
     const auto columns = faiss_ext::column_bytes(whole.get());
     EXPECT_EQ(sum(columns, &ColumnBytes::mapped), 0u);
     EXPECT_EQ(sum(columns, &ColumnBytes::on_demand), 0u);
+    EXPECT_EQ(sum(columns, &ColumnBytes::cache), 0u);
 }
 
 TEST_P(ColumnTiers, ChangesAreAsInMemory) {
@@ -200,6 +204,53 @@ TEST(ColumnTiersOf, StatsCountReadsOfTheFile) {
         EXPECT_LE(stats.file_reads, stats.reranked);
         EXPECT_LE(stats.disk_reads, stats.file_reads);
         EXPECT_EQ(stats.file_reads > 0, memory == saved.rest);
+    }
+}
+
+/// Rows that were read are kept in what the bound leaves; of a batch as of single
+/// queries.
+TEST(ColumnTiersOf, WhatIsLeftOverKeepsRows) {
+    IndexPtr index =
+            build({"IVF16,ScaNN(soar_lambda=1),SQ8,RFlat", faiss::METRIC_L2});
+    const Saved saved(*index);
+    const auto all = faiss_ext::column_bytes(saved.path, {UINT64_MAX});
+    const auto raw = std::find_if(all.begin(), all.end(), [](const auto& c) {
+        return c.column == "raw";
+    });
+    const uint64_t without = saved.rest + saved.columns - raw->memory;
+    constexpr int64_t n = 100, k = 10;
+    const std::vector<float> queries = rows(n, kD, 2);
+    std::vector<float> distances(n * k), want_distances(n * k);
+    std::vector<int64_t> labels(n * k), want(n * k);
+    faiss_ext::SearchParametersScaNN params;
+    params.nprobe = 8;
+    index->search(
+            n, queries.data(), k, want_distances.data(), want.data(), &params);
+    for (uint64_t left : {uint64_t(0), raw->memory / 2, raw->memory - 1}) {
+        for (int64_t at_once : {n, int64_t(1)}) {
+            IndexPtr other = saved.open(without + left);
+            faiss_ext::ScaNNSearchStats stats[2];
+            for (auto& each : stats) {
+                params.stats = &each;
+                for (int64_t i = 0; i < n; i += at_once) {
+                    other->search(
+                            at_once,
+                            queries.data() + i * kD,
+                            k,
+                            distances.data() + i * k,
+                            labels.data() + i * k,
+                            &params);
+                }
+                EXPECT_EQ(labels, want);
+                EXPECT_EQ(distances, want_distances);
+                EXPECT_LE(each.cached_rows + each.file_reads, each.reranked);
+            }
+            EXPECT_EQ(stats[1].cached_rows > 0, left > 0);
+            if (left == raw->memory - 1) {
+                EXPECT_GE(stats[1].cached_rows, stats[1].reranked * 3 / 4);
+            }
+            params.stats = nullptr;
+        }
     }
 }
 

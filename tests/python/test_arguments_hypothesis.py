@@ -66,7 +66,7 @@ MODULE_CALLS = {
     "deserialize_index": ("data",),
     "read_index": ("path", "mmap", "verify", "memory"),
     "column_bytes": ("index", "memory"),
-    "ColumnBytes": ("column", "memory", "mapped", "on_demand"),
+    "ColumnBytes": ("column", "memory", "mapped", "on_demand", "cache"),
     "write_index": ("index", "path"),
     "serialize_index": ("index",),
     "clone_index": ("index",),

@@ -44,11 +44,12 @@ def test_answers_do_not_depend_on_the_bound(index, path, x, share):
             assert (got == want).all()
     held = fx.column_bytes(part)
     assert [c.column for c in held] == ["codes", "ids", "refine", "raw"]
-    assert sum(c.memory for c in held) <= share * columns
+    assert sum(c.memory + c.cache for c in held) <= share * columns
     assert (held[3].on_demand > 0) == (share < 1) and not held[3].mapped
     stats = fx.SearchStats()
     part.search(x[:50], K, stats=stats)
-    assert 0 < stats.reranked and (0 < stats.file_reads <= stats.reranked) == (share < 1)
+    assert 0 < stats.reranked and (0 < stats.file_reads + stats.cached_rows <= stats.reranked) == (share < 1)
+    assert (stats.cached_rows > 0) == (held[3].cache > 0)
     assert stats.disk_reads <= stats.file_reads
 
 

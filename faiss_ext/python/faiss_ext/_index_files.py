@@ -23,12 +23,15 @@ class ColumnBytes(NamedTuple):
         In a mapped file: a page is read when it is first used.
     on_demand : int
         In a file of which each search reads what it needs, all at once.
+    cache : int
+        Memory for what was read of these, at most: what `memory` left over.
     """
 
     column: str
     memory: int
     mapped: int
     on_demand: int
+    cache: int
 
 
 def read_index(
@@ -57,7 +60,8 @@ def read_index(
         Bytes of the file that may be in memory, as a number or such as "4GB" or "1.5GiB".
         Columns come into memory as far as they fit: codes, ids, places of
         spilled copies, refine codes, raw rows, in this order. Raw rows that do not fit
-        are read by each search, those of a query all at once; an error of the disk is an
+        are read by each search, those of a query all at once (of a batch, those of many), and
+        kept where the bound leaves memory; an error of the disk is an
         error of that search. Other columns are mapped. `column_bytes` says what is where.
         Not counted: what a process needs besides, and the system's memory of files.
 
