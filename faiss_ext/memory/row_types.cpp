@@ -154,12 +154,7 @@ const char* name_of(RowType type) {
 }
 
 std::optional<RowType> row_type_named(const std::string& name) {
-    for (RowType type :
-         {RowType::Float32,
-          RowType::FP16,
-          RowType::BF16,
-          RowType::Int8,
-          RowType::UInt8}) {
+    for (RowType type : kRowTypes) {
         if (name == name_of(type)) {
             return type;
         }

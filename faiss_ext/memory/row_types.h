@@ -7,6 +7,7 @@
 
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <optional>
 #include <string>
@@ -16,6 +17,14 @@
 #include <faiss_ext/scann_options.h>
 
 namespace faiss_ext {
+
+/// All of them.
+inline constexpr std::array kRowTypes = {
+        RowType::Float32,
+        RowType::FP16,
+        RowType::BF16,
+        RowType::Int8,
+        RowType::UInt8};
 
 /// Bytes of a value.
 size_t value_bytes(RowType type);

@@ -17,13 +17,6 @@ using namespace faiss_ext;
 
 namespace {
 
-constexpr RowType kTypes[] = {
-        RowType::Float32,
-        RowType::FP16,
-        RowType::BF16,
-        RowType::Int8,
-        RowType::UInt8};
-
 /// Value of a half from its definition, NaN and infinities apart.
 double half_value(uint16_t bits, int mantissa_bits, int bias) {
     const int mantissa = bits & ((1 << mantissa_bits) - 1);
@@ -54,12 +47,7 @@ std::vector<std::pair<double, uint16_t>> all_halves(RowType type) {
 }
 
 TEST(RowTypes, AreFoundByTheirNames) {
-    for (RowType type :
-         {RowType::Float32,
-          RowType::FP16,
-          RowType::BF16,
-          RowType::Int8,
-          RowType::UInt8}) {
+    for (RowType type : kRowTypes) {
         EXPECT_EQ(row_type_named(name_of(type)), type);
     }
     for (const char* name : {"", "float", "float64", "uint16", "Float32"}) {
@@ -107,7 +95,7 @@ TEST(RowTypes, SpecialHalvesStaySo) {
 }
 
 TEST(RowTypes, OneValueThatIsNotFiniteIsFoundAnywhere) {
-    for (RowType type : kTypes) {
+    for (RowType type : kRowTypes) {
         const bool is_half = type == RowType::FP16 || type == RowType::BF16;
         const bool is_float = is_half || type == RowType::Float32;
         EXPECT_TRUE(all_finite(type, 0, nullptr));
@@ -218,7 +206,7 @@ TEST(RowTypes, WhatDoesNotFitIsNamed) {
 
 TEST(RowTypes, RowsAreReadAtAnyAddress) {
     constexpr size_t kN = 9, kD = 5;
-    for (RowType type : kTypes) {
+    for (RowType type : kRowTypes) {
         std::vector<float> values(kN * kD);
         std::iota(values.begin(), values.end(), 1.f);
         const size_t size = values.size() * value_bytes(type);
