@@ -79,13 +79,6 @@ struct Saved {
 
 class ColumnTiers : public testing::TestWithParam<Case> {};
 
-std::string label(const testing::TestParamInfo<Case>& info) {
-    std::string name = name_of(info.param) + std::to_string(info.index);
-    std::replace_if(
-            name.begin(), name.end(), [](char c) { return !isalnum(c); }, '_');
-    return name;
-}
-
 INSTANTIATE_TEST_SUITE_P(All, ColumnTiers, testing::ValuesIn(all()), label);
 
 TEST_P(ColumnTiers, AnswersDoNotDependOnTheBound) {
