@@ -121,20 +121,7 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
         sections.push_back({"codebook", put(put_codebook, state.model)});
         sections.push_back({"ranges", put(put_ranges, state.model)});
         sections.push_back({"groups", put(put_groups, state.model)});
-        sections.push_back({"lists", put(put_list_table, *state.lists)});
-        const ScaNNLists* spilled = state.spilled.get();
-        if (spilled != nullptr) {
-            sections.push_back(
-                    {"spilled_lists", put(put_list_table, *spilled)});
-        }
-        add_column_sections(*state.lists, "", sections);
-        if (spilled != nullptr) {
-            add_column_sections(*spilled, "spilled_", sections);
-        }
-        sections.push_back({"apart", put(put_apart, *state.lists)});
-        if (spilled != nullptr) {
-            sections.push_back({"spilled_apart", put(put_apart, *spilled)});
-        }
+        add_list_sections(*state.lists, state.spilled.get(), sections);
     }
     write_sections(sections, writer);
 }
@@ -216,33 +203,36 @@ ListSets read_lists(
         const ColumnSources& sources,
         const IndexHeader& header,
         const IndexState& state) {
-    auto read_table = [&](const char* name, const ScaNNLists& empty) {
+    auto read_table = [&](const std::string& prefix, const ScaNNLists& empty) {
         return get_list_table(
-                reader.read_all(name),
+                reader.read_all(prefix + "lists"),
                 header.nlist,
                 empty.layout(),
                 uint64_t(header.ntotal),
                 reader.version());
     };
     const ScaNNLists* empty = state.spilled.get();
-    auto sizes = read_table("lists", *state.lists);
+    auto sizes = read_table("", *state.lists);
     check_rows(
             header.ntotal,
             std::accumulate(sizes.begin(), sizes.end(), uint64_t(0)),
             "cannot read the index: section 'index'");
     std::vector<uint64_t> spilled_sizes;
     if (empty != nullptr) {
-        spilled_sizes = read_table("spilled_lists", *empty);
+        spilled_sizes = read_table(kOfCopies, *empty);
     }
     ListSets sets;
     sets.lists = sources.read(*state.lists, sizes, "", reader);
     if (empty != nullptr) {
-        sets.spilled = sources.read(*empty, spilled_sizes, "spilled_", reader);
+        sets.spilled = sources.read(*empty, spilled_sizes, kOfCopies, reader);
     }
     if (reader.version() >= 2) {
-        get_apart(reader.read_all("apart"), *sets.lists);
+        auto read_apart = [&](const std::string& prefix, ScaNNLists& lists) {
+            get_apart(reader.read_all(prefix + "apart"), lists);
+        };
+        read_apart("", *sets.lists);
         if (sets.spilled != nullptr) {
-            get_apart(reader.read_all("spilled_apart"), *sets.spilled);
+            read_apart(kOfCopies, *sets.spilled);
         }
     }
     if (sets.spilled != nullptr &&

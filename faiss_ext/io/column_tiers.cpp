@@ -3,15 +3,13 @@
 #include <algorithm>
 #include <iterator>
 
+#include <faiss_ext/io/list_sections.h>
 #include <faiss_ext/lists/on_demand_rows.h>
 #include <faiss_ext/memory/file_fault.h>
 
 namespace faiss_ext {
 
 namespace {
-
-/// Before the names of the columns of spilled copies.
-constexpr char kOfCopies[] = "spilled_";
 
 /// Columns, the first one first into memory.
 constexpr const char* kByNeed[] = {"codes", "ids", "primary", "refine", "raw"};

@@ -21,7 +21,7 @@
 
 namespace faiss_ext {
 
-/// Names of sections: columns of the lists, those of spilled copies "spilled_..".
+/// Names of sections: columns of the lists, those of copies kOfCopies + "..".
 using ColumnNames = std::set<std::string>;
 
 /// How a file is opened.

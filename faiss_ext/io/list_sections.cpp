@@ -49,7 +49,13 @@ void copy_column(SectionReader& reader, size_t n, AlignedBuffer<T>& column) {
     }
 }
 
-} // namespace
+void put_list_table(SectionSink& sink, const ScaNNLists& lists) {
+    std::vector<uint64_t> sizes(lists.nlist);
+    for (size_t l = 0; l < lists.nlist; l++) {
+        sizes[l] = lists.list(l).size();
+    }
+    put_list_sizes(sink, lists.layout(), sizes);
+}
 
 void put_apart(SectionSink& sink, const ScaNNLists& lists) {
     for (size_t l = 0; l < lists.nlist; l++) {
@@ -58,6 +64,25 @@ void put_apart(SectionSink& sink, const ScaNNLists& lists) {
         sink.put(apart.data(), apart.size() * sizeof(apart[0]));
     }
 }
+
+void add_columns(
+        const ScaNNLists& lists,
+        const std::string& prefix,
+        std::vector<Section>& sections) {
+    visit_columns(lists.layout(), [&](const char* name, auto column, auto) {
+        sections.push_back({prefix + name, [&lists, column](SectionSink& sink) {
+                                for (size_t l = 0; l < lists.nlist; l++) {
+                                    const auto& buffer = lists.list(l).*column;
+                                    sink.put(
+                                            buffer.data(),
+                                            buffer.size() * sizeof(buffer[0]));
+                                    sink.align();
+                                }
+                            }});
+    });
+}
+
+} // namespace
 
 void get_apart(ByteReader reader, ScaNNLists& lists) {
     for (size_t l = 0; l < lists.nlist; l++) {
@@ -73,14 +98,6 @@ void get_apart(ByteReader reader, ScaNNLists& lists) {
         }
     }
     reader.finish();
-}
-
-void put_list_table(SectionSink& sink, const ScaNNLists& lists) {
-    std::vector<uint64_t> sizes(lists.nlist);
-    for (size_t l = 0; l < lists.nlist; l++) {
-        sizes[l] = lists.list(l).size();
-    }
-    put_list_sizes(sink, lists.layout(), sizes);
 }
 
 void put_list_sizes(
@@ -117,21 +134,28 @@ std::vector<uint64_t> get_list_table(
     return sizes;
 }
 
-void add_column_sections(
+void add_list_sections(
         const ScaNNLists& lists,
-        const std::string& prefix,
+        const ScaNNLists* spilled,
         std::vector<Section>& sections) {
-    visit_columns(lists.layout(), [&](const char* name, auto column, auto) {
-        sections.push_back({prefix + name, [&lists, column](SectionSink& sink) {
-                                for (size_t l = 0; l < lists.nlist; l++) {
-                                    const auto& buffer = lists.list(l).*column;
-                                    sink.put(
-                                            buffer.data(),
-                                            buffer.size() * sizeof(buffer[0]));
-                                    sink.align();
-                                }
-                            }});
+    auto add_each = [&](auto&& add) {
+        add(lists, "");
+        if (spilled != nullptr) {
+            add(*spilled, kOfCopies);
+        }
+    };
+    auto add_with = [&](const char* name, auto put) {
+        add_each([&](const ScaNNLists& of, const std::string& prefix) {
+            sections.push_back({prefix + name, [&of, put](SectionSink& sink) {
+                                    put(sink, of);
+                                }});
+        });
+    };
+    add_with("lists", put_list_table);
+    add_each([&](const ScaNNLists& of, const std::string& prefix) {
+        add_columns(of, prefix, sections);
     });
+    add_with("apart", put_apart);
 }
 
 std::unique_ptr<ScaNNLists> read_columns(
@@ -199,8 +223,9 @@ void check_primary(const ScaNNLists& spilled, const ScaNNLists& lists) {
             const uint64_t place = list.primary[i];
             FAISS_THROW_IF_NOT_FMT(
                     is_place(place, lists),
-                    "cannot read the index: section 'spilled_primary': copy "
+                    "cannot read the index: section '%sprimary': copy "
                     "%zu of list %zu is of an entry that is in no list",
+                    kOfCopies,
                     i,
                     l);
             auto has =
@@ -209,8 +234,9 @@ void check_primary(const ScaNNLists& spilled, const ScaNNLists& lists) {
                                                faiss::lo_offset(place));
             FAISS_THROW_IF_NOT_FMT(
                     !*has,
-                    "cannot read the index: section 'spilled_primary': copy "
+                    "cannot read the index: section '%sprimary': copy "
                     "%zu of list %zu is the second of its entry",
+                    kOfCopies,
                     i,
                     l);
             *has = true;

@@ -12,9 +12,16 @@
 
 namespace faiss_ext {
 
-/// "lists" or "spilled_lists"
-void put_list_table(SectionSink& sink, const ScaNNLists& lists);
-/// The same. @param sizes  of the lists
+/// Before the names of the sections of spilled copies; before the others "".
+constexpr char kOfCopies[] = "spilled_";
+
+/// Appends all of them. Borrows the lists. @param spilled  or nullptr
+void add_list_sections(
+        const ScaNNLists& lists,
+        const ScaNNLists* spilled,
+        std::vector<Section>& sections);
+
+/// Section "lists", alone. @param sizes  of the lists
 void put_list_sizes(
         SectionSink& sink,
         const EntryLayout& layout,
@@ -31,13 +38,7 @@ std::vector<uint64_t> get_list_table(
         uint64_t largest,
         uint32_t version);
 
-/// Appends the sections of the columns. Borrows `lists`.
-void add_column_sections(
-        const ScaNNLists& lists,
-        const std::string& prefix,
-        std::vector<Section>& sections);
-
-/** Reads them.
+/** Reads the columns.
  * @param in_memory  columns, by their names without the prefix, that are copied
  *        and verified; the others are borrowed from a mapped file. From a stream
  *        all are copied */
@@ -48,8 +49,7 @@ std::unique_ptr<ScaNNLists> read_columns(
         const ScaNNLists::ColumnFilter& in_memory,
         SectionReader& reader);
 
-/// "apart" or "spilled_apart"
-void put_apart(SectionSink& sink, const ScaNNLists& lists);
+/// Section "apart".
 void get_apart(ByteReader reader, ScaNNLists& lists);
 
 /// Throws unless each copy names another entry of the primary lists.

@@ -176,17 +176,17 @@ class Merge {
     }
     /// Sections that read the runs; each is produced once, in this order.
     void add_to(std::vector<Section>& sections) {
-        add_table("lists", layout_.lists, lists_, sections);
+        add_table("", layout_.lists, lists_, sections);
         if (layout_.copies) {
-            add_table("spilled_lists", *layout_.copies, copies_, sections);
+            add_table(kOfCopies, *layout_.copies, copies_, sections);
         }
         add_columns("", layout_.lists, lists_, sections);
         if (layout_.copies) {
-            add_columns("spilled_", *layout_.copies, copies_, sections);
+            add_columns(kOfCopies, *layout_.copies, copies_, sections);
         }
-        add_apart("apart", lists_, sections);
+        add_apart("", lists_, sections);
         if (layout_.copies) {
-            add_apart("spilled_apart", copies_, sections);
+            add_apart(kOfCopies, copies_, sections);
         }
     }
 
@@ -222,13 +222,14 @@ class Merge {
         });
     }
     void add_table(
-            const char* name,
+            const std::string& prefix,
             const EntryLayout& entries,
             const ListStarts& starts,
             std::vector<Section>& sections) {
-        sections.push_back({name, [&entries, &starts](SectionSink& sink) {
-                                put_list_sizes(sink, entries, starts.totals());
-                            }});
+        sections.push_back(
+                {prefix + "lists", [&entries, &starts](SectionSink& sink) {
+                     put_list_sizes(sink, entries, starts.totals());
+                 }});
     }
     void add_columns(
             const std::string& prefix,
@@ -337,9 +338,10 @@ class Merge {
         }
     }
     void add_apart(
-            const char* name,
+            const std::string& prefix,
             const ListStarts& starts,
             std::vector<Section>& sections) {
+        const std::string name = prefix + "apart";
         sections.push_back({name, [this, name, &starts](SectionSink& sink) {
                                 enter_all(name);
                                 std::vector<uint32_t> apart;

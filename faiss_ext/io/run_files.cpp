@@ -38,31 +38,11 @@ void write_run(
         const std::string& path,
         const RunHeader& header,
         const IndexState& state) {
-    const ScaNNLists& lists = *state.lists;
-    const ScaNNLists* copies = state.spilled.get();
-    std::vector<Section> sections = {
-            {kRun,
-             [&](SectionSink& sink) {
-                 FieldWriter fields{sink};
-                 transfer_run(fields, header);
-             }},
-            {"lists", [&](SectionSink& sink) { put_list_table(sink, lists); }}};
-    if (copies != nullptr) {
-        sections.push_back({"spilled_lists", [&](SectionSink& sink) {
-                                put_list_table(sink, *copies);
-                            }});
-    }
-    add_column_sections(lists, "", sections);
-    if (copies != nullptr) {
-        add_column_sections(*copies, "spilled_", sections);
-    }
-    sections.push_back(
-            {"apart", [&](SectionSink& sink) { put_apart(sink, lists); }});
-    if (copies != nullptr) {
-        sections.push_back({"spilled_apart", [&](SectionSink& sink) {
-                                put_apart(sink, *copies);
-                            }});
-    }
+    std::vector<Section> sections = {{kRun, [&](SectionSink& sink) {
+                                          FieldWriter fields{sink};
+                                          transfer_run(fields, header);
+                                      }}};
+    add_list_sections(*state.lists, state.spilled.get(), sections);
     OutputFile file(path);
     stream_sections(sections, file);
     file.become_target();
@@ -81,17 +61,17 @@ RunReader::RunReader(
     FieldReader fields{section};
     transfer_run(fields, header_);
     section.finish();
-    auto table = [&](const char* name, const EntryLayout& entries) {
+    auto table = [&](const std::string& prefix, const EntryLayout& entries) {
         return get_list_table(
-                sections_->read_all(name),
+                sections_->read_all(prefix + "lists"),
                 layout.nlist,
                 entries,
                 header_.rows,
                 sections_->version());
     };
-    sizes_ = table("lists", layout.lists);
+    sizes_ = table("", layout.lists);
     if (layout.copies) {
-        copies_ = table("spilled_lists", *layout.copies);
+        copies_ = table(kOfCopies, *layout.copies);
     }
 }
 

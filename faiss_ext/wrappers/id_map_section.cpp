@@ -6,6 +6,7 @@
 #include <faiss/IndexIDMap.h>
 #include <faiss/impl/FaissAssert.h>
 
+#include <faiss_ext/io/list_sections.h>
 #include <faiss_ext/wrappers/clone.h>
 
 namespace faiss_ext {
@@ -73,21 +74,21 @@ void check_mapped_ids(
             "cannot read the index: section 'id_maps': an IndexIDMap around "
             "another has rows");
     const size_t n = maps.back()->id_map.size();
-    auto check = [&](const char* section, const ScaNNList& list) {
+    auto check = [&](const char* prefix, const ScaNNList& list) {
         for (size_t i = 0; i < list.size(); i++) {
             FAISS_THROW_IF_NOT_FMT(
                     size_t(list.ids[i]) < n,
-                    "cannot read the index: section '%s': id %lld is not in "
+                    "cannot read the index: section '%sids': id %lld is not in "
                     "the IndexIDMap around the index",
-                    section,
+                    prefix,
                     static_cast<long long>(list.ids[i]));
         }
     };
     for (size_t l = 0; l < lists.nlist; l++) {
-        check("ids", lists.list(l));
+        check("", lists.list(l));
     }
     for (size_t l = 0; spilled != nullptr && l < spilled->nlist; l++) {
-        check("spilled_ids", spilled->list(l));
+        check(kOfCopies, spilled->list(l));
     }
 }
 
