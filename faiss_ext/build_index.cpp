@@ -337,11 +337,9 @@ void write_rows(
     for (; piece.n > 0; piece = stream.next()) {
         faiss::InterruptCallback::check();
         report(n, stream.n);
-        with_file([&] {
-            if (file(piece.rows, row, piece.n) != piece.n) {
-                fail_with_errno("cannot write", path);
-            }
-        });
+        if (file(piece.rows, row, piece.n) != piece.n) {
+            fail_with_errno("cannot write", path);
+        }
         n += piece.n;
     }
     FAISS_THROW_IF_NOT_FMT(

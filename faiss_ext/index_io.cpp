@@ -21,6 +21,7 @@
 #include <faiss_ext/io/model_sections.h>
 #include <faiss_ext/io/regular_files.h>
 #include <faiss_ext/lists/on_demand_rows.h>
+#include <faiss_ext/memory/file_fault.h>
 #include <faiss_ext/model/index_state.h>
 #include <faiss_ext/wrappers/clone.h>
 #include <faiss_ext/wrappers/faiss_training.h>

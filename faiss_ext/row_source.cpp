@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <system_error>
 #include <vector>
 
 #include <faiss/impl/FaissAssert.h>
@@ -92,9 +91,7 @@ class FileRows : public RowSource {
                 continue;
             }
             if (got < 0) {
-                throw FileFault(
-                        "cannot read " + file_.path() + ": " +
-                        std::generic_category().message(errno));
+                fail_with_errno("cannot read", file_.path());
             }
             if (got == 0) {
                 ends_early(at);

@@ -15,6 +15,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/io/regular_files.h>
+#include <faiss_ext/memory/file_fault.h>
 
 namespace faiss_ext {
 

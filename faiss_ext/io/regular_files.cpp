@@ -15,6 +15,8 @@
 
 #include <faiss/impl/FaissAssert.h>
 
+#include <faiss_ext/memory/file_fault.h>
+
 namespace faiss_ext {
 
 namespace {
@@ -111,14 +113,6 @@ bool remove_abandoned(const std::string& path) {
 }
 
 } // namespace
-
-void fail_with_errno(const char* what, const std::string& path) {
-    FAISS_THROW_FMT(
-            "%s %s: %s",
-            what,
-            path.c_str(),
-            std::generic_category().message(errno).c_str());
-}
 
 InputFile::InputFile(const std::string& path, const char* what) : path_(path) {
     struct stat status;

@@ -18,9 +18,6 @@
 
 namespace faiss_ext {
 
-/// @param what  begins the message, which ends with what errno means
-[[noreturn]] void fail_with_errno(const char* what, const std::string& path);
-
 /** A file opened for reading. It stays the same file, of the same size, when
  * another one is renamed to its path. */
 class InputFile {

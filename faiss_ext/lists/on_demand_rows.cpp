@@ -6,9 +6,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <system_error>
-
-#include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/memory/file_fault.h>
 
@@ -44,11 +41,9 @@ OnDemandRows::OnDemandRows(
           row_bytes_(row_bytes),
           cache_bytes_(cache_bytes),
           cache_(cache_bytes, row_bytes) {
-    FAISS_THROW_IF_NOT_FMT(
-            file_ >= 0,
-            "cannot open %s: %s",
-            path_.c_str(),
-            std::generic_category().message(errno).c_str());
+    if (file_ < 0) {
+        fail_with_errno("cannot open", path_);
+    }
 }
 
 OnDemandRows::~OnDemandRows() {
@@ -169,11 +164,13 @@ void OnDemandRows::read_missing(uint64_t begin, uint64_t end, uint8_t* out)
             continue;
         }
         if (got <= 0) {
+            const std::string what =
+                    "cannot read rows at byte " + std::to_string(begin) + " of";
+            if (got < 0) {
+                fail_with_errno(what.c_str(), path_);
+            }
             throw FileFault(
-                    "cannot read rows at byte " + std::to_string(begin) +
-                    " of " + path_ + ": " +
-                    (got == 0 ? "the file has become shorter"
-                              : std::generic_category().message(errno)));
+                    what + " " + path_ + ": the file has become shorter");
         }
         begin += uint64_t(got);
         out += got;

@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <string>
 #include <utility>
 
 #include <faiss/impl/FaissException.h>
@@ -13,6 +14,10 @@ namespace faiss_ext {
 struct FileFault : faiss::FaissException {
     using faiss::FaissException::FaissException;
 };
+
+/// @param what  begins the message, which ends with what errno means
+/// @throws FileFault
+[[noreturn]] void fail_with_errno(const char* what, const std::string& path);
 
 /// A mistake of the caller in a call that reads or writes a file.
 struct ArgumentFault : faiss::FaissException {

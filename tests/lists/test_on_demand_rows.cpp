@@ -208,4 +208,26 @@ TEST_F(OnDemandRowsTest, OfAShorterFileAreAnError) {
     check(*rows, {20, 9'872});
 }
 
+TEST_F(OnDemandRowsTest, ErrorsOfTheSystemAreNamed) {
+    const auto message_of = [](auto&& work) -> std::string {
+        try {
+            work();
+        } catch (const faiss::FaissException& error) {
+            return error.what();
+        }
+        return "";
+    };
+    EXPECT_EQ(
+            message_of([&] { OnDemandRows(-1, path, mapping, kBytes, 1, 0); }),
+            "cannot open " + path + ": Bad file descriptor");
+    const int write_only = open(path.c_str(), O_WRONLY);
+    const OnDemandRows unreadable(write_only, path, mapping, kBytes, 1, 0);
+    close(write_only);
+    const void* at[] = {mapping.get() + 20};
+    unreadable.start(1, at, request);
+    EXPECT_EQ(
+            message_of([&] { unreadable.finish(at, request); }),
+            "cannot read rows at byte 20 of " + path + ": Bad file descriptor");
+}
+
 } // namespace

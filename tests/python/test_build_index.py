@@ -249,3 +249,6 @@ def test_files_that_fail_are_runtime_errors(tmp_path):
     os.truncate(tmp_path / "x.npy", 128 + 3000 * D * 4 + 1)
     with pytest.raises(RuntimeError, match="x.npy: ends at byte 192129, in row 3000 of 5000"):
         fx.build_index(DESCRIPTION, rows, tmp_path / "out", **LIMITS)
+    os.remove(tmp_path / "x.npy")
+    with pytest.raises(RuntimeError, match="x.npy: No such file"):
+        fx.build_index(DESCRIPTION, rows, tmp_path / "out", **LIMITS)
