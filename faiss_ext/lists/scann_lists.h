@@ -3,8 +3,8 @@
  *
  * In: entries (the flat bytes of one vector, EntryLayout). Out: columns that
  * the kernels read in place. The interface of faiss::InvertedLists takes and
- * gives entries, so that all of Faiss' list operations work; search reads the
- * columns.
+ * gives entries, so that all of Faiss' list operations work (list_entries.cpp);
+ * search reads the columns. Their memory is the matter of scann_lists.cpp.
  */
 
 #pragma once
@@ -96,7 +96,7 @@ class ScaNNLists : public faiss::InvertedLists {
         return lists_[list_no].raw.data() + offset * layout_.raw_row_bytes();
     }
 
-    /// Bytes allocated, or mapped.
+    /// Bytes allocated, or mapped; with those that on_demand_rows() may take.
     size_t memory_usage() const;
     /// Bytes for n vectors in nlist lists, besides the struct itself.
     static size_t

@@ -17,6 +17,10 @@ namespace faiss_ext {
 
 constexpr size_t kAlignment = 64;
 
+constexpr size_t round_up(size_t n, size_t unit) {
+    return (n + unit - 1) / unit * unit;
+}
+
 /** A vector of trivially copyable elements, aligned to kAlignment.
  *
  * New elements are zeros. borrow() makes a view of memory that the caller keeps

@@ -14,10 +14,6 @@
 
 namespace faiss_ext {
 
-constexpr size_t round_up(size_t n, size_t unit) {
-    return (n + unit - 1) / unit * unit;
-}
-
 /** out[j/16][i][j%16] = rows[j][i], padded with zeros.
  * @param which  size n: rows[which[j]] instead; or nullptr */
 AlignedBuffer<float> make_panels(
