@@ -360,20 +360,24 @@ std::unique_ptr<RowSource> rows_of_stream(
     const RowStream::Piece piece = stream.next();
     FAISS_THROW_IF_NOT_MSG(piece.n > 0, "0 rows (allowed: 1..2^40)");
     const size_t row = stream.d * value_bytes(stream.type);
-    if (!std::filesystem::exists(path)) {
-        write_rows(stream, piece, path, progress);
+    const bool were_there = std::filesystem::exists(path);
+    if (!were_there) {
+        write_rows(stream, piece, path, progress); // piece.rows are gone then
     }
     const size_t n = size_t(std::filesystem::file_size(path)) / row;
     auto rows = with_file(
             [&] { return rows_in_file(path, n, stream.d, stream.type); });
-    std::vector<uint8_t> first(std::min(n, piece.n) * row);
-    rows->read(0, first.size() / row, first.data());
-    FAISS_THROW_IF_NOT_FMT(
-            piece.n <= n &&
-                    std::memcmp(first.data(), piece.rows, first.size()) == 0,
-            "%s: made of other rows than these (remove the folder to begin "
-            "anew)",
-            path.c_str());
+    if (were_there) {
+        std::vector<uint8_t> first(std::min(n, piece.n) * row);
+        rows->read(0, first.size() / row, first.data());
+        FAISS_THROW_IF_NOT_FMT(
+                piece.n <= n &&
+                        std::memcmp(first.data(), piece.rows, first.size()) ==
+                                0,
+                "%s: made of other rows than these (remove the folder to begin "
+                "anew)",
+                path.c_str());
+    }
     return rows;
 }
 

@@ -192,10 +192,14 @@ TEST_F(BuildIndex, ReadsBeyond32Bits) {
 TEST_F(BuildIndex, TakesRowsThatComeOnce) {
     size_t at = 0, asked = 0;
     faiss_ext::RowStream stream{.d = kDim, .type = RowType::UInt8};
+    std::vector<uint8_t> piece; // other bytes at the next call
     stream.next = [&]() -> faiss_ext::RowStream::Piece {
         asked++;
         const size_t begin = std::exchange(at, std::min(at + 1500, kN));
-        return {&byte_rows()[begin * kDim], at - begin};
+        piece.assign(
+                byte_rows().begin() + ptrdiff_t(begin * kDim),
+                byte_rows().begin() + ptrdiff_t(at * kDim));
+        return {piece.data(), at - begin};
     };
     auto rows = source();
     BuildOptions options{.memory = kMemory, .piece_rows = kPiece};
