@@ -7,6 +7,8 @@ debian_pictures.py         Debian packages -> picture files; sift_rows.py: pictu
 ground_truth.py            exact neighbours (cached), recall
 engines/                   one adapter a library, with the parameters worth trying
 worker.py                  a process that holds one built index, so that engines are timed in turn
+disk_peers.py              indexes that leave rows on disk, compared; disk_worker.py: a process that has one open
+page_cache.py              what the system has of a file in memory
 timing.py                  seconds of calls, in turn; minimum and median
 points.py                  what was measured: JSON lines, Pareto fronts, interpolation
 tables.py, plots.py        Markdown, PNG and SVG

@@ -8,6 +8,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEST_DATA = REPOSITORY / "tests" / "data"
 RESULTS = REPOSITORY / "build" / "bench"
+DISKANN_PYTHON = REPOSITORY / "build" / "venv-diskann" / "bin" / "python"
 MILVUS_BINARIES = REPOSITORY / "build" / "milvus"
 
 

@@ -86,7 +86,7 @@ class Latencies:
         return sum(self.micros) / 1e6
 
 
-def one_by_one(call: Callable[[Any], Any], rows: Sequence[Any], at_most: float = float("inf")) -> Latencies:
+def one_by_one(call: Callable[[Any], Any], rows: Iterable[Any], at_most: float = float("inf")) -> Latencies:
     """`call` of every row, until `at_most` seconds are over."""
     found = Latencies()
     clock, cpu = time.perf_counter, time.process_time()

@@ -19,7 +19,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -91,13 +91,14 @@ class Queries:
     truth: Ids
 
 
-def resident_bytes() -> int:
-    """Memory of this process, after giving freed pages back to the system."""
+def resident_bytes(anonymous: bool = False) -> int:
+    """Memory of this process, after giving freed pages back to the system; `anonymous`: without pages of files."""
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)
         with open("/proc/self/statm", encoding="ascii") as status:
-            return int(status.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            _, resident, of_files, *_ = map(int, status.read().split())
+        return (resident - of_files if anonymous else resident) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, AttributeError):  # not Linux with glibc
         return 0
 
@@ -173,12 +174,11 @@ class Server:
         return Measurement(count / wall, count / cpu, recall(found, half.truth[:count], wanted.k), cpu / wall, count)
 
 
-def serve() -> None:
-    """Answers {"do": "build" | "measure", ...} until stdin ends."""
+def serve(server: object) -> None:
+    """Answers {"do": name of a method of `server`, ...} until stdin ends."""
     # Libraries print to stdout: keep it for answers, send prints to stderr.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    server = Server()
     for line in sys.stdin:
         request = json.loads(line)
         try:
@@ -210,13 +210,18 @@ class Built:
     settings: list[Parameters]
 
 
+W = TypeVar("W", bound="Worker")
+
+
 class Worker:
     """The asking end; a context manager. `log` is a file for what the library prints."""
 
-    def __init__(self, engine: str, params: Parameters, threads: int, log: IO[str]):
+    module = "bench.worker"  # that serves
+
+    def __init__(self, engine: str, params: Parameters, threads: int, log: IO[str], python: str = sys.executable):
         self.engine, self.params = engine, params
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker"],
+            [python, "-m", self.module],
             env=environment(threads),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -226,7 +231,7 @@ class Worker:
         self.requests, self.answers = self.process.stdin, self.process.stdout
         self.buffer = b""
 
-    def __enter__(self) -> Worker:
+    def __enter__(self: W) -> W:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -314,4 +319,4 @@ def recalls(engine: str, factory: str, task: Task, settings: list[Parameters], t
 
 
 if __name__ == "__main__":
-    serve()
+    serve(Server())

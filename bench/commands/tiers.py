@@ -8,12 +8,17 @@ line is the file mapped as a whole, where each page that is missing is a fault.
 
     bench/tiers --set wordnet-384 --factory "ScaNN,SQ8,RFlat" --setting nprobe=20,refine_k=60,reorder_k=16
 
-Out, in --out: tiers.md; and tiers.scann, the file, removed at the end.
+    bench/tiers --set wordnet-384 --factory "ScaNN,SQ8,RFlat" --peers faiss,diskann
+
+The second compares with libraries that leave rows on disk (disk_peers.py says how);
+DiskANN's needs numpy 1.25, so it has an environment of its own:
+`python3 -m venv build/venv-diskann; build/venv-diskann/bin/pip install diskannpy`.
+
+Out, in --out: tiers.md or tiers-peers.md; and the indexes, removed at the end.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +26,12 @@ from typing import Any
 
 import numpy as np
 
+from bench import disk_peers
 from bench.datasets import Floats, Ids, load_chosen
 from bench.engines.ours import build_index, library
 from bench.ground_truth import ground_truth, padded, recall
-from bench.options import IndexOptions, OptionError, RepetitionOptions, assignments, option
+from bench.options import IndexOptions, OptionError, RepetitionOptions, assignments, numbers, option, words
+from bench.page_cache import forget
 from bench.tables import megabytes, parameters, publish, table
 from bench.timing import one_by_one
 
@@ -38,8 +45,16 @@ class Options(RepetitionOptions, IndexOptions):
         (), "nprobe=..,refine_k=..,reorder_k=..; repeatable; default: the index' own", parse=assignments, repeated=True
     )
     cold: int = option(200, "queries searched cold", low=1)
+    peers: tuple[str, ...] = option(
+        (), f"instead: {','.join(disk_peers.PEERS)}: indexes that leave rows on disk, beside ours", parse=words
+    )
+    targets: tuple[float, ...] = option((0.9, 0.95), "with --peers: recalls, with commas", parse=numbers)
 
     def __post_init__(self) -> None:
+        if unknown_peers := set(self.peers) - set(disk_peers.PEERS):
+            raise OptionError(f"--peers: {', '.join(sorted(unknown_peers))} (allowed: {', '.join(disk_peers.PEERS)})")
+        if not all(0 < target <= 1 for target in self.targets):
+            raise OptionError(f"--targets: {', '.join(map(str, self.targets))} (allowed: above 0, to 1)")
         if unknown := {name for setting in self.setting for name in setting} - {"nprobe", "refine_k", "reorder_k"}:
             raise OptionError(f"--setting: {', '.join(sorted(unknown))} (allowed: nprobe, refine_k, reorder_k)")
 
@@ -79,13 +94,6 @@ def ways(path: Path) -> list[Opened]:
         *(Opened(name, within(memory)) for name, memory in bounds),
         Opened("nothing, mapped", lambda: fx.read_index(path, mmap=True)),
     ]
-
-
-def forget(path: Path) -> None:
-    """The system has nothing of the file in memory any more, unless a process maps it."""
-    with open(path, "rb") as file:
-        os.fdatasync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def search(index: Any, query: Floats, k: int, setting: dict[str, int]) -> Searched:
@@ -142,5 +150,9 @@ def run_set(name: str, options: Options) -> list[str]:
 
 def run(options: Options) -> None:
     """All sets."""
+    if options.peers:
+        parts = [part for name in options.sets for part in disk_peers.compare(name, options)]
+        publish(options.out / "tiers-peers.md", "Rows on disk", parts)
+        return
     parts = [part for name in options.sets for part in run_set(name, options)]
     publish(options.out / "tiers.md", "With less of the file in memory", parts)
