@@ -1,9 +1,13 @@
-"""Folders of the repository that the benchmarks read and write, and what is said where something is missing."""
+"""Folders of the repository that the benchmarks read and write, files that appear whole, and what is said where
+something is missing."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEST_DATA = REPOSITORY / "tests" / "data"
@@ -19,3 +23,17 @@ def default_data() -> Path:
 
 class Unavailable(RuntimeError):
     """What a command needs is not there; the text says how to get it."""
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that has its name only when all of it is on the disk; none is left after an error."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
 import signal
 import zipfile
 from collections import deque
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.datasets import Bytes, Flags
+from bench.folders import written_whole
 
 WIDTH = 128
 MOST = 50_000  # descriptors that are kept of a picture
@@ -126,12 +126,8 @@ def kept(path: Path, make: Callable[[], Pictures]) -> Pictures:
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile):
         pass
     made = make()
-    part = path.with_suffix(f".{os.getpid()}.npz")
-    try:
-        np.savez(part, **vars(made))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        np.savez(file, **vars(made))
     return made
 
 
@@ -212,14 +208,7 @@ class Collected:
 def write_rows(path: Path, parts: list[Bytes], order: NDArray[np.int64], piece: int = 1 << 16) -> None:
     """A .u8bin file of the rows of `parts` in this order; it appears when it is whole."""
     rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(np.array([len(order), WIDTH], dtype="<u4").tobytes())
-            for begin in range(0, len(order), piece):
-                file.write(rows[order[begin : begin + piece]].tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        file.write(np.array([len(order), WIDTH], dtype="<u4").tobytes())
+        for begin in range(0, len(order), piece):
+            file.write(rows[order[begin : begin + piece]].tobytes())
