@@ -4,6 +4,7 @@ cli.py, options.py         the command line: commands, the options that they sha
 commands/                  one module a command: its options, what it measures, its table
 datasets.py                files -> rows (float32, or mapped bytes) and queries
 debian_pictures.py         Debian packages -> picture files; sift_rows.py: pictures -> SIFT descriptors, rows of sets
+texts.py                   Debian packages -> texts; text_models.py: their embeddings; embedding.py: rows of sets
 ground_truth.py            exact neighbours (cached), recall
 engines/                   one adapter a library, with the parameters worth trying
 worker.py                  a process that holds one built index, so that engines are timed in turn
