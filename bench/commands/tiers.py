@@ -3,7 +3,8 @@
 One query a call, one thread. For each bound of memory the file is opened twice:
 cold (the system has nothing of it in memory) the first queries are timed, warm
 (all queries have been searched before) all of them. `reads`: calls of the system a
-query, `disk`: those of them that the system did not have in memory, cold. The last
+query, `disk`: those of them that the system did not have in memory, cold; `warm
+cached`: rows a query that the index itself had kept from earlier ones. The last
 line is the file mapped as a whole, where each page that is missing is a fault.
 
     bench/tiers --set wordnet-384 --factory "ScaNN,SQ8,RFlat" --setting nprobe=20,refine_k=60,reorder_k=16
@@ -35,7 +36,7 @@ from bench.page_cache import forget
 from bench.tables import megabytes, parameters, publish, table
 from bench.timing import one_by_one
 
-HEAD = ("in memory", "MB", "cold median us", "cold p99", "reads", "disk", "warm median us", "warm p99")
+HEAD = ("in memory", "MB", "cold median us", "cold p99", "reads", "disk", "warm median us", "warm p99", "warm cached")
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,9 @@ def ways(path: Path) -> list[Opened]:
         if any(column.column == left_out[-1] for column in columns):
             kept = [column for column in columns if column.column not in left_out]
             bounds.append((", ".join(column.column for column in kept), model + sum(c.memory for c in kept)))
+    rows = next((column.memory for column in columns if column.column == "raw"), 0)
+    if rows:
+        bounds.insert(1, ("all but raw, a cache of half the rows' bytes", bounds[0][1] - rows + rows // 2))
 
     def within(memory: int) -> Callable[[], Any]:
         return lambda: fx.read_index(path, memory=memory)
@@ -110,7 +114,7 @@ def measure(way: Opened, path: Path, query: Floats, setting: dict[str, int], opt
     cold = search(index, query[: options.cold], options.k, setting)
     warm = [search(index, query, options.k, setting) for _ in range(1 + options.repetitions)][1:]
     micros = np.minimum.reduce([one.micros for one in warm])
-    held = sum(column.memory for column in library().column_bytes(index))
+    held = sum(column.memory + column.cache for column in library().column_bytes(index))
     line = [
         way.name,
         megabytes(held),
@@ -120,6 +124,7 @@ def measure(way: Opened, path: Path, query: Floats, setting: dict[str, int], opt
         f"{cold.counted.disk_reads / cold.counted.nq:.1f}",
         f"{np.median(micros):.1f}",
         f"{np.percentile(micros, 99):.1f}",
+        f"{warm[-1].counted.cached_rows / warm[-1].counted.nq:.1f}",
     ]
     return line, warm[-1].found
 
