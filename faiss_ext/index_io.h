@@ -68,17 +68,18 @@ FAISS_EXT_API faiss::Index* read_index(
 /** Opens a file whose columns come into memory as far as they fit: codes, ids,
  * places of spilled copies, refine codes, raw rows, in this order. The others are
  * mapped; but raw rows are read by each search, those of a query all at once (of
- * a batch, those of many), and kept where the bound leaves memory; a disk that fails, or a file that has become shorter, is an exception of
- * that search. All else, such as reconstruct(), reads them as mapped. What is
- * copied is verified as by ReadMode::Copy. Changing the index copies the lists
- * that change; the file is never written.
+ * a batch, those of many), and kept where the bound leaves memory. A disk that
+ * fails, or a file that has become shorter, is an exception of that search. All
+ * else, such as reconstruct(), reads them as mapped. What is copied is verified as
+ * by ReadMode::Copy. Changing the index copies the lists that change; the file is
+ * never written.
  * @throws faiss::FaissException also if all that is no column does not fit */
 FAISS_EXT_API faiss::Index* read_index(
         const std::string& path,
         const ReadBounds& bounds);
 
-/// Where the columns of an index are; none before it is trained. @throws faiss::FaissException if there is
-/// no ScaNN index inside
+/// Where the columns of an index are; none before it is trained.
+/// @throws faiss::FaissException if there is no ScaNN index inside
 FAISS_EXT_API std::vector<ColumnBytes> column_bytes(const faiss::Index* index);
 /// Where read_index() would have those of a file.
 FAISS_EXT_API std::vector<ColumnBytes> column_bytes(

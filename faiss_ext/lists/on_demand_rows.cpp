@@ -34,13 +34,13 @@ OnDemandRows::OnDemandRows(
         uint64_t size,
         size_t row_bytes,
         uint64_t cache_bytes)
-        : file_(fcntl(file, F_DUPFD_CLOEXEC, 0)),
-          path_(std::move(path)),
+        : path_(std::move(path)),
           mapping_(std::move(mapping)),
           size_(size),
           row_bytes_(row_bytes),
           cache_bytes_(cache_bytes),
-          cache_(cache_bytes, row_bytes) {
+          cache_(cache_bytes, row_bytes),
+          file_(fcntl(file, F_DUPFD_CLOEXEC, 0)) {
     if (file_ < 0) {
         fail_with_errno("cannot open", path_);
     }

@@ -41,6 +41,13 @@ class OnDemandRows {
         size_t waits() const {
             return missing_.size();
         }
+        /// Frees what it keeps beyond so many bytes of rows. Their addresses are
+        /// not valid any more.
+        void trim(size_t bytes) {
+            if (bytes_.capacity() > bytes) {
+                std::vector<uint8_t>().swap(bytes_);
+            }
+        }
 
      private:
         friend class OnDemandRows;
@@ -92,6 +99,10 @@ class OnDemandRows {
     uint64_t cache_bytes() const {
         return cache_bytes_;
     }
+    /// Bytes; of the cache as if it were full.
+    size_t memory_usage() const {
+        return cache_.bytes();
+    }
 
  private:
     bool holds(const void* row) const;
@@ -101,13 +112,13 @@ class OnDemandRows {
     void read_what_is_there(Request& request) const;
     void read_missing(uint64_t begin, uint64_t end, uint8_t* out) const;
 
-    int file_;
     std::string path_;
     std::shared_ptr<const uint8_t> mapping_;
     uint64_t size_;
     size_t row_bytes_;
     uint64_t cache_bytes_;
     mutable RowCache cache_;
+    int file_; ///< opened last: nothing can fail before it has an owner
 };
 
 } // namespace faiss_ext

@@ -31,7 +31,7 @@ ScaNNLists::~ScaNNLists() = default;
 size_t ScaNNLists::memory_usage() const {
     size_t total = lists_.capacity() * sizeof(ScaNNList);
     total += arena_ == nullptr ? 0 : arena_->memory_usage();
-    total += on_demand_rows_ == nullptr ? 0 : on_demand_rows_->cache_bytes();
+    total += on_demand_rows_ == nullptr ? 0 : on_demand_rows_->memory_usage();
     for (const ScaNNList& list : lists_) {
         total += list.apart.capacity() * sizeof(list.apart[0]);
     }

@@ -16,6 +16,8 @@ namespace {
 
 /// Rows that are read from a file at a time.
 constexpr size_t kFileRows = 1024;
+/// Memory for them that a query keeps for the next one; a batch has 128 queries.
+constexpr size_t kKeptBytes = 1 << 18;
 
 bool better(const Candidate& a, const Candidate& b) {
     if (a.score != b.score) {
@@ -174,6 +176,7 @@ void Rescorer::rerank(
     for (size_t begin = 0; begin < n; begin += step) {
         rerank_some(kernels, &rows[begin], std::min(step, n - begin));
     }
+    request_.trim(kKeptBytes);
 }
 
 /// Their addresses in the lists, or in the mapping of a file.
