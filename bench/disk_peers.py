@@ -9,11 +9,12 @@ Cold: before each query the system forgets all files, so what the process has
 
 from __future__ import annotations
 
+import fcntl
 import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -25,7 +26,7 @@ import numpy as np
 from bench.datasets import load_chosen
 from bench.disk_worker import QUERIES, TRUTH, DiskWorker, Searched, Tuned
 from bench.engines.on_disk import INDEX, ON_DISK, bound_without_rows
-from bench.folders import DISKANN_PYTHON
+from bench.folders import DISKANN_PYTHON, Unavailable
 from bench.ground_truth import ground_truth
 from bench.points import Parameters
 from bench.tables import megabytes, parameters, reason_cell, table
@@ -201,22 +202,35 @@ def write_all(task: Task, options: Options, folder: Path, log: IO[str]) -> tuple
     return ways, said
 
 
+@contextmanager
+def folder_and_log(out: Path) -> Iterator[tuple[Path, IO[str]]]:
+    """An empty folder for the indexes, gone afterwards, and a log; of one run at a time."""
+    folder, name = out / "tiers-peers", out / "tiers-peers.log"
+    out.mkdir(parents=True, exist_ok=True)
+    with open(name, "a", encoding="utf-8") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable(f"another run uses {folder} (allowed: one; --out names another folder)") from None
+        log.truncate(0)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder, log
+        finally:
+            shutil.rmtree(folder)
+
+
 def compare(name: str, options: Options) -> list[str]:
     """Tables of a set, one for each recall."""
-    data = load_chosen(name, options)
-    folder = options.out / "tiers-peers"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    np.save(folder / QUERIES, data.query)
-    np.save(folder / TRUTH, ground_truth(data, options.cache))
-    n, d = data.base.shape
-    del data
-    try:
-        with open(options.out / "tiers-peers.log", "w", encoding="utf-8") as log:
-            ways, said = write_all(task_for(name, options), options, folder, log)
-            chosen = measured(ways, options, folder, log)
-    finally:
-        shutil.rmtree(folder)
+    with folder_and_log(options.out) as (folder, log):
+        data = load_chosen(name, options)
+        np.save(folder / QUERIES, data.query)
+        np.save(folder / TRUTH, ground_truth(data, options.cache))
+        n, d = data.base.shape
+        del data
+        ways, said = write_all(task_for(name, options), options, folder, log)
+        chosen = measured(ways, options, folder, log)
     parts = [f"{name}, {n:,} x {d}, recall@{options.k}", "\n".join(f"- {line}" for line in said if line)]
     parts += [f"failed: {way.label}: {reason_cell(way.failure)}" for way in ways if way.failure]
     for target, state in product(options.targets, (COLD, WARM)):

@@ -98,7 +98,7 @@ void OnDemandRows::sort_rows(
             });
 }
 
-/// Copies the rows of the cache to the begin of the request's memory.
+/// Copies the rows of the cache to the front of the request's memory.
 void OnDemandRows::find_cached(Request& request) const {
     request.cached_ = 0;
     make_room(request.bytes_, request.rows_.size() * row_bytes_);

@@ -193,12 +193,16 @@ void Rescorer::rerank_some(
         size_t n) {
     const EntryLayout& layout = lists_->layout();
     products_.resize(n);
-    find_raw_rows(rows, n);
-    if (const OnDemandRows* file = lists_->on_demand_rows()) {
-        if (started_ == 0) {
+    const OnDemandRows* file = lists_->on_demand_rows();
+    const bool started = started_ > 0;
+    started_ = 0;
+    if (!started) {
+        find_raw_rows(rows, n);
+    }
+    if (file != nullptr) {
+        if (!started) {
             file->start(n, pointers_.data(), request_);
         }
-        started_ = 0;
         file->finish(pointers_.data(), request_);
         cached_rows_ += request_.cached();
         file_reads_ += request_.reads();

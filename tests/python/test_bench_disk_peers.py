@@ -130,6 +130,16 @@ def test_wrong_options_are_told(given, capsys):
     assert ended.value.code == 2 and "(allowed: " in capsys.readouterr().err
 
 
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
+    with disk_peers.folder_and_log(tmp_path) as (folder, _):
+        (folder / "index").touch()
+        with pytest.raises(Unavailable, match="another run"), disk_peers.folder_and_log(tmp_path):
+            pass
+        assert (folder / "index").exists()
+    with disk_peers.folder_and_log(tmp_path) as (folder, _):
+        assert not list(folder.iterdir())
+
+
 @pytest.fixture
 def written_set(tmp_path):
     rows = clustered(1500, 16, seed=11, clouds=30, width=0.3)
