@@ -193,6 +193,8 @@ void Parser::parse_option(const FactoryPart& option) {
     ScaNNOptions& o = options_wanted_;
     if (name == "sub_dim") {
         o.sub_dim = number<size_t>(value, 1, 8, "1..8");
+    } else if (name == "coded_dims") {
+        o.coded_dims = number<size_t>(value, 0, 65536, "0..d");
     } else if (name == "eta") {
         o.eta = eta(value);
     } else if (name == "threshold") {
@@ -217,9 +219,9 @@ void Parser::parse_option(const FactoryPart& option) {
     } else {
         fail(option.position,
              "unknown option " + quoted(name) +
-                     " (known: sub_dim, eta, threshold, eta_formula, "
-                     "soar_lambda, "
-                     "rotation, normalize, allow_zero, score_aware_centroids, "
+                     " (known: sub_dim, coded_dims, eta, threshold, "
+                     "eta_formula, soar_lambda, rotation, normalize, "
+                     "allow_zero, score_aware_centroids, "
                      "seed, bytes_per_vector)");
     }
     options_seen_.push_back(name);
@@ -301,7 +303,7 @@ void Parser::parse_trailing(const FactoryPart& token) {
 void Parser::choose_storage(size_t d) {
     const ScaNNOptions& o = options_wanted_;
     bool given = lists_given_ || M_ > 0 || seen("sub_dim") ||
-                 seen("soar_lambda") || o.with_raw_data ||
+                 seen("coded_dims") || seen("soar_lambda") || o.with_raw_data ||
                  o.refine_type != RefineType::None;
     if (!given) {
         try {
@@ -319,6 +321,9 @@ void Parser::choose_storage(size_t d) {
 void Parser::set_codes(size_t d) {
     if (M_ == 0) {
         return;
+    }
+    if (options_wanted_.coded_dims > 0) {
+        d = std::min(d, options_wanted_.coded_dims); // more: refused later
     }
     size_t M = M_;
     size_t sub_dim = (d + M - 1) / M;

@@ -52,6 +52,10 @@ struct ScaNNOptions {
     /// number of codes, with widths that differ by at most 1; 0: given by
     /// sub_dim. Codes are stored in fours: a multiple of 4 wastes nothing
     size_t M = 0;
+    /// leading rotated dimensions that have codes, M..d; of the others only the
+    /// lengths count. 0: all, but half of them for the same number of codes
+    /// where training finds that this is as good (rotation.h)
+    size_t coded_dims = 0;
     /// weight of the parallel error, >= 1; 0: 1.5. eta and threshold exclude
     /// each other
     float eta = 0;

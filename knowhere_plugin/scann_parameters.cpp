@@ -13,9 +13,8 @@ namespace {
 
 /// Knowhere's default: the lists that a search of many rows visits.
 constexpr int64_t kDefaultProbes = 8;
-/// Dimensions per code, without and with spilled copies: two codes of 4
-/// dimensions take no more bytes than one of 2.
-constexpr size_t kSubDim = 2, kSubDimOfCopies = 4;
+/// Dimensions per code, without spilled copies.
+constexpr size_t kSubDim = 2;
 
 faiss_ext::RefineType refine_type(const std::string& word) {
     return word == "int8"   ? faiss_ext::RefineType::Int8
@@ -159,10 +158,10 @@ faiss_ext::ScaNNOptions scann_options(
     const bool lambda_given = parameters.given("soar_lambda");
     options.soar_lambda = lambda_given ? float(parameters.real("soar_lambda"))
                                        : float(copies);
-    options.sub_dim = parameters.given("sub_dim")
-                              ? size_t(parameters.integer("sub_dim"))
-                      : copies && !lambda_given ? kSubDimOfCopies
-                                                : kSubDim;
+    options.sub_dim =
+            parameters.given("sub_dim") ? size_t(parameters.integer("sub_dim"))
+            : copies && !lambda_given ? faiss_ext::sub_dim_of_copies(size_t(d))
+                                      : kSubDim;
     if (!parameters.given("sub_dim") && !options.with_raw_data) {
         options.M = faiss_ext::whole_groups(size_t(d), options.sub_dim);
     }

@@ -28,7 +28,7 @@ void check_scann_build(const Parameters& parameters);
 void check_scann_search(const Parameters& parameters, int64_t k);
 
 /** Options of the engine for n rows of d dimensions. By default, raw rows of
- * kManyDimensions and more get a spilled copy, and codes of 4 dimensions;
+ * kManyDimensions and more get a spilled copy, and codes of 4 dimensions, or 8;
  * without raw rows the codes fill whole groups of four. */
 faiss_ext::ScaNNOptions scann_options(
         int64_t n,

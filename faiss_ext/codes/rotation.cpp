@@ -226,19 +226,21 @@ PrincipalAxes principal_axes(size_t n, size_t d, const float* x) {
 }
 
 /** Gives axes to blocks, largest variance first, each to the block with room
- * whose product of variances is smallest (Ge et al. 2013, section 3.3.2).
+ * whose product of variances is smallest (Ge et al. 2013, section 3.3.2). Axes
+ * beyond the last block keep their places.
  * @return axis for each new dimension */
 std::vector<size_t> balance(
         const std::vector<double>& variances,
         const std::vector<uint32_t>& offsets) {
-    size_t d = variances.size();
+    const size_t coded = offsets.back();
     size_t nblocks = offsets.size() - 1;
     double floor = std::max(variances[0] * 1e-12, 1e-300);
-    double smallest = std::max(variances[d - 1], floor);
+    double smallest = std::max(variances[coded - 1], floor);
     std::vector<double> log_products(nblocks);
     std::vector<size_t> next(offsets.begin(), offsets.end() - 1);
-    std::vector<size_t> axis_of(d);
-    for (size_t axis = 0; axis < d; axis++) {
+    std::vector<size_t> axis_of(variances.size());
+    std::iota(axis_of.begin(), axis_of.end(), 0);
+    for (size_t axis = 0; axis < coded; axis++) {
         size_t best = nblocks;
         for (size_t m = 0; m < nblocks; m++) {
             if (next[m] < offsets[m + 1] &&
@@ -252,6 +254,14 @@ std::vector<size_t> balance(
                 std::log(std::max(variances[axis], floor)) - std::log(smallest);
     }
     return axis_of;
+}
+
+/// Whether the leading axes, of descending variances, hold most of it.
+bool hold_most(const std::vector<double>& variances, size_t leading) {
+    const auto end = variances.begin() + ptrdiff_t(leading);
+    const double most = std::accumulate(variances.begin(), end, 0.0);
+    return most >= Rotation::kLeadingShare *
+                           std::accumulate(end, variances.end(), most);
 }
 
 /// Q of the QR decomposition of a normal matrix: uniform over rotations.
@@ -308,22 +318,23 @@ std::vector<float> transposed(size_t d, const std::vector<float>& matrix) {
     return result;
 }
 
-/// out_i = (rows of the panels) x_i
+/// out_i = (the leading rows of the panels) x_i, size n * rows
 void multiply(
+        size_t rows,
         size_t d,
         const AlignedBuffer<float>& panels,
         size_t n,
         const float* x,
         float* out) {
-    size_t padded = round_up(d, kPanel);
+    size_t padded = round_up(rows, kPanel);
     auto work = [&](size_t tile) {
         size_t begin = tile * kRotateTile;
         size_t size = std::min(kRotateTile, n - begin);
         const float* from = x + begin * d;
-        float* to = out + begin * d;
-        if (padded == d) {
+        float* to = out + begin * rows;
+        if (padded == rows) {
             active_kernels().panel_products(
-                    {from, size, d, d, panels.data(), d, to, d});
+                    {from, size, d, d, panels.data(), rows, to, rows});
             return;
         }
         thread_local AlignedBuffer<float> products;
@@ -334,11 +345,11 @@ void multiply(
                  d,
                  d,
                  panels.data(),
-                 d,
+                 rows,
                  products.mutable_data(),
                  padded});
         for (size_t i = 0; i < size; i++) {
-            std::copy_n(products.data() + i * padded, d, to + i * d);
+            std::copy_n(products.data() + i * padded, rows, to + i * rows);
         }
     };
     if (n <= kRotateTile) { // a query: nothing but the product
@@ -352,13 +363,14 @@ void multiply(
 
 } // namespace
 
-void Rotation::train(
+bool Rotation::train(
         RotationKind kind,
         size_t n,
         size_t d,
         const float* x,
         const std::vector<uint32_t>& offsets,
-        uint64_t seed) {
+        uint64_t seed,
+        const std::vector<uint32_t>& fewer) {
     FAISS_THROW_IF_NOT_FMT(
             kind == RotationKind::None || d <= kMaxDimensions,
             "a rotation of %zu dimensions (allowed: 1..%zu)",
@@ -367,10 +379,10 @@ void Rotation::train(
     switch (kind) {
         case RotationKind::None:
             set_matrix(d, {});
-            return;
+            return false;
         case RotationKind::Random:
             set_matrix(d, random_axes(d, seed));
-            return;
+            return false;
         case RotationKind::PCA:
         case RotationKind::Balanced:
             break;
@@ -379,20 +391,25 @@ void Rotation::train(
     FAISS_THROW_IF_NOT_MSG(
             all_finite(n * d, x), "a training row has a NaN or infinite value");
     PrincipalAxes principal = principal_axes(n, d, x);
+    const bool take_fewer =
+            !fewer.empty() && hold_most(principal.values, fewer.back());
     if (kind == RotationKind::PCA) {
         set_matrix(d, std::move(principal.axes));
-        return;
+        return take_fewer;
     }
     FAISS_THROW_IF_NOT_FMT(
-            offsets.size() >= 2 && offsets.front() == 0 && offsets.back() == d,
-            "the blocks do not cover the %zd dimensions",
+            offsets.size() >= 2 && offsets.front() == 0 && offsets.back() <= d,
+            "the blocks end at %u (allowed: 1..%zu, the dimensions)",
+            offsets.empty() ? 0 : offsets.back(),
             d);
-    std::vector<size_t> axis_of = balance(principal.values, offsets);
+    std::vector<size_t> axis_of =
+            balance(principal.values, take_fewer ? fewer : offsets);
     std::vector<float> matrix(d * d);
     for (size_t i = 0; i < d; i++) {
         std::copy_n(&principal.axes[axis_of[i] * d], d, &matrix[i * d]);
     }
     set_matrix(d, std::move(matrix));
+    return take_fewer;
 }
 
 void Rotation::set_matrix(size_t d, std::vector<float> matrix) {
@@ -410,27 +427,29 @@ void Rotation::set_matrix(size_t d, std::vector<float> matrix) {
         panels = make_panels(d, d, matrix.data());
         transposed_panels = make_panels(d, d, transposed(d, matrix).data());
     }
-    d_ = d;
+    d_ = leading_ = d;
     matrix_ = std::move(matrix);
     panels_ = std::move(panels);
     transposed_panels_ = std::move(transposed_panels);
     bytes_ = std::move(bytes);
 }
 
-void Rotation::set_importance(const float* importance) {
+void Rotation::set_importance(const std::vector<float>& importance) {
     if (is_identity()) {
         return;
     }
+    const size_t leading = importance.size();
     // Dimension i of a query goes into dimension j by the share matrix_[j][i],
     // and matters there as much as j does.
     std::vector<double> squares(d_);
-    for (size_t j = 0; j < d_; j++) {
+    for (size_t j = 0; j < leading; j++) {
         for (size_t i = 0; i < d_; i++) {
             double share = double(importance[j]) * matrix_[j * d_ + i];
             squares[i] += share * share;
         }
     }
-    bytes_ = BytePanels(d_, d_, matrix_.data(), balanced_weights(squares));
+    bytes_ = BytePanels(leading, d_, matrix_.data(), balanced_weights(squares));
+    leading_ = leading;
 }
 
 size_t Rotation::memory_usage() const {
@@ -448,7 +467,7 @@ void Rotation::apply(size_t n, const float* x, float* out) const {
     if (is_identity()) {
         std::copy_n(x, n * d_, out);
     } else {
-        multiply(d_, panels_, n, x, out);
+        multiply(d_, d_, panels_, n, x, out);
     }
 }
 
@@ -457,8 +476,8 @@ const float* Rotation::rotated(const float* x, std::vector<float>& storage)
     if (is_identity()) {
         return x;
     }
-    storage.resize(d_);
-    apply(1, x, storage.data());
+    storage.resize(leading_);
+    multiply(leading_, d_, panels_, 1, x, storage.data());
     return storage.data();
 }
 
@@ -479,7 +498,7 @@ void Rotation::apply_transposed(size_t n, const float* x, float* out) const {
     if (is_identity()) {
         std::copy_n(x, n * d_, out);
     } else {
-        multiply(d_, transposed_panels_, n, x, out);
+        multiply(d_, d_, transposed_panels_, n, x, out);
     }
 }
 

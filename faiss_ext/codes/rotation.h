@@ -21,26 +21,37 @@ class Rotation {
  public:
     Rotation() = default;
 
-    /** Computes the matrix.
+    /** Computes the matrix. Balanced: the leading dimensions, which have codes,
+     * are the axes of the largest variance, dealt to the blocks; the others
+     * follow in order.
      * @param x     size n * d, residuals (only their second moments count)
-     * @param offsets  block boundaries, size M + 1 (Balanced only)
-     */
-    void train(
+     * @param offsets  block boundaries, size M + 1, the last at most d (Balanced
+     *         only)
+     * @param fewer  PCA and Balanced: boundaries of blocks of fewer dimensions,
+     *         which replace `offsets` if their axes hold kLeadingShare of the
+     *         variance; empty: none
+     * @return  whether they do */
+    bool train(
             RotationKind kind,
             size_t n,
             size_t d,
             const float* x,
             const std::vector<uint32_t>& offsets,
-            uint64_t seed);
+            uint64_t seed,
+            const std::vector<uint32_t>& fewer = {});
+    /// At this share of the variance, codes of half of the dimensions find as
+    /// much as the same number of codes of all dimensions, twice as wide, and a
+    /// query is rotated in half of the time (docs/measurements.md).
+    static constexpr double kLeadingShare = 0.85;
 
     /// Takes a matrix of d rows (the new axes) of d values; empty: identity.
     void set_matrix(size_t d, std::vector<float> matrix);
 
-    /** Sets how much the rotated dimensions matter, for rotated_roughly(): large
-     * values of a query in dimensions that do not matter then cost no
-     * precision.
-     * @param importance  size d, such as the spread of their codewords */
-    void set_importance(const float* importance);
+    /** Sets which leading rotated dimensions queries need, and how much each
+     * matters, for rotated_roughly(): large values of a query in dimensions that
+     * do not matter then cost no precision.
+     * @param importance  such as the spread of their codewords, size 1..d */
+    void set_importance(const std::vector<float>& importance);
 
     bool is_identity() const {
         return matrix_.empty();
@@ -60,7 +71,8 @@ class Rotation {
 
     /// out_i = R x_i, size n * d each; out may not alias x
     void apply(size_t n, const float* x, float* out) const;
-    /// R x for one vector: in `storage`, or x itself for the identity.
+    /// The leading dimensions of R x for one vector: in `storage`, or x itself
+    /// for the identity.
     const float* rotated(const float* x, std::vector<float>& storage) const;
     /// The same from 8 bits of both: in a third of the time, with an error far
     /// below that of the quantised table of a scan.
@@ -71,10 +83,11 @@ class Rotation {
 
  private:
     size_t d_ = 0;
+    size_t leading_ = 0; ///< dimensions that queries need
     std::vector<float> matrix_;
     AlignedBuffer<float> panels_; ///< of matrix_, for the matrix kernel
     AlignedBuffer<float> transposed_panels_;
-    BytePanels bytes_; ///< of matrix_
+    BytePanels bytes_; ///< of the leading rows of matrix_
 };
 
 } // namespace faiss_ext

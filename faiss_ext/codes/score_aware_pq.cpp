@@ -75,6 +75,18 @@ std::vector<uint32_t> even_block_offsets(size_t d, size_t M) {
     return offsets;
 }
 
+void leading_columns(
+        size_t n,
+        size_t d,
+        size_t coded,
+        const float* x,
+        float* out) {
+    for (size_t i = 0; i < n && (coded < d || out != x); i++) {
+        // forwards, so that a row never overwrites one that is still to come
+        std::copy(x + i * d, x + i * d + coded, out + i * coded);
+    }
+}
+
 ScoreAwarePQ::ScoreAwarePQ(std::vector<uint32_t> offsets)
         : offsets_(std::move(offsets)) {
     FAISS_THROW_IF_NOT_MSG(

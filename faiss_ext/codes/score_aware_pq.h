@@ -40,12 +40,22 @@ std::vector<uint32_t> uniform_block_offsets(size_t d, size_t sub_dim);
 /// @throws faiss::FaissException unless ceil(d / 8) <= M <= d
 std::vector<uint32_t> even_block_offsets(size_t d, size_t M);
 
+/// The first `coded` values of each row. @param x  size n * d
+/// @param out  size n * coded; may be x
+void leading_columns(
+        size_t n,
+        size_t d,
+        size_t coded,
+        const float* x,
+        float* out);
+
 class ScoreAwarePQ {
  public:
-    /// @param offsets  block boundaries, size M + 1, first 0, last D, widths
+    /// @param offsets  block boundaries, size M + 1, first 0, last d, widths
     ///                 1..8
     explicit ScoreAwarePQ(std::vector<uint32_t> offsets = {0});
 
+    /// dimensions that have codes: all, or the leading ones
     size_t d() const {
         return offsets_.back();
     }

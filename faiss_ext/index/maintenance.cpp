@@ -68,7 +68,9 @@ void IndexIVFScaNN::check_compatible_for_merge(
                std::equal(a.data(), a.data() + a.size(), b.data());
     };
     FAISS_THROW_IF_NOT_MSG(
-            same(mine.model.pq.codebook(), theirs.model.pq.codebook()) &&
+            mine.model.pq.offsets() == theirs.model.pq.offsets() &&
+                    same(mine.model.pq.codebook(),
+                         theirs.model.pq.codebook()) &&
                     same(mine.model.rotation.matrix(),
                          theirs.model.rotation.matrix()) &&
                     mine.model.score_term == theirs.model.score_term &&

@@ -12,8 +12,8 @@ namespace faiss_ext {
 
 namespace {
 
-/// Root mean square of the codewords' values in each dimension, size d: how
-/// much the dimension of a query matters for its table.
+/// Root mean square of the codewords' values in each coded dimension: how much
+/// the dimension of a query matters for its table.
 std::vector<float> codeword_spread(const ScoreAwarePQ& pq) {
     std::vector<float> spread(pq.d());
     for (size_t i = 0; i < pq.d(); i++) {
@@ -44,11 +44,11 @@ void take_lists(IndexIVFScaNN& index, ListSets sets) {
 void set_model(IndexIVFScaNN& index, ScaNNModel model, ListSets sets) {
     IndexState& state = index.state();
     FAISS_THROW_IF_NOT(model.list_spread.size() == index.nlist);
-    FAISS_THROW_IF_NOT(model.pq.d() == state.d());
+    FAISS_THROW_IF_NOT(model.pq.d() <= state.d());
     FAISS_THROW_IF_NOT(sets.lists->nlist == index.nlist);
     FAISS_THROW_IF_NOT(
             (sets.spilled != nullptr) == (index.options.soar_lambda > 0));
-    model.rotation.set_importance(codeword_spread(model.pq).data());
+    model.rotation.set_importance(codeword_spread(model.pq));
     Partition partition = make_partition(state, model);
     // nothing fails from here on
     state.model = std::move(model);

@@ -131,12 +131,11 @@ class Sample {
     bool lists_given_;
 };
 
-/// What codebook and term learn from, in the space of the codes: size n * d
-/// each.
+/// What codebook and term learn from, in the space of the codes.
 struct RotatedSample {
-    std::vector<float> rows;
-    std::vector<float> residuals;
-    std::vector<float> directions;
+    std::vector<float> rows;       ///< size n * d
+    std::vector<float> residuals;  ///< size n * d
+    std::vector<float> directions; ///< size n * pq.d(): dimensions with codes
 
     /// @param memory  of size n * d, for the residuals
     RotatedSample(
@@ -146,8 +145,10 @@ struct RotatedSample {
             std::vector<float> memory)
             : rows(memory.size()),
               residuals(std::move(memory)),
-              directions(rows.size()) {
+              directions(sample.size() * model.pq.d()) {
         const size_t d = state.d();
+        const size_t coded = model.pq.d();
+        std::vector<float> all(std::min(kCodeTileRows, sample.size()) * d);
         const EntryLayout layout = entry_layout(state);
         const EntryCodec codec{layout, model, state.keeps_rows()};
         sample.by_tiles([&](size_t begin, size_t n, const float* tile) {
@@ -157,30 +158,88 @@ struct RotatedSample {
                     sample.centroids_of_tile(begin, n).data(),
                     &rows[begin * d],
                     &residuals[begin * d],
-                    &directions[begin * d]);
+                    all.data());
+            leading_columns(
+                    n, d, coded, all.data(), &directions[begin * coded]);
         });
     }
 };
 
+/// Blocks of half of the dimensions, for as many codes of at least
+/// kWideBlock dimensions; else none.
+std::vector<uint32_t>
+half_blocks(size_t d, const ScaNNOptions& options, const ScoreAwarePQ& pq) {
+    constexpr size_t kMinDimensions = 512;
+    constexpr size_t kWideBlock = 6;
+    const bool wide = d >= kMinDimensions && d >= kWideBlock * pq.M();
+    return options.coded_dims == 0 && wide ? even_block_offsets(d / 2, pq.M())
+                                           : std::vector<uint32_t>();
+}
+
+/// Rotation of the codes, and the dimensions that have codes.
+void train_rotation(
+        const IndexState& state,
+        size_t n,
+        const float* residuals,
+        ScaNNModel& made) {
+    const ScaNNOptions& options = state.options;
+    const std::vector<uint32_t> fewer =
+            half_blocks(state.d(), options, made.pq);
+    const bool take_fewer = made.rotation.train(
+            options.rotation,
+            n,
+            state.d(),
+            residuals,
+            made.pq.offsets(),
+            options.seed,
+            fewer);
+    if (take_fewer) {
+        made.pq = ScoreAwarePQ(fewer);
+    }
+}
+
+void train_codebook(
+        const RotatedSample& sample,
+        size_t n,
+        size_t d,
+        const ScoreAwarePQTraining& training,
+        ScoreAwarePQ& pq) {
+    const float* residuals = sample.residuals.data();
+    std::vector<float> coded;
+    if (pq.d() < d) {
+        coded.resize(n * pq.d());
+        leading_columns(n, d, pq.d(), residuals, coded.data());
+        residuals = coded.data();
+    }
+    pq.train(n, residuals, sample.directions.data(), training);
+}
+
+/// Of the codes of all rows. Directions are lost.
 void train_term(
+        const IndexState& state,
         RotatedSample& sample,
         size_t n,
-        uint64_t seed,
         ScaNNModel& model) {
-    const ScoreAwarePQ& pq = model.pq;
-    std::vector<uint8_t> codes(n * pq.M());
-    pq.encode(
-            n, sample.residuals.data(), sample.directions.data(), codes.data());
-    // not needed any more
-    std::vector<float> decoded = std::move(sample.directions);
-    pq.decode(n, codes.data(), decoded.data());
+    const EntryLayout layout = entry_layout(state);
+    const EntryCodec codec{layout, model, state.keeps_rows()};
+    std::vector<uint8_t> codes(n * layout.M);
+    float* directions = sample.directions.data();
+    std::vector<float> decoded = model.pq.d() == layout.d
+                                         ? std::move(sample.directions)
+                                         : std::vector<float>(n * layout.d);
+    codec.encode_residuals(
+            n,
+            sample.residuals.data(),
+            directions,
+            codes.data(),
+            decoded.data());
     model.score_term.train(
             n,
-            pq.d(),
+            layout.d,
             sample.rows.data(),
             sample.residuals.data(),
             decoded.data(),
-            seed);
+            state.options.seed);
 }
 
 } // namespace
@@ -211,13 +270,7 @@ ScaNNModel train_codes(
     std::vector<float> residuals = sample.residuals();
     if (rotation_pays(options.rotation, n, d)) {
         shorten_longest(count, d, longest, residuals.data());
-        made.rotation.train(
-                options.rotation,
-                count,
-                d,
-                residuals.data(),
-                made.pq.offsets(),
-                options.seed);
+        train_rotation(state, count, residuals.data(), made);
     } else {
         made.rotation.set_matrix(d, {});
     }
@@ -232,13 +285,9 @@ ScaNNModel train_codes(
     }
     const LongRows long_rows =
             shorten_longest(count, d, longest, rotated.residuals.data());
-    made.pq.train(
-            count,
-            rotated.residuals.data(),
-            rotated.directions.data(),
-            training);
+    train_codebook(rotated, count, d, training, made.pq);
     long_rows.restore(d, rotated.residuals.data());
-    train_term(rotated, count, options.seed, made);
+    train_term(state, rotated, count, made);
     return made;
 }
 

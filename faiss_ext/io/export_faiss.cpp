@@ -28,17 +28,19 @@ namespace {
 constexpr size_t kBlock = 32;
 
 /** Where Faiss' codes live: our rotated space, with zeros behind the last
- * dimension so that all blocks are equally wide. */
+ * dimension so that all blocks are equally wide. Dimensions without codes get
+ * blocks whose codewords are zeros. */
 struct CodeSpace {
     const IndexState& state;
     size_t sub_dim;
+    size_t M; ///< at least that of our codes
     size_t d;
 
     explicit CodeSpace(const IndexState& state) : state(state) {
         const std::vector<uint32_t>& offsets = state.model.pq.offsets();
-        size_t M = state.model.pq.M();
+        const size_t coded = state.model.pq.M();
         sub_dim = offsets[1];
-        for (size_t m = 0; m + 1 < M; m++) {
+        for (size_t m = 0; m + 1 < coded; m++) {
             FAISS_THROW_IF_NOT_FMT(
                     offsets[m + 1] - offsets[m] == sub_dim,
                     "cannot export to Faiss: block %zu has %u dimensions, "
@@ -48,8 +50,9 @@ struct CodeSpace {
                     sub_dim);
         }
         FAISS_THROW_IF_NOT_MSG(
-                offsets[M] - offsets[M - 1] <= sub_dim,
+                offsets[coded] - offsets[coded - 1] <= sub_dim,
                 "cannot export to Faiss: the last block is wider than others");
+        M = (state.d() + sub_dim - 1) / sub_dim;
         d = sub_dim * M;
     }
 
@@ -105,11 +108,13 @@ std::unique_ptr<faiss::Index> export_quantizer(const CodeSpace& space) {
 }
 
 /// Codes of a list as Faiss wants them before packing: two per byte, low
-/// nibble first.
-std::vector<uint8_t> nibbles_of(const ScaNNLists& lists, size_t list_no) {
+/// nibble first, zeros behind ours.
+std::vector<uint8_t>
+nibbles_of(const ScaNNLists& lists, size_t list_no, size_t faiss_M) {
     size_t M = lists.layout().M;
     size_t n = lists.list(list_no).size();
-    std::vector<uint8_t> codes(n * M), nibbles(n * ((M + 1) / 2));
+    const size_t bytes = (faiss_M + 1) / 2;
+    std::vector<uint8_t> codes(n * M), nibbles(n * bytes);
     unpack_codes(
             lists.layout().packed(),
             lists.list(list_no).packed.data(),
@@ -120,8 +125,7 @@ std::vector<uint8_t> nibbles_of(const ScaNNLists& lists, size_t list_no) {
             nullptr);
     for (size_t i = 0; i < n; i++) {
         for (size_t m = 0; m < M; m++) {
-            nibbles[i * ((M + 1) / 2) + m / 2] |= codes[i * M + m]
-                                                  << (m % 2 * 4);
+            nibbles[i * bytes + m / 2] |= codes[i * M + m] << (m % 2 * 4);
         }
     }
     return nibbles;
@@ -130,6 +134,7 @@ std::vector<uint8_t> nibbles_of(const ScaNNLists& lists, size_t list_no) {
 void export_list(
         const ScaNNLists& lists,
         size_t list_no,
+        size_t M,
         size_t M2,
         faiss::BlockInvertedLists& out) {
     size_t n = lists.list(list_no).size();
@@ -139,11 +144,11 @@ void export_list(
     // not add_entries(): whether it takes packed codes differs between releases
     out.resize(list_no, n);
     std::copy_n(lists.list(list_no).ids.data(), n, out.ids[list_no].data());
-    std::vector<uint8_t> nibbles = nibbles_of(lists, list_no);
+    std::vector<uint8_t> nibbles = nibbles_of(lists, list_no, M);
     faiss::pq4_pack_codes(
             nibbles.data(),
             n,
-            lists.layout().M,
+            M,
             (n + kBlock - 1) / kBlock * kBlock,
             kBlock,
             M2,
@@ -159,7 +164,7 @@ std::unique_ptr<faiss::IndexIVFPQFastScan> export_codes(
             quantizer.get(),
             space.d,
             state.ivf.nlist,
-            pq.M(),
+            space.M,
             4,
             state.ivf.metric_type,
             int(kBlock));
@@ -171,12 +176,12 @@ std::unique_ptr<faiss::IndexIVFPQFastScan> export_codes(
         size_t m = i / space.sub_dim;
         for (size_t j = 0; j < 16; j++) {
             out->pq.get_centroids(m, j)[i % space.sub_dim] =
-                    i < state.d() ? codebook[i * 16 + j] : 0;
+                    i < pq.d() ? codebook[i * 16 + j] : 0;
         }
     }
     auto& lists = dynamic_cast<faiss::BlockInvertedLists&>(*out->invlists);
     for (size_t l = 0; l < state.ivf.nlist; l++) {
-        export_list(*state.lists, l, out->M2, lists);
+        export_list(*state.lists, l, space.M, out->M2, lists);
         out->ntotal += state.lists->list(l).size();
     }
     out->is_trained = true;

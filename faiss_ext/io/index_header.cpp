@@ -47,6 +47,9 @@ void transfer_header(Fields& fields, Header& h, uint32_t version) {
     if (version >= 4) {
         transfer_enum(fields, o.raw_type, RowType::UInt8);
     }
+    if (version >= 5) {
+        fields(o.coded_dims);
+    }
 }
 
 } // namespace

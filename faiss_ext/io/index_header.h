@@ -2,16 +2,16 @@
  * What the sections of a ScaNN file hold (file_sections has the container).
  *
  *   index          fields and options, IndexHeader; uint8 raw_type (from
- *                  version 4 on)
+ *                  version 4 on), uint64 coded_dims (from version 5 on)
  *   tree           faiss::write_index of the wrappers around an empty
  *                  IndexFlat in the place of the ScaNN index
  *   quantizer      faiss::write_index of the quantizer
  *   direct_map     uint64 n, n pairs of int64 (Hashtable) or values (Array)
  *   -- trained indexes only:
  *   rotation       uint64 values (0: identity), float[d * d]
- *   codebook       uint64 M, uint32[M + 1] offsets, float eta,
- *                  float[d * 16], ScoreTerm, float[nlist]
- *                  list_spread
+ *   codebook       uint64 M, uint32[M + 1] offsets (up to version 4 the last
+ *                  is d), float eta, float[16 * last offset], ScoreTerm,
+ *                  float[nlist] list_spread
  *   ranges         uint64 values (0: none), float[d] origin; float
  *                  error_limit, uint8 by_direction, uint8 scan_rows, float trial_recall (from
  *                  version 2 on)

@@ -64,7 +64,7 @@ void get_codebook(
     reader.get_value(stored_M);
     reader.check(stored_M == M, "number of codes does not fit the options");
     std::vector<uint32_t> offsets = reader.get_vector<uint32_t>(M + 1);
-    reader.check(offsets[0] == 0 && offsets[M] == d, "wrong block boundaries");
+    reader.check(offsets[0] == 0 && offsets[M] <= d, "wrong block boundaries");
     for (size_t m = 0; m < M; m++) {
         reader.check(
                 offsets[m] < offsets[m + 1] && offsets[m + 1] - offsets[m] <= 8,
@@ -73,7 +73,7 @@ void get_codebook(
     float eta;
     reader.get_value(eta);
     reader.check(std::isfinite(eta) && eta >= 1, "eta out of range");
-    std::vector<float> codebook = reader.get_vector<float>(d * 16);
+    std::vector<float> codebook = reader.get_vector<float>(offsets[M] * 16);
     reader.check(
             all_finite(codebook.size(), codebook.data()),
             "a codeword has a NaN or infinite value");

@@ -174,6 +174,28 @@ void EntryCodec::rotate(
     }
 }
 
+void EntryCodec::encode_residuals(
+        size_t n,
+        const float* residuals,
+        float* directions,
+        uint8_t* codes,
+        float* decoded) const {
+    const size_t d = layout.d;
+    const size_t coded = model.pq.d();
+    if (coded == d) {
+        model.pq.encode(n, residuals, directions, codes);
+        model.pq.decode(n, codes, decoded);
+        return;
+    }
+    leading_columns(n, d, coded, residuals, decoded);
+    model.pq.encode(n, decoded, directions, codes);
+    model.pq.decode(n, codes, directions);
+    for (size_t i = 0; i < n; i++) {
+        std::copy_n(directions + i * coded, coded, decoded + i * d);
+        std::fill_n(decoded + i * d + coded, d - coded, 0.0f);
+    }
+}
+
 /// Two codes a byte. @param codes  size layout.M
 void EntryCodec::put_codes(const uint8_t* codes, uint8_t* entry) const {
     for (size_t m = 0; m < layout.M; m += 2) {
@@ -236,8 +258,8 @@ void EntryCodec::encode(
     float* decoded = directions + n * d;
     rotate(n, x, centroids, rotated_x, residuals, directions);
     std::vector<uint8_t> codes(n * M + 1);
-    model.pq.encode(n, residuals, directions, codes.data());
-    model.pq.decode(n, codes.data(), decoded);
+    leading_columns(n, d, model.pq.d(), directions, directions);
+    encode_residuals(n, residuals, directions, codes.data(), decoded);
 
     RefineScratch scratch;
     for (size_t i = 0; i < n; i++, entries += layout.size()) {

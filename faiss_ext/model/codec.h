@@ -62,6 +62,20 @@ struct EntryCodec {
             float* residuals,
             float* directions) const;
 
+    /** Codes of rotated rows, and the residuals that these stand for: zeros in
+     *  dimensions without codes.
+     *  @param residuals   size n * layout.d
+     *  @param directions  size n * model.pq.d(): dimensions with codes; lost
+     *  @param codes       out, size n * layout.M
+     *  @param decoded     out, size n * layout.d; may be `directions` if all
+     *         dimensions have codes */
+    void encode_residuals(
+            size_t n,
+            const float* residuals,
+            float* directions,
+            uint8_t* codes,
+            float* decoded) const;
+
  private:
     /// Buffers for put_refine_row(), reused from row to row.
     struct RefineScratch {

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/codes/entry_layout.h>
 #include <faiss_ext/kernels/kernels.h>
 #include <faiss_ext/lists/scann_lists.h>
+#include <faiss_ext/model/options.h>
 
 namespace faiss_ext {
 
@@ -20,8 +22,16 @@ struct Storage {
     bool with_raw_data;
 };
 
-// Fastest first, each smaller than the one before; for kManyDimensions and
-// more, and for fewer.
+// Fastest first, each smaller than the one before; for kVeryManyDimensions and
+// more, for kManyDimensions and more, and for fewer.
+constexpr Storage kVeryManyDimensionStorage[] = {
+        {8, true, RefineType::None, true},
+        {8, true, RefineType::Int8, false},
+        {8, false, RefineType::Int8, false},
+        {2, false, RefineType::None, false},
+        {4, false, RefineType::None, false},
+        {8, false, RefineType::None, false},
+};
 constexpr Storage kManyDimensionStorage[] = {
         {4, true, RefineType::None, true},
         {2, true, RefineType::Int8, false},
@@ -45,6 +55,10 @@ size_t whole_groups(size_t d, size_t sub_dim) {
     constexpr size_t kMinGroups = 4; // of fewer, a group is too large a part
     size_t groups = d / sub_dim / kGroup;
     return groups < kMinGroups ? 0 : groups * kGroup;
+}
+
+size_t sub_dim_of_copies(size_t d) {
+    return d >= kVeryManyDimensions ? 8 : 4;
 }
 
 size_t default_nlist(size_t n, const ScaNNOptions& options) {
@@ -89,9 +103,7 @@ bool rotation_pays(RotationKind kind, size_t n, size_t d) {
 }
 
 double bytes_per_vector(size_t d, const ScaNNOptions& options) {
-    const size_t M = options.M > 0
-                             ? options.M
-                             : (d + options.sub_dim - 1) / options.sub_dim;
+    const size_t M = block_offsets(d, options).size() - 1;
     const EntryLayout layout = EntryLayout::of(d, M, options);
     constexpr size_t kVectors = 1 << 10;
     size_t bytes = ScaNNLists::estimate_memory(layout, 0, kVectors);
@@ -103,18 +115,19 @@ double bytes_per_vector(size_t d, const ScaNNOptions& options) {
 
 ScaNNOptions
 default_storage(size_t d, size_t most_bytes, ScaNNOptions options) {
-    bool many = d >= kManyDimensions;
-    const Storage* begin = many ? std::begin(kManyDimensionStorage)
-                                : std::begin(kFewDimensionStorage);
-    const Storage* end = many ? std::end(kManyDimensionStorage)
-                              : std::end(kFewDimensionStorage);
+    const std::span<const Storage> storages =
+            d >= kVeryManyDimensions
+                    ? std::span<const Storage>(kVeryManyDimensionStorage)
+            : d >= kManyDimensions
+                    ? std::span<const Storage>(kManyDimensionStorage)
+                    : std::span<const Storage>(kFewDimensionStorage);
     options.M = 0;
     double needed = 0;
-    for (const Storage* storage = begin; storage != end; storage++) {
-        options.sub_dim = storage->sub_dim;
-        options.soar_lambda = storage->copies ? 1.0f : 0.0f;
-        options.refine_type = storage->refine_type;
-        options.with_raw_data = storage->with_raw_data;
+    for (const Storage& storage : storages) {
+        options.sub_dim = storage.sub_dim;
+        options.soar_lambda = storage.copies ? 1.0f : 0.0f;
+        options.refine_type = storage.refine_type;
+        options.with_raw_data = storage.with_raw_data;
         needed = bytes_per_vector(d, options);
         if (most_bytes == 0 || needed <= double(most_bytes)) {
             return options;

@@ -18,6 +18,12 @@ namespace faiss_ext {
 /// (bench/curves, raw rows: wordnet-384 at recall@10 .95 32,694 against 23,057
 /// queries a second, sift-128 the same).
 constexpr size_t kManyDimensions = 128;
+/// From this many dimensions on, codes of 8 dimensions: the 40 best candidates
+/// hold as many of the nearest 10 as those of codes of 4 (wordnet-768: .990 and
+/// 1.000), and scanning takes half of the time (docs/measurements.md).
+constexpr size_t kVeryManyDimensions = 512;
+/// Dimensions of a code where rows have spilled copies and raw rows.
+size_t sub_dim_of_copies(size_t d);
 
 /** Number of codes where only codes are kept of a row: that of codes of sub_dim
  * dimensions, rounded down to a multiple of 4, since codes are stored in groups

@@ -19,8 +19,14 @@ constexpr size_t kMaxRounds = 10000;
 } // namespace
 
 std::vector<uint32_t> block_offsets(size_t d, const ScaNNOptions& options) {
-    return options.M == 0 ? uniform_block_offsets(d, options.sub_dim)
-                          : even_block_offsets(d, options.M);
+    FAISS_THROW_IF_NOT_FMT(
+            options.coded_dims <= d,
+            "coded_dims = %zu (allowed: 0..%zu, the dimensions)",
+            options.coded_dims,
+            d);
+    const size_t coded = options.coded_dims > 0 ? options.coded_dims : d;
+    return options.M == 0 ? uniform_block_offsets(coded, options.sub_dim)
+                          : even_block_offsets(coded, options.M);
 }
 
 void check_options(

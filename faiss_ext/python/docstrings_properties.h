@@ -88,6 +88,13 @@ constexpr const char* refine_type =
 
 constexpr const char* sub_dim = "int, 1..8: dimensions per 4-bit code.";
 
+constexpr const char* coded_dims =
+        R"(int: leading rotated dimensions that have codes; before training the
+option, 0: chosen by training. With 512 dimensions and more and codes of 6
+and more, half of them if these hold .85 of the variance: as many codes then
+are as good, and a query is rotated in half of the time.
+)";
+
 constexpr const char* threshold =
         "float: T of the paper, in units of the inner product; NaN: not set.";
 

@@ -94,6 +94,12 @@ const char* name_of(EtaFormula formula) {
     return "unknown";
 }
 
+size_t coded_dims(const IndexHandle& self) {
+    const IndexIVFScaNN& scann = need_scann(self, "coded_dims");
+    return scann.is_trained ? scann.state().model.pq.d()
+                            : scann.options.coded_dims;
+}
+
 double eta(const IndexHandle& self) {
     const IndexIVFScaNN& scann = need_scann(self, "eta");
     return self.read(ErrorOrigin::Caller, [&] {
@@ -384,6 +390,7 @@ void bind_options(IndexClass& index) {
     option(index, "refine_type", &ScaNNOptions::refine_type, doc::refine_type);
     option(index, "raw_type", &ScaNNOptions::raw_type, doc::raw_type);
     option(index, "sub_dim", &ScaNNOptions::sub_dim, doc::sub_dim);
+    index.def_property_readonly("coded_dims", coded_dims, doc::coded_dims);
     option(index, "threshold", &ScaNNOptions::threshold, doc::threshold);
     option(index, "normalize", &ScaNNOptions::normalize, doc::normalize);
     option(index, "allow_zero", &ScaNNOptions::allow_zero, doc::allow_zero);

@@ -137,6 +137,79 @@ TEST(Rotation, BalancedBlocksAreAlike) {
     EXPECT_LT(std::exp(largest - smallest), 1.5);
 }
 
+TEST(Rotation, LeadingAxesAreTheBlocksAndTheOthersFollow) {
+    size_t n = 3000, d = 32;
+    auto x = uneven_rows(n, d);
+    const std::vector<uint32_t> offsets = {0, 3, 6, 9, 12, 15, 18};
+    Rotation rotation;
+    rotation.train(RotationKind::Balanced, n, d, x.data(), offsets, 0);
+    std::vector<float> rotated(n * d);
+    rotation.apply(n, x.data(), rotated.data());
+    const auto variance = variances(d, rotated);
+    const auto coded = variance.begin() + 18;
+    const double least = *std::min_element(variance.begin(), coded);
+    for (size_t i = 18; i < d; i++) {
+        EXPECT_LE(variance[i], least + 1e-5) << i;
+        EXPECT_TRUE(i == 18 || variance[i] <= variance[i - 1] + 1e-5) << i;
+    }
+    std::vector<float> back(n * d);
+    rotation.apply_transposed(n, rotated.data(), back.data());
+    for (size_t i = 0; i < n * d; i++) {
+        ASSERT_NEAR(back[i], x[i], 1e-5);
+    }
+}
+
+TEST(Rotation, QueriesGetTheLeadingDimensions) {
+    size_t n = 500, d = 45;
+    auto x = uneven_rows(n, d);
+    Rotation rotation;
+    rotation.train(RotationKind::PCA, n, d, x.data(), {}, 0);
+    std::vector<float> all(d), exact, rough;
+    rotation.apply(1, x.data(), all.data());
+    const double length = std::sqrt(reference::dot(d, all.data(), all.data()));
+    for (size_t leading : {1, 16, 21, 45}) {
+        rotation.set_importance(std::vector<float>(leading, 1));
+        const float* precise = rotation.rotated(x.data(), exact);
+        const float* byte = rotation.rotated_roughly(x.data(), rough);
+        EXPECT_EQ(exact.size(), leading);
+        for (size_t i = 0; i < leading; i++) {
+            EXPECT_EQ(precise[i], all[i]) << leading << ", " << i;
+            EXPECT_NEAR(byte[i], all[i], .03 * length) << leading << ", " << i;
+        }
+    }
+}
+
+TEST(Rotation, FewerDimensionsWhereTheyHoldMost) {
+    size_t n = 3000, d = 32;
+    const std::vector<uint32_t> all = {0, 8, 16, 24, 32};
+    const std::vector<uint32_t> half = {0, 4, 8, 12, 16};
+    auto even = random_rows::normal(n * d, 22);
+    auto uneven = uneven_rows(n, d);
+    // of 4 / (1 + i), 16 hold .833 of 32
+    auto steep = uneven;
+    Rotation axes;
+    axes.train(RotationKind::PCA, n, d, uneven.data(), {}, 0);
+    axes.apply(n, uneven.data(), steep.data());
+    for (size_t i = 0; i < n * d; i++) {
+        steep[i] /= 1 + float(i % d);
+    }
+    for (auto kind : {RotationKind::PCA, RotationKind::Balanced}) {
+        auto takes_half = [&](const std::vector<float>& x) {
+            Rotation rotation;
+            const bool half_taken =
+                    rotation.train(kind, n, d, x.data(), all, 0, half);
+            EXPECT_FALSE(rotation.train(kind, n, d, x.data(), all, 0));
+            return half_taken;
+        };
+        EXPECT_FALSE(takes_half(even));
+        EXPECT_FALSE(takes_half(uneven));
+        EXPECT_TRUE(takes_half(steep));
+    }
+    Rotation none;
+    EXPECT_FALSE(
+            none.train(RotationKind::Random, n, d, steep.data(), all, 0, half));
+}
+
 TEST(Rotation, BadArgumentsThrow) {
     Rotation rotation;
     auto x = random_rows::normal(10 * 4, 21);
@@ -144,7 +217,10 @@ TEST(Rotation, BadArgumentsThrow) {
             rotation.set_matrix(4, std::vector<float>(15)),
             faiss::FaissException);
     EXPECT_THROW(
-            rotation.train(RotationKind::Balanced, 10, 4, x.data(), {0, 2}, 0),
+            rotation.train(RotationKind::Balanced, 10, 4, x.data(), {0, 5}, 0),
+            faiss::FaissException);
+    EXPECT_THROW(
+            rotation.train(RotationKind::Balanced, 10, 4, x.data(), {}, 0),
             faiss::FaissException);
     x[5] = kNaN;
     EXPECT_THROW(

@@ -19,6 +19,15 @@ TEST_F(BadInputTest, SubDim) {
     }
 }
 
+TEST_F(BadInputTest, CodedDims) {
+    ScaNNOptions options;
+    options.coded_dims = kD + 1;
+    expect_options_error({"coded_dims = 9", "0..8"}, options);
+    options.M = 5;
+    options.coded_dims = 4;
+    expect_options_error({"M is 5", "4 dimensions"}, options);
+}
+
 TEST_F(BadInputTest, Eta) {
     for (float value : {-1.0f, 0.5f}) {
         ScaNNOptions options;

@@ -71,6 +71,8 @@ TEST(ExportFaiss, CodesDecodeToTheSameVectors) {
                  {"IVF16,ScaNN", IP},
                  {"IVF16,ScaNN(sub_dim=3,rotation=balanced)", IP},
                  {"IVF16,ScaNN(rotation=none)", L2},
+                 {"IVF16,ScaNN(sub_dim=3,coded_dims=9)", L2},
+                 {"IVF16,ScaNN(sub_dim=3,coded_dims=10,rotation=none)", IP},
                  {"IVF16,ScaNN(soar_lambda=1)", L2},
                  {"IVF16_HNSW8,ScaNN(rotation=none)", L2}}) {
         SCOPED_TRACE(name_of(c));
@@ -148,6 +150,7 @@ TEST(ExportFaiss, FindsWhatWeFind) {
     for (const Case& c : std::vector<Case>{
                  {"IVF16,ScaNN,RFlat", L2},
                  {"IVF16,ScaNN,SQ8,RFlat", IP},
+                 {"IVF16,ScaNN(coded_dims=16),RFlat", IP},
                  {"IVF16,ScaNN(normalize=1),RFlat", IP},
                  {"PCA19,IVF16,ScaNN,RFlat", L2},
                  {"IVF16,ScaNN(soar_lambda=1),RFlat", IP}}) {

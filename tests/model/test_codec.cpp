@@ -42,6 +42,37 @@ RotatedRows rotated_rows(const Made& made) {
     return rows;
 }
 
+/// All dimensions have codes, or the leading ones.
+constexpr size_t kCoded[] = {kD, 11};
+
+std::vector<std::pair<EntryLayout, size_t>> layouts_and_coded() {
+    std::vector<std::pair<EntryLayout, size_t>> all;
+    for (const EntryLayout& layout : all_layouts()) {
+        for (size_t coded : kCoded) {
+            all.emplace_back(layout, coded);
+        }
+    }
+    return all;
+}
+
+struct Coded {
+    std::vector<uint8_t> codes; ///< size kN * layout.M
+    std::vector<float> decoded; ///< size kN * kD
+};
+
+/// By the quantizer alone, row by row.
+Coded coded_rows(const Made& made, const RotatedRows& rows) {
+    const size_t M = made.layout.M;
+    Coded coded{std::vector<uint8_t>(kN * M), std::vector<float>(kN * kD)};
+    for (size_t i = 0; i < kN; i++) {
+        uint8_t* codes = &coded.codes[i * M];
+        made.model.pq.encode(
+                1, &rows.residuals[i * kD], &rows.directions[i * kD], codes);
+        made.model.pq.decode(1, codes, &coded.decoded[i * kD]);
+    }
+    return coded;
+}
+
 TEST(Codec, RotatesFromTheOrigin) {
     for (auto metric : {kIP, kL2}) {
         const Made made(metric, layout_of(RefineType::None, false));
@@ -72,14 +103,11 @@ TEST(Codec, RotatesFromTheOrigin) {
 
 TEST(Codec, EntriesHoldWhatTheLayoutSays) {
     for (auto metric : {kIP, kL2}) {
-        for (const EntryLayout& layout : all_layouts()) {
-            const Made made(metric, layout);
-            const auto [rotated, residuals, directions] = rotated_rows(made);
-            std::vector<float> decoded(kN * kD);
-            std::vector<uint8_t> codes(kN * layout.M);
-            made.model.pq.encode(
-                    kN, residuals.data(), directions.data(), codes.data());
-            made.model.pq.decode(kN, codes.data(), decoded.data());
+        for (const auto& [layout, coded] : layouts_and_coded()) {
+            const Made made(metric, layout, coded);
+            const RotatedRows rows = rotated_rows(made);
+            const auto& [rotated, residuals, directions] = rows;
+            const auto [codes, decoded] = coded_rows(made, rows);
             for (size_t i = 0; i < kN; i++) {
                 const uint8_t* entry = made.entry(i);
                 for (size_t m = 0; m < layout.M; m++) {
@@ -172,8 +200,8 @@ TEST(Codec, RefineRowsAreTheResidual) {
 }
 
 TEST(Codec, DecodesTheBestThatIsHeld) {
-    for (const EntryLayout& layout : all_layouts()) {
-        const Made made(kL2, layout);
+    for (const auto& [layout, coded] : layouts_and_coded()) {
+        const Made made(kL2, layout, coded);
         std::vector<float> x(kN * kD);
         made.codec().decode(
                 kN, made.entries.data(), made.centroids.data(), x.data());

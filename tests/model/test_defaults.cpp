@@ -136,7 +136,7 @@ TEST(Defaults, BytesPerVectorAreThoseOfTheLists) {
 }
 
 TEST(Defaults, StorageFitsAndIsTheLargestThatDoes) {
-    for (size_t d : {1, 24, 50, 127, 128, 384}) {
+    for (size_t d : {1, 24, 50, 127, 128, 384, 768}) {
         ScaNNOptions given;
         given.seed = 77;
         given.eta = 3;

@@ -238,8 +238,8 @@ def info(arguments: argparse.Namespace) -> Facts:
         "metric": "l2" if index.metric_type == METRIC_L2 else "cosine" if index.normalize else "ip",
         "is_trained": index.is_trained,
     }
-    names = "nlist nprobe reorder_k refine_k sub_dim refine_type with_raw_data soar_lambda rotation seed".split()
-    facts.update({name: getattr(index, name) for name in names})
+    names = "nlist nprobe reorder_k refine_k sub_dim coded_dims refine_type with_raw_data soar_lambda rotation seed"
+    facts.update({name: getattr(index, name) for name in names.split()})
     facts["direct_map"] = index.direct_map_type.name
     facts["calibration"] = index.calibration
     facts["notes"] = index.notes
