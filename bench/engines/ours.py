@@ -46,7 +46,12 @@ class Ours(Engine):
         # rescored candidates forgive coarser codes where there are many dimensions,
         # and copies in a second list then cost little
         coarse = "ScaNN(sub_dim={},soar_lambda=1)"
-        tails = [coarse.format(4) + ",SQ8,RFlat", coarse.format(6) + ",SQ8,RFlat", coarse.format(4) + ",RFlat"]
+        usual, other = (8, 4) if d >= 512 else (4, 6)
+        tails = [
+            coarse.format(usual) + ",SQ8,RFlat",
+            coarse.format(other) + ",SQ8,RFlat",
+            coarse.format(usual) + ",RFlat",
+        ]
         tails = (tails if d >= 128 else []) + ["ScaNN,SQ8,RFlat", "ScaNN,RFlat", "ScaNN,SQ8"]
         return [{"factory": f"IVF{usual_nlist(n)},{tail}"} for tail in tails]
 
