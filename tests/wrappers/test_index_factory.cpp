@@ -260,7 +260,7 @@ TEST(IndexFactory, FaultsHaveAPlaceAndAReason) {
             {"IVF64,ScaNN(eta=2,eta=3)", L2, 18, "twice"},
             {"IVF64,ScaNN(eta=2,threshold=1)", L2, 18, "exclude"},
             {"IVF64,ScaNN(threshold=1,eta=2)", L2, 24, "exclude"},
-            {"IVF64,ScaNN(colour=red)", L2, 12, "known: sub_dim, eta"},
+            {"IVF64,ScaNN(colour=red)", L2, 12, "known: sub_dim, coded_dims"},
             {"IVF64,ScaNN(normalize=1)", L2, 12, "INNER_PRODUCT"},
             {"IVF64,ScaNN(score_aware_centroids=1)", L2, 12, "INNER_PRODUCT"},
             {"IVF64,ScaNN,SQ8,SQ8", L2, 16, "second"},
