@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.datasets import Floats, Metric, Rows, floats
 from bench.engines import faiss_indexes, ours
-from bench.engines.base import NPROBES, WIDTHS, usual_nlist
+from bench.engines.base import NPROBES, WIDTHS, of_length_one, usual_nlist
 from bench.folders import Unavailable
 from bench.points import Parameters
 
@@ -143,7 +143,7 @@ class DiskAnn(OnDisk):
 
     def build(self, x: Rows, metric: Metric, threads: int, folder: Path) -> None:
         # Rows of length 1 are ordered alike by both; "mips" would add a dimension.
-        alike = metric == "ip" and np.allclose(np.linalg.norm(floats(x[:1000]), axis=1), 1, atol=1e-3)
+        alike = metric == "ip" and of_length_one(x)
         rows = x if metric == "l2" else floats(x)
         np.save(folder / "type.npy", np.empty((0, x.shape[1]), rows.dtype))
         self.lib.build_disk_index(
