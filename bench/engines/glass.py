@@ -1,6 +1,7 @@
 """Zilliz' Glass: HNSW over codes.
 
-Built by the user from zilliztech/pyglass: `pip install .` in its folder python, with pybind11 below 3.
+Built by the user from zilliztech/pyglass: `pip install .` in its folder python, with pybind11 below 3. The glass of
+PyPI makes catalogues of galaxies.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 from bench.datasets import Metric, Rows, floats
 from bench.engines.base import Callers, Memory, stored_bytes
 from bench.engines.graphs import Graph
+from bench.folders import Unavailable
 from bench.points import Parameters
 
 BITS = {"": 0, "SQ4U": 4, "SQ8": 8, "SQ8U": 8, "FP16": 16}  # a dimension of a row's codes
@@ -20,6 +22,11 @@ class Glass(Graph):
     """Build parameters: `quant` while the graph is built, `search_quant`, `refine_quant` of candidates if not empty."""
 
     module = package = "glass"
+
+    def __init__(self, params: Parameters):
+        super().__init__(params)
+        if not hasattr(self.lib, "Searcher"):
+            raise Unavailable("this glass is not that of zilliztech/pyglass")
 
     @staticmethod
     def builds(n: int, d: int, metric: Metric) -> list[Parameters]:

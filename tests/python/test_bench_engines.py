@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from reference import normal  # noqa: E402
 
 from bench import worker  # noqa: E402
 from bench.engines import ENGINES, base, glass, lance, rabitq, vsag, zvec  # noqa: E402
+from bench.folders import Unavailable  # noqa: E402
 
 ROWS, QUERIES, D, K = 1400, 60, 64, 10
 # codes of 2 and 4 bits at the least; Glass refines no more than 1.5 k candidates
@@ -38,9 +40,9 @@ def write_set(folder, name, as_bytes):
 
 def installed(engine):
     """Skips where the library is not here."""
-    for module in {ENGINES[engine].module, "faiss" if engine == "rabitq-ivf" else ENGINES[engine].module}:
-        if importlib.util.find_spec(module.partition(".")[0]) is None:
-            pytest.skip(f"{module} is not installed")
+    module = ENGINES[engine].module.partition(".")[0]
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed")
 
 
 @pytest.mark.parametrize("name", ["words-64", "glove-64", "sift-64"])  # inner product, cosine, L2 of bytes
@@ -128,7 +130,7 @@ def test_pools_of_a_worker_have_its_threads():
 
 def test_ids_that_were_not_found_are_minus_one():
     engine = bare(rabitq.SymphonyQg)
-    assert engine.ids((np.array([[3, 0, 0, 7], [5, 4, 0, 0]], np.uint32),)).tolist() == [[3, 0, -1, 7], [5, 4, 0, -1]]
+    assert engine.ids((np.array([[3, 0, 2**32 - 1]], np.uint32), None)).tolist() == [[3, 0, -1]]
     engine = bare(vsag.Vsag, count=10)
     assert engine.ids([np.array([3, -(2**60), 10]), np.array([9, 0, 1])]).tolist() == [[3, -1, -1], [9, 0, 1]]
 
@@ -153,6 +155,12 @@ def test_answers_of_lancedb_are_split_by_query():
     assert engine.ids(found).tolist() == [2, 0, 1]
     assert [ids.tolist() for ids in engine.ids((3, found))] == [[2, 0], [], [1]]
     assert [lance.sub_vectors(d) for d in (128, 50)] == [16, 1]
+
+
+def test_another_glass_is_not_taken_for_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "glass", types.ModuleType("glass"))
+    with pytest.raises(Unavailable, match="this glass is not that of zilliztech/pyglass"):
+        glass.Glass({})
 
 
 def test_every_code_of_glass_has_a_width():
