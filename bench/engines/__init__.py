@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from bench.engines.base import Engine
 from bench.engines.faiss_indexes import FaissHNSW, FaissIVFFlat, FaissPQ
 from bench.engines.glass import Glass
@@ -12,6 +14,7 @@ from bench.engines.ngt import Ngt
 from bench.engines.ours import Ours
 from bench.engines.rabitq import RabitqIvf, SymphonyQg
 from bench.engines.turbo import Turbovec
+from bench.engines.vamana import Vamana
 from bench.engines.vsag import Vsag
 from bench.engines.zvec import Zvec
 
@@ -32,4 +35,11 @@ ENGINES: dict[str, type[Engine]] = {
     "symphonyqg": SymphonyQg,
     "rabitq-ivf": RabitqIvf,
     "glass": Glass,
+    "diskann": Vamana,
 }
+
+
+def python_for(engine: str) -> str:
+    """The Python whose worker has the library."""
+    own = ENGINES[engine].python
+    return str(own) if own and own.is_file() else sys.executable

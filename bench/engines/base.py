@@ -90,6 +90,7 @@ class Engine(ABC):
     module: ClassVar[str]  # to import
     package: ClassVar[str] = ""  # to ask for the version; the module where empty
     filters: ClassVar[bool] = False  # whether set_filter exists
+    python: ClassVar[Path | None] = None  # of an environment of its own, if it needs one and the user has made it
 
     def __init__(self, params: Parameters):
         self.params = params

@@ -130,6 +130,12 @@ class FaissOnDisk(OnDisk):
         return lambda row: self.index.search(row[None], k, params=params)[1][0]
 
 
+def refuse_numpy_2() -> None:
+    """diskannpy 0.7.0 then answers wrong ids without an error."""
+    if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
+        raise Unavailable(f"diskannpy is built for numpy 1.25, not {np.__version__}")
+
+
 class DiskAnn(OnDisk):
     """Parameters `pq_bytes` of all codes in memory, `cache_bytes` for nodes of the graph in memory."""
 
@@ -137,8 +143,7 @@ class DiskAnn(OnDisk):
     degree, complexity = 64, 100
 
     def __init__(self, params: Parameters):
-        if np.lib.NumpyVersion(np.__version__) >= "2.0.0":  # 0.7.0 then answers wrong ids without an error
-            raise Unavailable(f"diskannpy is built for numpy 1.25, not {np.__version__}")
+        refuse_numpy_2()
         super().__init__(params)
 
     def build(self, x: Rows, metric: Metric, threads: int, folder: Path) -> None:

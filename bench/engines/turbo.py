@@ -21,7 +21,7 @@ class Turbovec(Engine):
 
     @staticmethod
     def builds(n: int, d: int, metric: Metric) -> list[Parameters]:
-        return [{"bit_width": bits} for bits in (4, 3, 2)]
+        return [{"bit_width": bits} for bits in (4, 2)]
 
     def settings(self, k: int) -> list[Parameters]:
         return [{"k": k}]

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 from reference import normal  # noqa: E402
 
 from bench import worker  # noqa: E402
-from bench.engines import ENGINES, base, glass, lance, rabitq, vsag, zvec  # noqa: E402
+from bench.engines import ENGINES, base, glass, lance, python_for, rabitq, vsag, zvec  # noqa: E402
 from bench.folders import Unavailable  # noqa: E402
 
 ROWS, QUERIES, D, K = 1400, 60, 64, 10
@@ -41,7 +41,7 @@ def write_set(folder, name, as_bytes):
 def installed(engine):
     """Skips where the library is not here."""
     module = ENGINES[engine].module.partition(".")[0]
-    if importlib.util.find_spec(module) is None:
+    if python_for(engine) == sys.executable and importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed")
 
 
@@ -54,7 +54,7 @@ def test_every_build_of_a_peer_finds_the_neighbours(engine, name, tmp_path):
     write_set(tmp_path, name, as_bytes=name == "sift-64")
     task = worker.Task(str(tmp_path), name, str(tmp_path / "out"), threads=2, k=K)
     for params in ENGINES[engine].builds(ROWS, D, "l2" if name == "sift-64" else "ip"):
-        with open(tmp_path / "log", "a") as log, worker.Worker(engine, params, 2, log) as asked:
+        with open(tmp_path / "log", "a") as log, worker.Worker(engine, params, 2, log, python_for(engine)) as asked:
             built = asked.build(task, 120)
             facts = built.facts
             assert (facts.n, facts.d) == (ROWS, D) and facts.version and facts.memory_kind
@@ -121,6 +121,14 @@ def test_one_cpu_for_all_threads():
         pytest.skip("this system binds no threads to CPUs")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "{1}", done.stderr
+
+
+def test_a_library_with_an_environment_of_its_own(monkeypatch, tmp_path):
+    kind, python = ENGINES["diskann"], tmp_path / "python"
+    monkeypatch.setattr(kind, "python", python)
+    assert python_for("diskann") == python_for("ours") == sys.executable
+    python.touch()
+    assert (python_for("diskann"), python_for("ours")) == (str(python), sys.executable)
 
 
 def test_pools_of_a_worker_have_its_threads():
