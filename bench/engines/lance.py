@@ -14,7 +14,7 @@ from bench.datasets import Metric, Rows, float_pieces
 from bench.engines.base import NPROBES, WIDTHS, Callers, Engine, Memory, folder_bytes, stay_on_one_cpu
 from bench.points import Parameters
 
-REFINES = (0, 1, 4, 16)  # refine_factor, 0 for none; more would make a sweep of such slow calls long
+REFINES = (0, 1, 4, 12, 40)  # refine_factor, 0 for none; more would make a sweep of such slow calls long
 GRAPH = "HnswSq"
 
 
