@@ -16,6 +16,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -191,7 +192,7 @@ def serve(server: object) -> None:
 def environment(threads: int) -> dict[str, str]:
     """Of a worker: set before any library is loaded, since their pools are sized once."""
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "LANCE_CPU_THREADS")
     more = {name: str(threads) for name in pools}
     return {
         **os.environ,
@@ -220,9 +221,11 @@ class Worker:
 
     def __init__(self, engine: str, params: Parameters, threads: int, log: IO[str], python: str = sys.executable):
         self.engine, self.params = engine, params
+        # Some libraries keep their index in files; the process is killed and cannot remove them.
+        self.files = tempfile.TemporaryDirectory(prefix="bench-worker-")
         self.process = subprocess.Popen(
             [python, "-m", self.module],
-            env=environment(threads),
+            env={**environment(threads), "TMPDIR": self.files.name},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -290,6 +293,7 @@ class Worker:
                 pipe.close()
             except OSError:  # a request was still buffered
                 pass
+        self.files.cleanup()
 
 
 @dataclass

@@ -23,7 +23,7 @@ from typing import IO, TypeVar
 
 from bench import plots, points, speed_tables, timing
 from bench.datasets import Dataset, load
-from bench.engines import ENGINES
+from bench.engines import ENGINES, python_for
 from bench.folders import Unavailable
 from bench.ground_truth import filter_mask, ground_truth
 from bench.options import (
@@ -279,7 +279,8 @@ class Run:
         """Its builds and their coarse sweeps; what has no candidate ends."""
         options, builds, coarse = self.options, [], []
         for params in plan:
-            build = Build(engine, params, options, Worker(engine, params, options.threads, self.log))
+            worker = Worker(engine, params, options.threads, self.log, python_for(engine))
+            build = Build(engine, params, options, worker)
             builds.append(build)
             self.builds.append(build)
             build.start(self.task)

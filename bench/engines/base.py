@@ -7,7 +7,9 @@ Next: worker.py runs an adapter in a process of its own and times it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.datasets import Flags, Floats, Ids, Metric, Rows
+from bench.datasets import Flags, Floats, Ids, Metric, Rows, floats
 from bench.ground_truth import padded
 from bench.points import Parameters
 
@@ -38,11 +40,32 @@ def width_settings(k: int) -> list[Parameters]:
     return [{"ef": ef} for ef in WIDTHS if ef >= k]
 
 
+def folder_bytes(folder: str | Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+
+
 def stored_bytes(save: Callable[[str], object]) -> int:
     """Bytes of the files that save(folder) writes."""
     with tempfile.TemporaryDirectory() as folder:
         save(folder)
-        return sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
+        return folder_bytes(folder)
+
+
+def of_length_one(x: Rows) -> bool:
+    """Whether the rows, as far as 1,000 of them tell, have length 1: inner product and L2 then order them alike."""
+    sample = floats(x[:: max(1, len(x) // 1000)])
+    return bool(np.allclose(np.linalg.norm(sample, axis=1), 1, atol=1e-3))
+
+
+def stay_on_one_cpu() -> None:
+    """For libraries whose pool of threads keeps the size it had in the build: all of them share one CPU from now on."""
+    if not hasattr(os, "sched_setaffinity"):  # not Linux
+        return
+    cpu = max(os.sched_getaffinity(0))
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.sched_setaffinity(int(thread), {cpu})
 
 
 @dataclass(frozen=True)
@@ -67,6 +90,7 @@ class Engine(ABC):
     module: ClassVar[str]  # to import
     package: ClassVar[str] = ""  # to ask for the version; the module where empty
     filters: ClassVar[bool] = False  # whether set_filter exists
+    python: ClassVar[Path | None] = None  # of an environment of its own, if it needs one and the user has made it
 
     def __init__(self, params: Parameters):
         self.params = params

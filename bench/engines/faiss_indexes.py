@@ -99,9 +99,12 @@ class FaissPQ(Faiss):
         return [{"factory": f"{factory},RFlat"} for factory in factories]
 
     def settings(self, k: int) -> list[Parameters]:
-        if "RFlat" not in self.params["factory"]:
-            return [{"nprobe": p} for p in NPROBES]
-        return [{"nprobe": p, "k_factor": r / k} for p, r in product(NPROBES, REORDERS) if r >= k]
+        factory = self.params["factory"]
+        # Asked for more lists than there are, residual FastScan finds next to nothing.
+        probes = [p for p in NPROBES if p <= int(factory.partition(",")[0].removeprefix("IVF"))]
+        if "RFlat" not in factory:
+            return [{"nprobe": p} for p in probes]
+        return [{"nprobe": p, "k_factor": r / k} for p, r in product(probes, REORDERS) if r >= k]
 
     def parameters(self, setting: Parameters) -> Any:
         lists = self.lib.SearchParametersIVF(nprobe=setting["nprobe"], sel=self.filter)

@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.datasets import Floats, Metric, Rows, floats
 from bench.engines import faiss_indexes, ours
-from bench.engines.base import NPROBES, WIDTHS, usual_nlist
+from bench.engines.base import NPROBES, WIDTHS, of_length_one, usual_nlist
 from bench.folders import Unavailable
 from bench.points import Parameters
 
@@ -130,6 +130,12 @@ class FaissOnDisk(OnDisk):
         return lambda row: self.index.search(row[None], k, params=params)[1][0]
 
 
+def refuse_numpy_2() -> None:
+    """diskannpy 0.7.0 then answers wrong ids without an error."""
+    if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
+        raise Unavailable(f"diskannpy is built for numpy 1.25, not {np.__version__}")
+
+
 class DiskAnn(OnDisk):
     """Parameters `pq_bytes` of all codes in memory, `cache_bytes` for nodes of the graph in memory."""
 
@@ -137,13 +143,12 @@ class DiskAnn(OnDisk):
     degree, complexity = 64, 100
 
     def __init__(self, params: Parameters):
-        if np.lib.NumpyVersion(np.__version__) >= "2.0.0":  # 0.7.0 then answers wrong ids without an error
-            raise Unavailable(f"diskannpy is built for numpy 1.25, not {np.__version__}")
+        refuse_numpy_2()
         super().__init__(params)
 
     def build(self, x: Rows, metric: Metric, threads: int, folder: Path) -> None:
         # Rows of length 1 are ordered alike by both; "mips" would add a dimension.
-        alike = metric == "ip" and np.allclose(np.linalg.norm(floats(x[:1000]), axis=1), 1, atol=1e-3)
+        alike = metric == "ip" and of_length_one(x)
         rows = x if metric == "l2" else floats(x)
         np.save(folder / "type.npy", np.empty((0, x.shape[1]), rows.dtype))
         self.lib.build_disk_index(
