@@ -129,7 +129,7 @@ def best_by_hand(tried: Sequence[Searched], wanted: float, searches: Searches, p
 def measure(name: str, options: Options) -> list[CalibrationPoint]:
     """Points of one set."""
     lib, data = library(), load_chosen(name, options)
-    factory = options.factory or Ours.builds(len(data.base), data.base.shape[1], data.metric)[0]["factory"]
+    factory = options.factory or Ours.builds_of(data.base, data.metric)[0]["factory"]
     index = build_index(data.base, factory, data.metric, options.threads)
     print(f"{name}, {factory}", flush=True)
     unseen = Searches(index, data.query[1::2], ground_truth(data, options.cache)[1::2], options.k)

@@ -112,7 +112,7 @@ def planned(data: Dataset, options: Options) -> dict[str, list[Parameters]]:
     plans = {}
     for name in options.able_engines():
         own = [build.params for build in chosen if build.engine == name]
-        plans[name] = own or ENGINES[name].builds(len(data.base), data.base.shape[1], data.metric)
+        plans[name] = own or ENGINES[name].builds_of(data.base, data.metric)
     return plans
 
 

@@ -103,6 +103,11 @@ class Engine(ABC):
     def builds(n: int, d: int, metric: Metric) -> list[Parameters]:
         """Build parameters worth trying."""
 
+    @classmethod
+    def builds_of(cls, x: Rows, metric: Metric) -> list[Parameters]:
+        """The same for these rows; a library that keeps bytes as bytes says so here."""
+        return cls.builds(len(x), x.shape[1], metric)
+
     @abstractmethod
     def settings(self, k: int) -> list[Parameters]:
         """Search parameters worth trying, the first one outermost, each by rising cost."""

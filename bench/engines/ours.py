@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bench.datasets import Flags, Metric, Rows
 from bench.engines.base import NPROBES, REORDERS, Callers, Engine, Memory, usual_nlist
 from bench.folders import Unavailable
@@ -55,11 +57,18 @@ class Ours(Engine):
         tails = (tails if d >= 128 else []) + ["ScaNN,SQ8,RFlat", "ScaNN,RFlat", "ScaNN,SQ8"]
         return [{"factory": f"IVF{usual_nlist(n)},{tail}"} for tail in tails]
 
+    @classmethod
+    def builds_of(cls, x: Rows, metric: Metric) -> list[Parameters]:
+        builds = super().builds_of(x, metric)
+        if x.dtype == np.uint8:
+            return [{"factory": build["factory"].replace(",RFlat", ",RU8")} for build in builds]
+        return builds
+
     def settings(self, k: int) -> list[Parameters]:
         # refine_k: candidates the 8-bit codes rescore; reorder_k: raw rows read.
         # With both stages the second reads a fifth of what the first passed.
         refine = ",SQ" in self.params["factory"]
-        share = 5 if refine and "RFlat" in self.params["factory"] else 1
+        share = 5 if refine and self.params["factory"].endswith((",RFlat", ",RU8")) else 1
         settings: list[Parameters] = [
             {"nprobe": p, "refine_k": r, "reorder_k": max(k, r // share)}
             for p, r in product(NPROBES, REORDERS)

@@ -120,6 +120,15 @@ def test_builds_and_settings_of_every_engine_are_worth_trying(name):
                 assert setting.get("nprobe", 1) <= max(usual_nlist(n), 512)
 
 
+def test_rows_of_bytes_are_kept_as_bytes():
+    ours = ENGINES["ours"]
+    of_floats = ours.builds_of(np.zeros((1000, 128), np.float32), "l2")
+    of_bytes = ours.builds_of(np.zeros((1000, 128), np.uint8), "l2")
+    assert of_floats == ours.builds(1000, 128, "l2")
+    assert [{"factory": b["factory"].replace("RU8", "RFlat")} for b in of_bytes] == of_floats
+    assert any(b["factory"].endswith(",RU8") for b in of_bytes)
+
+
 def test_usual_parameters():
     assert [usual_nlist(n) for n in (1000, 100_000, 1_000_000)] == [128, 1024, 4096]
     assert width_settings(100)[0] == {"ef": 120}
