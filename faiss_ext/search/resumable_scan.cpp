@@ -1,6 +1,8 @@
 #include <faiss_ext/search/resumable_scan.h>
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <utility>
 
 #include <faiss_ext/kernels/dispatch.h>
@@ -16,7 +18,9 @@ namespace {
 constexpr size_t kRowsPerGiven = 2;
 /// Keys that the scan keeps, times those that the piece needs: as many pieces
 /// come without another scan.
-constexpr size_t kKeysAhead = 8;
+constexpr size_t kKeysAhead = 5;
+/// Keys that are selected at a time, besides those that a piece needs.
+constexpr size_t kPiecesAhead = 3;
 /// Selecting the best of n keys takes a time of n, so at least n / 16 are taken.
 constexpr size_t kShareTaken = 16;
 /// Lists that are ranked, times those visited.
@@ -24,9 +28,26 @@ constexpr size_t kListsAhead = 4;
 /// Lists visited between looks at how many of their rows pass a filter.
 constexpr size_t kFilteredLists = 8;
 
-/// For heaps, whose first element is the largest.
-bool worse(const Candidate& a, const Candidate& b) {
-    return better(b, a);
+/// Behind all rows.
+constexpr Candidate kWorst{UINT32_MAX, UINT32_MAX, 0, -HUGE_VALF};
+
+/// Larger for better rows. @param i  its number
+uint64_t row_key(float score, size_t i) {
+    const float no_minus_zero = score + 0.f;
+    const uint32_t bits = std::bit_cast<uint32_t>(no_minus_zero);
+    const uint32_t ordered = bits ^ (bits >> 31 != 0 ? ~0u : 1u << 31);
+    return uint64_t(ordered) << 32 | uint32_t(~i);
+}
+
+/// Drops keys from `smallest` on. @return  how many stay
+size_t drop_from(uint64_t smallest, uint64_t* keys, size_t n) {
+    size_t left = 0;
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t key = keys[i];
+        keys[left] = key; // without a branch
+        left += key < smallest;
+    }
+    return left;
 }
 
 /// Room for more elements; grows by factors.
@@ -190,6 +211,7 @@ void ResumableScan::take_new_lists() {
                  [&] { locate_passing(taken_probes_, taken_words_); });
         } else {
             scan_new_lists();
+            make_room_for(front_, front_.empty() ? 0 : keys_count_ - keys);
             if (apart_ > taken_apart_) {
                 take(apart_ - taken_apart_,
                      [&] { locate_kept_apart(taken_probes_); });
@@ -199,6 +221,7 @@ void ResumableScan::take_new_lists() {
         keys_count_ = keys;
         throw;
     }
+    add_to_front(keys);
     taken_probes_ = probes_.size();
     taken_words_ = masks_.size();
     taken_rows_ = rows;
@@ -282,10 +305,7 @@ bool ResumableScan::fill_keys(size_t wanted) {
     }
     const uint64_t* found = candidates_.keys();
     const size_t n = candidates_.size();
-    if (keys_.size() < n) {
-        keys_.resize(n);
-    }
-    std::copy_n(found, n, keys_.data());
+    keys_.assign(found, found + n);
     keys_count_ = n;
     floor_ = n < keep ? 0 : *std::min_element(found, found + n);
     return n > 0;
@@ -294,35 +314,63 @@ bool ResumableScan::fill_keys(size_t wanted) {
 /// Takes the best keys until `total` were taken. @return false: too few left
 bool ResumableScan::use_keys(size_t total) {
     while (used_ < total) {
-        if (keys_count_ == 0 && !fill_keys(total)) {
-            return false;
+        if (front_.empty()) {
+            if (keys_count_ == 0 && !fill_keys(total)) {
+                return false;
+            }
+            fill_front(total - used_);
         }
-        const size_t n = std::min(
-                keys_count_,
-                std::max(total - used_, keys_count_ / kShareTaken));
-        const uint64_t smallest = select_best(n);
-        take(n, [&] { locate_keys(best_.data(), n); });
-        size_t left = 0;
-        for (size_t i = 0; i < keys_count_; i++) {
-            keys_[left] = keys_[i];
-            left += keys_[i] < smallest;
-        }
-        keys_count_ = left;
+        const size_t n = std::min(total - used_, front_.size());
+        const uint64_t smallest =
+                copy_largest(front_.data(), front_.size(), n, chunk_);
+        take(n, [&] { locate_keys(chunk_.data(), n); });
+        front_.resize(drop_from(smallest, front_.data(), front_.size()));
         used_ += n;
     }
     return true;
 }
 
-/// Copies the n best keys to best_. @return the smallest of them
-uint64_t ResumableScan::select_best(size_t n) {
-    const size_t room = keys_count_ + kernels::kSelectSlack;
-    if (best_.size() < room) {
-        best_.resize(room);
-        scratch_.resize(room);
+/// Moves the best keys to the front, which is empty. @param wanted  by a piece
+void ResumableScan::fill_front(size_t wanted) {
+    const size_t n = std::min(
+            keys_count_,
+            std::max(
+                    wanted + kPiecesAhead * settings_.k,
+                    keys_count_ / kShareTaken));
+    front_floor_ = copy_largest(keys_.data(), keys_count_, n, front_);
+    keys_count_ = drop_from(front_floor_, keys_.data(), keys_count_);
+}
+
+/// Moves keys of new lists, from number `begin` on, that belong there. There is
+/// room for them.
+void ResumableScan::add_to_front(size_t begin) {
+    for (size_t i = begin; i < keys_count_ && !front_.empty(); i++) {
+        if (keys_[i] >= front_floor_) {
+            front_.push_back(keys_[i]);
+        }
     }
-    std::copy_n(keys_.data(), keys_count_, best_.data());
-    return kernels_->select_keys(
-            {best_.data(), keys_count_, n, scratch_.data()});
+    if (!front_.empty()) {
+        keys_count_ = begin + drop_from(
+                                      front_floor_,
+                                      keys_.data() + begin,
+                                      keys_count_ - begin);
+    }
+}
+
+/// Copies the n >= 1 largest of `count` keys. @return the smallest of them
+uint64_t ResumableScan::copy_largest(
+        const uint64_t* keys,
+        size_t count,
+        size_t n,
+        std::vector<uint64_t>& to) {
+    if (scratch_.size() < count + kernels::kSelectSlack) {
+        scratch_.resize(count + kernels::kSelectSlack);
+    }
+    to.assign(keys, keys + count);
+    const uint64_t smallest =
+            kernels_->select_keys({to.data(), count, n, scratch_.data()});
+    to.resize(n);
+    return smallest;
 }
 
 // ----------------------------------------------------------------- rows
@@ -350,7 +398,7 @@ void ResumableScan::take(size_t most, Locate&& locate) {
 }
 
 void ResumableScan::rescore_located() {
-    Heap& to = settings_.refine && settings_.rerank ? refined_ : final_;
+    Rows& to = settings_.refine && settings_.rerank ? refined_ : final_;
     make_room_for(to, located_.size());
     counted_.candidates += located_.size();
     if (settings_.refine) {
@@ -364,61 +412,86 @@ void ResumableScan::rescore_located() {
     } else {
         rescorer_.rescore_codes(table_, located_);
     }
-    for (const Candidate& row : located_) {
-        to.push_back(row);
-        std::push_heap(to.begin(), to.end(), worse);
-    }
+    to.insert(to.end(), located_.begin(), located_.end());
 }
 
 /// Reranks the best refined rows until `total` were reranked.
 void ResumableScan::rerank_best(size_t total) {
-    const size_t n =
-            std::min(total - std::min(total, reranked_), refined_.size());
-    if (n == 0) {
+    if (total <= reranked_ || refined_.empty()) {
         return;
     }
+    const size_t n = std::min(
+            refined_.size(),
+            std::max(total - reranked_, refined_.size() / kShareTaken));
     StageTimer timer(settings_.stats != nullptr, counted_.rerank_time);
-    located_.clear();
-    make_room_for(located_, n);
     make_room_for(final_, n);
-    auto best = take_best(refined_, n);
-    located_.assign(best, refined_.end());
-    try {
-        rescorer_.rerank(*kernels_, located_);
-    } catch (...) {
-        for (; best != refined_.end(); ++best) {
-            std::push_heap(refined_.begin(), best + 1, worse);
-        }
-        throw;
-    }
-    refined_.erase(best, refined_.end());
-    for (const Candidate& row : located_) {
-        final_.push_back(row);
-        std::push_heap(final_.begin(), final_.end(), worse);
-    }
+    const Candidate last = copy_best(refined_, n);
+    rescorer_.rerank(*kernels_, located_);
+    drop_best(refined_, last);
+    final_.insert(final_.end(), located_.begin(), located_.end());
     reranked_ += n;
     counted_.reranked += n;
 }
 
-/// Moves the best n rows of a heap to its end. @return where they begin
-ResumableScan::Heap::iterator ResumableScan::take_best(Heap& heap, size_t n) {
-    auto end = heap.end();
-    for (size_t i = 0; i < n; i++) {
-        std::pop_heap(heap.begin(), end--, worse);
+/// Copies the n best rows to located_. @return the last of them
+Candidate ResumableScan::copy_best(const Rows& rows, size_t n) {
+    located_.resize(n + 1);
+    if (n == rows.size()) {
+        std::copy(rows.begin(), rows.end(), located_.begin());
+        located_.resize(n);
+        return kWorst;
     }
-    return end;
+    order_.resize(rows.size());
+    for (size_t i = 0; i < rows.size(); i++) {
+        order_[i] = row_key(rows[i].score, i);
+    }
+    const uint64_t smallest =
+            copy_largest(order_.data(), order_.size(), n, chunk_);
+    const Candidate last = last_of(rows, n, rows[uint32_t(~smallest)].score);
+    size_t count = 0;
+    for (const Candidate& row : rows) {
+        located_[count] = row; // without a branch
+        count += !better(last, row);
+    }
+    located_.resize(n);
+    return last;
+}
+
+/// The last of the n best rows. @param score  its
+Candidate ResumableScan::last_of(const Rows& rows, size_t n, float score) {
+    const size_t above = size_t(
+            std::count_if(rows.begin(), rows.end(), [&](const auto& row) {
+                return row.score > score;
+            }));
+    Rows equal;
+    for (const Candidate& row : rows) {
+        if (row.score == score) {
+            equal.push_back(row);
+        }
+    }
+    auto last = equal.begin() + ptrdiff_t(n - above - 1);
+    std::nth_element(equal.begin(), last, equal.end(), better);
+    return *last;
+}
+
+/// Drops what copy_best() has copied.
+void ResumableScan::drop_best(Rows& rows, const Candidate& last) {
+    size_t left = 0;
+    for (const Candidate& row : rows) {
+        const bool stays = better(last, row);
+        rows[left] = row;
+        left += stays;
+    }
+    rows.resize(left);
 }
 
 size_t ResumableScan::give(float* distances, int64_t* labels) {
     const size_t n = std::min(settings_.k, final_.size());
-    located_.clear();
-    make_room_for(located_, n);
     results_.clear();
     make_room_for(results_, n);
-    auto best = take_best(final_, n);
-    located_.assign(best, final_.end());
-    final_.erase(best, final_.end());
+    const Candidate last = copy_best(final_, n);
     write_results(distances, labels);
+    drop_best(final_, last);
     given_ += n;
     return n;
 }

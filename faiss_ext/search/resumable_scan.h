@@ -49,7 +49,7 @@ class ResumableScan : private QuerySearch {
     }
 
  private:
-    using Heap = std::vector<Candidate>; ///< best first
+    using Rows = std::vector<Candidate>;
 
     // lists
     void visit_first_lists();
@@ -67,13 +67,22 @@ class ResumableScan : private QuerySearch {
     void scan_new_lists();
     bool fill_keys(size_t wanted);
     bool use_keys(size_t total);
-    uint64_t select_best(size_t n);
+    void fill_front(size_t wanted);
+    void add_to_front(size_t begin);
+    uint64_t copy_largest(
+            const uint64_t* keys,
+            size_t count,
+            size_t n,
+            std::vector<uint64_t>& to);
+
     // rows
     template <class Locate>
     void take(size_t most, Locate&& locate);
     void rescore_located();
     void rerank_best(size_t total);
-    static Heap::iterator take_best(Heap& heap, size_t n);
+    Candidate copy_best(const Rows& rows, size_t n);
+    static Candidate last_of(const Rows& rows, size_t n, float score);
+    static void drop_best(Rows& rows, const Candidate& last);
     size_t give(float* distances, int64_t* labels);
 
     SearchPlan settings_;
@@ -91,16 +100,18 @@ class ResumableScan : private QuerySearch {
     size_t taken_rows_ = 0;   ///< their rows that pass
     size_t taken_apart_ = 0;  ///< their rows apart
 
-    /// All keys of the lists taken that are at least floor_ and were not used:
-    /// the first keys_count_ elements.
-    std::vector<uint64_t> keys_;
+    // Keys of the lists taken that are at least floor_ and were not used: in
+    // front_, or, if they are below front_floor_, the first keys_count_ elements
+    // of keys_.
+    std::vector<uint64_t> front_, keys_;
     size_t keys_count_ = 0;
+    uint64_t front_floor_ = 0;
     uint64_t floor_ = UINT64_MAX; ///< 0: all keys are known
-    std::vector<uint64_t> best_, scratch_;
+    std::vector<uint64_t> chunk_, scratch_, order_;
     bool table_built_ = false;
 
-    Heap refined_;        ///< to be reranked
-    Heap final_;          ///< scored as well as the index can
+    Rows refined_;        ///< to be reranked
+    Rows final_;          ///< scored as well as the index can
     size_t used_ = 0;     ///< keys so far
     size_t reranked_ = 0; ///< rows so far, of refined_
     size_t given_ = 0;    ///< rows so far
