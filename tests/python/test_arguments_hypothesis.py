@@ -28,6 +28,7 @@ DESCRIPTIONS = ("IVF4,ScaNN,RFlat", "IDMap2,PCA4,IVF4,ScaNN(soar_lambda=1),SQ8",
 
 INDEX_CALLS = {
     "search": ("x", "k", "params", "D", "I", "nprobe", "reorder_k", "refine_k", "max_codes", "filter", "stats"),
+    "iterate": ("x", "batch", "params", "nprobe", "reorder_k", "refine_k", "filter", "stats"),
     "search_and_reconstruct": (
         "x", "k", "params", "D", "I", "R", "nprobe", "reorder_k", "refine_k", "max_codes", "filter"),
     "range_search": ("x", "radius", "params", "nprobe", "filter", "stats"),
