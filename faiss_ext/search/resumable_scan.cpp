@@ -125,8 +125,8 @@ void ResumableScan::visit_first_lists() {
     }
     const size_t nprobe = settings_.nprobe;
     seen_lists_.assign(nlist, false);
-    ranked_.resize(nprobe);
-    ranked_scores_.resize(nprobe);
+    std::vector<int64_t> lists(nprobe);
+    std::vector<float> scores(nprobe);
     {
         StageTimer timer(settings_.stats != nullptr, counted_.partition_time);
         find_filled_probes(
@@ -135,11 +135,11 @@ void ResumableScan::visit_first_lists() {
                 query_,
                 nprobe,
                 settings_.probes,
-                ranked_.data(),
-                ranked_scores_.data());
+                lists.data(),
+                scores.data());
     }
-    visit(nprobe, ranked_.data(), ranked_scores_.data());
-    for (int64_t list : std::exchange(ranked_, {})) {
+    visit(nprobe, lists.data(), scores.data());
+    for (int64_t list : lists) {
         if (list >= 0) {
             seen_lists_[size_t(list)] = true;
         }
@@ -165,13 +165,15 @@ void ResumableScan::visit_lists(size_t rows) {
 
 void ResumableScan::rank_further_lists() {
     StageTimer timer(settings_.stats != nullptr, counted_.partition_time);
-    ranked_.clear();
-    ranked_begin_ = 0;
+    std::vector<int64_t> lists;
+    std::vector<float> scores;
     const size_t wanted =
             std::min<size_t>(state_->ivf.nlist, kListsAhead * visited_);
-    const size_t n =
-            further_lists(wanted, seen_lists_, ranked_, ranked_scores_);
-    ranked_.resize(n);
+    const size_t n = further_lists(wanted, seen_lists_, lists, scores);
+    lists.resize(n);
+    std::swap(ranked_, lists);
+    std::swap(ranked_scores_, scores);
+    ranked_begin_ = 0;
     visited_ = wanted;
 }
 

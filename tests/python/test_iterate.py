@@ -145,7 +145,7 @@ def test_statistics(x, q):
 def test_bad_calls(x, q):
     index = made("IVF20,ScaNN,RFlat", x)
     for batch in (0, -1, -(2**63)):
-        with pytest.raises(ValueError, match=r"batch = .* \(allowed: >= 1\)"):
+        with pytest.raises(ValueError, match=r"batch = .* \(allowed: at least 1\)"):
             index.iterate(q[:1], batch)
     for rows in (q, q[:0]):
         with pytest.raises(ValueError, match=r"allowed: 1, the query"):
