@@ -365,14 +365,20 @@ uint64_t ResumableScan::copy_largest(
         size_t count,
         size_t n,
         std::vector<uint64_t>& to) {
-    if (scratch_.size() < count + kernels::kSelectSlack) {
-        scratch_.resize(count + kernels::kSelectSlack);
-    }
     to.assign(keys, keys + count);
-    const uint64_t smallest =
-            kernels_->select_keys({to.data(), count, n, scratch_.data()});
+    const uint64_t smallest = select_largest(to, n);
     to.resize(n);
     return smallest;
+}
+
+/// Moves the n >= 1 largest keys to the front, and loses the others.
+/// @return the smallest of them
+uint64_t ResumableScan::select_largest(std::vector<uint64_t>& keys, size_t n) {
+    if (scratch_.size() < keys.size() + kernels::kSelectSlack) {
+        scratch_.resize(keys.size() + kernels::kSelectSlack);
+    }
+    return kernels_->select_keys(
+            {keys.data(), keys.size(), n, scratch_.data()});
 }
 
 // ----------------------------------------------------------------- rows
@@ -447,8 +453,7 @@ Candidate ResumableScan::copy_best(const Rows& rows, size_t n) {
     for (size_t i = 0; i < rows.size(); i++) {
         order_[i] = row_key(rows[i].score, i);
     }
-    const uint64_t smallest =
-            copy_largest(order_.data(), order_.size(), n, chunk_);
+    const uint64_t smallest = select_largest(order_, n);
     const Candidate last = last_of(rows, n, rows[uint32_t(~smallest)].score);
     size_t count = 0;
     for (const Candidate& row : rows) {
@@ -459,12 +464,18 @@ Candidate ResumableScan::copy_best(const Rows& rows, size_t n) {
     return last;
 }
 
-/// The last of the n best rows. @param score  its
+/// The last of the n best rows, or one between it and the next.
+/// @param score  its
 Candidate ResumableScan::last_of(const Rows& rows, size_t n, float score) {
-    const size_t above = size_t(
-            std::count_if(rows.begin(), rows.end(), [&](const auto& row) {
-                return row.score > score;
-            }));
+    size_t above = 0;
+    size_t reach = 0;
+    for (const Candidate& row : rows) {
+        above += row.score > score;
+        reach += row.score >= score;
+    }
+    if (reach == n) {
+        return {UINT32_MAX, UINT32_MAX, 0, score};
+    }
     Rows equal;
     for (const Candidate& row : rows) {
         if (row.score == score) {

@@ -74,6 +74,7 @@ class ResumableScan : private QuerySearch {
             size_t count,
             size_t n,
             std::vector<uint64_t>& to);
+    uint64_t select_largest(std::vector<uint64_t>& keys, size_t n);
 
     // rows
     template <class Locate>
