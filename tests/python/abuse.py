@@ -19,7 +19,8 @@ ERRORS = (TypeError, ValueError, RuntimeError, OverflowError, MemoryError, Attri
 ITERATORS = (fx.SearchIterator, knowhere.RowIterator)
 NODE_CLASSES = (knowhere.IndexFactory, knowhere.IndexNode)
 SELECTORS = tuple(getattr(fx, name) for name in dir(fx) if name.startswith("IDSelector"))
-CLASSES = (fx.Index, fx.Filter, *SELECTORS, fx.ClusteringParameters, fx.SearchStats, fx.DirectMap, *NODE_CLASSES, *ITERATORS)
+CLASSES = (fx.Index, fx.Filter, *SELECTORS, fx.ClusteringParameters, fx.SearchStats, fx.DirectMap)
+CLASSES += (*NODE_CLASSES, *ITERATORS)
 
 
 class Raises:
