@@ -365,6 +365,10 @@ uint64_t ResumableScan::copy_largest(
         size_t count,
         size_t n,
         std::vector<uint64_t>& to) {
+    if (scratch_.size() < count + kernels::kSelectSlack) {
+        // before `to` changes: it may fail
+        scratch_.resize(count + kernels::kSelectSlack);
+    }
     to.assign(keys, keys + count);
     const uint64_t smallest = select_largest(to, n);
     to.resize(n);
