@@ -21,6 +21,7 @@
 namespace faiss_ext {
 
 struct IndexState;
+class ScaNNIterator;
 
 class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
  public:
@@ -139,6 +140,14 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
             bool store_pairs,
             const faiss::IVFSearchParameters* params = nullptr,
             faiss::IndexIVFStats* stats = nullptr) const override;
+    /** A search for one query that goes on (scann_iterator.h).
+     * @param x       size d; copied. @param batch  rows at a time, >= 1
+     * @param params  as of search(), for the first batch; without max_codes. Its
+     *                pointers are borrowed until the iterator ends */
+    std::unique_ptr<ScaNNIterator> iterate(
+            const float* x,
+            idx_t batch = 100,
+            const faiss::SearchParameters* params = nullptr) const;
     /// All vectors of the probed lists with a distance below the radius, or an
     /// inner product above, by the best that is kept of them: raw rows, else
     /// refine codes, else codes. @param result  of n queries; the caller's

@@ -222,6 +222,7 @@ void FaissNode::replace(BuiltIndex built) {
         places_.forget();
         index_changed();
         std::swap(built_, built);
+        builds_++;
     }
     lock.unlock(); // the old index is freed without the lock
 }

@@ -52,6 +52,19 @@ struct BuiltIndex {
     Metric metric = Metric::L2;
 };
 
+/// The rows of one query, some at a time; each once.
+class RowsInPieces {
+ public:
+    /// rows of a piece, at most: most callers read no more
+    static constexpr size_t kMost = 128;
+
+    virtual ~RowsInPieces() = default;
+    /// Nearest first; none at the end.
+    virtual Hits next() = 0;
+    /// The index has changed, so that next() would throw.
+    virtual bool stale() const = 0;
+};
+
 class FaissNode : public IndexNode {
  public:
     /// @param schema  borrowed, for ever
@@ -125,6 +138,16 @@ class FaissNode : public IndexNode {
             const faiss::Index& index,
             const SearchRequest& request) const = 0;
 
+    /** For iterators; nullptr: they search again, for more rows.
+     * @param query   size d; @param filter  borrowed by the result */
+    virtual std::unique_ptr<RowsInPieces> rows_in_pieces(
+            const faiss::Index& /* index */,
+            const float* /* query */,
+            const Parameters&,
+            const RowFilter& /* filter */) const {
+        return nullptr;
+    }
+
     /// In any order, on this thread alone.
     virtual Hits search_range(
             const faiss::Index& index,
@@ -156,6 +179,7 @@ class FaissNode : public IndexNode {
 
  private:
     friend class NodeIterator;
+    friend class PieceIterator;
 
     BuiltIndex train_new(const DataSet& rows, const Parameters& parameters)
             const;
@@ -187,12 +211,17 @@ class FaissNode : public IndexNode {
             const RowFilter& filter,
             SearchScope scope) const;
 
+    struct Pieces;
+    /// For iterators: the next rows, of those that the filter knows.
+    Hits next_piece(Pieces& pieces) const;
+
     const char* type_;
     std::span<const Parameter> schema_;
     faiss_ext::PerProcess<std::shared_mutex> mutex_;
     /// Seen by who holds the lock only where a fork cut a change short.
     bool changing_ = false;
     BuiltIndex built_;
+    uint64_t builds_ = 0; ///< how often built_ became another index
     mutable RowPlaces places_;
 };
 

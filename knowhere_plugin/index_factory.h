@@ -45,8 +45,9 @@ struct Parameter {
     const char* doc;
 };
 
-/** Returns one row after the other, nearest first within each of its searches;
- * every row that passes comes once. For one thread; the node must outlive it. */
+/** Returns one row after the other, nearest first within each piece; every row
+ * that passes comes once. Rows added since do not come; SCANN's is at an error
+ * once its node holds another index. For one thread; the node must outlive it. */
 class Iterator {
  public:
     virtual ~Iterator() = default;

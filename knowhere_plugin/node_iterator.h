@@ -1,5 +1,6 @@
 /*
- * Iterator over a node, by growing searches, of which the last finds all rows.
+ * Iterators over a node: of an index that gives its rows in pieces, and of any
+ * other by growing searches, of which the last finds all rows.
  */
 
 #pragma once
@@ -88,6 +89,59 @@ class NodeIterator : public Iterator {
     std::unordered_set<int64_t> seen_;
     int64_t factor_ = 1;
     bool complete_ = false;
+};
+
+/// Of one query: what its index gives, and what is needed to begin again when
+/// rows were added.
+struct FaissNode::Pieces {
+    std::vector<float> query;
+    std::shared_ptr<const Parameters> parameters;
+    std::shared_ptr<const RowFilter> filter; ///< of the rows at the beginning
+    uint64_t build;                          ///< FaissNode::builds_
+    std::vector<int64_t> given;              ///< ids
+    std::shared_ptr<const RowFilter> left;   ///< filter, without those
+    std::unique_ptr<RowsInPieces> rows;      ///< borrows `left`
+};
+
+/** Takes the node's lock for each piece, so that writers wait for no longer than
+ * for a search. Rows that were added since do not come; the others come as if
+ * there had been no change, nearest first within each piece. */
+class PieceIterator : public Iterator {
+ public:
+    /// @param node  borrowed
+    PieceIterator(const FaissNode& node, FaissNode::Pieces pieces)
+            : node_(node), pieces_(std::move(pieces)) {}
+
+    Expected<bool> HasNext() noexcept override {
+        return guarded_value<bool>([&] { return fetch(); });
+    }
+
+    Expected<std::pair<int64_t, float>> Next() noexcept override {
+        return guarded_value<std::pair<int64_t, float>>([&] {
+            if (!fetch()) {
+                throw Fault(
+                        StatusCode::invalid_args, "the iterator is at its end");
+            }
+            return hits_[at_++];
+        });
+    }
+
+ private:
+    /// @return whether hits_[at_] is there
+    bool fetch() {
+        if (at_ == hits_.size() && !ended_) {
+            hits_ = node_.next_piece(pieces_);
+            at_ = 0;
+            ended_ = hits_.empty();
+        }
+        return at_ < hits_.size();
+    }
+
+    const FaissNode& node_;
+    FaissNode::Pieces pieces_;
+    Hits hits_;
+    size_t at_ = 0;
+    bool ended_ = false;
 };
 
 } // namespace knowhere_plugin

@@ -288,6 +288,46 @@ Hits FaissNode::next_nearest(
     return hits;
 }
 
+Hits FaissNode::next_piece(Pieces& pieces) const {
+    ThreadScope threads(1);
+    ReadLock lock(mutex_.here());
+    check_built();
+    if (pieces.build != builds_) {
+        throw Fault(
+                StatusCode::invalid_args,
+                std::string(type_) +
+                        ": the index was built or loaded anew since this "
+                        "iterator was made; make another");
+    }
+    if (pieces.rows->stale()) {
+        const int64_t known = pieces.filter->rows();
+        std::vector<uint8_t> out((known + 7) / 8);
+        auto leave_out = [&](int64_t id) { out[id / 8] |= 1 << (id % 8); };
+        const faiss::IDSelector* passes = pieces.filter->selector();
+        for (int64_t id = 0; id < known && passes != nullptr; id++) {
+            if (!passes->is_member(id)) {
+                leave_out(id);
+            }
+        }
+        std::for_each(pieces.given.begin(), pieces.given.end(), leave_out);
+        auto left = std::make_shared<RowFilter>(
+                BitsetView(out.data(), size_t(known)), built_.index->ntotal);
+        pieces.rows = rows_in_pieces(
+                *built_.index, pieces.query.data(), *pieces.parameters, *left);
+        pieces.left = std::move(left);
+    }
+    // before the rows are taken: none is lost if there is no memory
+    if (pieces.given.size() + RowsInPieces::kMost > pieces.given.capacity()) {
+        pieces.given.reserve(2 * pieces.given.size() + RowsInPieces::kMost);
+    }
+    Hits hits = pieces.rows->next();
+    for (auto& [id, value] : hits) {
+        value = clamped(built_.metric, value);
+        pieces.given.push_back(id);
+    }
+    return hits;
+}
+
 Expected<IndexNode::Iterators> FaissNode::AnnIterator(
         const DataSet& queries,
         const Config& config,
@@ -303,6 +343,19 @@ Expected<IndexNode::Iterators> FaissNode::AnnIterator(
         Iterators iterators;
         for (int64_t q = 0; q < queries.rows; q++) {
             const float* query = x + q * queries.dim;
+            if (auto rows = rows_in_pieces(
+                        *built_.index, query, *parameters, *filter)) {
+                iterators.push_back(std::make_unique<PieceIterator>(
+                        *this,
+                        Pieces{.query = {query, query + queries.dim},
+                               .parameters = parameters,
+                               .filter = filter,
+                               .build = builds_,
+                               .given = {},
+                               .left = filter,
+                               .rows = std::move(rows)}));
+                continue;
+            }
             iterators.push_back(std::make_unique<NodeIterator>(
                     *this,
                     std::vector<float>(query, query + queries.dim),

@@ -12,6 +12,7 @@
 #include <faiss_ext/io/faiss_bytes.h>
 #include <faiss_ext/index_io.h>
 #include <faiss_ext/model/index_state.h>
+#include <faiss_ext/scann_iterator.h>
 #include <faiss_ext/search/list_bounds.h>
 
 #include <knowhere_plugin/exact_search.h>
@@ -26,6 +27,33 @@ namespace knowhere_plugin {
 namespace {
 
 using faiss_ext::IndexIVFScaNN;
+
+/// Of one iterator.
+class ScaNNPieces : public RowsInPieces {
+ public:
+    explicit ScaNNPieces(std::unique_ptr<faiss_ext::ScaNNIterator> rows)
+            : rows_(std::move(rows)),
+              distances_(rows_->batch()),
+              labels_(rows_->batch()) {}
+
+    Hits next() override {
+        Hits hits;
+        hits.reserve(rows_->batch()); // what comes after it cannot fail
+        const size_t n = rows_->next(distances_.data(), labels_.data());
+        for (size_t i = 0; i < n; i++) {
+            hits.emplace_back(labels_[i], distances_[i]);
+        }
+        return hits;
+    }
+    bool stale() const override {
+        return rows_->stale();
+    }
+
+ private:
+    std::unique_ptr<faiss_ext::ScaNNIterator> rows_;
+    std::vector<float> distances_;
+    std::vector<int64_t> labels_;
+};
 
 class ScaNNNode : public FaissNode {
  public:
@@ -82,6 +110,24 @@ class ScaNNNode : public FaissNode {
                 facts_of(scann), request.parameters, request.scope, request.k);
         const int64_t batch = std::max<int64_t>(request.n, 1);
         search_faiss(index, made, batch, request);
+    }
+
+    std::unique_ptr<RowsInPieces> rows_in_pieces(
+            const faiss::Index& index,
+            const float* query,
+            const Parameters& parameters,
+            const RowFilter& filter) const override {
+        constexpr auto kPiece = int64_t(RowsInPieces::kMost);
+        const auto& scann = static_cast<const IndexIVFScaNN&>(index);
+        auto made = scann_search_parameters(
+                facts_of(scann),
+                parameters,
+                parameters.flag("retain_iterator_order") ? kWholeIndex
+                                                         : kAsAsked,
+                kPiece);
+        made.sel = filter.selector();
+        return std::make_unique<ScaNNPieces>(
+                scann.iterate(query, kPiece, &made));
     }
 
     Hits search_range(const faiss::Index& index, const RangeRequest& request)

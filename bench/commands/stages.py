@@ -7,6 +7,7 @@ read bandwidths of `bench/kernels --benchmark_filter=memory`.
 
     bench/stages --set wordnet-384 --factory "IVF1024,ScaNN96x4(soar_lambda=1),SQ8,RFlat" \\
         --setting nprobe=20,refine_k=60,reorder_k=16
+    bench/stages --set sift-128 --factory IVF1024,ScaNN,SQ8,RFlat --setting nprobe=64 --pieces 100
     SCANN_SIMD_LEVEL=AVX2 bench/stages --set glove-50 --factory IVF2048,ScaNN,RFlat --setting nprobe=80,reorder_k=60
 """
 
@@ -14,8 +15,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from bench import timing
 from bench.datasets import Floats, Ids, load_chosen
@@ -26,6 +30,7 @@ from bench.tables import cpu_model, table
 from bench.timing import Times
 
 STAGES = ("partition", "table", "scan", "refine", "rerank")
+PIECES = 10  # of --pieces
 REFINE_BYTES = {"none": 0, "int8": 1, "fp16": 2, "bf16": 2}
 
 
@@ -38,6 +43,8 @@ class Options(RepetitionOptions, IndexOptions):
     bandwidth: tuple[float, ...] = option(
         (112.0, 91.0, 23.0), "GB/s read from L2, L3 and DRAM; those of Zen 4:", parse=numbers
     )
+
+    pieces: int | None = option(None, f"also compare {PIECES} pieces of so many rows with one search", parse=int, low=1)
 
     def __post_init__(self) -> None:
         if any("nprobe" not in setting for setting in self.setting):
@@ -109,6 +116,36 @@ def measure(index: Any, query: Floats, k: int, setting: dict[str, int], repetiti
     return Stages(times, taken["all"].per(len(rows)), counted[-1], padded(found, k))
 
 
+def first_pieces(pieces: Iterable[tuple[Floats, Ids]]) -> Ids:
+    """Of one query, in the order in which they came."""
+    return np.concatenate([ids for _, (_, ids) in zip(range(PIECES), pieces)])
+
+
+def compare_pieces(index: Any, query: Floats, piece: int, nprobe: int, repetitions: int) -> str:
+    """One search for as many rows as some pieces have, and these pieces, in turn: times and recalls.
+
+    Recall is against all lists of the index, with four times as many candidates.
+    """
+    rows = [q[None] for q in query]
+    k = PIECES * piece
+    found: dict[str, list[Ids]] = {}
+
+    def at_once() -> None:
+        found["at once"] = [index.search(row, k, nprobe=nprobe)[1][0] for row in rows]
+
+    def in_pieces() -> None:
+        found["in pieces"] = [first_pieces(index.iterate(row, piece, nprobe=nprobe)) for row in rows]
+
+    taken = timing.in_turn({"at once": at_once, "in pieces": in_pieces}, repetitions)
+    truth = index.search(query, k, nprobe=index.nlist, refine_k=4 * k, reorder_k=4 * k)[1]
+    told = [
+        f"{way} {taken[way].per(len(rows)).minimum * 1e6:.0f} us, recall {recall(padded(found[way], k), truth, k):.4f}"
+        for way in found
+    ]
+    ratio = taken["in pieces"].minimum / taken["at once"].minimum
+    return f"{k} rows {'; '.join(told)}, {PIECES} of {piece}: {ratio:.2f} x"
+
+
 def rows_of(stages: Stages, moved: dict[str, float], bandwidth: tuple[float, ...]) -> list[list[str]]:
     """One line a stage, one for what no stage has, one for the whole."""
 
@@ -143,6 +180,9 @@ def run_set(name: str, options: Options) -> None:
         print(f"{setting}: recall@{options.k} {recall(stages.found, truth, options.k):.4f}; a query: {counts}\n")
         head = "stage,min us,median us,KB,limit L2,limit L3,limit DRAM".split(",")
         print(table(head, rows_of(stages, moved, options.bandwidth)) + "\n", flush=True)
+        if options.pieces is not None:
+            nprobe = setting["nprobe"]
+            print(compare_pieces(index, data.query, options.pieces, nprobe, options.repetitions) + "\n", flush=True)
 
 
 def run(options: Options) -> None:

@@ -166,6 +166,7 @@ void ScaNNLists::write_entries(
         size_t n,
         const idx_t* ids,
         const uint8_t* entries) {
+    count_change();
     std::vector<uint8_t> codes(layout_.M + 1);
     for (size_t i = 0; i < n; i++) {
         write_entry(

@@ -22,11 +22,14 @@ bool all_columns(const char*) {
 ScaNNLists::ScaNNLists(size_t nlist, const EntryLayout& layout)
         : faiss::InvertedLists(nlist, layout.size()),
           layout_(layout),
+          changes_(std::make_shared<std::atomic<uint64_t>>(0)),
           lists_(nlist),
           move_codes_(layout.M + 1),
           move_entry_(layout.size()) {}
 
-ScaNNLists::~ScaNNLists() = default;
+ScaNNLists::~ScaNNLists() {
+    *changes_ = kGone;
+}
 
 size_t ScaNNLists::memory_usage() const {
     size_t total = lists_.capacity() * sizeof(ScaNNList);
@@ -135,6 +138,7 @@ void ScaNNLists::reserve_columns(
 void ScaNNLists::move_into_arena(
         const std::vector<size_t>& capacities,
         const ColumnFilter& wanted) {
+    count_change();
     size_t total = 0;
     visit_columns(layout_, [&](const char* name, auto column, auto elements) {
         if (!wanted(name)) {
@@ -234,6 +238,7 @@ bool ScaNNLists::shrink() {
 
 /// Room for n entries; nothing changes if memory runs out.
 void ScaNNLists::make_room(ScaNNList& list, size_t n) {
+    count_change();
     visit_columns(layout_, [&](const char*, auto column, auto elements) {
         auto& buffer = list.*column;
         bool was_lent = buffer.is_lent();
@@ -275,6 +280,7 @@ void ScaNNLists::resize(size_t list_no, size_t new_size) {
 }
 
 void ScaNNLists::reset() {
+    count_change();
     for (ScaNNList& list : lists_) {
         list = ScaNNList();
     }

@@ -85,7 +85,16 @@ class ScaNNLists : public faiss::InvertedLists {
         return lists_[list_no];
     }
     ScaNNList& mutable_list(size_t list_no) {
+        count_change();
         return lists_[list_no];
+    }
+
+    /// Number of changes so far; kGone when the lists are gone. Who keeps it may
+    /// ask whether what it has read is still so.
+    using Changes = std::shared_ptr<const std::atomic<uint64_t>>;
+    static constexpr uint64_t kGone = UINT64_MAX;
+    Changes changes() const {
+        return changes_;
     }
     const uint8_t* refine_row(size_t list_no, size_t offset) const {
         return lists_[list_no].refine.data() +
@@ -131,6 +140,7 @@ class ScaNNLists : public faiss::InvertedLists {
 
     /// Sets the place of a spilled copy's primary entry.
     void set_primary(size_t list_no, size_t offset, uint64_t place) {
+        count_change();
         lists_[list_no].primary.mutable_data()[offset] = place;
     }
 
@@ -197,6 +207,9 @@ class ScaNNLists : public faiss::InvertedLists {
             const;
 
  private:
+    void count_change() {
+        changes_->fetch_add(1, std::memory_order_relaxed);
+    }
     void move_into_arena(
             const std::vector<size_t>& capacities,
             const ColumnFilter& wanted);
@@ -221,6 +234,7 @@ class ScaNNLists : public faiss::InvertedLists {
             uint8_t* codes);
 
     EntryLayout layout_;
+    std::shared_ptr<std::atomic<uint64_t>> changes_;
     std::vector<ScaNNList> lists_;
     std::unique_ptr<ColumnArena> arena_; ///< lends columns, or nullptr
     std::atomic<size_t> removed_ = 0;    ///< since the last check

@@ -203,6 +203,7 @@ PYBIND11_MODULE(_faiss_ext, module) {
     bind_properties(index);
     bind_build(index);
     bind_search(index);
+    bind_search_iterator(module, index);
     bind_lists(module, index);
     bind_wrappers(module);
     bind_files(module, index);

@@ -21,11 +21,12 @@ using IndexClass = py::class_<IndexHandle, std::shared_ptr<IndexHandle>>;
 void bind_selectors(py::module_& module); // Filter, IDSelector..
 void bind_build(IndexClass& index);       // train, add, remove, merge
 void bind_search(IndexClass& index);      // search, range_search, reconstruct
+void bind_search_iterator(py::module_& module, IndexClass& index); // iterate
 void bind_lists(py::module_& module, IndexClass& index); // centroids, cp, ..
 void bind_wrappers(py::module_& module);                 // IndexIDMap, ..
 void bind_properties(IndexClass& index); // ntotal, nprobe, sub_dim, ...
 void bind_files(py::module_& module, IndexClass& index); // read, write, pickle
-void bind_build_index(py::module_& module); // rows beyond memory
+void bind_build_index(py::module_& module);              // rows beyond memory
 void bind_knowhere(py::module_& module); // the submodule knowhere
 
 /// __reduce__ of classes that cannot be pickled: without it, protocols below 2

@@ -22,6 +22,7 @@ namespace faiss_ext::python {
 class IndexHandle;
 class NodeHandle;
 class NodeRows;
+class SearchIterator;
 struct FactoryHandle;
 
 /// A caster of pybind11 that checks whether there is an object.
@@ -63,6 +64,10 @@ struct type_caster<faiss_ext::python::NodeHandle>
 template <>
 struct type_caster<faiss_ext::python::NodeRows>
         : faiss_ext::python::ConstructedCaster<faiss_ext::python::NodeRows> {};
+template <>
+struct type_caster<faiss_ext::python::SearchIterator>
+        : faiss_ext::python::ConstructedCaster<
+                  faiss_ext::python::SearchIterator> {};
 template <>
 struct type_caster<faiss_ext::python::FactoryHandle>
         : faiss_ext::python::ConstructedCaster<

@@ -223,9 +223,10 @@ constexpr const char* knowhere_iterate =
 
 Rows of each query one after the other, until there are no more.
 
-Each row that passes comes once. Rows come from growing searches, nearest first
-within each of them (``retain_iterator_order=True``: nearest first in all, by a
-complete scan at the first row).
+Each row that passes comes once. Rows come in pieces, nearest first within each
+of them (``retain_iterator_order=True``: nearest first in all, by a complete scan
+at the first row): of SCANN by a search that goes on, of the other types by
+growing searches. Rows added since do not come.
 
 Parameters
 ----------

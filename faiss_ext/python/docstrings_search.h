@@ -72,6 +72,67 @@ True
 [0, 2, 4]
 )";
 
+constexpr const char* iterate =
+        R"(iterate(self, x, batch=100, params=None, *, nprobe=None, reorder_k=None, refine_k=None, filter=None, stats=None)
+--
+
+Search for one query, some results at a time, for as long as you like.
+
+A search that goes on: k results in pieces cost about what one search for k
+costs, and are as good. The first come from the nprobe best lists, later ones
+from further lists, in the end from all: then every vector that passes the filter
+has come exactly once.
+
+Parameters
+----------
+x : array_like, shape (1, d)
+    The query.
+batch : int, >= 1
+    Results at a time, at most.
+params : SearchParameters, optional
+    As in `search`.
+nprobe : int, 1..nlist, optional
+    Lists visited first. Default: ``index.nprobe``.
+reorder_k : int, >= batch, optional
+refine_k : int, >= batch, optional
+    As in `search`, for the first batch; more are rescored as more are given.
+filter : None, bool array, int array, Filter or IDSelector, optional
+    As in `search`.
+stats : SearchStats, optional
+    The statistics of each batch are added to it.
+
+Returns
+-------
+iterator : SearchIterator
+    Of (D, I), shapes (batch,); the last batch may be shorter. Each batch has its
+    best result first. A result of a later batch may be better than one of an
+    earlier batch, in whose lists it was not. In strict order, at the cost of an
+    exhaustive search: ``nprobe=index.nlist, refine_k=index.ntotal,
+    reorder_k=index.ntotal``.
+
+Raises
+------
+ValueError
+    Values out of range, wrong arrays, or the index is not trained; from the
+    iterator: vectors were added, removed or changed since it was made.
+
+Examples
+--------
+>>> pieces = index.iterate(x[:1], batch=4, nprobe=8)
+>>> D, I = next(pieces)
+>>> len(I), int(I[0])
+(4, 0)
+>>> 4 + sum(len(I) for D, I in pieces) == index.ntotal
+True
+)";
+
+constexpr const char* search_iterator = R"(SearchIterator()
+--
+
+Results of one query, batch by batch (`Index.iterate`). It keeps its index;
+threads may share it, and get each batch once.
+)";
+
 constexpr const char* search_and_reconstruct =
         R"(search_and_reconstruct(self, x, k, params=None, D=None, I=None, R=None, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None)
 --

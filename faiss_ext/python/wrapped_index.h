@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,8 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/memory/row_types.h>
+#include <faiss_ext/scann_iterator.h>
+#include <faiss_ext/wrappers/map_parameters.h>
 
 namespace faiss_ext::python {
 
@@ -59,6 +62,32 @@ void range_search(
         const float* x,
         float radius,
         faiss::RangeSearchResult* result,
+        const SearchParametersScaNN& params);
+
+/// A ScaNNIterator inside wrappers.
+class PiecesOfSearch {
+ public:
+    /// As ScaNNIterator::next().
+    size_t next(float* distances, int64_t* labels);
+
+ private:
+    friend PiecesOfSearch iterate(
+            const faiss::Index*,
+            const float*,
+            int64_t,
+            const SearchParametersScaNN&);
+
+    /// of the maps around the index, outermost first, and their parameters
+    std::vector<const faiss::IndexIDMap*> maps_;
+    std::vector<std::unique_ptr<InnerParameters>> below_;
+    std::unique_ptr<ScaNNIterator> rows_;
+};
+
+/// @param x  size d; copied. @param params  what it points to is borrowed
+PiecesOfSearch iterate(
+        const faiss::Index* index,
+        const float* x,
+        int64_t batch,
         const SearchParametersScaNN& params);
 
 /// Ids of all vectors, in any order.

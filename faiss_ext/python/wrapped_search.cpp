@@ -128,4 +128,37 @@ void range_search(
     });
 }
 
+size_t PiecesOfSearch::next(float* distances, int64_t* labels) {
+    const size_t n = rows_->next(distances, labels);
+    for (size_t i = maps_.size(); i-- > 0;) {
+        to_outer_ids(*maps_[i], n, labels);
+    }
+    return n;
+}
+
+PiecesOfSearch iterate(
+        const faiss::Index* index,
+        const float* x,
+        int64_t batch,
+        const SearchParametersScaNN& params) {
+    if (auto layer = as<IndexPreTransform>(index)) {
+        Transformed below(*layer, 1, x);
+        return iterate(layer->index, below.data(), batch, params);
+    }
+    if (auto layer = as<IndexIDMap>(index)) {
+        auto below = std::make_unique<InnerParameters>(*layer, &params);
+        PiecesOfSearch pieces =
+                iterate(layer->index, x, batch, scann_params(*below));
+        pieces.maps_.insert(pieces.maps_.begin(), layer);
+        pieces.below_.push_back(std::move(below));
+        return pieces;
+    }
+    auto scann = as<IndexIVFScaNN>(index);
+    FAISS_THROW_IF_NOT_MSG(
+            scann != nullptr, "iterate needs a ScaNN index inside");
+    PiecesOfSearch pieces;
+    pieces.rows_ = scann->iterate(x, batch, &params);
+    return pieces;
+}
+
 } // namespace faiss_ext::python

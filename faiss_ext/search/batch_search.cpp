@@ -256,14 +256,15 @@ void search_all(const SearchCall& call, size_t n) {
     }
 }
 
-/// Divides the scores of queries that were scaled by their factors.
+} // namespace
+
 void unscale(
         const PreparedQueries& queries,
-        int64_t n,
-        int64_t k,
+        size_t n,
+        size_t k,
         float* distances) {
     constexpr float kNone = std::numeric_limits<float>::max();
-    for (int64_t i = 0; i < n * k && !queries.scales.empty(); i++) {
+    for (size_t i = 0; i < n * k && !queries.scales.empty(); i++) {
         if (std::fabs(distances[i]) < kNone) {
             // values beyond the range of floats become the largest float
             distances[i] = std::clamp(
@@ -271,8 +272,6 @@ void unscale(
         }
     }
 }
-
-} // namespace
 
 void search_batches(
         const IndexState& state,
@@ -296,7 +295,7 @@ void search_batches(
             .labels = labels,
             .stats_mutex = stats_mutex};
     search_all(call, n);
-    unscale(queries, int64_t(n), int64_t(plan.k), distances);
+    unscale(queries, n, plan.k, distances);
 }
 
 } // namespace faiss_ext

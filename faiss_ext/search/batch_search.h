@@ -31,4 +31,12 @@ void search_batches(
         float* distances,
         int64_t* labels);
 
+/// Divides the distances of queries that were scaled by their factors.
+/// @param distances  size n * k
+void unscale(
+        const PreparedQueries& queries,
+        size_t n,
+        size_t k,
+        float* distances);
+
 } // namespace faiss_ext

@@ -16,8 +16,9 @@ void Candidates::reset(const kernels::Kernels& kernels, size_t keep) {
     constexpr size_t kMinBlocks = 8;
     capacity_ = keep + std::max(keep, kMinBlocks * kBlockSize);
     if (keys_.size() < capacity_ + kScanSlack) {
-        keys_.resize(capacity_ + kScanSlack);
+        // last what was asked above: each may fail
         scratch_.resize(capacity_ + kSelectSlack);
+        keys_.resize(capacity_ + kScanSlack);
     }
     count_ = 0;
     threshold_ = INT32_MIN;

@@ -24,8 +24,15 @@ constexpr uint64_t kHashFactor = 0x9E3779B97F4A7C15;
 void QuerySearch::locate_candidates() {
     candidates_.finish();
     begin_locating(candidates_.size() + apart_);
-    for (size_t i = 0; i < candidates_.size(); i++) {
-        uint64_t key = candidates_.keys()[i];
+    locate_keys(candidates_.keys(), candidates_.size());
+    if (apart_ > 0) {
+        locate_kept_apart();
+    }
+}
+
+void QuerySearch::locate_keys(const uint64_t* keys, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        uint64_t key = keys[i];
         uint32_t position = key_position(key);
         const kernels::Probe* probe = probes_.data();
         for (size_t left = probes_.size(); left > 1;) {
@@ -36,14 +43,13 @@ void QuerySearch::locate_candidates() {
         }
         locate(*probe, position - probe->position, float(key_score(key)));
     }
-    if (apart_ > 0) {
-        locate_kept_apart();
-    }
 }
 
-/// Rows without a useful code (ScaNNList::apart), if they pass the filter.
-void QuerySearch::locate_kept_apart() {
-    for (const kernels::Probe& probe : probes_) {
+/// Rows without a useful code (ScaNNList::apart), if they pass the filter, of
+/// probes_[begin] and those behind it.
+void QuerySearch::locate_kept_apart(size_t begin) {
+    for (size_t p = begin; p < probes_.size(); p++) {
+        const kernels::Probe& probe = probes_[p];
         const ScaNNList& list = list_of(probe);
         for (uint32_t offset : list.apart) {
             if (plan_->filter.passes(list.ids[offset])) {
@@ -53,12 +59,13 @@ void QuerySearch::locate_kept_apart() {
     }
 }
 
-/// All rows of the probes that pass the filter.
-void QuerySearch::locate_passing() {
+/// All rows of probes_[begin] and those behind it that pass the filter.
+/// @param word  of masks_, where theirs begin
+void QuerySearch::locate_passing(size_t begin, size_t word) {
     const bool all = plan_->filter.passes_all();
-    begin_locating(all ? probed_.all : probed_.passing);
-    const uint32_t* mask = masks_.data();
-    for (const kernels::Probe& probe : probes_) {
+    const uint32_t* mask = masks_.data() + word;
+    for (size_t p = begin; p < probes_.size(); p++) {
+        const kernels::Probe& probe = probes_[p];
         for (size_t i = 0; i < probe.n && all; i++) {
             locate(probe, uint32_t(i), 0);
         }
@@ -89,6 +96,7 @@ void QuerySearch::begin_locating(size_t most) {
     located_.clear();
     if (may_repeat() && plan_->route != Route::DirectMap) {
         places_.assign(std::bit_ceil(2 * most + 1), kNoPlace);
+        place_count_ = 0;
     }
 }
 
@@ -117,15 +125,44 @@ void QuerySearch::locate(
 
 /// Whether this is the first call for the place since begin_locating().
 bool QuerySearch::is_new(uint32_t list, uint32_t offset) {
-    size_t slots = places_.size();
-    uint64_t place = faiss::lo_build(list, offset);
+    const uint64_t place = faiss::lo_build(list, offset);
+    const size_t slot = slot_of(place);
+    const bool is_new = places_[slot] != place;
+    places_[slot] = place;
+    place_count_ += is_new;
+    return is_new;
+}
+
+/// Where the place is in places_, or would be.
+size_t QuerySearch::slot_of(uint64_t place) const {
+    const size_t slots = places_.size();
     size_t slot = place * kHashFactor >> 32 & (slots - 1);
     while (places_[slot] != kNoPlace && places_[slot] != place) {
         slot = (slot + 1) & (slots - 1);
     }
-    bool is_new = places_[slot] != place;
-    places_[slot] = place;
-    return is_new;
+    return slot;
+}
+
+/// Room for more calls of is_new(), without forgetting those before.
+void QuerySearch::reserve_places(size_t more) {
+    const size_t wanted = std::bit_ceil(2 * (place_count_ + more) + 1);
+    if (wanted <= places_.size()) {
+        return;
+    }
+    std::vector<uint64_t> old(wanted, kNoPlace);
+    std::swap(old, places_);
+    for (uint64_t place : old) {
+        if (place != kNoPlace) {
+            places_[slot_of(place)] = place;
+        }
+    }
+}
+
+/// Undoes the last call of is_new() that was not undone, if it was for this
+/// place.
+void QuerySearch::forget_place(uint32_t list, uint32_t offset) {
+    places_[slot_of(faiss::lo_build(list, offset))] = kNoPlace;
+    place_count_--;
 }
 
 /// Score of a list's centroid, computed unless it is known.

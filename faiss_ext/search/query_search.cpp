@@ -112,6 +112,8 @@ size_t QuerySearch::find() {
             scan_then_filter();
             break;
         case Route::RescorePassing:
+            begin_locating(
+                    plan_->filter.passes_all() ? probed_.all : probed_.passing);
             locate_passing();
             break;
         case Route::DirectMap:
@@ -134,7 +136,7 @@ void QuerySearch::scan(bool by_masks) {
     {
         StageTimer timer(plan_->stats != nullptr, stats_->scan_time);
         set_biases_and_masks();
-        scan_probes(0, probes_.size(), by_masks, [&](const auto& scanned) {
+        scan_candidates(0, probes_.size(), by_masks, [&](const auto& scanned) {
             candidates_.take_back(scanned);
         });
     }
@@ -146,16 +148,18 @@ void QuerySearch::scan_then_filter() {
     {
         StageTimer timer(plan_->stats != nullptr, stats_->scan_time);
         set_biases_and_masks();
-        scan_probes(0, tested_, true, [&](const auto& scanned) {
+        scan_candidates(0, tested_, true, [&](const auto& scanned) {
             candidates_.take_back(scanned);
         });
         candidates_.finish(); // raises the threshold for rows not yet tested
         size_t probe = tested_;
-        scan_probes(tested_, probes_.size(), false, [&](const auto& scanned) {
-            candidates_.take_back(scanned, [&](uint64_t* keys, size_t n) {
-                return drop_filtered(keys, n, probe);
-            });
-        });
+        scan_candidates(
+                tested_, probes_.size(), false, [&](const auto& scanned) {
+                    candidates_.take_back(
+                            scanned, [&](uint64_t* keys, size_t n) {
+                                return drop_filtered(keys, n, probe);
+                            });
+                });
     }
     locate_candidates();
 }
@@ -197,10 +201,11 @@ int32_t QuerySearch::integer_bias(float score) const {
     return int32_t(steps + std::copysign(0.5f, steps));
 }
 
-/// Sets the bias of each probe, in table steps, and its masks if it was tested.
-void QuerySearch::set_biases_and_masks() {
-    const uint32_t* masks = masks_.data();
-    for (size_t p = 0; p < probes_.size(); p++) {
+/// Sets the bias of probes_[begin] and those behind it, in table steps, and
+/// their masks if they were tested. @param word  of masks_, where theirs begin
+void QuerySearch::set_biases_and_masks(size_t begin, size_t word) {
+    const uint32_t* masks = masks_.data() + word;
+    for (size_t p = begin; p < probes_.size(); p++) {
         kernels::Probe& probe = probes_[p];
         stats_->codes += probe.n;
         probe.bias = integer_bias(probe.score);
@@ -208,36 +213,6 @@ void QuerySearch::set_biases_and_masks() {
             probe.masks = masks;
             masks += Filter::mask_words(probe.n);
         }
-    }
-}
-
-/** Scans probes_[begin] .. [end - 1].
- * @param by_masks   only rows that their masks have
- * @param take_back  takes the keys, void(const kernels::ScanQuery&), whenever
- *        the kernel pauses */
-template <class TakeBack>
-void QuerySearch::scan_probes(
-        size_t begin,
-        size_t end,
-        bool by_masks,
-        TakeBack&& take_back) {
-    // all lists and their spilled copies have one layout
-    const PackedLayout layout = state_->lists->layout().packed();
-    kernels::ScanListsArgs args{
-            .probes = probes_.data(),
-            .n = end,
-            .groups = layout.groups(),
-            .has_term = layout.has_term,
-            .has_masks = by_masks,
-            .probe = begin,
-            .begin = 0};
-    kernels::ScanQuery query{};
-    query.table = table_.bytes.data();
-    query.term_mult = term_mult_;
-    while (args.probe < args.n) {
-        candidates_.lend(query);
-        kernels_->scan_lists(args, query);
-        take_back(query);
     }
 }
 

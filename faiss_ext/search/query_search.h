@@ -4,6 +4,7 @@
  *  - query_search.cpp: probes, the routes, table and scan
  *  - query_filter.cpp: which rows pass, and further probes if few pass
  *  - query_results.cpp: places of the candidates, their rescoring, results.
+ * resumable_scan.h goes on where a query ends.
  *
  * In: a plan, a query, its lists. Out: its results; batch_search.h runs many.
  */
@@ -66,7 +67,7 @@ class QuerySearch {
     static void scan_shared(const SharedProbe* shared, size_t n);
     size_t find_scanned();
 
- private:
+ protected:
     const ScaNNList& list_of(const kernels::Probe& probe) const {
         return (probe.spilled ? state_->spilled : state_->lists)
                 ->list(probe.list);
@@ -77,10 +78,20 @@ class QuerySearch {
     void scan(bool by_masks);
     void scan_then_filter();
     int32_t integer_bias(float score) const;
-    void set_biases_and_masks();
+    void set_biases_and_masks(size_t begin = 0, size_t word = 0);
+    template <class Lend, class TakeBack>
+    void scan_probes(
+            size_t begin,
+            size_t end,
+            bool by_masks,
+            Lend&& lend,
+            TakeBack&& take_back);
     template <class TakeBack>
-    void
-    scan_probes(size_t begin, size_t end, bool by_masks, TakeBack&& take_back);
+    void scan_candidates(
+            size_t begin,
+            size_t end,
+            bool by_masks,
+            TakeBack&& take_back);
 
     // query_filter.cpp
     void filter_probes();
@@ -95,10 +106,14 @@ class QuerySearch {
 
     // query_results.cpp
     void locate_candidates();
-    void locate_passing();
-    void locate_kept_apart();
+    void locate_keys(const uint64_t* keys, size_t n);
+    void locate_passing(size_t begin = 0, size_t word = 0);
+    void locate_kept_apart(size_t begin = 0);
     void locate_by_direct_map();
     void begin_locating(size_t most);
+    void reserve_places(size_t more);
+    void forget_place(uint32_t list, uint32_t offset);
+    size_t slot_of(uint64_t place) const;
     void locate(const kernels::Probe& probe, uint32_t offset, float score);
     bool is_new(uint32_t list, uint32_t offset);
     float list_score(uint32_t list);
@@ -141,6 +156,54 @@ class QuerySearch {
     std::vector<float> list_scores_; ///< NaN: not seen
     std::vector<uint32_t> lists_seen_;
     std::vector<uint64_t> places_;
+    size_t place_count_ = 0; ///< in places_
 };
+
+/** Scans probes_[begin] .. [end - 1].
+ * @param by_masks   only rows that their masks have
+ * @param lend       gives room for keys, void(kernels::ScanQuery&)
+ * @param take_back  takes the keys, void(const kernels::ScanQuery&), whenever
+ *        the kernel pauses */
+template <class Lend, class TakeBack>
+void QuerySearch::scan_probes(
+        size_t begin,
+        size_t end,
+        bool by_masks,
+        Lend&& lend,
+        TakeBack&& take_back) {
+    // all lists and their spilled copies have one layout
+    const PackedLayout layout = state_->lists->layout().packed();
+    kernels::ScanListsArgs args{
+            .probes = probes_.data(),
+            .n = end,
+            .groups = layout.groups(),
+            .has_term = layout.has_term,
+            .has_masks = by_masks,
+            .probe = begin,
+            .begin = 0};
+    kernels::ScanQuery query{};
+    query.table = table_.bytes.data();
+    query.term_mult = term_mult_;
+    while (args.probe < args.n) {
+        lend(query);
+        kernels_->scan_lists(args, query);
+        take_back(query);
+    }
+}
+
+/// The same, with the room of candidates_.
+template <class TakeBack>
+void QuerySearch::scan_candidates(
+        size_t begin,
+        size_t end,
+        bool by_masks,
+        TakeBack&& take_back) {
+    scan_probes(
+            begin,
+            end,
+            by_masks,
+            [&](auto& query) { candidates_.lend(query); },
+            take_back);
+}
 
 } // namespace faiss_ext

@@ -19,13 +19,6 @@ constexpr size_t kFileRows = 1024;
 /// Memory for them that a query keeps for the next one; a batch has 128 queries.
 constexpr size_t kKeptBytes = 1 << 18;
 
-bool better(const Candidate& a, const Candidate& b) {
-    if (a.score != b.score) {
-        return a.score > b.score;
-    }
-    return a.list != b.list ? a.list < b.list : a.offset < b.offset;
-}
-
 /// NaN, from values that overflow or from a damaged file, becomes the worst
 /// score: sorting needs an order.
 float ordered(float score) {

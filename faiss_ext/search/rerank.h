@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include <faiss_ext/memory/aligned_buffer.h>
@@ -30,6 +31,14 @@ struct Candidate {
     float bias;      ///< score of the list's centroid
     float score;
 };
+
+/// Order of candidates: best first; equal scores: smaller (list, offset).
+inline bool better(const Candidate& a, const Candidate& b) {
+    if (a.score != b.score) {
+        return a.score > b.score;
+    }
+    return a.list != b.list ? a.list < b.list : a.offset < b.offset;
+}
 
 /// One query's view of the rescoring stages; keeps its memory from query to
 /// query.
@@ -65,11 +74,11 @@ class Rescorer {
             const LookupTable& table,
             std::vector<Candidate>& rows);
 
-    /// Adds rows and reads of a file since begin().
-    void count_reads(ScaNNSearchStats& stats) const {
-        stats.cached_rows += cached_rows_;
-        stats.file_reads += file_reads_;
-        stats.disk_reads += disk_reads_;
+    /// Adds rows and reads of a file since begin(), or the last call.
+    void count_reads(ScaNNSearchStats& stats) {
+        stats.cached_rows += std::exchange(cached_rows_, 0);
+        stats.file_reads += std::exchange(file_reads_, 0);
+        stats.disk_reads += std::exchange(disk_reads_, 0);
     }
 
  private:
@@ -100,7 +109,7 @@ class Rescorer {
     size_t disk_reads_ = 0;
 };
 
-/// Keeps the `keep` best rows; equal scores: smaller (list, offset).
+/// Keeps the `keep` best rows.
 void keep_best(std::vector<Candidate>& rows, size_t keep);
 
 } // namespace faiss_ext

@@ -91,24 +91,25 @@ size_t scanned_candidates(const IndexState& state, size_t k, size_t wanted) {
     return std::min(keep, 2 * total);
 }
 
-/// Sets how many candidates the stages keep. @param own  or nullptr
-void resolve_candidates(
+/** @param of_call  numbers of the call, 0: none
+ *  @param plan     of the call: which stages there are */
+StageCandidates candidates_for(
         const IndexState& state,
         const SearchDefaults& defaults,
-        const SearchParametersScaNN* own,
-        SearchPlan& plan) {
-    const size_t k = plan.k;
+        const CandidateNumbers& of_call,
+        const SearchPlan& plan,
+        size_t k) {
     const ScaNNCalibration& calibration = defaults.calibration;
     size_t refine_k = candidates_of(
             "refine_k",
-            own ? own->refine_k : 0,
+            of_call.refine_k,
             defaults.refine_k,
             default_candidates(
                     k, calibration, calibration.refine_k, kExtraOfCodes),
             k);
     size_t reorder_k = candidates_of(
             "reorder_k",
-            own ? own->reorder_k : 0,
+            of_call.reorder_k,
             defaults.reorder_k,
             default_candidates(
                     k,
@@ -122,8 +123,8 @@ void resolve_candidates(
     const size_t wanted = plan.refine   ? refine_k
                           : plan.rerank ? reorder_k
                                         : k + k / 2 + kExtraOfTable;
-    plan.scan_keep = scanned_candidates(state, k, wanted);
-    plan.refine_keep = plan.rerank ? reorder_k : k;
+    return {.scan_keep = scanned_candidates(state, k, wanted),
+            .refine_keep = plan.rerank ? reorder_k : k};
 }
 
 /// Rows up to which the direct map is faster than lists.
@@ -225,17 +226,39 @@ SearchPlan make_search_plan(
     SearchPlan plan =
             make_range_plan(state, defaults, params, nprobe_given, store_pairs);
     plan.k = size_t(k);
-    resolve_candidates(
-            state,
-            defaults,
-            dynamic_cast<const SearchParametersScaNN*>(params),
-            plan);
+    const StageCandidates keep = candidates_for(
+            state, defaults, candidate_numbers(params), plan, plan.k);
+    plan.scan_keep = keep.scan_keep;
+    plan.refine_keep = keep.refine_keep;
     if (!state.model.scan_rows || !plan.rescores()) {
         plan.route =
                 plan.filter.passes_all() ? Route::Scan : Route::FilterThenScan;
     }
     try_direct_map(state, plan);
     return plan;
+}
+
+CandidateNumbers candidate_numbers(const faiss::SearchParameters* params) {
+    auto own = dynamic_cast<const SearchParametersScaNN*>(params);
+    return own == nullptr ? CandidateNumbers{}
+                          : CandidateNumbers{own->reorder_k, own->refine_k};
+}
+
+StageCandidates candidates_of_pieces(
+        const IndexState& state,
+        const SearchDefaults& defaults,
+        const CandidateNumbers& of_first,
+        const SearchPlan& plan,
+        size_t k) {
+    const double growth = std::sqrt(double(k) / double(plan.k));
+    auto grown = [&](size_t of_first_piece) {
+        return of_first_piece == 0
+                       ? 0
+                       : k + count_of(double(of_first_piece - plan.k) * growth);
+    };
+    const CandidateNumbers numbers{
+            grown(of_first.reorder_k), grown(of_first.refine_k)};
+    return candidates_for(state, defaults, numbers, plan, k);
 }
 
 size_t passing_to_judge(const SearchPlan& plan) {

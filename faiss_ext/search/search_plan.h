@@ -69,6 +69,19 @@ struct SearchPlan {
     }
 };
 
+/// Candidates that a call asks for; 0: the index' own numbers.
+struct CandidateNumbers {
+    size_t reorder_k = 0;
+    size_t refine_k = 0;
+};
+CandidateNumbers candidate_numbers(const faiss::SearchParameters* params);
+
+/// As in SearchPlan.
+struct StageCandidates {
+    size_t scan_keep;
+    size_t refine_keep;
+};
+
 /** @param nprobe_given  lists per query that the caller already chose
  *         (search_preassigned), or 0
  *  @throws faiss::FaissException on values out of range */
@@ -80,7 +93,18 @@ SearchPlan make_search_plan(
         size_t nprobe_given,
         bool store_pairs);
 
-/// The same for a range search, which rescores every row that passes.
+/** How many candidates the stages have kept once a search in pieces has given k
+ * rows: those of a search for k, where the numbers of the call are for its first
+ * piece and what they have beyond it grows with the square root of k.
+ * @param plan  of the first piece */
+StageCandidates candidates_of_pieces(
+        const IndexState& state,
+        const SearchDefaults& defaults,
+        const CandidateNumbers& of_first,
+        const SearchPlan& plan,
+        size_t k);
+
+/// The same as make_search_plan() for a range search, which rescores every row that passes.
 SearchPlan make_range_plan(
         const IndexState& state,
         const SearchDefaults& defaults,

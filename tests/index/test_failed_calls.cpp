@@ -10,6 +10,8 @@
 
 #include <faiss/impl/AuxIndexStructures.h>
 
+#include <faiss_ext/scann_iterator.h>
+
 #include "fixtures/failing_memory.h"
 #include "fixtures/index_cases.h"
 #include "fixtures/index_state.h"
@@ -284,6 +286,32 @@ TEST_P(FailedCalls, Search) {
             faiss::RangeSearchResult hits(n);
             scann.range_search(n, x.data(), distances[k - 1], &hits);
             found.push_back(uint8_t(hits.lims[n]));
+        }
+        return found;
+    });
+}
+
+/// A batch that fails is given by the next call.
+TEST_P(FailedCalls, Iterate) {
+    using namespace failing_memory;
+    const std::vector<float> x = queries();
+    sweep_full([&](faiss::Index& index) {
+        constexpr size_t kBatch = 40;
+        const IndexIVFScaNN& scann = *find_scann(&index);
+        auto rows = scann.iterate(x.data(), kBatch);
+        std::vector<uint8_t> found;
+        float distances[kBatch];
+        int64_t labels[kBatch];
+        for (size_t n = 1; n > 0;) {
+            try {
+                n = rows->next(distances, labels);
+            } catch (const std::bad_alloc&) {
+                if (kind == Fails::AllFrom) {
+                    throw;
+                }
+                n = rows->next(distances, labels);
+            }
+            found.insert(found.end(), labels, labels + n);
         }
         return found;
     });

@@ -227,6 +227,48 @@ TEST_P(Reach, IteratorsComeToTheEnd) {
     EXPECT_EQ(seen.size(), size_t(n));
 }
 
+/// The first k rows are as good as those of a search for k, and cost as much.
+TEST_P(Reach, IteratorsFindWhatSearchesFind) {
+    constexpr int64_t n = 20000, kRows = 1000;
+    const Data data = frequent_words(n, 5);
+    NodePtr node = built(data, {{"metric_type", metric()}});
+    auto want = truth(data, metric(), kRows);
+    auto found = node->Search(queries_of(data), {{"k", std::to_string(kRows)}});
+    auto made = node->AnnIterator(queries_of(data), {});
+    ASSERT_TRUE(made.ok()) << made.status().message;
+    int64_t searched = 0, iterated = 0;
+    for (int64_t q = 0; q < 5; q++) {
+        const int64_t* exact = &want.labels[q * kRows];
+        const int64_t* of_search = found.value().ids + q * kRows;
+        std::set<int64_t> one(of_search, of_search + kRows), other;
+        for (int64_t i = 0; i < kRows; i++) {
+            other.insert(made.value()[q]->Next().value().first);
+        }
+        for (int64_t i = 0; i < kRows; i++) {
+            searched += int64_t(one.count(exact[i]));
+            iterated += int64_t(other.count(exact[i]));
+        }
+    }
+    EXPECT_GE(double(iterated), .98 * double(searched));
+}
+
+/// Another index in the same node is not what the iterator has begun with.
+TEST_P(Reach, IteratorsEndWhenTheIndexIsReplaced) {
+    const Data data = frequent_words(3000, 1);
+    NodePtr node = built(data, {{"metric_type", metric()}});
+    auto made = node->AnnIterator(queries_of(data), {});
+    ASSERT_TRUE(made.value()[0]->Next().ok());
+    ASSERT_TRUE(node->Build({3000, data.d, data.rows.data()},
+                            {{"metric_type", metric()}})
+                        .ok());
+    Status status;
+    while (status.ok()) {
+        status = made.value()[0]->Next().status();
+    }
+    EXPECT_NE(status.message.find("built or loaded anew"), std::string::npos)
+            << status.message;
+}
+
 /// Pages as Milvus makes them: a search, then range searches that begin where
 /// the page before ended.
 TEST_P(Reach, PagesOfRangesComeToTheEnd) {

@@ -16,9 +16,11 @@ from faiss_ext import knowhere
 
 D, ROWS = 8, 300
 ERRORS = (TypeError, ValueError, RuntimeError, OverflowError, MemoryError, AttributeError, BufferError)
-NODE_CLASSES = (knowhere.IndexFactory, knowhere.IndexNode, knowhere.RowIterator)
+ITERATORS = (fx.SearchIterator, knowhere.RowIterator)
+NODE_CLASSES = (knowhere.IndexFactory, knowhere.IndexNode)
 SELECTORS = tuple(getattr(fx, name) for name in dir(fx) if name.startswith("IDSelector"))
-CLASSES = (fx.Index, fx.Filter, *SELECTORS, fx.ClusteringParameters, fx.SearchStats, fx.DirectMap, *NODE_CLASSES)
+CLASSES = (fx.Index, fx.Filter, *SELECTORS, fx.ClusteringParameters, fx.SearchStats, fx.DirectMap)
+CLASSES += (*NODE_CLASSES, *ITERATORS)
 
 
 class Raises:

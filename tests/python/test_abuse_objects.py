@@ -95,7 +95,7 @@ def unconstructed():
     assert answers(index) == before
     for cls in CLASSES:
         refused(object.__new__, cls, allowed=TypeError)
-    for cls in (fx.Index, knowhere.IndexNode, knowhere.RowIterator):
+    for cls in (fx.Index, fx.SearchIterator, knowhere.IndexNode, knowhere.RowIterator):
         refused(cls)
     factory = knowhere.IndexFactory.__new__(knowhere.IndexFactory)
     factory.__init__()
@@ -124,7 +124,8 @@ def copies():
     factory = knowhere.IndexFactory()
     node = factory.create("FLAT")
     node.build(rows())
-    for thing in (plain, fx.Filter([1, 2]), fx.SearchStats(), factory, node, node.iterate(rows()[:1])[0]):
+    iterators = (made().iterate(rows()[:1]), node.iterate(rows()[:1])[0])
+    for thing in (plain, fx.Filter([1, 2]), fx.SearchStats(), factory, node, *iterators):
         for way in (copy.copy, copy.deepcopy, pickle.dumps):
             refused(way, thing)
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):

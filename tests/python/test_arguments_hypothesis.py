@@ -28,6 +28,7 @@ DESCRIPTIONS = ("IVF4,ScaNN,RFlat", "IDMap2,PCA4,IVF4,ScaNN(soar_lambda=1),SQ8",
 
 INDEX_CALLS = {
     "search": ("x", "k", "params", "D", "I", "nprobe", "reorder_k", "refine_k", "max_codes", "filter", "stats"),
+    "iterate": ("x", "batch", "params", "nprobe", "reorder_k", "refine_k", "filter", "stats"),
     "search_and_reconstruct": (
         "x", "k", "params", "D", "I", "R", "nprobe", "reorder_k", "refine_k", "max_codes", "filter"),
     "range_search": ("x", "radius", "params", "nprobe", "filter", "stats"),
@@ -107,7 +108,8 @@ SETTABLE = ("verbose", "nprobe", "max_codes", "reorder_k", "refine_k")
 SETTABLE += ("seed", "max_points_per_centroid", "kmeans_rounds")
 READING = ("search", "range", "assign", "centroids", "get_list", "list_", "sa_", "estimate", "memory")
 # take no arguments, or set what the whole process shares
-LEFT_OUT = {"omp_get_max_threads", "omp_set_num_threads", "simd_level", "simd_levels", "Index", "SearchStats"}
+LEFT_OUT = {"omp_get_max_threads", "omp_set_num_threads", "simd_level", "simd_levels"}
+LEFT_OUT |= {"Index", "SearchIterator", "SearchStats"}
 LEFT_OUT |= {"IDSelector", "ClusteringParameters", "ParameterSpace"}  # no constructor, or nothing to give it
 
 edges = [0, 1, 2, 3, 4, 5, 7, D, 31, ROWS - 1, ROWS, 255, 2**15, 2**20, 2**31 - 1, 2**31, 2**32, 2**53, 2**62]

@@ -215,6 +215,7 @@ def test_options_become_a_dataclass():
     plain = read("stages", "--setting", "nprobe=4,reorder_k=20", "--setting", "nprobe=8")
     assert plain.settings() == ({"nprobe": 4, "reorder_k": 20}, {"nprobe": 8})
     assert read("stages").settings() == ({"nprobe": 16, "reorder_k": 100},)
+    assert read("stages").pieces is None and read("stages", "--pieces", "7").pieces == 7
 
 
 def test_builds_of_the_command_line_replace_those_of_their_engine(small):
@@ -394,7 +395,9 @@ def test_stages_are_told(written_set):
         str(ROOT / "bench" / "stages"),
         *written_set,
         *["--factory", "IVF16,ScaNN,RFlat", "--setting", "nprobe=8,reorder_k=40", "--repetitions", "2"],
+        *["--pieces", "20"],
     )
+    assert "\n200 rows at once " in printed and "; in pieces " in printed and ", 10 of 20: " in printed
     assert "recall@10 " in printed and all(f"| {name}" in printed for name in ("partition", "scan", "rerank", "all"))
 
 

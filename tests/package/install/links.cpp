@@ -22,6 +22,7 @@
 #include <faiss_ext/build_index.h>
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_io.h>
+#include <faiss_ext/scann_iterator.h>
 #include <faiss_ext/scann_options.h>
 #include <faiss_ext/simd_level.h>
 
@@ -86,6 +87,11 @@ bool search(IndexIVFScaNN& index, const std::vector<float>& x) {
             given.data(),
             false,
             &params);
+    auto pieces = index.IndexIVFScaNN::iterate(x.data(), kK);
+    if (pieces->batch() != size_t(kK) || pieces->stale() ||
+        pieces->next(distances.data(), labels.data()) != size_t(kK)) {
+        return false;
+    }
     faiss::RangeSearchResult all(1), some(1);
     index.IndexIVFScaNN::range_search(1, x.data(), 1e9f, &all, &params);
     index.IndexIVFScaNN::range_search_preassigned(

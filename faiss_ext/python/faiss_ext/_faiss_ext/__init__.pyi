@@ -1,5 +1,5 @@
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Optional, Protocol, Union
 
 import numpy as np
@@ -222,6 +222,18 @@ class Index:
         filter: _Filter = None,
         stats: Optional[SearchStats] = None,
     ) -> tuple[_Distances, _Labels]: ...
+    def iterate(
+        self,
+        x: ArrayLike,
+        batch: int = 100,
+        params: Optional[_SearchParameters] = None,
+        *,
+        nprobe: Optional[int] = None,
+        reorder_k: Optional[int] = None,
+        refine_k: Optional[int] = None,
+        filter: _Filter = None,
+        stats: Optional[SearchStats] = None,
+    ) -> SearchIterator: ...
     def search_and_reconstruct(
         self,
         x: ArrayLike,
@@ -296,6 +308,10 @@ class Index:
     def make_direct_map(self, new_maintain_direct_map: bool = True) -> None: ...
     def memory_usage(self) -> int: ...
     def estimate_memory(self, n: int) -> int: ...
+
+class SearchIterator(Iterator[tuple[_Distances, _Labels]]):
+    def __iter__(self) -> SearchIterator: ...
+    def __next__(self) -> tuple[_Distances, _Labels]: ...
 
 def IndexIDMap(index: Index) -> Index: ...
 def IndexIDMap2(index: Index) -> Index: ...
