@@ -41,7 +41,7 @@ static_assert(
 
 /// The first bytes of every file.
 constexpr char kFileMagic[8] = {'S', 'c', 'a', 'N', 'N', 'i', 'd', 'x'};
-constexpr uint32_t kFormatVersion = 4;
+constexpr uint32_t kFormatVersion = 5;
 
 /// Takes the bytes of a section; counts them first, writes them later.
 class SectionSink {
