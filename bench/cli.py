@@ -23,6 +23,7 @@ COMMANDS = {
     "codes": "recall of the codes alone at equal bytes, beside Faiss' PQx4fs",
     "threshold": "recall of the codes alone against eta and T",
     "calibration": "what calibrate() promises and delivers",
+    "promise": "what search(target_recall=) promises and delivers, with filters, too",
     "stages": "where the time of one query goes",
     "tiers": "what a query costs with less and less of a file in memory",
     "threads": "what a second thread brings; how fast rows are added",

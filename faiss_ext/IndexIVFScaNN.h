@@ -33,6 +33,8 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     size_t refine_k = 0;
     /// what calibrate() chose; used where reorder_k, refine_k are 0
     ScaNNCalibration calibration;
+    /// what calibrate() measured; for searches with target_recall
+    ScaNNProfile profile;
     /// not saved, not cloned
     ScaNNProgress progress;
 
@@ -183,6 +185,7 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
      * k finds the share target_recall of what an exhaustive search of this
      * index finds, plus one standard error. For another k, the candidates grow
      * with its square root. If no setting reaches the target: the widest.
+     * Also measures the profile, for searches with another target_recall.
      * @param queries  like those to come; nullptr: 1000 of the raw rows, each
      *                 without itself among its neighbours
      * @param target_recall  in (0, 1). @param k  1..ntotal - 1 */

@@ -19,6 +19,7 @@
 #include <faiss_ext/io/index_header.h>
 #include <faiss_ext/io/list_sections.h>
 #include <faiss_ext/io/model_sections.h>
+#include <faiss_ext/io/profile_section.h>
 #include <faiss_ext/io/regular_files.h>
 #include <faiss_ext/lists/on_demand_rows.h>
 #include <faiss_ext/memory/file_fault.h>
@@ -122,6 +123,7 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
         sections.push_back({"codebook", put(put_codebook, state.model)});
         sections.push_back({"ranges", put(put_ranges, state.model)});
         sections.push_back({"groups", put(put_groups, state.model)});
+        sections.push_back({"profile", put(put_profile, index.profile)});
         add_list_sections(*state.lists, state.spilled.get(), sections);
     }
     write_sections(sections, writer);
@@ -279,6 +281,10 @@ faiss::Index* read_tree(SectionReader& reader, const ColumnSources& sources) {
         }
         if (reader.version() >= 3) {
             get_groups(reader.read_all("groups"), header.nlist, model);
+        }
+        if (reader.version() >= 5) {
+            index->profile =
+                    get_profile(reader.read_all("profile"), header.nlist);
         }
         ListSets sets = read_lists(reader, sources, header, state);
         // also if mapped: a direct map was read as well

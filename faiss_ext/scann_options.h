@@ -5,11 +5,13 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include <faiss_ext/faiss_compat.h>
 
@@ -105,6 +107,11 @@ struct ScaNNSearchStats {
     double scan_time = 0;
     double refine_time = 0;
     double rerank_time = 0;
+    /// expected shares of the true neighbours among the results, by the index'
+    /// profile
+    double recall_sum = 0;
+    /// queries not in it: unlike those of calibrate(), or it was never called
+    size_t recall_unknown = 0;
 
     ScaNNSearchStats& operator+=(const ScaNNSearchStats& other) {
         nq += other.nq;
@@ -121,7 +128,15 @@ struct ScaNNSearchStats {
         scan_time += other.scan_time;
         refine_time += other.refine_time;
         rerank_time += other.rerank_time;
+        recall_sum += other.recall_sum;
+        recall_unknown += other.recall_unknown;
         return *this;
+    }
+    /// Expected recall of a query; NaN if it is not known of a tenth of them.
+    double expected_recall() const {
+        const size_t known = nq - std::min(nq, recall_unknown);
+        return known * 10 > nq * 9 ? recall_sum / double(known)
+                                   : std::numeric_limits<double>::quiet_NaN();
     }
 };
 
@@ -135,6 +150,40 @@ struct ScaNNCalibration {
     float recall = 0;     ///< reached on the queries
 };
 
+/** What calibrate() measured on its queries, for searches with target_recall:
+ * the settings that reach a recall for k results, and the recall of settings.
+ * Rows of tables belong to a k, and rise from left to right; so do columns. */
+struct ScaNNProfile {
+    struct Setting {
+        uint32_t nprobe = 0;
+        uint32_t refine_k = 0;  ///< 0: no refine codes
+        uint32_t reorder_k = 0; ///< 0: no raw rows
+    };
+    size_t rows = 0; ///< of the index then; 0: never calibrated
+    /// numbers of results, rising; those above kMaxResults serve filters
+    std::vector<uint32_t> ks;
+    std::vector<float> targets; ///< rising
+    /// settings of ks x targets
+    std::vector<Setting> settings;
+    std::vector<uint32_t> probes; ///< numbers of lists, rising to nlist
+    /// ks x probes: the share of neighbours that the lists hold
+    std::vector<float> probe_recall;
+    std::vector<uint32_t> candidates; ///< numbers of candidates, rising
+    /// ks x candidates: the share of neighbours in the lists that are among so
+    /// many candidates, by codes and by refine codes
+    std::vector<float> scan_recall;
+    std::vector<float> refine_recall;
+    /// Score of a query's best list, divided by its length unless L2: most queries
+    /// are between these.
+    float lowest_score = 0;
+    float highest_score = 0;
+
+    /// k of a search with target_recall is at most this.
+    static constexpr uint32_t kMaxResults = 1000;
+    static constexpr float kLowestTarget = 0.5f;
+    static constexpr float kHighestTarget = 0.999f;
+};
+
 /** Search parameters; a plain faiss::SearchParametersIVF is accepted too.
  * nprobe, max_codes, sel, quantizer_params mean what they mean in Faiss. */
 struct SearchParametersScaNN : faiss::SearchParametersIVF {
@@ -146,6 +195,11 @@ struct SearchParametersScaNN : faiss::SearchParametersIVF {
     size_t reorder_k = 0;
     /// candidates rescored from refine codes, >= k; 0: the index' refine_k
     size_t refine_k = 0;
+    /** .5 to .999, for k up to 1000: nprobe, refine_k and reorder_k, which must
+     * be 0, are those that found this share of the true neighbours in
+     * calibrate(); with a selector further lists are visited where few rows of
+     * the first ones pass. 0: not asked for */
+    float target_recall = 0;
     /// filled if not nullptr (borrowed)
     ScaNNSearchStats* stats = nullptr;
 };

@@ -86,11 +86,14 @@ const std::vector<Parameter>& scann_schema() {
             real_parameter(
                     "target_recall",
                     "",
-                    0.01,
+                    0.5,
                     0.999,
-                    kBuild,
-                    "recall@10 for which nprobe and reorder_k are chosen where "
-                    "a search gives none; needs with_raw_data"),
+                    kBuild | kSearch,
+                    "of a build: recall@10 for which nprobe and reorder_k are "
+                    "chosen where a search gives none; of a search: recall@k  "
+                    "for which they are chosen, for k up to "
+                    "1000, of an index built with any; needs "
+                    "with_raw_data"),
             integer_parameter(
                     "nprobe",
                     "",
@@ -135,7 +138,31 @@ void check_scann_build(const Parameters& parameters) {
     }
 }
 
+/// A target of a search chooses what the others say.
+static void check_target(const Parameters& parameters, int64_t k) {
+    const std::string given =
+            "target_recall = " + shown(parameters.real("target_recall"));
+    if (k > faiss_ext::ScaNNProfile::kMaxResults) {
+        throw Fault(
+                StatusCode::out_of_range_in_json,
+                given + " with k = " + std::to_string(k) +
+                        " (allowed: k of 1..1000)");
+    }
+    for (const char* other : {"nprobe", "reorder_k"}) {
+        if (parameters.given(other)) {
+            throw Fault(
+                    StatusCode::invalid_args,
+                    given + " and " + other + " = " +
+                            std::to_string(parameters.integer(other)) +
+                            " (allowed: one of them)");
+        }
+    }
+}
+
 void check_scann_search(const Parameters& parameters, int64_t k) {
+    if (parameters.given("target_recall")) {
+        check_target(parameters, k);
+    }
     if (parameters.given("reorder_k") && parameters.integer("reorder_k") < k) {
         throw Fault(
                 StatusCode::out_of_range_in_json,
@@ -186,6 +213,18 @@ faiss_ext::SearchParametersScaNN scann_search_parameters(
         made.nprobe = facts.nlist;
         made.reorder_k = made.refine_k =
                 size_t(std::max<int64_t>(facts.rows, k));
+        return made;
+    }
+    if (parameters.given("target_recall") && scope.factor == 1) {
+        if (!facts.profiled) {
+            throw Fault(
+                    StatusCode::invalid_args,
+                    "target_recall = " +
+                            shown(parameters.real("target_recall")) +
+                            " of an index that was not calibrated (allowed: "
+                            "one that was built with target_recall)");
+        }
+        made.target_recall = float(parameters.real("target_recall"));
         return made;
     }
     const auto defaults = faiss_ext::segment_defaults(

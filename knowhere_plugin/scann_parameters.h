@@ -44,6 +44,7 @@ struct ScaNNFacts {
     /// chosen by calibration
     size_t nprobe;
     bool calibrated;
+    bool profiled; ///< searches may have a target_recall
     bool with_raw_data;
 };
 

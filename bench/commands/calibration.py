@@ -12,7 +12,7 @@ Out, in --out: calibration.jsonl and calibration.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -74,17 +74,22 @@ class Searches:
     query: Floats
     truth: Ids
     k: int
+    filter: Any = None
 
     def thinned(self) -> Searches:
         """With a part of the queries."""
-        return Searches(self.index, self.query[::SAMPLE], self.truth[::SAMPLE], self.k)
+        return Searches(self.index, self.query[::SAMPLE], self.truth[::SAMPLE], self.k, self.filter)
+
+    def answers(self, setting: Mapping[str, Any]) -> list[Ids]:
+        """Ids of every query, one a call."""
+        return [self.index.search(row[None], self.k, filter=self.filter, **setting)[1][0] for row in self.query]
 
     def measure(self, setting: Parameters, passes: int = 1) -> Searched:
         """An empty setting: the index' own."""
         found: list[Ids] = []
 
         def once() -> None:
-            found[:] = [self.index.search(row[None], self.k, **setting)[1][0] for row in self.query]
+            found[:] = self.answers(setting)
 
         times = timing.repeated(once, passes)
         micros = times.minimum / len(self.query) * 1e6

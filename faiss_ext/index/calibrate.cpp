@@ -1,5 +1,6 @@
 /*
- * Search parameters for a wanted recall, measured on queries whose neighbours
+ * Search parameters for one wanted recall and k (measure_profile has the table
+ * for all of them), measured on queries whose neighbours
  * an exhaustive search of the same index finds.
  *
  * Recall rises with nprobe, refine_k and reorder_k. First the fewest lists that
@@ -11,14 +12,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
-#include <random>
 
 #include <faiss/impl/AuxIndexStructures.h>
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
-#include <faiss_ext/kernels/kernels.h>
+#include <faiss_ext/index/calibration_queries.h>
+#include <faiss_ext/index/measure_profile.h>
+#include <faiss_ext/index/search_cost.h>
 #include <faiss_ext/model/index_state.h>
 
 namespace faiss_ext {
@@ -41,17 +42,6 @@ constexpr float kMoreLists[] = {1, 1.1f, 1.25f, 1.5f, 2};
 /// Numbers of candidates and of lists are found up to this factor.
 constexpr double kCandidateStep = 1.12;
 constexpr double kListStep = 1.02;
-/// The bytes of a code are those of a list of this many vectors, divided by
-/// their number: ten whole blocks.
-constexpr size_t kTypicalList = 10 * kernels::kBlockSize;
-
-// Nanoseconds of Zen 4 (bench/stages): what a list, a code byte, a rescored
-// row and its bytes cost a query.
-constexpr double kListCost = 60;
-constexpr double kCodeByteCost = 0.03;
-constexpr double kRowCost = 30;
-constexpr double kRowByteCost = 0.04;
-
 struct Setting {
     size_t nprobe;
     size_t refine_k;
@@ -101,18 +91,12 @@ class Trials {
         }
         double recall = sum / double(nq);
         double variance = std::max(0.0, squares / double(nq) - recall * recall);
-        const EntryLayout& layout = index_.state().lists->layout();
-        double cost =
-                kListCost * double(stats.lists) +
-                kCodeByteCost * double(stats.codes) *
-                        double(layout.packed().list_bytes(kTypicalList)) /
-                        double(kTypicalList) +
-                double(stats.refined) *
-                        (kRowCost +
-                         kRowByteCost * double(layout.refine_row_bytes())) +
-                double(stats.reranked) *
-                        (kRowCost +
-                         kRowByteCost * double(layout.raw_row_bytes()));
+        const double cost = search_cost(
+                index_.state().lists->layout(),
+                {double(stats.lists),
+                 double(stats.codes),
+                 double(stats.refined),
+                 double(stats.reranked)});
         return {recall, std::sqrt(variance / double(nq)), cost / double(nq)};
     }
 
@@ -173,34 +157,6 @@ size_t smallest(size_t low, size_t high, double step, Passes&& passes) {
         }
     }
     return high;
-}
-
-/// Rows of the index, evenly at random, and their ids.
-void draw_rows(
-        const IndexIVFScaNN& index,
-        size_t count,
-        std::vector<float>& x,
-        std::vector<int64_t>& ids) {
-    const ScaNNLists& lists = *index.state().lists;
-    const size_t nlist = lists.nlist;
-    const size_t d = size_t(index.d);
-    std::vector<size_t> ends(nlist);
-    for (size_t l = 0; l < nlist; l++) {
-        ends[l] = (l == 0 ? 0 : ends[l - 1]) + lists.list_size(l);
-    }
-    std::vector<size_t> chosen(ends.back());
-    std::iota(chosen.begin(), chosen.end(), 0);
-    std::mt19937_64 random(index.options.seed);
-    count = std::min(count, chosen.size());
-    for (size_t i = 0; i < count; i++) {
-        std::swap(chosen[i], chosen[i + random() % (chosen.size() - i)]);
-        size_t list = std::upper_bound(ends.begin(), ends.end(), chosen[i]) -
-                      ends.begin();
-        size_t offset = chosen[i] - (list == 0 ? 0 : ends[list - 1]);
-        x.resize(x.size() + d);
-        index.reconstruct_from_offset(list, offset, x.data() + i * d);
-        ids.push_back(lists.get_single_id(list, offset));
-    }
 }
 
 void check_arguments(
@@ -379,17 +335,18 @@ ScaNNCalibration IndexIVFScaNN::calibrate(
         float target_recall,
         idx_t k) {
     check_arguments(*this, n, queries, target_recall, k);
-    std::vector<float> x;
-    std::vector<idx_t> own;
-    if (queries != nullptr) {
-        x.assign(queries, queries + n * d);
-        own.assign(n, -1);
-    } else {
-        draw_rows(*this, kDrawn, x, own);
+    CalibrationQueries asked =
+            queries != nullptr
+                    ? CalibrationQueries{{queries, queries + n * d}, {}, {}}
+                    : draw_queries(*this, kDrawn);
+    ScaNNProfile measured = measure_profile(*this, asked);
+    if (asked.ids.empty()) {
+        asked.ids.assign(n, -1);
     }
-    Trials trials(*this, std::move(x), std::move(own), size_t(k));
+    Trials trials(*this, std::move(asked.x), std::move(asked.ids), size_t(k));
     calibration = Calibration(*this, trials, target_recall, size_t(k)).run();
     nprobe = calibration.nprobe;
+    profile = std::move(measured);
     return calibration;
 }
 

@@ -25,6 +25,7 @@ struct ScaNNIterator::Impl {
     ScaNNLists::Changes changes;
     uint64_t made_at; ///< of `changes`
     ScaNNCalibration calibration;
+    const ScaNNProfile profile; ///< none: pieces have no target recall
     SearchDefaults defaults;
     std::vector<float> x;
     PreparedQueries query;
@@ -42,7 +43,8 @@ struct ScaNNIterator::Impl {
                       .max_codes = 0,
                       .reorder_k = index.reorder_k,
                       .refine_k = index.refine_k,
-                      .calibration = calibration},
+                      .calibration = calibration,
+                      .profile = profile},
               x(query_row, query_row + index.d),
               query(prepare_queries(index.state(), 1, x.data())),
               scan(index.state(),
@@ -96,6 +98,13 @@ std::unique_ptr<ScaNNIterator> IndexIVFScaNN::iterate(
             "max_codes = %zu (allowed for an iterator: 0, since it visits all "
             "lists in the end)",
             plan.max_codes);
+    FAISS_THROW_IF_NOT_FMT(
+            plan.target_recall == 0,
+            "target_recall = %g (allowed for an iterator: 0, since nobody "
+            "knows "
+            "how many rows will be taken)",
+            plan.target_recall);
+    plan.profile = nullptr; // of the index, which may be gone before this
     return std::unique_ptr<ScaNNIterator>(
             new ScaNNIterator(std::make_unique<ScaNNIterator::Impl>(
                     *this, x, std::move(plan), candidate_numbers(params))));

@@ -12,7 +12,8 @@ inline SearchDefaults search_defaults(const IndexIVFScaNN& index) {
             .max_codes = index.max_codes,
             .reorder_k = index.reorder_k,
             .refine_k = index.refine_k,
-            .calibration = index.calibration};
+            .calibration = index.calibration,
+            .profile = index.profile};
 }
 
 } // namespace faiss_ext

@@ -17,6 +17,8 @@
  *                  version 2 on)
  *   groups         uint64 n (0: none), uint32[n] group of each list (from
  *                  version 3 on)
+ *   profile        uint64 0, or what calibrate() measured (profile_section; from
+ *                  version 5 on)
  *   lists          EntryLayout, uint8 raw_type (from version 4 on),
  *                  uint64 nlist, uint64[nlist] sizes
  *   spilled_lists  the same, only with spilled copies

@@ -114,6 +114,11 @@ void bind_stats(py::module_& module) {
                     "rerank_time",
                     &Stats::rerank_time,
                     "seconds spent on raw rows")
+            .def_property_readonly(
+                    "expected_recall",
+                    &Stats::expected_recall,
+                    "expected recall of a query (search, return_recall); nan: "
+                    "not known")
             .def(
                     "reset",
                     [](Stats& self) { self = Stats(); },

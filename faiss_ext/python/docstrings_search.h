@@ -5,7 +5,7 @@
 namespace faiss_ext::python::doc {
 
 constexpr const char* search =
-        R"(search(self, x, k, params=None, D=None, I=None, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None, stats=None)
+        R"(search(self, x, k, params=None, D=None, I=None, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None, stats=None, target_recall=None, return_recall=False)
 --
 
 Find the k nearest vectors of each query.
@@ -43,6 +43,12 @@ filter : None, bool array, int array, Filter or IDSelector, optional
     it more than once. The same as ``params.sel``.
 stats : SearchStats, optional
     The statistics of this search are added to it.
+target_recall : float, 0.5..0.999, optional
+    Instead of nprobe, reorder_k and refine_k: the share of the true k nearest
+    to find on average, for k up to 1000. Needs `calibrate`, for queries like
+    those it was given, and a filter that does not depend on the query.
+return_recall : bool, optional
+    Whether the expected recall is returned, too.
 
 Returns
 -------
@@ -51,6 +57,11 @@ D : ndarray of float32, shape (n, k)
     distances, smallest first.
 I : ndarray of int64, shape (n, k)
     Ids; -1 where there are no more results.
+recall : float
+    With return_recall: the share of the true neighbours that searches like
+    these find on average; nan if it cannot be known: `calibrate` was never
+    called, a tenth of the queries is unlike those it was given, or there is a
+    filter.
 
 Raises
 ------
@@ -134,7 +145,7 @@ threads may share it, and get each batch once.
 )";
 
 constexpr const char* search_and_reconstruct =
-        R"(search_and_reconstruct(self, x, k, params=None, D=None, I=None, R=None, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None)
+        R"(search_and_reconstruct(self, x, k, params=None, D=None, I=None, R=None, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None, target_recall=None)
 --
 
 Search, and return the vectors found too.

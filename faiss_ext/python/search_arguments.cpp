@@ -92,6 +92,44 @@ Option only_one(const char* name, Option keyword, Option in_params) {
     return keyword ? keyword : in_params;
 }
 
+/// The field target_recall, which objects of older versions do not have.
+void take_target(py::handle params, std::optional<double>& keyword) {
+    const py::object value = py::getattr(params, "target_recall", py::none());
+    if (value.is_none()) {
+        return;
+    }
+    if (keyword) {
+        refuse_twice("target_recall");
+    }
+    const double target = PyFloat_AsDouble(value.ptr());
+    if (PyErr_Occurred() != nullptr) {
+        PyErr_Clear();
+        throw py::type_error(
+                "params.target_recall = " +
+                py::repr(value).cast<std::string>() + " (allowed: a number)");
+    }
+    keyword = target;
+}
+
+/// @throws ValueError  out of range, or with what it chooses itself
+float checked_target(const IndexHandle& self, const SearchKeywords& given) {
+    const double target = *given.target_recall;
+    need_scann(self, "target_recall");
+    const std::string shown = py::str(py::float_(target)).cast<std::string>();
+    const double highest = as_written(ScaNNProfile::kHighestTarget);
+    if (!(target >= ScaNNProfile::kLowestTarget && target <= highest)) {
+        throw py::value_error(
+                "target_recall = " + shown + " (allowed: 0.5..0.999)");
+    }
+    if (given.nprobe || given.refine_k || given.reorder_k) {
+        throw py::value_error(
+                "target_recall = " + shown +
+                " with nprobe, refine_k or reorder_k, which it chooses "
+                "(allowed: one or the others)");
+    }
+    return float(target);
+}
+
 /// With what `params` holds.
 SearchKeywords merged(SearchKeywords keywords) {
     const py::object& params = keywords.params;
@@ -119,6 +157,7 @@ SearchKeywords merged(SearchKeywords keywords) {
     if (kind == ParameterKind::ScaNN) {
         take("refine_k", keywords.refine_k);
         take("reorder_k", keywords.reorder_k);
+        take_target(params, keywords.target_recall);
     }
     return keywords;
 }
@@ -140,8 +179,13 @@ SearchArguments search_arguments(
                 "searching");
     }
     SearchParametersScaNN& params = arguments.params;
+    if (given.target_recall) {
+        params.target_recall = checked_target(self, given);
+    }
     if (const faiss::IndexIVF* ivf = self.ivf()) {
-        if (given.nprobe) {
+        if (given.target_recall) {
+            params.nprobe = 0;
+        } else if (given.nprobe) {
             params.nprobe =
                     checked_integer("nprobe", *given.nprobe, 1, ivf->nlist);
         } else {

@@ -26,6 +26,7 @@ struct SearchKeywords {
     Option refine_k = {};
     Option max_codes = {};
     py::object filter = py::none();
+    std::optional<double> target_recall = {};
 };
 
 /// All of it read under the GIL.

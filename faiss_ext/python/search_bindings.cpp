@@ -58,10 +58,30 @@ py::tuple search_k(
         Option refine_k,
         Option max_codes,
         const py::object& filter,
-        ScaNNSearchStats* stats) {
+        ScaNNSearchStats* stats,
+        std::optional<double> target_recall,
+        bool return_recall) {
     SearchArguments arguments = search_arguments(
-            self, x, {params, nprobe, reorder_k, refine_k, max_codes, filter});
-    return search_any(self, arguments, k, false, {D, I}, stats);
+            self,
+            x,
+            {params,
+             nprobe,
+             reorder_k,
+             refine_k,
+             max_codes,
+             filter,
+             target_recall});
+    if (!return_recall) {
+        return search_any(self, arguments, k, false, {D, I}, stats);
+    }
+    need_scann(self, "return_recall");
+    ScaNNSearchStats counted;
+    const py::tuple found =
+            search_any(self, arguments, k, false, {D, I}, &counted);
+    if (stats != nullptr) {
+        *stats += counted;
+    }
+    return py::make_tuple(found[0], found[1], counted.expected_recall());
 }
 
 py::tuple search_rows(
@@ -76,9 +96,18 @@ py::tuple search_rows(
         Option reorder_k,
         Option refine_k,
         Option max_codes,
-        const py::object& filter) {
+        const py::object& filter,
+        std::optional<double> target_recall) {
     SearchArguments arguments = search_arguments(
-            self, x, {params, nprobe, reorder_k, refine_k, max_codes, filter});
+            self,
+            x,
+            {params,
+             nprobe,
+             reorder_k,
+             refine_k,
+             max_codes,
+             filter,
+             target_recall});
     return search_any(self, arguments, k, true, {D, I, R}, nullptr);
 }
 
@@ -181,6 +210,8 @@ void bind_search(IndexClass& index) {
               arg("max_codes") = none,
               arg("filter") = none,
               arg("stats") = none,
+              arg("target_recall") = none,
+              arg("return_recall") = false,
               doc::search)
             .def("search_and_reconstruct",
                  search_rows,
@@ -196,6 +227,7 @@ void bind_search(IndexClass& index) {
                  arg("refine_k") = none,
                  arg("max_codes") = none,
                  arg("filter") = none,
+                 arg("target_recall") = none,
                  doc::search_and_reconstruct)
             .def("range_search",
                  search_range,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include <faiss_ext/search/recall_profile.h>
 #include <faiss_ext/search/stage_timer.h>
 
 namespace faiss_ext {
@@ -11,12 +12,12 @@ namespace faiss_ext {
 /// most pass; otherwise all, and rows of further lists if too few pass.
 void QuerySearch::filter_probes() {
     test_rows(passing_to_judge(*plan_));
-    if (tested_enough(*plan_, probed_)) {
-        return;
+    const bool test_all = !tested_enough(*plan_, probed_);
+    if (test_all) {
+        test_rows();
     }
-    test_rows();
-    if (plan_->may_extend) {
-        extend_probes();
+    if (plan_->may_extend && (test_all || plan_->target_recall > 0)) {
+        extend_probes(test_all);
     }
 }
 
@@ -34,6 +35,7 @@ void QuerySearch::test_rows(size_t enough) {
             }
         }
         const ScaNNList& list = list_of(probes_[tested_]);
+        const size_t before = probed_.passing;
         size_t words = masks_.size();
         masks_.resize(words + Filter::mask_words(list.size()));
         probed_.tested += list.size();
@@ -43,14 +45,35 @@ void QuerySearch::test_rows(size_t enough) {
                 masks_.begin() + ptrdiff_t(words),
                 masks_.end(),
                 [](uint32_t mask) { return mask != 0; });
+        const size_t wanted = plan_->k * copies();
+        if (before < wanted && wanted <= probed_.passing) {
+            const double share =
+                    double(wanted - before) / double(probed_.passing - before);
+            probed_.until_k =
+                    double(probed_.tested) - (1 - share) * double(list.size());
+        }
     }
 }
 
+/// Whether `visited` lists are enough, as far as the filter has tested rows.
+bool QuerySearch::probes_suffice(size_t visited) const {
+    if (plan_->target_recall == 0) {
+        return probed_.passing >= plan_->scan_keep;
+    }
+    const double k = results_before_filter(*plan_, probed_, copies());
+    return visited >= profile_probes(
+                              *plan_->profile,
+                              plan_->target_recall,
+                              k,
+                              size_t(state_->ivf.ntotal));
+}
+
 /** Few rows pass: visits further lists until as many rows passed as the scan
- * keeps, or all lists were visited. A quantizer such as HNSW may give lists in
- * another order when asked for more of them, and never find some: `seen` has
- * each list visited once. */
-void QuerySearch::extend_probes() {
+ * keeps, or, with a target recall, as many lists as the share that passes asks
+ * for, or all. A quantizer such as HNSW may give lists in another order when
+ * asked for more of them, and never find some: `seen` has each list visited
+ * once. @param test  the rows of further lists */
+void QuerySearch::extend_probes(bool test) {
     // How many lists to rank next, times those visited: ranking too few means
     // ranking again, ranking thousands takes long.
     constexpr double kMinGrowth = 1.5;
@@ -60,26 +83,31 @@ void QuerySearch::extend_probes() {
     const size_t enough = plan_->scan_keep;
     std::vector<int64_t> lists;
     std::vector<float> scores;
-    std::vector<bool> seen(nlist);
-    for (const kernels::Probe& probe : probes_) {
-        seen[probe.list] = true;
-    }
+    std::vector<bool> seen;
     size_t visited = plan_->nprobe;
-    while (probed_.passing < enough && visited < nlist) {
+    size_t ranked = visited;
+    while (ranked < nlist && !probes_suffice(visited)) {
+        if (seen.empty()) {
+            seen.resize(nlist);
+            for (const kernels::Probe& probe : probes_) {
+                seen[probe.list] = true;
+            }
+        }
         double growth = std::clamp(
                 kMinGrowth * double(enough) /
                         double(std::max<size_t>(probed_.passing, 1)),
                 kMinGrowth,
                 kMaxGrowth);
-        visited = std::min(nlist, size_t(std::ceil(growth * double(visited))));
-        const size_t n = further_lists(visited, seen, lists, scores);
-        for (size_t i = 0; i < n && probed_.passing < enough;
+        ranked = std::min(nlist, size_t(std::ceil(growth * double(ranked))));
+        const size_t n = further_lists(ranked, seen, lists, scores);
+        for (size_t i = 0; i < n && !probes_suffice(visited);
              i += kListsAtATime) {
-            add_probes(
-                    std::min(kListsAtATime, n - i),
-                    lists.data() + i,
-                    scores.data() + i);
-            test_rows();
+            const size_t count = std::min(kListsAtATime, n - i);
+            add_probes(count, lists.data() + i, scores.data() + i);
+            visited += count;
+            if (test) {
+                test_rows();
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 
 #include <faiss/impl/FaissAssert.h>
 
+#include <faiss_ext/search/recall_profile.h>
 #include <faiss_ext/search/stage_timer.h>
 
 namespace faiss_ext {
@@ -33,6 +34,7 @@ void QuerySearch::begin(
     stats_ = &stats;
     probes_.clear();
     probed_ = {};
+    visited_ = 0;
     apart_ = 0;
     tested_ = 0;
     masks_.clear();
@@ -68,6 +70,7 @@ void QuerySearch::add_probes(
                 static_cast<long long>(list),
                 primary->nlist);
         stats_->lists++;
+        visited_++;
         if (spilled != nullptr) {
             list_scores_[list] = scores[i];
             lists_seen_.push_back(uint32_t(list));
@@ -172,6 +175,34 @@ size_t QuerySearch::find_scanned() {
 void QuerySearch::finish(float* distances, int64_t* labels) {
     rerank();
     write_results(distances, labels);
+    if (plan_->stats != nullptr) {
+        count_expected_recall();
+    }
+}
+
+void QuerySearch::count_expected_recall() {
+    const ScaNNProfile* profile = plan_->profile;
+    if (plan_->route == Route::DirectMap && plan_->rerank) {
+        stats_->recall_sum += 1;
+        return;
+    }
+    const float kind = kind_of_query(*state_, query_, reference_bias_);
+    // which rows a filter passes may depend on the query: nothing shows it
+    if (profile == nullptr || visited_ == 0 || !plan_->filter.passes_all() ||
+        kind < profile->lowest_score || kind > profile->highest_score) {
+        stats_->recall_unknown++;
+        return;
+    }
+    const bool all_kept = route_of(*plan_, probed_) == Route::RescorePassing;
+    const VisitedLists visited{
+            .k = results_before_filter(*plan_, probed_, copies()),
+            .results = plan_->k,
+            .lists = visited_,
+            .scanned = all_kept ? 0 : plan_->scan_keep,
+            .target = plan_->target_recall,
+            .refined = plan_->refine && plan_->rerank ? plan_->refine_keep : 0};
+    stats_->recall_sum +=
+            expected_recall(*profile, visited, size_t(state_->ivf.ntotal));
 }
 
 void QuerySearch::build_table() {

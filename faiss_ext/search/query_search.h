@@ -96,7 +96,8 @@ class QuerySearch {
     // query_filter.cpp
     void filter_probes();
     void test_rows(size_t enough = SIZE_MAX);
-    void extend_probes();
+    bool probes_suffice(size_t visited) const;
+    void extend_probes(bool test);
     size_t further_lists(
             size_t wanted,
             std::vector<bool>& seen,
@@ -120,6 +121,11 @@ class QuerySearch {
     size_t refine();
     void rerank();
     void write_results(float* distances, int64_t* labels);
+    void count_expected_recall();
+    /// entries of a row in the lists
+    size_t copies() const {
+        return state_->spilled != nullptr ? 2 : 1;
+    }
     /// whether a row may be found more than once
     bool may_repeat() const {
         return apart_ > 0 || state_->spilled != nullptr;
@@ -137,6 +143,7 @@ class QuerySearch {
 
     std::vector<kernels::Probe> probes_;
     ProbedRows probed_;
+    size_t visited_ = 0;       ///< lists
     size_t apart_ = 0;         ///< rows of the probes that are kept apart
     float reference_bias_ = 0; ///< subtracted from biases: small integers
 

@@ -23,11 +23,6 @@ constexpr size_t kKeysAhead = 5;
 constexpr size_t kPiecesAhead = 3;
 /// Selecting the best of n keys takes a time of n, so at least n / 16 are taken.
 constexpr size_t kShareTaken = 16;
-/// Lists that are ranked, times those visited.
-constexpr size_t kListsAhead = 4;
-/// Lists visited between looks at how many of their rows pass a filter.
-constexpr size_t kFilteredLists = 8;
-
 /// Behind all rows.
 constexpr Candidate kWorst{UINT32_MAX, UINT32_MAX, 0, -HUGE_VALF};
 
@@ -109,10 +104,6 @@ size_t ResumableScan::next(float* distances, int64_t* labels) {
 
 // ---------------------------------------------------------------- lists
 
-size_t ResumableScan::rows_to_choose_from() const {
-    return settings_.filter.passes_all() ? probed_.all : probed_.passing;
-}
-
 void ResumableScan::visit_first_lists() {
     if (visited_ > 0) {
         return;
@@ -145,58 +136,6 @@ void ResumableScan::visit_first_lists() {
         }
     }
     visited_ = nprobe;
-}
-
-/// Visits further lists until those visited hold so many rows that pass.
-void ResumableScan::visit_lists(size_t rows) {
-    const bool filtered = !settings_.filter.passes_all();
-    while (rows_to_choose_from() < rows && lists_left()) {
-        if (ranked_begin_ == ranked_.size()) {
-            rank_further_lists();
-            continue;
-        }
-        const size_t n = std::min(
-                filtered ? kFilteredLists : size_t(1),
-                ranked_.size() - ranked_begin_);
-        visit(n, &ranked_[ranked_begin_], &ranked_scores_[ranked_begin_]);
-        ranked_begin_ += n;
-    }
-}
-
-void ResumableScan::rank_further_lists() {
-    StageTimer timer(settings_.stats != nullptr, counted_.partition_time);
-    std::vector<int64_t> lists;
-    std::vector<float> scores;
-    const size_t wanted =
-            std::min<size_t>(state_->ivf.nlist, kListsAhead * visited_);
-    const size_t n = further_lists(wanted, seen_lists_, lists, scores);
-    lists.resize(n);
-    std::swap(ranked_, lists);
-    std::swap(ranked_scores_, scores);
-    ranked_begin_ = 0;
-    visited_ = wanted;
-}
-
-/// Adds lists to the probes and tests their rows.
-void ResumableScan::visit(size_t n, const int64_t* lists, const float* scores) {
-    const size_t probes = probes_.size();
-    const size_t words = masks_.size();
-    const size_t tested = tested_;
-    const size_t apart = apart_;
-    const ProbedRows probed = probed_;
-    try {
-        add_probes(n, lists, scores);
-        if (!settings_.filter.passes_all()) {
-            test_rows();
-        }
-    } catch (...) {
-        probes_.erase(probes_.begin() + ptrdiff_t(probes), probes_.end());
-        masks_.resize(words);
-        tested_ = tested;
-        apart_ = apart;
-        probed_ = probed;
-        throw;
-    }
 }
 
 /// Brings lists that were visited since to where the others are: all their keys

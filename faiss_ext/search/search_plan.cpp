@@ -6,6 +6,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/lists/direct_map.h>
+#include <faiss_ext/search/recall_profile.h>
 
 namespace faiss_ext {
 
@@ -76,6 +77,45 @@ size_t default_candidates(
     double growth = std::sqrt(double(k) / double(calibration.k));
     size_t more = calibrated - std::min(calibrated, calibration.k);
     return k + count_of(std::ceil(double(more) * growth));
+}
+
+/** Settings for the target recall of a call, or none (nprobe 0) if it has none.
+ * @throws faiss::FaissException if it is out of range, or cannot be met */
+ScaNNProfile::Setting wanted_setting(
+        const IndexState& state,
+        const ScaNNProfile& profile,
+        size_t k,
+        const SearchParametersScaNN* own,
+        bool lists_given) {
+    const float target = own ? own->target_recall : 0;
+    if (target == 0) {
+        return {};
+    }
+    FAISS_THROW_IF_NOT_FMT(
+            target >= ScaNNProfile::kLowestTarget &&
+                    target <= ScaNNProfile::kHighestTarget,
+            "target_recall = %g (allowed: %g..%g)",
+            target,
+            ScaNNProfile::kLowestTarget,
+            ScaNNProfile::kHighestTarget);
+    FAISS_THROW_IF_NOT_FMT(
+            k <= ScaNNProfile::kMaxResults,
+            "k = %zu with target_recall (allowed: 1..%zu)",
+            k,
+            size_t(ScaNNProfile::kMaxResults));
+    FAISS_THROW_IF_NOT_FMT(
+            !lists_given && own->nprobe == 0 && own->refine_k == 0 &&
+                    own->reorder_k == 0,
+            "target_recall = %g with nprobe, refine_k, reorder_k or lists of "
+            "the caller, which it chooses (allowed: one or the others)",
+            target);
+    FAISS_THROW_IF_NOT_FMT(
+            profile.rows > 0,
+            "target_recall = %g of an index that was never calibrated: call "
+            "calibrate() first",
+            target);
+    return profile_setting(
+            profile, target, double(k), size_t(state.ivf.ntotal));
 }
 
 /// How many candidates the scan keeps if the next stage wants `wanted`.
@@ -210,7 +250,9 @@ SearchPlan make_range_plan(
             .refine = layout.refine_type != RefineType::None,
             .rerank = rerank,
             .filter = Filter(sel),
-            .stats = own ? own->stats : nullptr};
+            .stats = own ? own->stats : nullptr,
+            .target_recall = 0,
+            .profile = nullptr};
 }
 
 SearchPlan make_search_plan(
@@ -223,11 +265,22 @@ SearchPlan make_search_plan(
     check_trained(state);
     FAISS_THROW_IF_NOT_FMT(
             k >= 1, "k = %lld (allowed: >= 1)", static_cast<long long>(k));
+    auto own = dynamic_cast<const SearchParametersScaNN*>(params);
+    const ScaNNProfile& profile = defaults.profile;
+    const ScaNNProfile::Setting wanted =
+            wanted_setting(state, profile, size_t(k), own, nprobe_given > 0);
     SearchPlan plan =
             make_range_plan(state, defaults, params, nprobe_given, store_pairs);
     plan.k = size_t(k);
-    const StageCandidates keep = candidates_for(
-            state, defaults, candidate_numbers(params), plan, plan.k);
+    plan.profile = profile.rows > 0 ? &profile : nullptr;
+    CandidateNumbers numbers = candidate_numbers(params);
+    if (wanted.nprobe > 0) {
+        plan.nprobe = wanted.nprobe;
+        plan.target_recall = own->target_recall;
+        numbers = {.reorder_k = wanted.reorder_k, .refine_k = wanted.refine_k};
+    }
+    const StageCandidates keep =
+            candidates_for(state, defaults, numbers, plan, plan.k);
     plan.scan_keep = keep.scan_keep;
     plan.refine_keep = keep.refine_keep;
     if (!state.model.scan_rows || !plan.rescores()) {
@@ -275,6 +328,21 @@ bool tested_enough(const SearchPlan& plan, const ProbedRows& rows) {
     constexpr uint64_t kLongScan = 4;
     return plan.route == Route::FilterThenScan && rows.tested < rows.all &&
            rows.tested * kLongScan <= rows.all && !rescoring_pays(plan, rows);
+}
+
+double results_before_filter(
+        const SearchPlan& plan,
+        const ProbedRows& rows,
+        size_t copies) {
+    // Where the first k passed is known less well than the share.
+    constexpr double kTrust = 0.7;
+    if (rows.tested == 0) {
+        return double(plan.k);
+    }
+    // k + 1: the best k of a random share reach a little deeper than 1 / share
+    const double one_in = double(rows.tested) / double(rows.passing);
+    const double by_share = double(plan.k + 1) * one_in - 1;
+    return std::max(by_share, kTrust * rows.until_k / double(copies));
 }
 
 Route route_of(const SearchPlan& plan, const ProbedRows& rows) {

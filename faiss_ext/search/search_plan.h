@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include <faiss_ext/model/index_state.h>
@@ -25,6 +26,7 @@ struct SearchDefaults {
     size_t reorder_k; ///< 0: from the calibration, or from k
     size_t refine_k;  ///< the same
     const ScaNNCalibration& calibration;
+    const ScaNNProfile& profile; ///< kept by the index while it searches
 };
 
 /// The way of a query from its lists to its candidates.
@@ -62,6 +64,11 @@ struct SearchPlan {
 
     Filter filter;
     ScaNNSearchStats* stats;
+
+    /// > 0: further lists may be visited so that this share of the true
+    /// neighbours that pass is found
+    float target_recall;
+    const ScaNNProfile* profile; ///< nullptr: never calibrated
 
     /// The lists keep more than the code of a row.
     bool rescores() const {
@@ -118,6 +125,8 @@ struct ProbedRows {
     uint64_t tested = 0;       ///< those in lists that the filter has tested
     size_t passing = 0;        ///< of the tested ones
     size_t passing_blocks = 0; ///< packed blocks that hold one of these
+    /// tested when as many had passed as results are wanted; infinite: not yet
+    double until_k = std::numeric_limits<double>::infinity();
 };
 
 /// Rows that must have passed before tested_enough() is asked.
@@ -126,6 +135,16 @@ size_t passing_to_judge(const SearchPlan& plan);
 /** Whether most rows pass, so that the filter should not test the other rows
  * before the scan. If not, all have to be tested before route_of(). */
 bool tested_enough(const SearchPlan& plan, const ProbedRows& rows);
+
+/** The number of results without a filter for which as many lists are needed as
+ * for the plan's k with it, by the rows that were tested: those with a share
+ * of s that pass need the lists of k / s; if rows pass that are far from the
+ * query, the ranks at which they begin are seen from where the first k did.
+ * @param copies  of each row in the lists, on average */
+double results_before_filter(
+        const SearchPlan& plan,
+        const ProbedRows& rows,
+        size_t copies);
 
 /// The route of one query.
 Route route_of(const SearchPlan& plan, const ProbedRows& rows);

@@ -154,6 +154,7 @@ void copy_settings(const IndexIVFScaNN& from, IndexIVFScaNN& to) {
     to.reorder_k = from.reorder_k;
     to.refine_k = from.refine_k;
     to.calibration = from.calibration;
+    to.profile = from.profile;
     to.quantizer_trains_alone = from.quantizer_trains_alone;
     to.cp = from.cp;
 }

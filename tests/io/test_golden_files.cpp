@@ -62,6 +62,7 @@ TEST(Golden, WriteIfAsked) {
     auto scann = faiss_ext::find_scann(index.get());
     scann->set_direct_map_type(faiss::DirectMap::Hashtable);
     index->add_with_ids(n, x.data(), ids.data());
+    scann->calibrate(kGoldenTrainingRows, x.data(), 0.9f, 3);
     scann->nprobe = 4;
     faiss_ext::write_index(index.get(), golden_path(version));
 }
@@ -77,6 +78,7 @@ TEST(Golden, EveryVersionOpens) {
             ASSERT_EQ(index->ntotal, n);
             auto scann = faiss_ext::find_scann(index.get());
             EXPECT_EQ(scann->nprobe, 4);
+            EXPECT_EQ(scann->profile.rows, version >= 5 ? n : 0);
             size_t apart = 0;
             for (size_t l = 0; l < scann->nlist; l++) {
                 apart += scann->state().lists->list(l).apart.size();

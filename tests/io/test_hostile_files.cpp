@@ -90,6 +90,8 @@ std::string file_of(const Kind& kind) {
         index->add_with_ids(
                 kSmallRows, x.data(), own_ids ? ids.data() : nullptr);
         scann->nprobe = 3;
+        scann->calibrate(40, x.data(), .9f, 3);
+        scann->nprobe = 3;
         scann->calibration = {.9f, 3, 3, 8, 6, .91f};
     }
     faiss::VectorIOWriter writer;

@@ -151,6 +151,15 @@ TEST(ScaNNNode, TargetRecall) {
     NodePtr loaded = create("SCANN");
     ASSERT_TRUE(loaded->Deserialize(blob.value(), {}).ok());
     EXPECT_EQ(recall(*loaded, {}), reached);
+    // another one for a search
+    EXPECT_GE(recall(*loaded, {{"target_recall", "0.999"}}), .98);
+    EXPECT_LT(recall(*loaded, {{"target_recall", "0.5"}}), reached);
+    expect_refused(
+            built({{"nlist", "64"}})
+                    ->Search(rows(1), {{"target_recall", "0.9"}})
+                    .status(),
+            StatusCode::invalid_args,
+            {"target_recall = 0.9", "built with target_recall"});
     build["with_raw_data"] = "false";
     expect_refused(
             create("SCANN")->Build(rows(), build),

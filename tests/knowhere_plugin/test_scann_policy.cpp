@@ -32,6 +32,7 @@ ScaNNFacts facts(int64_t rows, size_t nlist, bool with_raw_data = true) {
             .nlist = nlist,
             .nprobe = 0,
             .calibrated = false,
+            .profiled = false,
             .with_raw_data = with_raw_data};
 }
 
@@ -248,6 +249,11 @@ TEST(CheckConfig, RefusesValuesThatExcludeEachOther) {
             StatusCode::invalid_args,
             "target_recall = 0.9 with with_raw_data = false (allowed: true; "
             "recall is measured against raw rows)");
+    expect_refused(
+            node->CheckConfig(
+                    {{"target_recall", "0.9"}, {"nprobe", "8"}}, kSearch),
+            StatusCode::invalid_args,
+            "target_recall = 0.9 and nprobe = 8 (allowed: one of them)");
     expect_refused(
             node->CheckConfig({{"reorder_k", "5"}}, kSearch),
             StatusCode::out_of_range_in_json,

@@ -27,10 +27,12 @@ EXAMPLES = int(os.environ.get("FAISS_EXT_ARGUMENT_EXAMPLES", "40"))
 DESCRIPTIONS = ("IVF4,ScaNN,RFlat", "IDMap2,PCA4,IVF4,ScaNN(soar_lambda=1),SQ8", "IVF4,Flat")
 
 INDEX_CALLS = {
-    "search": ("x", "k", "params", "D", "I", "nprobe", "reorder_k", "refine_k", "max_codes", "filter", "stats"),
+    "search": (
+        "x", "k", "params", "D", "I", "nprobe", "reorder_k", "refine_k", "max_codes", "filter", "stats",
+        "target_recall", "return_recall"),
     "iterate": ("x", "batch", "params", "nprobe", "reorder_k", "refine_k", "filter", "stats"),
     "search_and_reconstruct": (
-        "x", "k", "params", "D", "I", "R", "nprobe", "reorder_k", "refine_k", "max_codes", "filter"),
+        "x", "k", "params", "D", "I", "R", "nprobe", "reorder_k", "refine_k", "max_codes", "filter", "target_recall"),
     "range_search": ("x", "radius", "params", "nprobe", "filter", "stats"),
     "search_preassigned": (
         "x", "k", "Iq", "Dq", "params", "D", "I", "reorder_k", "refine_k", "max_codes", "filter", "stats"),

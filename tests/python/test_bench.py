@@ -265,7 +265,7 @@ def test_what_cannot_be_is_refused(arguments, message, capsys):
 
 
 def test_a_missing_set_is_said_plainly(tmp_path, capsys):
-    for command in ("curves", "codes", "threshold", "calibration", "stages", "threads", "tiers"):
+    for command in ("curves", "codes", "threshold", "calibration", "promise", "stages", "threads", "tiers"):
         assert cli.main([command, "--data", str(tmp_path), "--set", "none", "--out", str(tmp_path / "out")]) == 2
         assert f"error: no set 'none' in {tmp_path} (it has: none); --data" in capsys.readouterr().err
     assert cli.main(["curves", "--redraw", "--set", "none", "--out", str(tmp_path)]) == 2
@@ -374,6 +374,12 @@ SHORT = {
         ["--factory", "IVF16,ScaNN,RFlat", "--targets", ".9", "--spacing", "4", "--repetitions", "1"],
         "calibration.md",
         "queries",
+    ),
+    "promise": (
+        ["--factory", "IVF16,ScaNN,RFlat", "--targets", ".9", "--spacing", "4", "--repetitions", "1"]
+        + ["--ks", "10", "--shares", "1,.1", "--from", "queries"],
+        "promise.md",
+        "| 0.1 ",
     ),
     "threads": (["--added", "200", "--repetitions", "1"], "threads.md", "100 calls"),
 }

@@ -55,3 +55,42 @@ def test_needs_raw_rows_or_queries(x, q):
     with pytest.raises(ValueError, match="raw rows"):
         index.calibrate()
     assert index.calibrate(q, target_recall=0.9)["recall"] >= 0.9
+
+
+def test_any_recall_for_any_k_after_one_calibration(index, x, q, tmp_path):
+    with pytest.raises(ValueError, match="never calibrated: call calibrate"):
+        index.search(q, 10, target_recall=0.9)
+    assert np.isnan(index.search(q, 10, return_recall=True)[2])
+    index.calibrate(q[:50])
+    fx.write_index(index, tmp_path / "a.scann")
+    loaded = fx.read_index(tmp_path / "a.scann")
+    mask = np.arange(len(x)) % 10 == 0
+    for k, target in ((1, 0.8), (7, 0.95), (50, 0.9)):
+        for passing in (None, mask):
+            truth = brute_force(x if passing is None else x[passing], q[50:], k, fx.METRIC_L2)[1]
+            truth = truth if passing is None else np.flatnonzero(passing)[truth]
+            D, I, expected = loaded.search(q[50:], k, target_recall=target, return_recall=True, filter=passing)
+            assert recall(I, truth) >= target - 0.1  # 50 queries
+            assert np.isnan(expected) if passing is not None else abs(expected - recall(I, truth)) < 0.15
+    lists = []
+    for target in (0.5, 0.9, 0.999):
+        stats = fx.SearchStats()
+        index.search(q, 10, fx.SearchParametersScaNN(target_recall=target), stats=stats)
+        lists.append(stats.lists)
+        assert stats.expected_recall > target - 0.05
+    assert lists == sorted(lists) and lists[0] < lists[-1]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"target_recall": 0.49}, r"target_recall = 0.49 \(allowed: 0.5..0.999\)"),
+        ({"target_recall": float("nan")}, r"allowed: 0.5..0.999"),
+        ({"target_recall": 0.9, "nprobe": 4}, r"target_recall = 0.9 with nprobe"),
+        ({"target_recall": 0.9, "k": 1001}, r"k = 1001 with target_recall \(allowed: 1..1000\)"),
+    ],
+)
+def test_targets_that_cannot_be(index, q, arguments, message):
+    index.calibrate(q)
+    with pytest.raises(ValueError, match=message):
+        index.search(q, **{"k": 10, **arguments})

@@ -110,7 +110,7 @@ BAD_BUILD = [
     ({"soar_lambda": "inf"}, r'soar_lambda = "inf" \(allowed: a number in 0\.\.inf\)'),
     ({"anisotropic_threshold": "x"}, r'anisotropic_threshold = "x" \(allowed: a number in -inf\.\.inf\)'),
     ({"refine_type": "int4"}, r'refine_type = "int4" \(allowed: none\|int8\|fp16\|bf16\)'),
-    ({"target_recall": 1}, r'target_recall = "1" \(allowed: a number in 0.01\.\.0.999\)'),
+    ({"target_recall": 1}, r'target_recall = "1" \(allowed: a number in 0.5\.\.0.999\)'),
     ({"target_recall": 0.9, "with_raw_data": False}, r"target_recall = 0.9 with with_raw_data = false"),
     ({"eta": 2, "anisotropic_threshold": 0.2}, r"eta = 2 and anisotropic_threshold = 0.2 \(allowed: one of them\)"),
     ({"nlits": 8}, r'unknown build parameter nlits = "8" \(known: metric_type, dim, num_build_thread, nlist, sub_dim'),

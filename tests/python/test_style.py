@@ -19,7 +19,8 @@ FORMATTED = [
     "tests/python/test_bench.py",
     "tests/python/test_style.py",
 ]
-PROGRAMS = {"calibration", "codes", "curves", "growth", "stages", "threads", "threshold", "tiers"}  # without .py
+# without .py
+PROGRAMS = {"calibration", "codes", "curves", "growth", "promise", "stages", "threads", "threshold", "tiers"}
 
 
 def run(tool, *arguments):

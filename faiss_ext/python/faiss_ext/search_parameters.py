@@ -66,6 +66,8 @@ class SearchParametersScaNN(SearchParametersIVF):
     refine_k, reorder_k : int, >= k, optional
         Candidates rescored from refine codes and from raw rows; 0: chosen from
         k.
+    target_recall : float, 0.5..0.999, optional
+        Instead of nprobe, refine_k and reorder_k.
 
     Examples
     --------
@@ -76,3 +78,4 @@ class SearchParametersScaNN(SearchParametersIVF):
 
     refine_k: int | None = None
     reorder_k: int | None = None
+    target_recall: float | None = None

@@ -15,6 +15,9 @@ class ScannFaissTypedDict(CommonTypedDict):
     soar_lambda: Annotated[float | None, click.option("--soar-lambda", type=float, help="> 0: a copy in a second list")]
     nprobe: Annotated[int, click.option("--nprobe", type=int, default=32, show_default=True)]
     reorder_k: Annotated[int | None, click.option("--reorder-k", type=int, help="rows compared with raw data")]
+    target_recall: Annotated[
+        float | None, click.option("--target-recall", type=float, help="0.5..0.999, instead of nprobe and reorder_k")
+    ]
 
 
 @cli.command(name="scannfaiss")

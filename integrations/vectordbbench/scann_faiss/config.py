@@ -25,6 +25,7 @@ class ScannFaissIndexConfig(BaseModel, DBCaseConfig):
     soar_lambda: float | None = None
     nprobe: int = 32
     reorder_k: int | None = None
+    target_recall: float | None = None  # instead of nprobe and reorder_k
     build_threads: int = 0  # 0: as many as there are processors
     metric_type: MetricType | None = None  # set by VectorDBBench, from the data
 
@@ -32,8 +33,9 @@ class ScannFaissIndexConfig(BaseModel, DBCaseConfig):
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def index_param(self) -> dict[str, Any]:
-        params = self._given("nlist", "with_raw_data", "sub_dim", "refine_type", "soar_lambda")
+        params = self._given("nlist", "with_raw_data", "sub_dim", "refine_type", "soar_lambda", "target_recall")
         return {"index_type": "SCANN", "params": params}
 
     def search_param(self) -> dict[str, Any]:
-        return {"params": self._given("nprobe", "reorder_k")}
+        names = ("nprobe", "reorder_k") if self.target_recall is None else ("target_recall",)
+        return {"params": self._given(*names)}

@@ -1,6 +1,6 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, Optional, Protocol, Union
+from typing import Any, ClassVar, Literal, Optional, Protocol, Union, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -130,6 +130,8 @@ class SearchStats:
     def refine_time(self) -> float: ...
     @property
     def rerank_time(self) -> float: ...
+    @property
+    def expected_recall(self) -> float: ...
     def reset(self) -> None: ...
 
 class ClusteringParameters:
@@ -207,6 +209,7 @@ class Index:
         k: int = 10,
         progress: _Progress = None,
     ) -> dict[str, Any]: ...
+    @overload
     def search(
         self,
         x: ArrayLike,
@@ -221,7 +224,27 @@ class Index:
         max_codes: Optional[int] = None,
         filter: _Filter = None,
         stats: Optional[SearchStats] = None,
+        target_recall: Optional[float] = None,
+        return_recall: Literal[False] = False,
     ) -> tuple[_Distances, _Labels]: ...
+    @overload
+    def search(
+        self,
+        x: ArrayLike,
+        k: int,
+        params: Optional[_SearchParameters] = None,
+        D: Optional[_Distances] = None,
+        I: Optional[_Labels] = None,
+        *,
+        nprobe: Optional[int] = None,
+        reorder_k: Optional[int] = None,
+        refine_k: Optional[int] = None,
+        max_codes: Optional[int] = None,
+        filter: _Filter = None,
+        stats: Optional[SearchStats] = None,
+        target_recall: Optional[float] = None,
+        return_recall: Literal[True],
+    ) -> tuple[_Distances, _Labels, float]: ...
     def iterate(
         self,
         x: ArrayLike,
@@ -248,6 +271,7 @@ class Index:
         refine_k: Optional[int] = None,
         max_codes: Optional[int] = None,
         filter: _Filter = None,
+        target_recall: Optional[float] = None,
     ) -> tuple[_Distances, _Labels, _Rows]: ...
     def range_search(
         self,
