@@ -172,14 +172,10 @@ void FoundCounts::add_candidates(const NeighbourRanks& ranks, size_t j) {
             if (k == near_) {
                 break;
             }
-            size_t c = 0, refined = 0;
-            if (ranks.first[q * width + r] > j) {
-                continue;
-            }
-            if (scans_ && (c = ranks.scanned[row + r]) == kLost) {
-                continue;
-            }
-            if (refines_ && (refined = ranks.refined[row + r]) == kLost) {
+            const size_t c = scans_ ? ranks.scanned[row + r] : 0;
+            const size_t refined = refines_ ? ranks.refined[row + r] : 0;
+            if (ranks.first[q * width + r] > j || c == kLost ||
+                refined == kLost) {
                 continue;
             }
             found_[((k * probes() + j) * columns_ + c) * refined_columns_ +
