@@ -94,8 +94,7 @@ def case_of(index: Any, data: Dataset, k: int, mask: Flags | None, options: Opti
     searches = CalibratedSearches(index, query, truth, k, passing)
     if options.spacing <= 1:
         return Case(searches, [])
-    refine = "SQ" in options.factory
-    settings = grid(index.nlist, k, refine, options.spacing)
+    settings = grid(index.nlist, k, index.refine_type != "none", options.spacing)
     return Case(searches, [searches.thinned().measure(setting) for setting in settings])
 
 
