@@ -15,13 +15,38 @@
 
 namespace knowhere_plugin {
 
+/// Hands out hits one by one; how more are found is the matter of who derives.
+class HitIterator : public Iterator {
+ public:
+    Expected<bool> HasNext() noexcept override {
+        return guarded_value<bool>([&] { return fetch(); });
+    }
+
+    Expected<std::pair<int64_t, float>> Next() noexcept override {
+        return guarded_value<std::pair<int64_t, float>>([&] {
+            if (!fetch()) {
+                throw Fault(
+                        StatusCode::invalid_args, "the iterator is at its end");
+            }
+            return hits_[at_++];
+        });
+    }
+
+ protected:
+    /// @return whether hits_[at_] is there, after more were found if need be
+    virtual bool fetch() = 0;
+
+    Hits hits_;
+    size_t at_ = 0;
+};
+
 /** Each search asks for kGrowth times as many rows as the one before, and visits
  * as many times more lists; rows that were returned before are left out. So all
  * searches together cost a third more than the last. Rows of one search come
  * nearest first. If a search finds a row that an earlier one has missed, it
  * comes first, so that only there a distance may be smaller than the one
  * before. */
-class NodeIterator : public Iterator {
+class NodeIterator : public HitIterator {
  public:
     /// rows of the first search: most callers read no more, and it takes no
     /// longer than a search for 100
@@ -39,23 +64,8 @@ class NodeIterator : public Iterator {
               parameters_(std::move(parameters)),
               filter_(std::move(filter)) {}
 
-    Expected<bool> HasNext() noexcept override {
-        return guarded_value<bool>([&] { return fetch(); });
-    }
-
-    Expected<std::pair<int64_t, float>> Next() noexcept override {
-        return guarded_value<std::pair<int64_t, float>>([&] {
-            if (!fetch()) {
-                throw Fault(
-                        StatusCode::invalid_args, "the iterator is at its end");
-            }
-            return hits_[at_++];
-        });
-    }
-
  private:
-    /// @return whether hits_[at_] is there
-    bool fetch() {
+    bool fetch() override {
         while (at_ == hits_.size() && !complete_) {
             int64_t passing = filter_->passing();
             SearchScope scope{factor_, false};
@@ -84,8 +94,6 @@ class NodeIterator : public Iterator {
     std::vector<float> query_;
     std::shared_ptr<const Parameters> parameters_;
     std::shared_ptr<const RowFilter> filter_;
-    Hits hits_;
-    size_t at_ = 0;
     std::unordered_set<int64_t> seen_;
     int64_t factor_ = 1;
     bool complete_ = false;
@@ -106,29 +114,14 @@ struct FaissNode::Pieces {
 /** Takes the node's lock for each piece, so that writers wait for no longer than
  * for a search. Rows that were added since do not come; the others come as if
  * there had been no change, nearest first within each piece. */
-class PieceIterator : public Iterator {
+class PieceIterator : public HitIterator {
  public:
     /// @param node  borrowed
     PieceIterator(const FaissNode& node, FaissNode::Pieces pieces)
             : node_(node), pieces_(std::move(pieces)) {}
 
-    Expected<bool> HasNext() noexcept override {
-        return guarded_value<bool>([&] { return fetch(); });
-    }
-
-    Expected<std::pair<int64_t, float>> Next() noexcept override {
-        return guarded_value<std::pair<int64_t, float>>([&] {
-            if (!fetch()) {
-                throw Fault(
-                        StatusCode::invalid_args, "the iterator is at its end");
-            }
-            return hits_[at_++];
-        });
-    }
-
  private:
-    /// @return whether hits_[at_] is there
-    bool fetch() {
+    bool fetch() override {
         if (at_ == hits_.size() && !ended_) {
             hits_ = node_.next_piece(pieces_);
             at_ = 0;
@@ -139,8 +132,6 @@ class PieceIterator : public Iterator {
 
     const FaissNode& node_;
     FaissNode::Pieces pieces_;
-    Hits hits_;
-    size_t at_ = 0;
     bool ended_ = false;
 };
 
