@@ -219,6 +219,28 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
 
     // ---- maintenance ----
 
+    /** Fits the lists to the rows that are there now, if these lie farther from
+     * the centroids or are spread less evenly than when the lists were fitted:
+     * chooses centroids, then moves and encodes rows list by list. What cannot
+     * be done within the bounds is done by the next calls. Does nothing, in
+     * little time, where nothing is to be done.
+     *
+     * Needs raw rows or refine codes (rows kept in refine codes alone lose a
+     * little precision each time), a flat quantizer that the index owns, and
+     * lists in memory. Settings chosen by calibrate() stay as they are.
+     * @param rows     encodes about so many at most; 0: no bound
+     * @param seconds  begins nothing afterwards; 0: no bound. What is chosen does
+     *                 not depend on it, nor on the number of threads */
+    ScaNNMaintenance maintain(size_t rows = 0, double seconds = 0);
+    /** Measures how well the index suits its rows; reads some of them.
+     * @param n        queries; 0: recall is not measured
+     * @param queries  size n * d; nullptr with n > 0: n of the rows, each without
+     *                 itself among its neighbours
+     * @param k        1..ntotal - 1 if recall is measured */
+    ScaNNHealth health(
+            idx_t n = 0,
+            const float* queries = nullptr,
+            idx_t k = 10) const;
     /// An Array map becomes a Hashtable. With a map and a selector that lists its
     /// ids, the time depends on their number alone. @return  rows removed
     size_t remove_ids(const faiss::IDSelector& sel) override;

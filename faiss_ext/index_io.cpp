@@ -69,6 +69,7 @@ IndexHeader header_of(const IndexIVFScaNN& index) {
     h.d = index.d;
     h.nlist = index.nlist;
     h.ntotal = index.ntotal;
+    h.changed = index.state().model.fit.changed;
     h.metric = index.metric_type == faiss::METRIC_INNER_PRODUCT ? 0 : 1;
     h.is_trained = index.is_trained;
     h.verbose = index.verbose;
@@ -123,6 +124,7 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
         sections.push_back({"codebook", put(put_codebook, state.model)});
         sections.push_back({"ranges", put(put_ranges, state.model)});
         sections.push_back({"groups", put(put_groups, state.model)});
+        sections.push_back({"fit", put(put_fit, state.model)});
         sections.push_back({"profile", put(put_profile, index.profile)});
         add_list_sections(*state.lists, state.spilled.get(), sections);
     }
@@ -283,6 +285,8 @@ faiss::Index* read_tree(SectionReader& reader, const ColumnSources& sources) {
             get_groups(reader.read_all("groups"), header.nlist, model);
         }
         if (reader.version() >= 5) {
+            get_fit(reader.read_all("fit"), model);
+            model.fit.changed = header.changed;
             index->profile =
                     get_profile(reader.read_all("profile"), header.nlist);
         }

@@ -86,6 +86,9 @@ struct ScaNNOptions {
     /// k-means uses at most this many training rows per list
     size_t max_points_per_centroid = 256;
     size_t kmeans_rounds = 10;
+    /// > 0: calls that add or replace n rows also do maintenance (maintain()),
+    /// of at most this times n rows encoded anew; needs raw rows or refine codes
+    float auto_maintain = 0;
 };
 
 /** What a search did, summed over its queries; times in seconds, summed over
@@ -150,6 +153,47 @@ struct ScaNNCalibration {
     float recall = 0;     ///< reached on the queries
 };
 
+/// What maintain() did.
+struct ScaNNMaintenance {
+    size_t rows = 0;  ///< encoded anew
+    size_t lists = 0; ///< lists looked through
+    /// false: a bound was reached; the next call goes on
+    bool finished = true;
+    double seconds = 0;
+};
+
+/// How well an index suits the rows that it holds now.
+struct ScaNNHealth {
+    size_t rows = 0;
+    size_t lists = 0;
+    size_t empty_lists = 0;
+    size_t largest_list = 0;
+    /// nlist * sum n_l^2 / n^2 of the n_l rows of the lists; 1: all alike. As many
+    /// times as many rows are scanned as with lists of equal sizes
+    double imbalance = 1;
+    double imbalance_at_fit = 1;
+    /// rows added, replaced or removed since the lists were fitted: by training,
+    /// or by the last maintain() that finished
+    size_t changed_rows = 0;
+    /// mean squared distance of rows to the centroids of their lists
+    double list_error = 0;
+    double list_error_at_fit = 0;
+    /// share of that which the codes lose. NaN where rows are kept as codes alone
+    double code_error = std::numeric_limits<double>::quiet_NaN();
+    double code_error_at_training = 0;
+    /// share of rows that the codes cannot hold: every query that visits their
+    /// lists rescores them
+    double rows_apart = 0;
+    size_t unused_bytes = 0; ///< allocated, but held by no row
+    /// lists that a maintenance which has begun has still to look through
+    size_t pending_lists = 0;
+    /// of a search for k rows with the settings of the index, against a search of
+    /// all lists and rows. NaN: not measured
+    double recall = std::numeric_limits<double>::quiet_NaN();
+    size_t recall_k = 0;
+    std::vector<std::string> advice; ///< sentences; empty: nothing to do
+};
+
 /** What calibrate() measured on its queries, for searches with target_recall:
  * the settings that reach a recall for k results, and the recall of settings.
  * Rows of tables belong to a k, and rise from left to right; so do columns. */
@@ -204,8 +248,8 @@ struct SearchParametersScaNN : faiss::SearchParametersIVF {
     ScaNNSearchStats* stats = nullptr;
 };
 
-/** Progress of train ("k-means", "codebook"), add ("add") and calibrate
- * ("calibrate"): stage, steps done, steps in all (0: not known). Called on
+/** Progress of train ("k-means", "codebook"), add ("add"), calibrate
+ * ("calibrate") and maintain ("k-means", "maintain"): stage, steps done, steps in all (0: not known). Called on
  * the calling thread; an exception thrown there ends the call and leaves the
  * index as it was. */
 using ScaNNProgress =

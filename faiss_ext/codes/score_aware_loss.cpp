@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include <boost/math/special_functions/beta.hpp>
 #include <faiss/impl/FaissAssert.h>
+
+#include <faiss_ext/memory/row_products.h>
 
 namespace faiss_ext {
 
@@ -117,6 +120,29 @@ score_aware_loss(const float* x, const float* decoded, size_t d, double eta) {
     }
     double parallel2 = norm2 > 0 ? product * product / norm2 : 0;
     return error2 + (eta - 1) * parallel2;
+}
+
+double mean_lost_share(
+        size_t n,
+        size_t d,
+        const float* residuals,
+        const float* decoded) {
+    double sum = 0;
+    size_t count = 0;
+    std::vector<float> error(d);
+    for (size_t i = 0; i < n; i++) {
+        const float* r = residuals + i * d;
+        const double square = precise_square(d, r);
+        if (!(square > 0)) {
+            continue;
+        }
+        for (size_t j = 0; j < d; j++) {
+            error[j] = r[j] - decoded[i * d + j];
+        }
+        sum += precise_square(d, error.data()) / square;
+        count++;
+    }
+    return count > 0 ? sum / double(count) : 0;
 }
 
 } // namespace faiss_ext

@@ -51,4 +51,12 @@ double sine_power_integral(size_t k, double alpha);
 double
 score_aware_loss(const float* x, const float* decoded, size_t d, double eta);
 
+/// Mean of ||r - decoded||^2 / ||r||^2 over residuals r that are not 0.
+/// @param residuals, decoded  size n * d
+double mean_lost_share(
+        size_t n,
+        size_t d,
+        const float* residuals,
+        const float* decoded);
+
 } // namespace faiss_ext

@@ -15,6 +15,7 @@
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/index/add.h>
 #include <faiss_ext/index/append_entries.h>
+#include <faiss_ext/index/maintain.h>
 #include <faiss_ext/model/codec.h>
 #include <faiss_ext/model/index_state.h>
 #include <faiss_ext/lists/copy_places.h>
@@ -152,6 +153,7 @@ std::vector<uint64_t> store(
         throw;
     }
     index.ntotal += int64_t(n);
+    state.model.fit.changed += n;
     return places;
 }
 
@@ -318,8 +320,9 @@ std::vector<uint64_t> add_rows(
         size_t n,
         const TypedRows& rows,
         const int64_t* ids,
-        size_t first) {
-    return check_and_add(index, {n, rows, nullptr, first}, ids, nullptr);
+        size_t first,
+        const int64_t* lists) {
+    return check_and_add(index, {n, rows, nullptr, first}, ids, lists);
 }
 
 void IndexIVFScaNN::add(idx_t n, const float* x) {
@@ -327,8 +330,7 @@ void IndexIVFScaNN::add(idx_t n, const float* x) {
 }
 
 void IndexIVFScaNN::add_with_ids(idx_t n, const float* x, const idx_t* ids) {
-    faiss_ext::add_rows(
-            *this, size_t(n), {x, RowType::Float32, size_t(d)}, ids);
+    add_rows(n, x, RowType::Float32, ids);
 }
 
 void IndexIVFScaNN::add_rows(
@@ -337,6 +339,7 @@ void IndexIVFScaNN::add_rows(
         RowType type,
         const idx_t* ids) {
     faiss_ext::add_rows(*this, size_t(n), {x, type, size_t(d)}, ids);
+    maintain_after_add(*this, size_t(n));
 }
 
 void IndexIVFScaNN::add_core(
@@ -352,6 +355,7 @@ void IndexIVFScaNN::add_core(
 #endif
     const TypedRows rows(x, RowType::Float32, size_t(d));
     check_and_add(*this, {size_t(n), rows}, ids, assign);
+    maintain_after_add(*this, size_t(n));
 }
 
 void IndexIVFScaNN::add_sa_codes(
@@ -373,6 +377,7 @@ void IndexIVFScaNN::add_sa_codes(
                 ListOrder(nlist, size_t(n), assign.data()),
                 assign.data(),
                 nullptr);
+        maintain_after_add(*this, size_t(n));
         return;
     }
     // spilled copies are made from the decoded vectors
@@ -380,6 +385,7 @@ void IndexIVFScaNN::add_sa_codes(
     sa_decode(n, codes, x.data());
     const TypedRows rows(x.data(), RowType::Float32, size_t(d));
     check_and_add(*this, {size_t(n), rows, codes}, ids, assign.data());
+    maintain_after_add(*this, size_t(n));
 }
 
 } // namespace faiss_ext

@@ -18,6 +18,7 @@ class IndexIVFScaNN;
 /** @param rows  n of them, as given
  *  @param ids  size n, or nullptr for running numbers
  *  @param first  number of the first row, for messages
+ *  @param lists  of the rows, size n, or nullptr: found by the partition
  *  @return     places of the rows (list << 32 | offset); kNowhere for those that
  *              no list holds
  *  @throws faiss::FaissException or std::bad_alloc; nothing changed */
@@ -26,7 +27,8 @@ std::vector<uint64_t> add_rows(
         size_t n,
         const TypedRows& rows,
         const int64_t* ids,
-        size_t first = 0);
+        size_t first = 0,
+        const int64_t* lists = nullptr);
 
 /// Rows that such a call checks and assigns at a time. Which lists it finds
 /// depends on where these parts begin and end, if there are very many lists.

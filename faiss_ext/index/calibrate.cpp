@@ -13,13 +13,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include <faiss/impl/AuxIndexStructures.h>
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/index/calibration_queries.h>
 #include <faiss_ext/index/measure_profile.h>
-#include <faiss_ext/index/search_cost.h>
+#include <faiss_ext/index/trial_searches.h>
 #include <faiss_ext/model/index_state.h>
 
 namespace faiss_ext {
@@ -28,10 +27,6 @@ namespace {
 
 /// Queries drawn from the rows, if the caller gives none.
 constexpr size_t kDrawn = 1000;
-/// Candidates of the exhaustive search: at least this many, and this many times
-/// k.
-constexpr size_t kTruthRows = 2000;
-constexpr size_t kTruthRowsPerResult = 20;
 /// Candidates that the search for the fewest lists begins with, likewise.
 constexpr size_t kFirstCandidates = 400;
 constexpr size_t kFirstCandidatesPerResult = 40;
@@ -42,103 +37,6 @@ constexpr float kMoreLists[] = {1, 1.1f, 1.25f, 1.5f, 2};
 /// Numbers of candidates and of lists are found up to this factor.
 constexpr double kCandidateStep = 1.12;
 constexpr double kListStep = 1.02;
-struct Setting {
-    size_t nprobe;
-    size_t refine_k;
-    size_t reorder_k;
-};
-
-/// Searches with settings and counts what they find.
-class Trials {
- public:
-    /// @param own  the query's own id in the index, or -1, size nq
-    Trials(const IndexIVFScaNN& index,
-           std::vector<float> queries,
-           std::vector<int64_t> own,
-           size_t k)
-            : index_(index),
-              queries_(std::move(queries)),
-              own_(std::move(own)),
-              k_(k) {
-        size_t all = std::max<size_t>(index.ntotal, 1);
-        size_t rows =
-                std::min(all, std::max(kTruthRows, kTruthRowsPerResult * k));
-        truth_ = search({index.nlist, rows, rows}, nullptr);
-    }
-
-    struct Outcome {
-        double recall;
-        double error; ///< standard error of recall
-        double cost;  ///< nanoseconds a query
-    };
-    Outcome run(const Setting& setting) {
-        faiss::InterruptCallback::check();
-        ScaNNSearchStats stats;
-        std::vector<int64_t> found = search(setting, &stats);
-        size_t nq = own_.size();
-        double sum = 0, squares = 0;
-        for (size_t q = 0; q < nq; q++) {
-            auto truth = truth_.begin() + q * k_;
-            auto mine = found.begin() + q * k_;
-            size_t there = k_ - std::count(truth, truth + k_, -1);
-            size_t hits = 0;
-            for (size_t i = 0; i < there; i++) {
-                hits += std::count(mine, mine + k_, truth[i]);
-            }
-            double share = there == 0 ? 1 : double(hits) / double(there);
-            sum += share;
-            squares += share * share;
-        }
-        double recall = sum / double(nq);
-        double variance = std::max(0.0, squares / double(nq) - recall * recall);
-        const double cost = search_cost(
-                index_.state().lists->layout(),
-                {double(stats.lists),
-                 double(stats.codes),
-                 double(stats.refined),
-                 double(stats.reranked)});
-        return {recall, std::sqrt(variance / double(nq)), cost / double(nq)};
-    }
-
- private:
-    /// The k best of each query but itself. @return size nq * k, -1 for none
-    std::vector<int64_t> search(const Setting& setting, ScaNNSearchStats* stats)
-            const {
-        size_t nq = own_.size();
-        size_t wanted = k_ + 1;
-        SearchParametersScaNN params;
-        params.nprobe = setting.nprobe;
-        params.refine_k = std::max(setting.refine_k, wanted);
-        params.reorder_k = std::max(setting.reorder_k, wanted);
-        params.stats = stats;
-        std::vector<float> distances(nq * wanted);
-        std::vector<int64_t> labels(nq * wanted);
-        index_.search(
-                nq,
-                queries_.data(),
-                wanted,
-                distances.data(),
-                labels.data(),
-                &params);
-        std::vector<int64_t> kept;
-        kept.reserve(nq * k_);
-        for (size_t q = 0; q < nq; q++) {
-            auto row = labels.begin() + q * wanted;
-            auto end = own_[q] < 0 ? row + k_
-                                   : std::remove(row, row + wanted, own_[q]);
-            size_t count = std::min(k_, size_t(end - row));
-            kept.insert(kept.end(), row, row + count);
-            kept.resize((q + 1) * k_, -1);
-        }
-        return kept;
-    }
-
-    const IndexIVFScaNN& index_;
-    std::vector<float> queries_;
-    std::vector<int64_t> own_;
-    size_t k_;
-    std::vector<int64_t> truth_;
-};
 
 /// Smallest value in [low, high] that passes; high if none does. Values are
 /// tried by halves of their logarithm, up to `step` apart.
@@ -194,7 +92,7 @@ class Calibration {
  public:
     Calibration(
             const IndexIVFScaNN& index,
-            Trials& trials,
+            TrialSearches& trials,
             float target,
             size_t k)
             : index_(index),
@@ -219,13 +117,13 @@ class Calibration {
     }
 
  private:
-    Trials::Outcome outcome_of(const Setting& setting) {
+    TrialSearches::Outcome outcome_of(const SearchSetting& setting) {
         if (index_.progress) {
             index_.progress("calibrate", step_++, 0);
         }
         return trials_.run(setting);
     }
-    bool reaches_goal(const Setting& setting) {
+    bool reaches_goal(const SearchSetting& setting) {
         return outcome_of(setting).recall >= goal_;
     }
 
@@ -272,7 +170,7 @@ class Calibration {
 
     /// The fewest candidates for this many lists, from raw rows or codes alone.
     void fit_unrefined(size_t nprobe) {
-        Setting s{nprobe, plenty_.refine_k, 0};
+        SearchSetting s{nprobe, plenty_.refine_k, 0};
         s.reorder_k = smallest(k_, many_, kCandidateStep, [&](size_t n) {
             return reaches_goal({nprobe, s.refine_k, n});
         });
@@ -298,7 +196,7 @@ class Calibration {
         }
     }
 
-    void consider(const Setting& s) {
+    void consider(const SearchSetting& s) {
         auto outcome = outcome_of(s);
         if (outcome.cost < cheapest_) {
             cheapest_ = outcome.cost;
@@ -313,15 +211,15 @@ class Calibration {
     }
 
     const IndexIVFScaNN& index_;
-    Trials& trials_;
+    TrialSearches& trials_;
     const float target_;
     const size_t k_;
     const bool refine_;
     const bool rerank_;
     size_t step_ = 0;
     size_t many_ = 0; ///< most candidates that are tried
-    Setting plenty_{};
-    Trials::Outcome widest_{}; ///< of plenty_
+    SearchSetting plenty_{};
+    TrialSearches::Outcome widest_{}; ///< of plenty_
     double goal_ = 0;
     ScaNNCalibration best_;
     double cheapest_ = HUGE_VAL;
@@ -340,10 +238,7 @@ ScaNNCalibration IndexIVFScaNN::calibrate(
                     ? CalibrationQueries{{queries, queries + n * d}, {}, {}}
                     : draw_queries(*this, kDrawn);
     ScaNNProfile measured = measure_profile(*this, asked);
-    if (asked.ids.empty()) {
-        asked.ids.assign(n, -1);
-    }
-    Trials trials(*this, std::move(asked.x), std::move(asked.ids), size_t(k));
+    TrialSearches trials(*this, std::move(asked), size_t(k));
     calibration = Calibration(*this, trials, target_recall, size_t(k)).run();
     nprobe = calibration.nprobe;
     profile = std::move(measured);

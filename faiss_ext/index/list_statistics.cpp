@@ -25,6 +25,17 @@ constexpr size_t kProbeRows = 256;
 /// many times as many.
 constexpr size_t kAskedGrowth = 4;
 
+template <class SizeOf>
+double imbalance_of(size_t nlist, SizeOf&& size_of) {
+    double sum = 0, squares = 0;
+    for (size_t l = 0; l < nlist; l++) {
+        const double size = double(size_of(l));
+        sum += size;
+        squares += size * size;
+    }
+    return sum > 0 ? squares * double(nlist) / (sum * sum) : 1;
+}
+
 } // namespace
 
 ListStatistics measure_lists(
@@ -74,12 +85,22 @@ ListStatistics measure_lists(
     }
     statistics.spread.resize(nlist);
     const double mean = total / double(std::max<size_t>(found, 1));
+    statistics.error = float(std::min(mean, double(FLT_MAX)));
     for (size_t l = 0; l < nlist; l++) {
         const size_t count = statistics.rows[l];
         const double spread = count > 0 ? sums[l] / double(count) : mean;
         statistics.spread[l] = float(std::min(spread, double(FLT_MAX)));
     }
     return statistics;
+}
+
+double imbalance(const std::vector<size_t>& sizes) {
+    return imbalance_of(sizes.size(), [&](size_t l) { return sizes[l]; });
+}
+
+double imbalance(const faiss::InvertedLists& lists) {
+    return imbalance_of(
+            lists.nlist, [&](size_t l) { return lists.list_size(l); });
 }
 
 size_t probes_for_rows(

@@ -20,6 +20,7 @@ namespace faiss_ext {
 struct ListStatistics {
     std::vector<float> spread; ///< ScaNNModel::list_spread
     std::vector<size_t> rows;
+    float error = 0; ///< ModelFit::list_error
 };
 /// From a sample of the training rows. @param x  size n * d, prepared
 /// @param lists  size n, or nullptr: found by the partition
@@ -28,6 +29,13 @@ ListStatistics measure_lists(
         size_t n,
         const float* x,
         const int64_t* lists = nullptr);
+
+/// nlist * sum n_l^2 / n^2: how many times as many rows as in lists of equal
+/// sizes a query visits that lies like the rows; 1 without rows.
+/// @param sizes  n_l of each list
+double imbalance(const std::vector<size_t>& sizes);
+/// The same of lists; takes no memory.
+double imbalance(const faiss::InvertedLists& lists);
 
 /// The default of nprobe: the number of lists that hold 1/32 of all rows, with
 /// training rows as queries, but at least 1/32 of the lists. It is larger where

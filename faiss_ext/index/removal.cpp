@@ -17,6 +17,8 @@
 
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/index/add.h>
+#include <faiss_ext/index/maintain.h>
+#include <faiss_ext/index/removal.h>
 #include <faiss_ext/lists/copy_places.h>
 #include <faiss_ext/lists/direct_map.h>
 #include <faiss_ext/search/filter.h>
@@ -226,6 +228,35 @@ std::vector<uint64_t> places_of(
 
 } // namespace
 
+void replace_rows(
+        IndexIVFScaNN& index,
+        const std::vector<uint64_t>& old,
+        const int64_t* ids,
+        const TypedRows& rows,
+        const int64_t* lists) {
+    faiss::DirectMap& direct_map = index.direct_map;
+    std::vector<uint64_t> gone = old;
+    std::sort(gone.begin(), gone.end());
+    Removal removal = prepare_removal(index.state(), std::move(gone));
+    // The new rows are added before the old ones are removed, so that a failure
+    // loses nothing; old places stay valid, since adding appends. Meanwhile the
+    // index has no map: an Array refuses ids that it has.
+    faiss::DirectMap map;
+    std::swap(map, direct_map);
+    std::vector<uint64_t> now;
+    try {
+        now = add_rows(index, old.size(), rows, ids, 0, lists);
+    } catch (...) {
+        std::swap(map, direct_map);
+        throw;
+    }
+    std::swap(map, direct_map);
+    for (size_t i = 0; i < old.size(); i++) {
+        change_place(direct_map, ids[i], old[i], now[i]);
+    }
+    remove_places(index, removal);
+}
+
 size_t IndexIVFScaNN::remove_ids(const faiss::IDSelector& sel) {
     const ScaNNLists& lists = *state_->lists;
     drop_unfit_map(direct_map, lists, size_t(ntotal));
@@ -254,6 +285,7 @@ size_t IndexIVFScaNN::remove_ids(const faiss::IDSelector& sel) {
         std::swap(direct_map, hashtable);
     }
     remove_places(*this, removal);
+    state_->model.fit.changed += count;
     return count;
 }
 
@@ -273,28 +305,10 @@ void IndexIVFScaNN::update_rows(
         return;
     }
     drop_unfit_map(direct_map, *state_->lists, size_t(ntotal));
-    std::vector<uint64_t> old =
+    const std::vector<uint64_t> old =
             places_of(direct_map, *state_->lists, size_t(n), ids);
-    std::vector<uint64_t> gone = old;
-    std::sort(gone.begin(), gone.end());
-    Removal removal = prepare_removal(*state_, std::move(gone));
-    // The new rows are added before the old ones are removed, so that a failure
-    // loses nothing; old places stay valid, since adding appends. Meanwhile the
-    // index has no map: an Array refuses ids that it has.
-    faiss::DirectMap map;
-    std::swap(map, direct_map);
-    std::vector<uint64_t> now;
-    try {
-        now = faiss_ext::add_rows(*this, size_t(n), {x, type, size_t(d)}, ids);
-    } catch (...) {
-        std::swap(map, direct_map);
-        throw;
-    }
-    std::swap(map, direct_map);
-    for (idx_t i = 0; i < n; i++) {
-        change_place(direct_map, ids[i], old[i], now[i]);
-    }
-    remove_places(*this, removal);
+    replace_rows(*this, old, ids, {x, type, size_t(d)}, nullptr);
+    maintain_after_add(*this, size_t(n));
 }
 
 } // namespace faiss_ext

@@ -39,6 +39,7 @@ void take_lists(IndexIVFScaNN& index, ListSets sets) {
     state.lists = std::move(sets.lists);
     state.spilled = std::move(sets.spilled);
     state.copy_places.reset();
+    state.plan.reset();
 }
 
 void set_model(IndexIVFScaNN& index, ScaNNModel model, ListSets sets) {

@@ -11,6 +11,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/IndexIVFScaNN.h>
+#include <faiss_ext/index/fit_centroids.h>
 #include <faiss_ext/index/list_statistics.h>
 #include <faiss_ext/index/set_model.h>
 #include <faiss_ext/index/train_codes.h>
@@ -19,9 +20,6 @@
 #include <faiss_ext/memory/row_types.h>
 #include <faiss_ext/model/defaults.h>
 #include <faiss_ext/model/index_state.h>
-#include <faiss_ext/model/options.h>
-#include <faiss_ext/partition/kmeans.h>
-#include <faiss_ext/partition/score_aware_centroids.h>
 
 namespace faiss_ext {
 
@@ -36,67 +34,20 @@ constexpr float kMinTrialRecall = 0.97f;
 constexpr size_t kConvertedPerList = 64;
 constexpr size_t kConverted = 100000;
 
-/// Median length of some rows; for L2, of their differences from the median
-/// row.
-float typical_length(
-        faiss::MetricType metric,
-        size_t n,
-        size_t d,
-        const float* x,
-        uint64_t seed) {
-    constexpr size_t kRows = 4096;
-    const std::vector<size_t> sample = sample_rows(n, kRows, seed);
-    std::vector<float> rows(sample.size() * d);
-    gather_rows(sample.size(), sample.data(), d, x, rows.data());
-    if (metric == faiss::METRIC_L2) {
-        const std::vector<float> middle =
-                dimension_medians(sample.size(), d, rows.data(), kOriginRows);
-        for (size_t i = 0; i < rows.size(); i++) {
-            rows[i] -= middle[i % d];
-        }
-    }
-    return quantile(row_lengths(sample.size(), d, rows.data()), 0.5);
-}
-
-/// K-means, and the quantizer filled with what it finds.
+/// Fills the quantizer with centroids of these rows.
 void train_centroids(
         IndexIVFScaNN& index,
         size_t n,
         const float* x,
         float eta) {
-    const ScaNNOptions& options = index.options;
-    const ScaNNProgress& progress = index.progress;
-    const bool by_direction = index.state().model.by_direction;
-    const size_t nlist = index.nlist;
-    const size_t d = index.state().d();
+    const std::vector<float> centroids =
+            fit_centroids(index.state(), n, x, eta, index.progress);
     faiss::Index* quantizer = index.quantizer;
-    KMeansParameters parameters;
-    parameters.k = nlist;
-    parameters.rounds = options.kmeans_rounds;
-    parameters.max_points_per_centroid = options.max_points_per_centroid;
-    parameters.seed = options.seed;
-    if (progress) {
-        parameters.on_round = [&](size_t done, size_t total) {
-            progress("k-means", done, total);
-        };
-    }
-    parameters.spherical = by_direction;
-    std::vector<float> centroids = kmeans(n, d, x, parameters);
-    if (by_direction) {
-        move_to_means(n, d, x, nlist, centroids.data());
-    }
-    if (options.score_aware_centroids) {
-        std::vector<int64_t> lists(n);
-        Partition(nlist, d, centroids.data(), index.metric_type)
-                .assign(n, x, lists.data());
-        make_centroids_score_aware(
-                n, d, x, lists.data(), nlist, eta, centroids.data());
-    }
     quantizer->reset();
     if (!quantizer->is_trained) {
-        quantizer->train(int64_t(nlist), centroids.data());
+        quantizer->train(int64_t(index.nlist), centroids.data());
     }
-    quantizer->add(int64_t(nlist), centroids.data());
+    quantizer->add(int64_t(index.nlist), centroids.data());
 }
 
 /// The state that a failed training restores; prepared before, since restoring
@@ -156,9 +107,7 @@ void train_lists(
         const float* x,
         const int64_t* lists,
         size_t wanted) {
-    const ScaNNOptions& options = index.options;
     IndexState& state = index.state();
-    const size_t d = state.d();
     faiss::Index* quantizer = index.quantizer;
     std::vector<float> unit;
     x = prepare_rows(state, n, x, "training row", unit);
@@ -169,10 +118,7 @@ void train_lists(
     try {
         index.nlist = wanted;
         // the same for centroids and codes
-        const float eta = effective_eta(
-                options,
-                d,
-                typical_length(index.metric_type, n, d, x, options.seed));
+        const float eta = eta_for_rows(state, n, x);
         if (!had_centroids) {
             state.model.by_direction = directions_are_better(state, n, x);
             train_centroids(index, n, x, eta);
@@ -189,6 +135,8 @@ void train_lists(
                 std::move(statistics.spread),
                 index.progress,
                 lists);
+        model.fit.list_error = statistics.error;
+        model.fit.imbalance = float(imbalance(statistics.rows));
         model.list_groups = make_list_groups(state, model);
         set_model(index, std::move(model));
         if (index.nprobe == 0) {

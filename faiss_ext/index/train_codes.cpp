@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <faiss_ext/memory/row_sample.h>
+#include <faiss_ext/codes/score_aware_loss.h>
 #include <faiss_ext/model/codec.h>
 #include <faiss_ext/model/defaults.h>
 
@@ -233,6 +234,8 @@ void train_term(
             directions,
             codes.data(),
             decoded.data());
+    model.fit.code_error = float(mean_lost_share(
+            n, layout.d, sample.residuals.data(), decoded.data()));
     model.score_term.train(
             n,
             layout.d,

@@ -2,7 +2,8 @@
  * What the sections of a ScaNN file hold (file_sections has the container).
  *
  *   index          fields and options, IndexHeader; uint8 raw_type (from
- *                  version 4 on), uint64 coded_dims (from version 5 on)
+ *                  version 4 on), uint64 coded_dims, float auto_maintain, uint64
+ *                  changed rows (from version 5 on)
  *   tree           faiss::write_index of the wrappers around an empty
  *                  IndexFlat in the place of the ScaNN index
  *   quantizer      faiss::write_index of the quantizer
@@ -17,6 +18,7 @@
  *                  version 2 on)
  *   groups         uint64 n (0: none), uint32[n] group of each list (from
  *                  version 3 on)
+ *   fit            ModelFit, without changed (from version 5 on)
  *   profile        uint64 0, or what calibrate() measured (profile_section; from
  *                  version 5 on)
  *   lists          EntryLayout, uint8 raw_type (from version 4 on),
@@ -50,6 +52,7 @@ struct IndexHeader {
     uint64_t d = 0;
     uint64_t nlist = 0;
     int64_t ntotal = 0;
+    uint64_t changed = 0; ///< ModelFit's
     uint8_t metric = 0;
     bool is_trained = false;
     bool verbose = false;

@@ -42,6 +42,7 @@ class ModelSections {
         FAISS_THROW_IF_NOT(reader.version() == kFormatVersion);
         header_ = get_header(reader.read_all("index"), reader.version());
         header_.ntotal = int64_t(rows);
+        header_.changed = rows; // of an index that was trained, and filled
         for (std::string name = reader.next_name(); name != "lists";
              name = reader.next_name()) {
             rest_.push_back({name, reader.read_all(name).take()});

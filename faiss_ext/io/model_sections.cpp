@@ -134,6 +134,30 @@ void get_ranges(ByteReader reader, size_t d, ScaNNModel& model) {
     reader.finish();
 }
 
+// The order of the lines of transfer_ functions is the file format.
+template <class Fields, class Fit>
+static void transfer_fit(Fields& fields, Fit& fit) {
+    fields(fit.list_error);
+    fields(fit.code_error);
+    fields(fit.imbalance);
+}
+
+void put_fit(SectionSink& sink, const ScaNNModel& model) {
+    FieldWriter fields{sink};
+    transfer_fit(fields, model.fit);
+}
+
+void get_fit(ByteReader reader, ScaNNModel& model) {
+    FieldReader fields{reader};
+    transfer_fit(fields, model.fit);
+    reader.finish();
+    for (float value :
+         {model.fit.list_error, model.fit.code_error, model.fit.imbalance}) {
+        reader.check(
+                std::isfinite(value) && value >= 0, "an error out of range");
+    }
+}
+
 void put_groups(SectionSink& sink, const ScaNNModel& model) {
     const std::vector<uint32_t>& groups = model.list_groups;
     sink.put_value(uint64_t(groups.size()));

@@ -13,6 +13,9 @@ namespace faiss_ext {
 
 namespace {
 
+/// Memory that trim() leaves, in times of what is used.
+constexpr double kTrimmed = 1.25;
+
 bool all_columns(const char*) {
     return true;
 }
@@ -192,14 +195,38 @@ bool ScaNNLists::release_unused() {
         return true;
     }
     try {
-        return shrink();
+        return shrink(2);
     } catch (const std::bad_alloc&) {
         return false; // later additions use the memory
     }
 }
 
-/// Frees unused memory, if that is more than half.
-bool ScaNNLists::shrink() {
+void ScaNNLists::trim(size_t list_no) {
+    count_change();
+    try {
+        visit_columns(layout_, [&](const char*, auto column, auto&&) {
+            auto& buffer = lists_[list_no].*column;
+            const size_t bytes = buffer.size() * sizeof(buffer[0]);
+            if (double(buffer.allocated_bytes()) >
+                kTrimmed * double(bytes) + kAlignment) {
+                buffer.shrink_to_fit();
+            }
+        });
+    } catch (const std::bad_alloc&) {
+        return; // later additions use the memory
+    }
+}
+
+void ScaNNLists::trim_all() {
+    try {
+        shrink(kTrimmed);
+    } catch (const std::bad_alloc&) {
+        return;
+    }
+}
+
+/// Frees unused memory, if lists hold more than so many times what they use.
+bool ScaNNLists::shrink(double most) {
     // this much unused memory is not worth moving all lists
     constexpr size_t kFewBytes = 1 << 16;
     size_t held = arena_ == nullptr ? 0 : arena_->memory_usage();
@@ -218,14 +245,14 @@ bool ScaNNLists::shrink() {
         visit_columns(layout_, [&](const char*, auto column, auto&&) {
             for (ScaNNList& list : lists_) {
                 auto& buffer = list.*column;
-                if (buffer.capacity() > 2 * buffer.size()) {
+                if (double(buffer.capacity()) > most * double(buffer.size())) {
                     buffer.shrink_to_fit();
                 }
             }
         });
         return true;
     }
-    if (held <= 2 * used + kFewBytes) {
+    if (double(held) <= most * double(used) + kFewBytes) {
         return false;
     }
     std::vector<size_t> sizes(nlist);

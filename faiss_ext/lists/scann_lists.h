@@ -137,6 +137,11 @@ class ScaNNLists : public faiss::InvertedLists {
      * fail.
      * @return  whether memory was freed */
     bool release_unused();
+    /// Frees what a list has allocated beyond a quarter more than it holds; does
+    /// not fail.
+    void trim(size_t list_no);
+    /// The same for all lists, into one arena; does not fail.
+    void trim_all();
 
     /// Sets the place of a spilled copy's primary entry.
     void set_primary(size_t list_no, size_t offset, uint64_t place) {
@@ -161,6 +166,10 @@ class ScaNNLists : public faiss::InvertedLists {
         resize(list_no, last);
     }
 
+    /// Whether they are of a mapped file, or were.
+    bool is_borrowed() const {
+        return owner_ != nullptr;
+    }
     /// Keeps memory alive that lists borrow (a mapped file).
     void keep_alive(std::shared_ptr<const void> owner) {
         owner_ = std::move(owner);
@@ -213,7 +222,7 @@ class ScaNNLists : public faiss::InvertedLists {
     void move_into_arena(
             const std::vector<size_t>& capacities,
             const ColumnFilter& wanted);
-    bool shrink();
+    bool shrink(double most);
     void make_room(ScaNNList& list, size_t n);
     void resize_columns(ScaNNList& list, size_t n);
     void move_entry(size_t list_no, size_t from, size_t to);

@@ -170,6 +170,9 @@ size_t memory_usage(const IndexState& state) {
     if (state.copy_places != nullptr) {
         total += state.copy_places->memory_usage();
     }
+    if (state.plan != nullptr) {
+        total += state.plan->memory_usage();
+    }
     return total + memory_of(state.ivf.direct_map);
 }
 

@@ -18,6 +18,7 @@
 #include <faiss_ext/lists/scann_lists.h>
 #include <faiss_ext/memory/query_rows.h>
 #include <faiss_ext/model/codec.h>
+#include <faiss_ext/model/partition_plan.h>
 #include <faiss_ext/model/scann_model.h>
 #include <faiss_ext/partition/partition.h>
 #include <faiss_ext/scann_options.h>
@@ -45,6 +46,10 @@ struct IndexState {
     std::unique_ptr<ScaNNLists> spilled;
     /// made by the first removal or update; nullptr: not made yet
     std::unique_ptr<CopyPlaces> copy_places;
+    /// what maintain() has begun; nullptr: nothing. Not saved
+    std::unique_ptr<PartitionPlan> plan;
+    /// rows that options.auto_maintain may still encode anew
+    double maintenance_credit = 0;
 
     IndexState(const faiss::IndexIVF& ivf, const ScaNNOptions& options)
             : ivf(ivf), options(options) {}

@@ -24,6 +24,15 @@ std::vector<uint32_t> block_offsets(size_t d, const ScaNNOptions& options) {
             "coded_dims = %zu (allowed: 0..%zu, the dimensions)",
             options.coded_dims,
             d);
+    FAISS_THROW_IF_NOT_FMT(
+            options.auto_maintain >= 0 && std::isfinite(options.auto_maintain),
+            "auto_maintain = %g (allowed: finite values of at least 0)",
+            options.auto_maintain);
+    FAISS_THROW_IF_NOT_MSG(
+            options.auto_maintain == 0 || options.with_raw_data ||
+                    options.refine_type != RefineType::None,
+            "auto_maintain needs raw rows or refine codes: codes alone cannot "
+            "be made anew");
     const size_t coded = options.coded_dims > 0 ? options.coded_dims : d;
     return options.M == 0 ? uniform_block_offsets(coded, options.sub_dim)
                           : even_block_offsets(coded, options.M);

@@ -17,6 +17,18 @@
 
 namespace faiss_ext {
 
+/// How well lists and codes suited the rows that they were last fitted to, and
+/// what has happened since.
+struct ModelFit {
+    /// mean squared distance of rows to the centroids of their lists
+    float list_error = 0;
+    /// share of that which the codes lose, at training
+    float code_error = 0;
+    /// nlist * sum n_l^2 / n^2 of the rows n_l of the lists; 1: all alike
+    float imbalance = 1;
+    uint64_t changed = 0; ///< rows added, replaced or removed since
+};
+
 struct ScaNNModel {
     Rotation rotation;
     ScoreAwarePQ pq;
@@ -36,6 +48,7 @@ struct ScaNNModel {
     bool scan_rows = false;
     /// recall of the codes in the trial that decides it (index/trials.h)
     float trial_recall = 1;
+    ModelFit fit;
 
     /** x less the origin, finite: in `storage`, or x itself without one.
      * @param x  size n * d, finite */

@@ -207,6 +207,7 @@ PYBIND11_MODULE(_faiss_ext, module) {
     IndexClass index(module, "Index", doc::index);
     bind_properties(index);
     bind_build(index);
+    bind_maintenance(index);
     bind_search(index);
     bind_search_iterator(module, index);
     bind_lists(module, index);

@@ -20,6 +20,7 @@ using IndexClass = py::class_<IndexHandle, std::shared_ptr<IndexHandle>>;
 
 void bind_selectors(py::module_& module); // Filter, IDSelector..
 void bind_build(IndexClass& index);       // train, add, remove, merge
+void bind_maintenance(IndexClass& index); // maintain, health
 void bind_search(IndexClass& index);      // search, range_search, reconstruct
 void bind_search_iterator(py::module_& module, IndexClass& index); // iterate
 void bind_lists(py::module_& module, IndexClass& index); // centroids, cp, ..

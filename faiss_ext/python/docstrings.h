@@ -9,6 +9,7 @@
 #include "docstrings_build.h"
 #include "docstrings_knowhere.h"
 #include "docstrings_lists.h"
+#include "docstrings_maintenance.h"
 #include "docstrings_module.h"
 #include "docstrings_properties.h"
 #include "docstrings_search.h"

@@ -114,6 +114,12 @@ constexpr const char* score_aware_centroids =
 constexpr const char* soar_lambda =
         "float: > 0 if vectors have a copy in a second list.";
 
+constexpr const char* auto_maintain =
+        R"(float: > 0 if calls that add or update n rows also do maintenance
+(`maintain`), of at most this times n rows encoded anew. Can be set at any time;
+needs raw rows or refine codes.
+)";
+
 constexpr const char* with_raw_data =
         "bool: raw rows are kept, for exact rescoring and reconstruct.";
 

@@ -15,6 +15,7 @@
 
 #include <faiss_ext/memory/row_types.h>
 #include <faiss_ext/model/index_state.h>
+#include <faiss_ext/model/options.h>
 
 #include "array_arguments.h"
 #include "bindings.h"
@@ -98,6 +99,20 @@ size_t coded_dims(const IndexHandle& self) {
     const IndexIVFScaNN& scann = need_scann(self, "coded_dims");
     return scann.is_trained ? scann.state().model.pq.d()
                             : scann.options.coded_dims;
+}
+
+double auto_maintain(const IndexHandle& self) {
+    return as_written(need_scann(self, "auto_maintain").options.auto_maintain);
+}
+
+void set_auto_maintain(IndexHandle& self, float value) {
+    IndexIVFScaNN& scann = need_scann(self, "auto_maintain");
+    self.change(ErrorOrigin::Caller, [&] {
+        ScaNNOptions options = scann.options;
+        options.auto_maintain = value;
+        check_options(size_t(scann.d), scann.metric_type, options);
+        scann.options.auto_maintain = value;
+    });
 }
 
 double eta(const IndexHandle& self) {
@@ -399,6 +414,11 @@ void bind_options(IndexClass& index) {
            &ScaNNOptions::score_aware_centroids,
            doc::score_aware_centroids);
     option(index, "soar_lambda", &ScaNNOptions::soar_lambda, doc::soar_lambda);
+    index.def_property(
+            "auto_maintain",
+            auto_maintain,
+            set_auto_maintain,
+            doc::auto_maintain);
     option(index,
            "with_raw_data",
            &ScaNNOptions::with_raw_data,

@@ -271,6 +271,33 @@ TEST_P(FailedCalls, Calibrate) {
     });
 }
 
+TEST_P(FailedCalls, Maintain) {
+    std::vector<float> far(more_rows(), more_rows() + kMore * kD);
+    for (float& value : far) {
+        value += 900; // another part of space: lists are to be divided
+    }
+    const auto drifted = [&] {
+        IndexPtr index = full();
+        std::vector<int64_t> ids(kMore);
+        for (size_t i = 0; i < kMore; i++) {
+            ids[i] = id_of(kRows + i);
+        }
+        index->add_with_ids(
+                int64_t(kMore), far.data(), array() ? nullptr : ids.data());
+        return index;
+    };
+    const IndexPtr one = drifted();
+    if (!find_scann(one.get())->state().keeps_rows() || GetParam().mapped) {
+        EXPECT_THROW(find_scann(one.get())->maintain(), faiss::FaissException);
+        return;
+    }
+    EXPECT_GT(find_scann(one.get())->maintain().rows, 0u);
+    sweep(drifted, [&](faiss::Index& index) {
+        find_scann(&index)->maintain();
+        return nothing();
+    });
+}
+
 TEST_P(FailedCalls, Search) {
     const std::vector<float> x = queries();
     constexpr size_t k = 5;

@@ -42,6 +42,7 @@ TEST_P(HistoryTest, IsThatOfADictionary) {
     history.check_recall();
     EXPECT_GE(history.failures(), steps() / 50);
     EXPECT_GE(history.refusals(), steps() / 1000);
+    EXPECT_FALSE(history.unmoved());
 }
 
 constexpr auto kIP = faiss::METRIC_INNER_PRODUCT;

@@ -96,6 +96,7 @@ def arrays():
         "both": lambda i, x: i.search_and_reconstruct(x, 2, nprobe=4)[2].tolist(),
         "encode": lambda i, x: i.sa_encode(x).tolist(),
         "calibrate": lambda i, x: i.calibrate(x, k=3)["k"],
+        "health": lambda i, x: i.health(x, k=3)["recall"],
     }
     node = knowhere.IndexFactory().create("SCANN")
     node.build(rows())

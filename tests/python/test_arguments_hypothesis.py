@@ -47,6 +47,8 @@ INDEX_CALLS = {
     "add": ("x", "progress"),
     "add_with_ids": ("x", "ids", "progress"),
     "calibrate": ("queries", "target_recall", "k", "progress"),
+    "maintain": ("rows", "seconds", "progress"),
+    "health": ("queries", "k"),
     "reconstruct": ("id",),
     "reconstruct_batch": ("ids",),
     "reconstruct_n": ("i0", "n"),

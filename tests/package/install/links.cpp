@@ -14,6 +14,7 @@
 #include <faiss/IndexFlat.h>
 #include <faiss/impl/AuxIndexStructures.h>
 #include <faiss/impl/DistanceComputer.h>
+#include <faiss/impl/FaissException.h>
 #include <faiss/impl/IDSelector.h>
 #include <faiss/impl/io.h>
 #include <faiss/index_io.h>
@@ -87,6 +88,14 @@ bool search(IndexIVFScaNN& index, const std::vector<float>& x) {
             given.data(),
             false,
             &params);
+    if (index.IndexIVFScaNN::health().rows != size_t(index.ntotal)) {
+        return false;
+    }
+    try {
+        index.IndexIVFScaNN::maintain(); // of rows kept as codes alone
+        return false;
+    } catch (const faiss::FaissException&) {
+    }
     auto pieces = index.IndexIVFScaNN::iterate(x.data(), kK);
     if (pieces->batch() != size_t(kK) || pieces->stale() ||
         pieces->next(distances.data(), labels.data()) != size_t(kK)) {

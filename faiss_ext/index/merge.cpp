@@ -46,6 +46,8 @@ void IndexIVFScaNN::reset() {
         state_->spilled->reset();
     }
     state_->copy_places.reset();
+    state_->plan.reset();
+    state_->model.fit.changed = 0;
     ntotal = 0;
 }
 
@@ -230,6 +232,7 @@ void IndexIVFScaNN::merge_from(faiss::Index& other_index, idx_t add_id) {
     }
     state_->copy_places.reset();
     ntotal += other.ntotal;
+    state_->model.fit.changed += uint64_t(other.ntotal);
     other.reset();
 }
 
