@@ -73,9 +73,14 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
 
     /// Trains on a sample: at least 64 rows a list, and 100,000.
     void train_rows(idx_t n, const void* x, RowType type);
-    /// @param ids  size n, or nullptr for running numbers
-    void
-    add_rows(idx_t n, const void* x, RowType type, const idx_t* ids = nullptr);
+    /// @param ids   size n, or nullptr for running numbers
+    /// @param tags  size n, with options.with_tags; nullptr: 0
+    void add_rows(
+            idx_t n,
+            const void* x,
+            RowType type,
+            const idx_t* ids = nullptr,
+            const int64_t* tags = nullptr);
     void update_rows(idx_t n, const idx_t* ids, const void* x, RowType type);
     void search_rows(
             idx_t n,
@@ -237,16 +242,20 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
      * @param queries  size n * d; nullptr with n > 0: n of the rows, each without
      *                 itself among its neighbours
      * @param k        1..ntotal - 1 if recall is measured */
-    ScaNNHealth health(
-            idx_t n = 0,
-            const float* queries = nullptr,
-            idx_t k = 10) const;
+    ScaNNHealth
+    health(idx_t n = 0, const float* queries = nullptr, idx_t k = 10) const;
     /// An Array map becomes a Hashtable. With a map and a selector that lists its
     /// ids, the time depends on their number alone. @return  rows removed
     size_t remove_ids(const faiss::IDSelector& sel) override;
     /// Replaces rows; all ids must be known, each given once. With a direct
     /// map, the time depends on n alone.
     void update_vectors(int n, const idx_t* ids, const float* x) override;
+    /// Tags of rows that are there; updates keep them. With a direct map, the time
+    /// depends on n alone. @param ids  size n, each known and given once
+    /// @param tags  size n
+    void set_tags(idx_t n, const idx_t* ids, const int64_t* tags);
+    /// @param tags  out, size n
+    void get_tags(idx_t n, const idx_t* ids, int64_t* tags) const;
     /// Removes all rows and gives their memory back; stays trained.
     void reset() override;
     /// As IndexIVF's, which leave half a map if they throw; these, the old one.

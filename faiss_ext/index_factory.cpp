@@ -204,6 +204,8 @@ void Parser::parse_option(const FactoryPart& option) {
         o.eta_formula = eta_formula(value);
     } else if (name == "soar_lambda") {
         o.soar_lambda = real(value, 0, ">= 0");
+    } else if (name == "tags") {
+        o.with_tags = flag(value);
     } else if (name == "auto_maintain") {
         o.auto_maintain = real(value, 0, ">= 0");
     } else if (name == "rotation") {
@@ -222,8 +224,9 @@ void Parser::parse_option(const FactoryPart& option) {
         fail(option.position,
              "unknown option " + quoted(name) +
                      " (known: sub_dim, coded_dims, eta, threshold, "
-                     "eta_formula, soar_lambda, auto_maintain, rotation, "
-                     "normalize, allow_zero, score_aware_centroids, seed, "
+                     "eta_formula, soar_lambda, tags, auto_maintain, "
+                     "rotation, normalize, allow_zero, score_aware_centroids, "
+                     "seed, "
                      "bytes_per_vector)");
     }
     options_seen_.push_back(name);

@@ -14,7 +14,7 @@
  * number, of the two next to it (default: 2 each).
  * SQ8, SQfp16, SQbf16: refine codes; RFlat: raw rows (with_raw_data), RFP16,
  * RBF16, RI8, RU8: the same, of half precision, bfloat16, int8, uint8 (raw_type).
- * Options: sub_dim, coded_dims, eta, threshold, eta_formula (exact, limit), soar_lambda, auto_maintain,
+ * Options: sub_dim, coded_dims, eta, threshold, eta_formula (exact, limit), soar_lambda, tags, auto_maintain,
  * rotation (none, pca, balanced, random), normalize (0, 1), allow_zero (0, 1),
  * score_aware_centroids (0, 1), seed, bytes_per_vector (see above).
  * "SCANN" and "ScaNN" are the same. Parts of Faiss' own are a closed list with

@@ -81,6 +81,8 @@ struct ScaNNOptions {
     /// their type; rows with a value that it cannot hold are refused, floats
     /// are rounded to half precision
     RowType raw_type = RowType::Float32;
+    /// each row has a tag, any 64-bit integer, for searches with max_per_group
+    bool with_tags = false;
     /// seed of all random choices in training
     uint64_t seed = 1234;
     /// k-means uses at most this many training rows per list
@@ -244,6 +246,13 @@ struct SearchParametersScaNN : faiss::SearchParametersIVF {
      * calibrate(); with a selector further lists are visited where few rows of
      * the first ones pass. 0: not asked for */
     float target_recall = 0;
+    /** > 0: at most so many rows of a tag, the best ones; needs
+     * options.with_tags. Found among the rows of the nprobe best lists: where k
+     * rows of enough tags are not among the best, further ones are rescored, in
+     * the end all. Of search() only, without target_recall or max_codes */
+    size_t max_per_group = 0;
+    /// with max_per_group: rows of at most so many tags, the best ones; 0: any
+    size_t groups = 0;
     /// filled if not nullptr (borrowed)
     ScaNNSearchStats* stats = nullptr;
 };
@@ -264,7 +273,7 @@ struct ReadBounds {
 
 /// Bytes of a column of the lists, by where they are.
 struct ColumnBytes {
-    /// "codes", "ids", "refine", "raw", "primary"; of spilled copies
+    /// "codes", "ids", "refine", "raw", "tags", "primary"; of spilled copies
     /// "spilled_codes" and so on
     std::string column;
     uint64_t memory = 0;

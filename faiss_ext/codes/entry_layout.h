@@ -25,6 +25,7 @@ constexpr float kPreciseCosine = -1;
  *     [codes, two per byte, low nibble first] [uint16 term]
  *     [refine: d values, float scale, float shift]
  *     [raw: d values of raw_type, with normalize: float 1 / ||x||]
+ *     [int64 tag, with_tags only]
  *     [uint64 primary: list << 32 | offset, spilled lists only]
  */
 struct EntryLayout {
@@ -36,6 +37,7 @@ struct EntryLayout {
     RowType raw_type = RowType::Float32;
     /// raw rows end with 1 / ||x|| (normalize), or kPreciseCosine
     bool raw_norm = false;
+    bool has_tag = false;
     bool has_primary = false; ///< entry is a spilled copy
 
     /// of an index with these options and M codes
@@ -45,7 +47,8 @@ struct EntryLayout {
                 .refine_type = options.refine_type,
                 .with_raw_data = options.with_raw_data,
                 .raw_type = options.raw_type,
-                .raw_norm = options.with_raw_data && options.normalize};
+                .raw_norm = options.with_raw_data && options.normalize,
+                .has_tag = options.with_tags};
     }
 
     PackedLayout packed() const {
@@ -88,14 +91,17 @@ struct EntryLayout {
     size_t raw_offset() const {
         return refine_offset() + refine_row_bytes();
     }
-    size_t primary_offset() const {
+    size_t tag_offset() const {
         return raw_offset() + raw_row_bytes();
+    }
+    size_t primary_offset() const {
+        return tag_offset() + (has_tag ? sizeof(int64_t) : 0);
     }
     /// of the spilled copies of these entries
     EntryLayout of_copies() const {
         EntryLayout copies = *this;
         copies.refine_type = RefineType::None;
-        copies.with_raw_data = copies.raw_norm = false;
+        copies.with_raw_data = copies.raw_norm = copies.has_tag = false;
         copies.raw_type = RowType::Float32;
         copies.has_primary = true;
         return copies;

@@ -16,6 +16,7 @@
 #include <faiss_ext/index/add.h>
 #include <faiss_ext/index/append_entries.h>
 #include <faiss_ext/index/maintain.h>
+#include <faiss_ext/index/tags.h>
 #include <faiss_ext/model/codec.h>
 #include <faiss_ext/model/index_state.h>
 #include <faiss_ext/lists/copy_places.h>
@@ -40,6 +41,7 @@ struct RowsToAdd {
     TypedRows rows;                 ///< as given
     const uint8_t* codes = nullptr; ///< theirs, from sa_encode(), or nullptr
     size_t first = 0;               ///< number of the first, for messages
+    const int64_t* tags = nullptr;  ///< size n, or nullptr: 0
 };
 
 /// Encodes rows which[begin] .. which[end - 1]. @param list_of  of each row
@@ -157,6 +159,22 @@ std::vector<uint64_t> store(
     return places;
 }
 
+/// Puts the tags of rows which[begin] .. which[end - 1] into their entries.
+void put_tags(
+        const EntryLayout& layout,
+        const int64_t* tags,
+        const std::vector<size_t>& which,
+        size_t begin,
+        size_t end,
+        uint8_t* entries) {
+    for (size_t i = begin; i < end; i++) {
+        std::memcpy(
+                entries + (i - begin) * layout.size() + layout.tag_offset(),
+                &tags[which[i]],
+                sizeof(int64_t));
+    }
+}
+
 /// Appends the entries of rows to their lists.
 void append_primary(
         IndexIVFScaNN& index,
@@ -185,6 +203,15 @@ void append_primary(
                             begin,
                             end,
                             entries);
+                    if (from.tags != nullptr) {
+                        put_tags(
+                                codec.layout,
+                                from.tags,
+                                order.rows,
+                                begin,
+                                end,
+                                entries);
+                    }
                 } else {
                     gather_entries(
                             index,
@@ -321,8 +348,9 @@ std::vector<uint64_t> add_rows(
         const TypedRows& rows,
         const int64_t* ids,
         size_t first,
-        const int64_t* lists) {
-    return check_and_add(index, {n, rows, nullptr, first}, ids, lists);
+        const int64_t* lists,
+        const int64_t* tags) {
+    return check_and_add(index, {n, rows, nullptr, first, tags}, ids, lists);
 }
 
 void IndexIVFScaNN::add(idx_t n, const float* x) {
@@ -337,8 +365,11 @@ void IndexIVFScaNN::add_rows(
         idx_t n,
         const void* x,
         RowType type,
-        const idx_t* ids) {
-    faiss_ext::add_rows(*this, size_t(n), {x, type, size_t(d)}, ids);
+        const idx_t* ids,
+        const int64_t* tags) {
+    check_may_have_tags(*this, tags);
+    faiss_ext::add_rows(
+            *this, size_t(n), {x, type, size_t(d)}, ids, 0, nullptr, tags);
     maintain_after_add(*this, size_t(n));
 }
 

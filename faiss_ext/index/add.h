@@ -19,6 +19,7 @@ class IndexIVFScaNN;
  *  @param ids  size n, or nullptr for running numbers
  *  @param first  number of the first row, for messages
  *  @param lists  of the rows, size n, or nullptr: found by the partition
+ *  @param tags   of the rows, size n, where they have some; nullptr: 0
  *  @return     places of the rows (list << 32 | offset); kNowhere for those that
  *              no list holds
  *  @throws faiss::FaissException or std::bad_alloc; nothing changed */
@@ -28,7 +29,8 @@ std::vector<uint64_t> add_rows(
         const TypedRows& rows,
         const int64_t* ids,
         size_t first = 0,
-        const int64_t* lists = nullptr);
+        const int64_t* lists = nullptr,
+        const int64_t* tags = nullptr);
 
 /// Rows that such a call checks and assigns at a time. Which lists it finds
 /// depends on where these parts begin and end, if there are very many lists.

@@ -91,6 +91,7 @@ std::unique_ptr<ScaNNIterator> IndexIVFScaNN::iterate(
             batch >= 1,
             "batch = %lld (allowed: >= 1)",
             static_cast<long long>(batch));
+    check_not_grouped(params, "iterate");
     SearchPlan plan = make_search_plan(
             *state_, search_defaults(*this), batch, params, 0, false);
     FAISS_THROW_IF_NOT_FMT(

@@ -173,6 +173,7 @@ void IndexIVFScaNN::range_search(
         float radius,
         faiss::RangeSearchResult* result,
         const faiss::SearchParameters* params) const {
+    check_not_grouped(params, "range_search");
     const SearchPlan plan =
             make_range_plan(*state_, search_defaults(*this), params, 0, false);
     const PreparedQueries queries = prepare_queries(*state_, size_t(n), x);
@@ -210,6 +211,7 @@ void IndexIVFScaNN::range_search_preassigned(
         faiss::IndexIVFStats* ivf_stats) const {
     size_t per_query =
             params != nullptr && params->nprobe != 0 ? params->nprobe : nprobe;
+    check_not_grouped(params, "range_search_preassigned");
     SearchPlan plan = make_range_plan(
             *state_, search_defaults(*this), params, per_query, store_pairs);
     const PreparedQueries queries = prepare_queries(*state_, size_t(n), x);

@@ -19,6 +19,7 @@
 #include <faiss_ext/index/add.h>
 #include <faiss_ext/index/maintain.h>
 #include <faiss_ext/index/removal.h>
+#include <faiss_ext/index/tags.h>
 #include <faiss_ext/lists/copy_places.h>
 #include <faiss_ext/lists/direct_map.h>
 #include <faiss_ext/search/filter.h>
@@ -193,12 +194,12 @@ void remove_places(IndexIVFScaNN& index, Removal& removal) {
     }
 }
 
-/// Throws if an id is given twice, or unknown.
-std::vector<uint64_t> places_of(
-        const faiss::DirectMap& direct_map,
-        const ScaNNLists& lists,
-        size_t n,
-        const int64_t* ids) {
+} // namespace
+
+std::vector<uint64_t>
+places_of(const IndexIVFScaNN& index, size_t n, const int64_t* ids) {
+    const faiss::DirectMap& direct_map = index.direct_map;
+    const ScaNNLists& lists = *index.state().lists;
     std::unordered_map<int64_t, uint64_t> wanted;
     for (size_t i = 0; i < n; i++) {
         FAISS_THROW_IF_NOT_FMT(
@@ -226,8 +227,6 @@ std::vector<uint64_t> places_of(
     return places;
 }
 
-} // namespace
-
 void replace_rows(
         IndexIVFScaNN& index,
         const std::vector<uint64_t>& old,
@@ -235,6 +234,7 @@ void replace_rows(
         const TypedRows& rows,
         const int64_t* lists) {
     faiss::DirectMap& direct_map = index.direct_map;
+    const std::vector<int64_t> tags = tags_at(index.state(), old);
     std::vector<uint64_t> gone = old;
     std::sort(gone.begin(), gone.end());
     Removal removal = prepare_removal(index.state(), std::move(gone));
@@ -245,7 +245,14 @@ void replace_rows(
     std::swap(map, direct_map);
     std::vector<uint64_t> now;
     try {
-        now = add_rows(index, old.size(), rows, ids, 0, lists);
+        now = add_rows(
+                index,
+                old.size(),
+                rows,
+                ids,
+                0,
+                lists,
+                tags.empty() ? nullptr : tags.data());
     } catch (...) {
         std::swap(map, direct_map);
         throw;
@@ -305,8 +312,7 @@ void IndexIVFScaNN::update_rows(
         return;
     }
     drop_unfit_map(direct_map, *state_->lists, size_t(ntotal));
-    const std::vector<uint64_t> old =
-            places_of(direct_map, *state_->lists, size_t(n), ids);
+    const std::vector<uint64_t> old = places_of(*this, size_t(n), ids);
     replace_rows(*this, old, ids, {x, type, size_t(d)}, nullptr);
     maintain_after_add(*this, size_t(n));
 }

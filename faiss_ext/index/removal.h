@@ -17,7 +17,13 @@ namespace faiss_ext {
 
 class IndexIVFScaNN;
 
-/** @param old    places (list << 32 | offset), each once
+/// Places (list << 32 | offset) of rows.
+/// @throws faiss::FaissException if an id is given twice, or unknown
+std::vector<uint64_t>
+places_of(const IndexIVFScaNN& index, size_t n, const int64_t* ids);
+
+/** Tags stay those of the old rows.
+ * @param old    places (list << 32 | offset), each once
  *  @param ids    of the entries there, same size
  *  @param rows   the new rows, same number
  *  @param lists  of the new rows, or nullptr: found by the partition

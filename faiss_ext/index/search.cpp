@@ -16,6 +16,7 @@
 #include <faiss_ext/memory/row_types.h>
 #include <faiss_ext/model/index_state.h>
 #include <faiss_ext/search/batch_search.h>
+#include <faiss_ext/search/grouped_search.h>
 #include <faiss_ext/search/probes.h>
 #include <faiss_ext/search/search_plan.h>
 
@@ -36,6 +37,19 @@ void search_probes(
     const SearchPlan plan = make_search_plan(
             state, search_defaults(index), k, params, 0, store_pairs);
     const PreparedQueries queries = prepare_queries(state, size_t(n), x);
+    if (plan.max_per_group > 0) {
+        search_groups(
+                state,
+                plan,
+                search_defaults(index),
+                candidate_numbers(params),
+                queries,
+                size_t(n),
+                distances,
+                labels);
+        unscale(queries, size_t(n), size_t(k), distances);
+        return;
+    }
     search_batches(
             state,
             plan,
@@ -130,6 +144,7 @@ void IndexIVFScaNN::search_preassigned(
             params != nullptr && params->nprobe != 0 ? params->nprobe : nprobe;
     FAISS_THROW_IF_NOT_FMT(
             lists_per_query >= 1, "nprobe = %zu (allowed: >= 1)", nprobe);
+    check_not_grouped(params, "search_preassigned");
     SearchPlan plan = make_search_plan(
             *state_,
             search_defaults(*this),

@@ -12,7 +12,8 @@ namespace faiss_ext {
 namespace {
 
 /// Columns, the first one first into memory.
-constexpr const char* kByNeed[] = {"codes", "ids", "primary", "refine", "raw"};
+constexpr const char* kByNeed[] =
+        {"codes", "ids", "primary", "tags", "refine", "raw"};
 /// The one that searches can read by themselves.
 constexpr char kRows[] = "raw";
 

@@ -49,6 +49,7 @@ void transfer_header(Fields& fields, Header& h, uint32_t version) {
     }
     if (version >= 5) {
         fields(o.coded_dims);
+        fields(o.with_tags);
         fields(o.auto_maintain);
         fields(h.changed);
     }

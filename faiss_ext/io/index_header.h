@@ -2,8 +2,8 @@
  * What the sections of a ScaNN file hold (file_sections has the container).
  *
  *   index          fields and options, IndexHeader; uint8 raw_type (from
- *                  version 4 on), uint64 coded_dims, float auto_maintain, uint64
- *                  changed rows (from version 5 on)
+ *                  version 4 on), uint64 coded_dims, uint8 with_tags, float
+ *                  auto_maintain, uint64 changed rows (from version 5 on)
  *   tree           faiss::write_index of the wrappers around an empty
  *                  IndexFlat in the place of the ScaNN index
  *   quantizer      faiss::write_index of the quantizer
@@ -21,10 +21,11 @@
  *   fit            ModelFit, without changed (from version 5 on)
  *   profile        uint64 0, or what calibrate() measured (profile_section; from
  *                  version 5 on)
- *   lists          EntryLayout, uint8 raw_type (from version 4 on),
+ *   lists          EntryLayout, uint8 raw_type (from version 4 on), uint8
+ *                  has_tag (from version 5 on),
  *                  uint64 nlist, uint64[nlist] sizes
  *   spilled_lists  the same, only with spilled copies
- *   codes, ids, refine, raw               columns of all lists, one after the
+ *   codes, ids, refine, raw, tags         columns of all lists, one after the
  *   spilled_codes, ..., spilled_primary   other, each padded to 64 bytes
  *
  *   apart          for each list uint32 n, uint32[n] offsets (from version 2

@@ -26,6 +26,9 @@ void transfer_layout(Fields& fields, Layout& layout, uint32_t version) {
     if (version >= 4) {
         transfer_enum(fields, layout.raw_type, RowType::UInt8);
     }
+    if (version >= 5) {
+        fields(layout.has_tag);
+    }
 }
 
 template <class T>

@@ -141,6 +141,10 @@ void ScaNNLists::read_entry(
         std::memcpy(
                 entry + layout_.raw_offset(), raw_row(list_no, at), raw_bytes);
     }
+    if (layout_.has_tag) {
+        std::memcpy(
+                entry + layout_.tag_offset(), &list.tags[at], sizeof(int64_t));
+    }
     if (layout_.has_primary) {
         std::memcpy(
                 entry + layout_.primary_offset(),
@@ -217,6 +221,12 @@ void ScaNNLists::write_entry(
                 list.raw.mutable_data() + at * raw_bytes,
                 entry + layout_.raw_offset(),
                 raw_bytes);
+    }
+    if (layout_.has_tag) {
+        std::memcpy(
+                list.tags.mutable_data() + at,
+                entry + layout_.tag_offset(),
+                sizeof(int64_t));
     }
     if (layout_.has_primary) {
         std::memcpy(

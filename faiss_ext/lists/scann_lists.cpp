@@ -82,6 +82,7 @@ ScaNNLists::estimate_memory(const EntryLayout& layout, size_t nlist, size_t n) {
     size_t packed = n / 2 * quads + std::min(nlist, n) * quads / 4;
     size_t per_vector = sizeof(int64_t) + layout.refine_row_bytes() +
                         layout.raw_row_bytes() +
+                        (layout.has_tag ? sizeof(int64_t) : 0) +
                         (layout.has_primary ? sizeof(uint64_t) : 0);
     return nlist * sizeof(ScaNNList) + packed + n * per_vector;
 }

@@ -30,6 +30,7 @@ struct ScaNNList {
     AlignedBuffer<int64_t> ids;      ///< size
     AlignedBuffer<uint8_t> refine;   ///< size * refine_row_bytes()
     AlignedBuffer<uint8_t> raw;      ///< size * raw_row_bytes()
+    AlignedBuffer<int64_t> tags;     ///< size, with_tags only
     AlignedBuffer<uint64_t> primary; ///< size, spilled lists only
     /// offsets of the entries whose term is ScoreTerm::kApart, ascending: they
     /// have no useful code, so every query rescores them
@@ -63,6 +64,9 @@ void visit_columns(const EntryLayout& layout, Visit&& visit) {
         visit("raw", &ScaNNList::raw, [&](size_t n) {
             return n * layout.raw_row_bytes();
         });
+    }
+    if (layout.has_tag) {
+        visit("tags", &ScaNNList::tags, [](size_t n) { return n; });
     }
     if (layout.has_primary) {
         visit("primary", &ScaNNList::primary, [](size_t n) { return n; });
@@ -147,6 +151,12 @@ class ScaNNLists : public faiss::InvertedLists {
     void set_primary(size_t list_no, size_t offset, uint64_t place) {
         count_change();
         lists_[list_no].primary.mutable_data()[offset] = place;
+    }
+
+    /// Of lists with tags.
+    void set_tag(size_t list_no, size_t offset, int64_t tag) {
+        count_change();
+        lists_[list_no].tags.mutable_data()[offset] = tag;
     }
 
     /// Removes entries; the last ones of the list take their places. Does not

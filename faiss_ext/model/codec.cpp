@@ -279,6 +279,9 @@ void EntryCodec::encode(
         if (layout.with_raw_data) {
             put_raw_row(raw + i * d, entries);
         }
+        if (layout.has_tag) {
+            std::memset(entries + layout.tag_offset(), 0, sizeof(int64_t));
+        }
         if (layout.has_primary) {
             std::memset(entries + layout.primary_offset(), 0, sizeof(uint64_t));
         }

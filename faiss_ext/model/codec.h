@@ -33,7 +33,7 @@ struct EntryCodec {
      *  @param raw        size n * d, the rows as the caller gave them; read
      *         only to keep raw rows
      *  @param centroids  size n * d, centroid of each row's list
-     *  @param entries    out, size n * layout.size(); `primary` is left 0 */
+     *  @param entries    out, size n * layout.size(); tag and `primary` are 0 */
     void encode(
             size_t n,
             const float* x,

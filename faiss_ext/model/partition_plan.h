@@ -20,8 +20,8 @@ struct PartitionPlan {
     Partition partition;          ///< of these, which it reads in place
     /// the lists whose centroids change, in the order in which they do
     std::vector<uint32_t> order;
-    size_t next = 0;           ///< lists of `order` that are done
-    float list_error = 0;      ///< ModelFit's, of these centroids
+    size_t next = 0;      ///< lists of `order` that are done
+    float list_error = 0; ///< ModelFit's, of these centroids
     /// of all lists; else a few are divided, and `order` has these alone
     bool whole = true;
 

@@ -23,6 +23,18 @@ void check_trained(const IndexHandle& self) {
     }
 }
 
+/// @throws ValueError if the ScaNN index is not this one itself
+IndexIVFScaNN& need_plain_scann(const IndexHandle& self, const char* what) {
+    IndexIVFScaNN& scann = need_scann(self, what);
+    if (&scann != self.index()) {
+        throw py::value_error(
+                std::string(what) +
+                ": the ScaNN index lies below a transform or an id map "
+                "(allowed: a ScaNN index by itself)");
+    }
+    return scann;
+}
+
 void train(IndexHandle& self, py::handle x, const py::object& given_progress) {
     const py::object progress = progress_for(self, given_progress);
     const TypedArray rows = at_least_one("x", typed_rows_for(self, "x", x));
@@ -37,12 +49,18 @@ void add_any(
         IndexHandle& self,
         py::handle x,
         py::handle ids,
-        const py::object& given_progress) {
+        const py::object& given_progress,
+        const py::object& tags) {
     const py::object progress = progress_for(self, given_progress);
     const TypedArray rows = typed_rows_for(self, "x", x);
     Ids new_ids{{}, nullptr, 0};
     if (!ids.is_none()) {
         new_ids = new_ids_argument("ids", ids, rows.n);
+    }
+    std::optional<Ids> new_tags;
+    if (!tags.is_none()) {
+        need_plain_scann(self, "tags");
+        new_tags = ids_argument("tags", tags, rows.n);
     }
     check_trained(self);
     if (rows.n == 0) {
@@ -50,23 +68,53 @@ void add_any(
     }
     self.change(ErrorOrigin::Caller, [&] {
         ProgressScope scope(self.scann(), progress);
-        add_rows(self.index(), rows.n, rows, new_ids.data);
+        if (new_tags) {
+            self.scann()->add_rows(
+                    rows.n, rows.data, rows.type, new_ids.data, new_tags->data);
+        } else {
+            add_rows(self.index(), rows.n, rows, new_ids.data);
+        }
     });
 }
 
-void add(IndexHandle& self, py::handle x, const py::object& progress) {
-    add_any(self, x, py::none(), progress);
+void add(
+        IndexHandle& self,
+        py::handle x,
+        const py::object& progress,
+        const py::object& tags) {
+    add_any(self, x, py::none(), progress, tags);
 }
 
 void add_with_ids(
         IndexHandle& self,
         py::handle x,
         py::handle ids,
-        const py::object& progress) {
+        const py::object& progress,
+        const py::object& tags) {
     if (ids.is_none()) { // refused by name
         new_ids_argument("ids", ids, 0);
     }
-    add_any(self, x, ids, progress);
+    add_any(self, x, ids, progress, tags);
+}
+
+void set_tags(IndexHandle& self, py::handle ids, py::handle tags) {
+    IndexIVFScaNN& scann = need_plain_scann(self, "set_tags");
+    const Ids wanted = ids_argument("ids", ids);
+    const Ids values = ids_argument("tags", tags, wanted.n);
+    self.change(ErrorOrigin::Caller, [&] {
+        scann.set_tags(wanted.n, wanted.data, values.data);
+    });
+}
+
+py::array_t<int64_t> get_tags(const IndexHandle& self, py::handle ids) {
+    const IndexIVFScaNN& scann = need_plain_scann(self, "get_tags");
+    const Ids wanted = ids_argument("ids", ids);
+    py::array_t<int64_t> tags(wanted.n);
+    int64_t* out = tags.mutable_data();
+    self.read(ErrorOrigin::Caller, [&] {
+        scann.get_tags(wanted.n, wanted.data, out);
+    });
+    return tags;
 }
 
 } // namespace
@@ -91,12 +139,7 @@ py::dict calibrate(
         int64_t k,
         const py::object& given_progress) {
     const py::object progress = progress_for(self, given_progress);
-    need_scann(self, "calibrate");
-    if (self.scann() != self.index()) {
-        throw py::value_error(
-                "calibrate: the ScaNN index lies below a transform or an id "
-                "map (allowed: a ScaNN index by itself)");
-    }
+    IndexIVFScaNN& scann = need_plain_scann(self, "calibrate");
     if (!self.index()->is_trained) {
         throw py::value_error(
                 "the index is not trained: call train(x) and add(x) before "
@@ -107,9 +150,8 @@ py::dict calibrate(
         rows = some_rows_for(self, "queries", queries);
     }
     ScaNNCalibration chosen = self.change(ErrorOrigin::Caller, [&] {
-        ProgressScope scope(self.scann(), progress);
-        return self.scann()->calibrate(
-                rows.n, rows.data, float(target_recall), k);
+        ProgressScope scope(&scann, progress);
+        return scann.calibrate(rows.n, rows.data, float(target_recall), k);
     });
     return calibration_dict(chosen);
 }
@@ -253,13 +295,21 @@ void bind_training(IndexClass& index) {
 void bind_row_changes(IndexClass& index) {
     using py::arg;
     py::object none = py::none();
-    index.def("add", add, arg("x"), arg("progress") = none, doc::add)
+    index.def("add",
+              add,
+              arg("x"),
+              arg("progress") = none,
+              arg("tags") = none,
+              doc::add)
             .def("add_with_ids",
                  add_with_ids,
                  arg("x"),
                  arg("ids"),
                  arg("progress") = none,
+                 arg("tags") = none,
                  doc::add_with_ids)
+            .def("set_tags", set_tags, arg("ids"), arg("tags"), doc::set_tags)
+            .def("get_tags", get_tags, arg("ids"), doc::get_tags)
             .def("remove_ids", remove, arg("ids"), doc::remove_ids)
             .def("update_vectors",
                  update,

@@ -67,7 +67,7 @@ Examples
 True
 )";
 
-constexpr const char* add = R"(add(self, x, progress=None)
+constexpr const char* add = R"(add(self, x, progress=None, tags=None)
 --
 
 Add vectors under the ids ntotal, ntotal + 1, ...
@@ -85,6 +85,8 @@ x : array_like, shape (n, d)
     and bfloat16 round.
 progress : callable, optional
     As in `train`; the stage is "add".
+tags : array_like of int, shape (n,), optional
+    Tags of the rows (`set_tags`), with the option tags=1. None: 0.
 
 Raises
 ------
@@ -144,7 +146,7 @@ True
 )";
 
 constexpr const char* add_with_ids =
-        R"(add_with_ids(self, x, ids, progress=None)
+        R"(add_with_ids(self, x, ids, progress=None, tags=None)
 --
 
 Add vectors under given ids.
@@ -156,6 +158,7 @@ x : array_like, shape (n, d)
 ids : array_like of int, shape (n,)
     Any int64 but -1. With an id that is in use, two vectors have it.
 progress : callable, optional
+tags : array_like of int, shape (n,), optional
     As in `add`.
 
 Raises
@@ -216,6 +219,59 @@ Examples
 >>> index.update_vectors([0], x[500:501])
 >>> bool((index.reconstruct(0) == x[500]).all())
 True
+)";
+
+constexpr const char* set_tags = R"(set_tags(self, ids, tags)
+--
+
+Give vectors other tags.
+
+Needs the option tags=1. A vector keeps its tag when it is updated or merged into
+another index; files and clones have it.
+
+Parameters
+----------
+ids : array_like of int, shape (n,)
+    Ids of vectors in the index, each once.
+tags : array_like of int, shape (n,)
+    Any int64.
+
+Raises
+------
+ValueError
+    An id is unknown or given twice; an index without tags. Nothing has changed.
+
+Examples
+--------
+>>> tagged = fx.index_factory(16, "IVF8,ScaNN(tags=1),RFlat")
+>>> tagged.train(x)
+>>> tagged.add(x[:100], tags=np.arange(100) // 4)
+>>> tagged.set_tags([0, 1], [-7, -7])
+>>> tagged.get_tags([0, 1, 2])
+array([-7, -7,  0])
+>>> D, I = tagged.search(x[:1], 5, nprobe=8, max_per_group=1)
+>>> len(set(tagged.get_tags(I[0]).tolist()))
+5
+)";
+
+constexpr const char* get_tags = R"(get_tags(self, ids)
+--
+
+Tags of vectors.
+
+Parameters
+----------
+ids : array_like of int, shape (n,)
+    Ids of vectors in the index, each once.
+
+Returns
+-------
+tags : ndarray of int64, shape (n,)
+
+Raises
+------
+ValueError
+    An id is unknown or given twice; an index without tags.
 )";
 
 constexpr const char* sa_code_size = R"(sa_code_size(self)

@@ -22,7 +22,7 @@ description : str
     nprobe only. ``<M>x4``: M codes of 4 bits. ``SQ..``: refine codes.
     ``RFlat``: keep raw rows; ``RFP16``, ``RBF16``, ``RI8``, ``RU8``: as float16,
     bfloat16, int8, uint8. Options: sub_dim, coded_dims, eta, threshold, eta_formula
-    (exact, limit), soar_lambda, auto_maintain, rotation (none, pca, balanced, random),
+    (exact, limit), soar_lambda, tags, auto_maintain, rotation (none, pca, balanced, random),
     normalize (0, 1), allow_zero (0, 1), score_aware_centroids (0, 1), seed,
     bytes_per_vector. Descriptions without ScaNN go to Faiss' own factory.
 metric : int

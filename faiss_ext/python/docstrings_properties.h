@@ -123,6 +123,9 @@ needs raw rows or refine codes.
 constexpr const char* with_raw_data =
         "bool: raw rows are kept, for exact rescoring and reconstruct.";
 
+constexpr const char* with_tags =
+        "bool: each row has a tag, for searches with max_per_group (tags=1).";
+
 constexpr const char* raw_type =
         "str: type of the raw rows: float32, float16, bfloat16, int8, uint8.";
 

@@ -5,7 +5,7 @@
 namespace faiss_ext::python::doc {
 
 constexpr const char* search =
-        R"(search(self, x, k, params=None, D=None, I=None, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None, stats=None, target_recall=None, return_recall=False)
+        R"(search(self, x, k, params=None, D=None, I=None, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None, stats=None, target_recall=None, return_recall=False, max_per_group=None, groups=None)
 --
 
 Find the k nearest vectors of each query.
@@ -49,6 +49,11 @@ target_recall : float, 0.5..0.999, optional
     those it was given, and a filter that does not depend on the query.
 return_recall : bool, optional
     Whether the expected recall is returned, too.
+max_per_group : int, >= 1, optional
+    At most so many results of a tag (`set_tags`), the best ones, among the rows of
+    the lists visited. Where few tags have many rows, a query rescores more rows.
+groups : int, >= 1, optional
+    With max_per_group: results of at most so many tags, the best ones.
 
 Returns
 -------
@@ -66,7 +71,8 @@ recall : float
 Raises
 ------
 ValueError
-    Values out of range, wrong arrays, or the index is not trained.
+    Values out of range, wrong arrays, or the index is not trained; max_per_group
+    without tags, or with target_recall or max_codes.
 
 Examples
 --------
@@ -145,7 +151,7 @@ threads may share it, and get each batch once.
 )";
 
 constexpr const char* search_and_reconstruct =
-        R"(search_and_reconstruct(self, x, k, params=None, D=None, I=None, R=None, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None, target_recall=None)
+        R"(search_and_reconstruct(self, x, k, params=None, D=None, I=None, R=None, *, nprobe=None, reorder_k=None, refine_k=None, max_codes=None, filter=None, target_recall=None, max_per_group=None, groups=None)
 --
 
 Search, and return the vectors found too.

@@ -419,6 +419,7 @@ void bind_options(IndexClass& index) {
             auto_maintain,
             set_auto_maintain,
             doc::auto_maintain);
+    option(index, "with_tags", &ScaNNOptions::with_tags, doc::with_tags);
     option(index,
            "with_raw_data",
            &ScaNNOptions::with_raw_data,

@@ -150,6 +150,12 @@ SearchKeywords merged(SearchKeywords keywords) {
     auto take = [&](const char* name, Option& keyword) {
         keyword = only_one(name, keyword, number_in(params, name));
     };
+    // objects of older versions do not have them
+    auto take_if_there = [&](const char* name, Option& keyword) {
+        if (py::hasattr(params, name)) {
+            take(name, keyword);
+        }
+    };
     if (kind != ParameterKind::Plain) {
         take("nprobe", keywords.nprobe);
         take("max_codes", keywords.max_codes);
@@ -158,6 +164,8 @@ SearchKeywords merged(SearchKeywords keywords) {
         take("refine_k", keywords.refine_k);
         take("reorder_k", keywords.reorder_k);
         take_target(params, keywords.target_recall);
+        take_if_there("max_per_group", keywords.max_per_group);
+        take_if_there("groups", keywords.groups);
     }
     return keywords;
 }
@@ -206,6 +214,12 @@ SearchArguments search_arguments(
     }
     if (given.refine_k) {
         params.refine_k = checked_integer("refine_k", *given.refine_k, 0);
+    }
+    if (given.max_per_group || given.groups) {
+        need_scann(self, "max_per_group");
+        params.max_per_group = checked_integer(
+                "max_per_group", given.max_per_group.value_or(0), 0);
+        params.groups = checked_integer("groups", given.groups.value_or(0), 0);
     }
     if (selector != nullptr) {
         arguments.selector = selector->for_index(index.ntotal);

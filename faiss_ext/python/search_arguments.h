@@ -27,6 +27,8 @@ struct SearchKeywords {
     Option max_codes = {};
     py::object filter = py::none();
     std::optional<double> target_recall = {};
+    Option max_per_group = {};
+    Option groups = {};
 };
 
 /// All of it read under the GIL.

@@ -60,7 +60,9 @@ py::tuple search_k(
         const py::object& filter,
         ScaNNSearchStats* stats,
         std::optional<double> target_recall,
-        bool return_recall) {
+        bool return_recall,
+        Option max_per_group,
+        Option groups) {
     SearchArguments arguments = search_arguments(
             self,
             x,
@@ -70,7 +72,9 @@ py::tuple search_k(
              refine_k,
              max_codes,
              filter,
-             target_recall});
+             target_recall,
+             max_per_group,
+             groups});
     if (!return_recall) {
         return search_any(self, arguments, k, false, {D, I}, stats);
     }
@@ -97,7 +101,9 @@ py::tuple search_rows(
         Option refine_k,
         Option max_codes,
         const py::object& filter,
-        std::optional<double> target_recall) {
+        std::optional<double> target_recall,
+        Option max_per_group,
+        Option groups) {
     SearchArguments arguments = search_arguments(
             self,
             x,
@@ -107,7 +113,9 @@ py::tuple search_rows(
              refine_k,
              max_codes,
              filter,
-             target_recall});
+             target_recall,
+             max_per_group,
+             groups});
     return search_any(self, arguments, k, true, {D, I, R}, nullptr);
 }
 
@@ -212,6 +220,8 @@ void bind_search(IndexClass& index) {
               arg("stats") = none,
               arg("target_recall") = none,
               arg("return_recall") = false,
+              arg("max_per_group") = none,
+              arg("groups") = none,
               doc::search)
             .def("search_and_reconstruct",
                  search_rows,
@@ -228,6 +238,8 @@ void bind_search(IndexClass& index) {
                  arg("max_codes") = none,
                  arg("filter") = none,
                  arg("target_recall") = none,
+                 arg("max_per_group") = none,
+                 arg("groups") = none,
                  doc::search_and_reconstruct)
             .def("range_search",
                  search_range,

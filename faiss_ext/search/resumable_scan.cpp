@@ -62,8 +62,12 @@ ResumableScan::ResumableScan(
         const SearchDefaults& defaults,
         const CandidateNumbers& numbers,
         const float* query,
-        const float* exact)
-        : settings_(std::move(plan)), defaults_(defaults), numbers_(numbers) {
+        const float* exact,
+        bool first_lists)
+        : settings_(std::move(plan)),
+          defaults_(defaults),
+          numbers_(numbers),
+          first_lists_(first_lists) {
     begin(state, settings_, active_kernels(), query, exact, counted_);
     rescorer_.begin(
             *state.lists, state.model.score_term, query, exact, from_origin_);

@@ -26,16 +26,19 @@ namespace faiss_ext {
 
 class ResumableScan : private QuerySearch {
  public:
-    /** @param plan  of the first piece, plan.k rows; without store_pairs
+    /** @param plan  of the first piece, plan.k rows
      *  @param numbers  of the call. All but these two is borrowed
-     *  @param query, exact  as in QuerySearch::begin() */
+     *  @param query, exact  as in QuerySearch::begin()
+     *  @param first_lists  all rows come from the lists of the first piece, those
+     *         that a search visits */
     ResumableScan(
             const IndexState& state,
             SearchPlan plan,
             const SearchDefaults& defaults,
             const CandidateNumbers& numbers,
             const float* query,
-            const float* exact);
+            const float* exact,
+            bool first_lists = false);
     ResumableScan(const ResumableScan&) = delete;
     ResumableScan& operator=(const ResumableScan&) = delete;
 
@@ -58,6 +61,9 @@ class ResumableScan : private QuerySearch {
     void visit(size_t n, const int64_t* lists, const float* scores);
     void take_new_lists();
     bool lists_left() const {
+        if (first_lists_ && (given_ > 0 || settings_.filter.passes_all())) {
+            return false;
+        }
         return ranked_begin_ < ranked_.size() || visited_ < state_->ivf.nlist;
     }
     size_t rows_to_choose_from() const;
@@ -89,6 +95,7 @@ class ResumableScan : private QuerySearch {
     SearchPlan settings_;
     const SearchDefaults& defaults_;
     const CandidateNumbers numbers_;
+    const bool first_lists_;
     ScaNNSearchStats counted_;
 
     size_t visited_ = 0;           ///< lists that were ranked

@@ -213,6 +213,27 @@ bool rescoring_pays(const SearchPlan& plan, const ProbedRows& rows) {
                    kRowsPerBlock * double(rows.passing_blocks);
 }
 
+void check_groups(
+        const IndexState& state,
+        const SearchParametersScaNN& params,
+        const SearchPlan& plan) {
+    if (params.max_per_group == 0) {
+        FAISS_THROW_IF_NOT_FMT(
+                params.groups == 0,
+                "groups = %zu without max_per_group (allowed: with it)",
+                params.groups);
+        return;
+    }
+    FAISS_THROW_IF_NOT_MSG(
+            state.options.with_tags,
+            "max_per_group for rows without tags (allowed: with the option "
+            "tags=1)");
+    FAISS_THROW_IF_NOT_MSG(
+            plan.target_recall == 0 && plan.max_codes == 0,
+            "max_per_group with target_recall or max_codes (allowed: without "
+            "them)");
+}
+
 } // namespace
 
 SearchPlan make_range_plan(
@@ -288,7 +309,22 @@ SearchPlan make_search_plan(
                 plan.filter.passes_all() ? Route::Scan : Route::FilterThenScan;
     }
     try_direct_map(state, plan);
+    if (own != nullptr) {
+        check_groups(state, *own, plan);
+        plan.max_per_group = own->max_per_group;
+        plan.groups = own->groups;
+    }
     return plan;
+}
+
+void check_not_grouped(
+        const faiss::SearchParameters* params,
+        const char* call) {
+    auto own = dynamic_cast<const SearchParametersScaNN*>(params);
+    FAISS_THROW_IF_NOT_FMT(
+            own == nullptr || (own->max_per_group == 0 && own->groups == 0),
+            "max_per_group or groups with %s (allowed: with search)",
+            call);
 }
 
 CandidateNumbers candidate_numbers(const faiss::SearchParameters* params) {

@@ -70,6 +70,10 @@ struct SearchPlan {
     float target_recall;
     const ScaNNProfile* profile; ///< nullptr: never calibrated
 
+    // SearchParametersScaNN's; of search() alone
+    size_t max_per_group = 0;
+    size_t groups = 0;
+
     /// The lists keep more than the code of a row.
     bool rescores() const {
         return refine || rerank;
@@ -82,6 +86,10 @@ struct CandidateNumbers {
     size_t refine_k = 0;
 };
 CandidateNumbers candidate_numbers(const faiss::SearchParameters* params);
+
+/// @throws faiss::FaissException if the parameters ask for groups of results,
+/// which this call does not give
+void check_not_grouped(const faiss::SearchParameters* params, const char* call);
 
 /// As in SearchPlan.
 struct StageCandidates {

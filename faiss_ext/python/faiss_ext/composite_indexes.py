@@ -262,6 +262,8 @@ class IndexShards(_Parts):
         filtered = keywords.get("filter") is not None or getattr(params, "sel", None) is not None
         if filtered and self.successive_ids:
             raise ValueError("a filter knows the ids of one part: allowed with successive_ids=False")
+        if any(keywords.get(name) or getattr(params, name, None) for name in ("max_per_group", "groups")):
+            raise ValueError("a part knows the groups of its own rows only: allowed without max_per_group")
         distances, labels = [], []
         before = 0
         for part in parts:

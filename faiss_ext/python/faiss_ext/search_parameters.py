@@ -68,6 +68,8 @@ class SearchParametersScaNN(SearchParametersIVF):
         k.
     target_recall : float, 0.5..0.999, optional
         Instead of nprobe, refine_k and reorder_k.
+    max_per_group, groups : int, optional
+        At most so many results of a tag, of so many tags; `Index.search` only.
 
     Examples
     --------
@@ -79,3 +81,5 @@ class SearchParametersScaNN(SearchParametersIVF):
     refine_k: int | None = None
     reorder_k: int | None = None
     target_recall: float | None = None
+    max_per_group: int | None = None
+    groups: int | None = None

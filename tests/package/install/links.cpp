@@ -92,6 +92,18 @@ bool search(IndexIVFScaNN& index, const std::vector<float>& x) {
         return false;
     }
     try {
+        const int64_t tag = 1; // of an index without tags
+        index.IndexIVFScaNN::set_tags(1, &tag, &tag);
+        return false;
+    } catch (const faiss::FaissException&) {
+    }
+    try {
+        int64_t tag = 1;
+        index.IndexIVFScaNN::get_tags(1, &tag, &tag);
+        return false;
+    } catch (const faiss::FaissException&) {
+    }
+    try {
         index.IndexIVFScaNN::maintain(); // of rows kept as codes alone
         return false;
     } catch (const faiss::FaissException&) {
