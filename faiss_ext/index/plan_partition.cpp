@@ -211,6 +211,7 @@ std::vector<Division> choose_divisions(const IndexState& state, size_t most) {
         largest.emplace(double(sizes[list]) / parts, negated);
     }
     std::vector<Division> chosen;
+    chosen.reserve(divisions.size());
     for (auto& [list, division] : divisions) {
         chosen.push_back(std::move(division));
     }

@@ -42,12 +42,10 @@ void search_probes(
                 state,
                 plan,
                 search_defaults(index),
-                candidate_numbers(params),
                 queries,
                 size_t(n),
                 distances,
                 labels);
-        unscale(queries, size_t(n), size_t(k), distances);
         return;
     }
     search_batches(

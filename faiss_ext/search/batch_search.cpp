@@ -258,18 +258,20 @@ void search_all(const SearchCall& call, size_t n) {
 
 } // namespace
 
+float unscaled(float distance, float scale) {
+    constexpr float kNone = std::numeric_limits<float>::max();
+    return std::fabs(distance) < kNone
+                   ? std::clamp(distance / scale, -kNone, kNone)
+                   : distance;
+}
+
 void unscale(
         const PreparedQueries& queries,
         size_t n,
         size_t k,
         float* distances) {
-    constexpr float kNone = std::numeric_limits<float>::max();
     for (size_t i = 0; i < n * k && !queries.scales.empty(); i++) {
-        if (std::fabs(distances[i]) < kNone) {
-            // values beyond the range of floats become the largest float
-            distances[i] = std::clamp(
-                    distances[i] / queries.scale(i / k), -kNone, kNone);
-        }
+        distances[i] = unscaled(distances[i], queries.scale(i / k));
     }
 }
 

@@ -31,6 +31,10 @@ void search_batches(
         float* distances,
         int64_t* labels);
 
+/// A distance of a query that was scaled by `scale`; values beyond the range of
+/// floats become the largest float.
+float unscaled(float distance, float scale);
+
 /// Divides the distances of queries that were scaled by their factors.
 /// @param distances  size n * k
 void unscale(

@@ -1,6 +1,7 @@
 /*
- * Searches whose results have at most so many rows of a tag: rows come best first
- * (resumable_scan.h), those of tags that have enough are passed over.
+ * Searches whose results have at most so many rows of a tag: a search for twice as
+ * many rows, of which those of tags that have enough are passed over; where these
+ * are not enough, the query goes on in pieces (resumable_scan.h).
  *
  * In: prepared queries, a plan with max_per_group. Out: distances and labels.
  */
@@ -16,14 +17,13 @@
 
 namespace faiss_ext {
 
-/** Arguments as of search_batches(), and what the plan was made of. Of the rows
- * that have been rescored, the best are given: with all rows as candidates they are
+/** Arguments as of search_batches(), and the index' defaults. Of the rows that
+ * have been rescored, the best are given: with all rows as candidates they are
  * the best there are. */
 void search_groups(
         const IndexState& state,
         const SearchPlan& plan,
         const SearchDefaults& defaults,
-        const CandidateNumbers& numbers,
         const PreparedQueries& queries,
         size_t n,
         float* distances,

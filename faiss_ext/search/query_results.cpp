@@ -210,7 +210,7 @@ void QuerySearch::rerank() {
     keep_best(located_, plan_->k);
 }
 
-void QuerySearch::write_results(float* distances, int64_t* labels) {
+void QuerySearch::write_results(size_t k, float* distances, int64_t* labels) {
     results_.clear();
     for (const Candidate& row : located_) {
         int64_t label = plan_->store_pairs
@@ -222,7 +222,7 @@ void QuerySearch::write_results(float* distances, int64_t* labels) {
     std::sort(results_.begin(), results_.end());
     bool l2 = state_->is_l2();
     float largest = std::numeric_limits<float>::max();
-    for (size_t i = 0; i < plan_->k; i++) {
+    for (size_t i = 0; i < k; i++) {
         bool found = i < results_.size();
         labels[i] = found ? results_[i].second : -1;
         if (l2) {

@@ -174,7 +174,7 @@ size_t QuerySearch::find_scanned() {
 
 void QuerySearch::finish(float* distances, int64_t* labels) {
     rerank();
-    write_results(distances, labels);
+    write_results(plan_->k, distances, labels);
     if (plan_->stats != nullptr) {
         count_expected_recall();
     }

@@ -120,7 +120,8 @@ class QuerySearch {
     float list_score(uint32_t list);
     size_t refine();
     void rerank();
-    void write_results(float* distances, int64_t* labels);
+    /// @param distances, labels  out, size k, best first
+    void write_results(size_t k, float* distances, int64_t* labels);
     void count_expected_recall();
     /// entries of a row in the lists
     size_t copies() const {

@@ -78,8 +78,8 @@ ResumableScan::ResumableScan(
     }
 }
 
-size_t ResumableScan::next(float* distances, int64_t* labels) {
-    const size_t k = given_ + settings_.k;
+size_t ResumableScan::next(size_t more, float* distances, int64_t* labels) {
+    const size_t k = given_ + more;
     StageCandidates wanted =
             candidates_of_pieces(*state_, defaults_, numbers_, settings_, k);
     const size_t copies = state_->spilled != nullptr ? 2 : 1;
@@ -90,15 +90,15 @@ size_t ResumableScan::next(float* distances, int64_t* labels) {
         take_new_lists();
         const bool all_used = !use_keys(wanted.scan_keep);
         rerank_best(wanted.refine_keep);
-        if (final_.size() >= settings_.k ||
+        if (final_.size() >= more ||
             (all_used && refined_.empty() && !lists_left())) {
             break;
         }
         // keys of rows that were found before, as spilled copies, do not count
-        wanted = {used_ + settings_.k, reranked_ + settings_.k};
+        wanted = {used_ + more, reranked_ + more};
         rows = all_used ? rows_to_choose_from() + 1 : rows;
     }
-    const size_t n = give(distances, labels);
+    const size_t n = give(more, distances, labels);
     if (settings_.stats != nullptr) {
         rescorer_.count_reads(counted_);
         *settings_.stats += std::exchange(counted_, {});
@@ -445,12 +445,12 @@ void ResumableScan::drop_best(Rows& rows, const Candidate& last) {
     rows.resize(left);
 }
 
-size_t ResumableScan::give(float* distances, int64_t* labels) {
-    const size_t n = std::min(settings_.k, final_.size());
+size_t ResumableScan::give(size_t most, float* distances, int64_t* labels) {
+    const size_t n = std::min(most, final_.size());
     results_.clear();
     make_room_for(results_, n);
     const Candidate last = copy_best(final_, n);
-    write_results(distances, labels);
+    write_results(most, distances, labels);
     drop_best(final_, last);
     given_ += n;
     return n;

@@ -45,7 +45,11 @@ class ResumableScan : private QuerySearch {
     /** The next plan.k rows. If it throws, nothing is lost.
      * @param distances, labels  out, size plan.k; -1 beyond the rows given
      * @return how many */
-    size_t next(float* distances, int64_t* labels);
+    size_t next(float* distances, int64_t* labels) {
+        return next(settings_.k, distances, labels);
+    }
+    /// The same, of so many rows. @param more  >= 1
+    size_t next(size_t more, float* distances, int64_t* labels);
 
     size_t piece() const {
         return settings_.k;
@@ -90,7 +94,7 @@ class ResumableScan : private QuerySearch {
     Candidate copy_best(const Rows& rows, size_t n);
     static Candidate last_of(const Rows& rows, size_t n, float score);
     static void drop_best(Rows& rows, const Candidate& last);
-    size_t give(float* distances, int64_t* labels);
+    size_t give(size_t most, float* distances, int64_t* labels);
 
     SearchPlan settings_;
     const SearchDefaults& defaults_;

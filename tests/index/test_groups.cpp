@@ -253,7 +253,7 @@ TEST(GroupsTest, ComeFromTheListsThatASearchVisits) {
     ScaNNSearchStats stats;
     params.stats = &stats;
     const Hits found = search(*index, 5, params);
-    EXPECT_EQ(stats.lists, 2 * kQueries);
+    EXPECT_EQ(stats.lists, 2 * 2 * kQueries) << "of a search, and once more";
     params.max_per_group = 0;
     const Hits plain = search(*index, 5, params);
     for (size_t q = 0; q < kQueries; q++) {
