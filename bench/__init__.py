@@ -9,6 +9,8 @@ ground_truth.py            exact neighbours (cached), recall
 engines/                   one adapter a library, with the parameters worth trying
 worker.py                  a process that holds one built index, so that engines are timed in turn
 disk_peers.py              indexes that leave rows on disk, compared; disk_worker.py: a process that has one open
+runbooks.py, scenarios.py  which rows come and go, step by step: files, and what is made for a set
+stream_worker.py           a process that does these steps with one index; stream_points.py: what was measured
 page_cache.py              what the system has of a file in memory
 timing.py                  seconds of calls, in turn; minimum and median
 points.py                  what was measured: JSON lines, Pareto fronts, interpolation

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Literal, Union, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,6 +101,11 @@ def read_vectors(path: Path) -> Floats:
 def floats(rows: NDArray[Any]) -> Floats:
     """Rows as float32, contiguous; themselves if they are."""
     return np.ascontiguousarray(rows, dtype=np.float32)
+
+
+def copied(rows: Rows, chosen: slice | Ids) -> Rows:
+    """Some of the rows, contiguous in memory."""
+    return cast(Rows, np.array(rows[chosen]))
 
 
 def float_pieces(rows: Rows, piece: int = PIECE) -> Iterator[Floats]:

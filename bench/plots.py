@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from bench.engines import ENGINES
 from bench.points import HasSpeed, front, stretched
 
 OURS = "#d9480f"
+# Where rows change: ours with and without maintenance, and what they are compared with.
+CHANGING = {"ours": "#f2a071", "ours-maintained": OURS, "ours-auto": "#7d2b07", "rebuilt": "#111111"}
 # Muted and apart in lightness as well: readable in grey and by most eyes.
 PEERS = ("#1f5fa8", "#3a8f5c", "#7a5ea8", "#8a6d3b", "#2b9aa8", "#a8487b", "#5f6b76", "#9aa51e", "#444444")
 # Points above differ by a handful of answers: not worth a third of the width.
@@ -130,18 +132,28 @@ def _label_ends(axes: Any, labels: list[_Label]) -> None:
         )
 
 
-def _finish(plt: Any, axes: Any, labels: list[_Label], titles: Titles, stem: Path) -> list[Path]:
-    """Titles, labels at the ends of the curves, and stem.png and stem.svg."""
+def _entitle(axes: Any, titles: Titles) -> None:
+    """The texts around the axes."""
     axes.set_axisbelow(True)
     axes.set_xlabel(titles.x)
     axes.set_ylabel(titles.y)
     axes.set_title(titles.title)
+
+
+def _finish(plt: Any, axes: Any, labels: list[_Label], titles: Titles, stem: Path) -> list[Path]:
+    """Titles, labels at the ends of the curves, and stem.png and stem.svg."""
+    _entitle(axes, titles)
     _label_ends(axes, labels)
+    return _save(plt, axes.figure, stem)
+
+
+def _save(plt: Any, figure: Any, stem: Path) -> list[Path]:
+    """stem.png and stem.svg."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [Path(f"{stem}.png"), Path(f"{stem}.svg")]
     for path in paths:
-        axes.figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(axes.figure)
+        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
+    plt.close(figure)
     return paths
 
 
@@ -226,3 +238,51 @@ def growth(curves: Mapping[str, Series], titles: Titles, stem: Path) -> list[Pat
     axes.set_yscale("log")
     axes.grid(True, which="both", color="#dddddd", lw=0.7)
     return _finish(plt, axes, labels, titles, stem)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Curves with an axis of their own; `notes` are set behind the names."""
+
+    y: str
+    curves: Mapping[str, Series]
+    notes: Mapping[str, str] = field(default_factory=dict)
+    from_zero: bool = False
+
+
+def over_steps(panels: Sequence[Panel], titles: Titles, stem: Path) -> list[Path]:
+    """Panels of labelled curves, one below the other, over the same steps."""
+    plt = _pyplot()
+    figure, stacked = plt.subplots(len(panels), sharex=True, figsize=(9, 1.2 + 3.4 * len(panels)), squeeze=False)
+    drawn = list(zip(stacked[:, 0], panels))
+    for axes, panel in drawn:
+        for name, shade in {**colours(panel.curves), **CHANGING}.items():
+            if name in panel.curves:
+                _steps(axes, name, shade, panel.curves[name])
+        axes.grid(True, color="#dddddd", lw=0.7)
+        if panel.from_zero:
+            axes.set_ylim(bottom=0)
+        first, last = panel is panels[0], panel is panels[-1]
+        _entitle(axes, Titles(titles.title if first else "", titles.x if last else "", panel.y))
+    for axes, panel in drawn:
+        shades = {**colours(panel.curves), **CHANGING}
+        ends = [(name, series.x[-1], series.y[-1]) for name, series in panel.curves.items()]
+        _label_ends(
+            axes, [_Label(f"{name}  {panel.notes.get(name, '')}".strip(), shades[name], x, y) for name, x, y in ends]
+        )
+    return _save(plt, figure, stem)
+
+
+def _steps(axes: Any, name: str, colour: str, series: Series) -> None:
+    """One curve: ours thick, the one that others are compared with dashed."""
+    reference, ours = name == "rebuilt", name.startswith("ours")
+    axes.plot(
+        series.x,
+        series.y,
+        color=colour,
+        lw=2.4 if ours else 1.5,
+        ls=(0, (2, 1.5)) if reference else "-",
+        marker="" if reference else "o",
+        ms=4 if ours else 2.5,
+        zorder=5 if reference else 4 if ours else 3,
+    )

@@ -138,7 +138,7 @@ def as_line(point: Any) -> dict[str, Any]:
     return line
 
 
-def _of_line(kind: type[D], line: dict[str, Any], **more: Any) -> D:
+def of_line(kind: type[D], line: dict[str, Any], **more: Any) -> D:
     """The dataclass `kind` with those fields of a line that it has."""
     known = {f.name for f in dataclasses.fields(kind)} - set(more)  # type: ignore[arg-type]
     return kind(**{name: line.get(name) for name in known}, **more)
@@ -146,13 +146,13 @@ def _of_line(kind: type[D], line: dict[str, Any], **more: Any) -> D:
 
 def point_of(line: dict[str, Any]) -> Point:
     """The inverse of as_line."""
-    return _of_line(Point, line, facts=_of_line(BuildFacts, line), run=_of_line(RunFacts, line))
+    return of_line(Point, line, facts=of_line(BuildFacts, line), run=of_line(RunFacts, line))
 
 
 def build_of(line: dict[str, Any]) -> BuildLine:
     """The inverse of as_line."""
-    facts = _of_line(BuildFacts, line) if "build_seconds" in line else None
-    return _of_line(BuildLine, line, facts=facts, run=_of_line(RunFacts, line))
+    facts = of_line(BuildFacts, line) if "build_seconds" in line else None
+    return of_line(BuildLine, line, facts=facts, run=of_line(RunFacts, line))
 
 
 def append(path: Path, lines: Iterable[dict[str, Any]]) -> None:

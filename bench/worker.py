@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
@@ -211,6 +212,7 @@ class Built:
     settings: list[Parameters]
 
 
+T = TypeVar("T")
 W = TypeVar("W", bound="Worker")
 
 
@@ -294,6 +296,29 @@ class Worker:
             except OSError:  # a request was still buffered
                 pass
         self.files.cleanup()
+
+
+class Attempts:
+    """Of a class that has a worker: what has failed once is not asked again."""
+
+    worker: Worker
+    failure: str
+
+    def label(self) -> str:
+        """Its name in messages."""
+        raise NotImplementedError
+
+    def attempt(self, what: Callable[[], T]) -> T | None:
+        """what(), or None when the worker failed, now or before."""
+        if self.failure:
+            return None
+        try:
+            return what()
+        except Failed as reason:
+            self.failure = str(reason)
+            self.worker.close()
+            print(f"  {self.label()}: FAILED {reason}", flush=True)
+            return None
 
 
 @dataclass

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
 from bench import plots, points, speed_tables, timing
 from bench.datasets import Dataset, load
@@ -36,7 +36,7 @@ from bench.options import (
 )
 from bench.points import BuildFacts, BuildLine, CoarsePoint, Measurement, Parameters, Point, RunFacts
 from bench.tables import cpu_model, failure_table, parameters, publish, today
-from bench.worker import Failed, Half, Request, Task, Worker, task_for
+from bench.worker import Attempts, Half, Request, Task, Worker, task_for
 
 CANDIDATE_RECALL = 0.7  # nobody asks for less
 SLACK = 0.1  # of qps: how near to the front a coarse point must be
@@ -45,7 +45,6 @@ ENOUGH = 0.998  # recall; the tables end at .99
 CPU_LIMIT = 1.2  # more CPU than wall time: the engine used a second thread
 MODES = {"single": "one query a call", "batch": "all queries in one call"}
 ANY_TIME = 1e9  # seconds
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def planned(data: Dataset, options: Options) -> dict[str, list[Parameters]]:
 
 
 @dataclass
-class Build:
+class Build(Attempts):
     """A worker, what it built, and how it failed if it did."""
 
     engine: str
@@ -128,17 +127,8 @@ class Build:
     settings: list[Parameters] = field(default_factory=list)
     failure: str = ""
 
-    def attempt(self, what: Callable[[], T]) -> T | None:
-        """what(), or None when the worker failed, now or before."""
-        if self.failure:
-            return None
-        try:
-            return what()
-        except Failed as reason:
-            self.failure = str(reason)
-            self.worker.close()
-            print(f"  {self.engine} {parameters(self.params)}: FAILED {reason}", flush=True)
-            return None
+    def label(self) -> str:
+        return f"{self.engine} {parameters(self.params)}"
 
     def start(self, task: Task) -> None:
         """Build, keep the facts."""

@@ -32,13 +32,19 @@ def training_rows(x: Rows) -> Floats:
     return floats(x[np.sort(np.random.default_rng(1).choice(len(x), most, replace=False))])
 
 
-def build_index(lib: Any, x: Rows, factory: str, metric: Metric, threads: int, params: Parameters) -> Any:
-    """Trained on x, with x added; `params` may have HNSW's efConstruction."""
+def trained_index(lib: Any, x: Rows, factory: str, metric: Metric, threads: int, params: Parameters) -> Any:
+    """Trained on x, without rows; `params` may have HNSW's efConstruction."""
     lib.omp_set_num_threads(threads)
     index = lib.index_factory(x.shape[1], factory, lib.METRIC_L2 if metric == "l2" else lib.METRIC_INNER_PRODUCT)
     if "efConstruction" in params:
         index.hnsw.efConstruction = int(params["efConstruction"])
     index.train(training_rows(x))
+    return index
+
+
+def build_index(lib: Any, x: Rows, factory: str, metric: Metric, threads: int, params: Parameters) -> Any:
+    """Trained on x, with x added."""
+    index = trained_index(lib, x, factory, metric, threads, params)
     for piece in float_pieces(x):
         index.add(piece)
     return index
@@ -98,13 +104,17 @@ class FaissPQ(Faiss):
         factories = [f"IVF{nlist},PQ{d // 2}x4fsr", f"IVF{nlist},PQ{d // 2}x4fs", f"IVF{nlist // 2},PQ{d // 2}x4fsr"]
         return [{"factory": f"{factory},RFlat"} for factory in factories]
 
+    def setting(self, k: int, nprobe: int, candidates: int) -> Parameters:
+        more = {"k_factor": candidates / k} if "RFlat" in self.params["factory"] else {}
+        return {"nprobe": nprobe, **more}
+
     def settings(self, k: int) -> list[Parameters]:
         factory = self.params["factory"]
         # Asked for more lists than there are, residual FastScan finds next to nothing.
         probes = [p for p in NPROBES if p <= int(factory.partition(",")[0].removeprefix("IVF"))]
         if "RFlat" not in factory:
-            return [{"nprobe": p} for p in probes]
-        return [{"nprobe": p, "k_factor": r / k} for p, r in product(probes, REORDERS) if r >= k]
+            return [self.setting(k, p, k) for p in probes]
+        return [self.setting(k, p, r) for p, r in product(probes, REORDERS) if r >= k]
 
     def parameters(self, setting: Parameters) -> Any:
         lists = self.lib.SearchParametersIVF(nprobe=setting["nprobe"], sel=self.filter)

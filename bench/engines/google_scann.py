@@ -33,11 +33,15 @@ class GoogleScann(Engine):
             {"leaves": leaves, "eta": 4, "soar": None},
         ]
 
+    def setting(self, k: int, leaves: int, candidates: int) -> Parameters:
+        return {"leaves": leaves, "reorder": candidates}
+
     def settings(self, k: int) -> list[Parameters]:
         leaves = self.params["leaves"]
-        return [{"leaves": p, "reorder": r} for p, r in product(NPROBES, REORDERS) if p <= leaves and r >= k]
+        return [self.setting(k, p, r) for p, r in product(NPROBES, REORDERS) if p <= leaves and r >= k]
 
-    def build(self, x: Rows, metric: Metric, threads: int) -> None:
+    def builder(self, x: Rows, metric: Metric, threads: int) -> Any:
+        """Of an index of x."""
         p, d = self.params, x.shape[1]
         # T is meant for vectors of one length; ours have length 1 under "ip".
         t = threshold(p["eta"], d) if p["eta"] else float("nan")
@@ -46,7 +50,10 @@ class GoogleScann(Engine):
         builder = builder.set_n_training_threads(threads)
         builder = builder.tree(p["leaves"], 16, training_sample_size=min(len(x), 250000), soar_lambda=p["soar"])
         builder = builder.score_ah(p.get("dims", 2), anisotropic_quantization_threshold=t)
-        self.index = builder.reorder(100).build()
+        return builder.reorder(100)
+
+    def build(self, x: Rows, metric: Metric, threads: int) -> None:
+        self.index = self.builder(x, metric, threads).build()
 
     def one_thread(self) -> None:
         self.index.set_num_threads(1)

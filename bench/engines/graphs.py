@@ -14,6 +14,9 @@ from bench.points import Parameters
 class Graph(Engine):
     """Base: searches have one parameter, `ef`, the width."""
 
+    def setting(self, k: int, ef: int, candidates: int) -> Parameters:
+        return {"ef": ef}
+
     def settings(self, k: int) -> list[Parameters]:
         return width_settings(k)
 
@@ -27,10 +30,14 @@ class Hnswlib(Graph):
     def builds(n: int, d: int, metric: Metric) -> list[Parameters]:
         return [{"M": m, "efConstruction": 200} for m in (16, 24)]
 
+    def empty(self, d: int, metric: Metric, rows: int, **more: bool) -> Any:
+        """An index with room for `rows`."""
+        index = self.lib.Index(space=metric, dim=d)
+        index.init_index(rows, M=self.params["M"], ef_construction=self.params["efConstruction"], **more)
+        return index
+
     def build(self, x: Rows, metric: Metric, threads: int) -> None:
-        self.index = self.lib.Index(space=metric, dim=x.shape[1])
-        links, width = self.params["M"], self.params["efConstruction"]
-        self.index.init_index(len(x), M=links, ef_construction=width)
+        self.index = self.empty(x.shape[1], metric, len(x))
         for piece in float_pieces(x):
             self.index.add_items(piece, num_threads=threads)
 
@@ -56,16 +63,20 @@ class Usearch(Graph):
     def builds(n: int, d: int, metric: Metric) -> list[Parameters]:
         return [{"dtype": t, "M": 16, "expansion_add": 128} for t in ("f32", "bf16", "i8")]
 
-    def build(self, x: Rows, metric: Metric, threads: int) -> None:
+    def empty(self, d: int, metric: Metric, lookups: bool = False) -> Any:
+        """An index without rows; `lookups`: of rows by their keys, which removing needs."""
         p = self.params
-        self.index = self.lib.Index(
-            ndim=x.shape[1],
+        return self.lib.Index(
+            ndim=d,
             metric="l2sq" if metric == "l2" else "ip",
             dtype=p["dtype"],
             connectivity=p["M"],
             expansion_add=p["expansion_add"],
-            enable_key_lookups=False,
+            enable_key_lookups=lookups,
         )
+
+    def build(self, x: Rows, metric: Metric, threads: int) -> None:
+        self.index = self.empty(x.shape[1], metric)
         begin = 0
         for piece in float_pieces(x):
             self.index.add(np.arange(begin, begin + len(piece)), piece, threads=threads)

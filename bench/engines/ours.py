@@ -25,14 +25,20 @@ def library() -> Any:
     return faiss_ext
 
 
-def build_index(x: Rows, factory: str, metric: Metric, threads: int) -> fx.Index:
-    """Trained on x, with x added."""
+def trained_index(x: Rows, factory: str, metric: Metric, threads: int) -> fx.Index:
+    """Trained on x, without rows."""
     lib = library()
     lib.omp_set_num_threads(threads)
     index: fx.Index = lib.index_factory(
         x.shape[1], factory, lib.METRIC_L2 if metric == "l2" else lib.METRIC_INNER_PRODUCT
     )
     index.train(x)
+    return index
+
+
+def build_index(x: Rows, factory: str, metric: Metric, threads: int) -> fx.Index:
+    """Trained on x, with x added."""
+    index = trained_index(x, factory, metric, threads)
     index.add(x)
     return index
 
@@ -64,16 +70,15 @@ class Ours(Engine):
             return [{"factory": build["factory"].replace(",RFlat", ",RU8")} for build in builds]
         return builds
 
-    def settings(self, k: int) -> list[Parameters]:
+    def setting(self, k: int, nprobe: int, candidates: int) -> Parameters:
         # refine_k: candidates the 8-bit codes rescore; reorder_k: raw rows read.
         # With both stages the second reads a fifth of what the first passed.
         refine = ",SQ" in self.params["factory"]
         share = 5 if refine and self.params["factory"].endswith((",RFlat", ",RU8")) else 1
-        settings: list[Parameters] = [
-            {"nprobe": p, "refine_k": r, "reorder_k": max(k, r // share)}
-            for p, r in product(NPROBES, REORDERS)
-            if p <= self.index.nlist and r >= k
-        ]
+        return {"nprobe": nprobe, "refine_k": candidates, "reorder_k": max(k, candidates // share)}
+
+    def settings(self, k: int) -> list[Parameters]:
+        settings = [self.setting(k, p, r) for p, r in product(NPROBES, REORDERS) if p <= self.index.nlist and r >= k]
         if self.filter is None:
             return settings
         # 8 bytes a row: filters that few rows pass are then answered from these

@@ -20,7 +20,18 @@ FORMATTED = [
     "tests/python/test_style.py",
 ]
 # without .py
-PROGRAMS = {"calibration", "codes", "curves", "growth", "promise", "stages", "threads", "threshold", "tiers"}
+PROGRAMS = {
+    "calibration",
+    "codes",
+    "curves",
+    "growth",
+    "promise",
+    "stages",
+    "streaming",
+    "threads",
+    "threshold",
+    "tiers",
+}
 
 
 def run(tool, *arguments):
