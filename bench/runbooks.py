@@ -87,6 +87,7 @@ class LiveRows:
     def __init__(self, n: int):
         self.row_of = np.full(n, -1, dtype=np.int64)
         self.tag_of = np.full(n, -1, dtype=np.int64)
+        self.count = 0
 
     @property
     def tags(self) -> Ids:
@@ -99,7 +100,7 @@ class LiveRows:
         return np.asarray(self.tag_of >= 0)
 
     def __len__(self) -> int:
-        return int(np.count_nonzero(self.row_of >= 0))
+        return self.count
 
     def apply(self, step: Step) -> None:
         """Does a step; ValueError where it cannot be done."""
@@ -118,13 +119,16 @@ class LiveRows:
             self.tag_of[self.row_of[tags]] = -1
         if step.operation == "delete":
             self.row_of[tags] = -1
+            self.count -= there
             return
         if len(step.tags) != len(step.rows):
             raise ValueError(f"{what} by {len(step.rows)} rows (allowed: {len(step.tags)})")
         taken = int(np.count_nonzero(self.tag_of[rows] >= 0))
         if taken:
             raise ValueError(f"{what}: {taken} of the new rows are there (allowed: rows that are not)")
-        self.row_of[tags], self.tag_of[rows] = step.rows, step.tags
+        self.row_of[tags] = np.arange(rows.start, rows.stop)
+        self.tag_of[rows] = np.arange(tags.start, tags.stop)
+        self.count += len(step.tags) - there
 
 
 def most_rows(steps: tuple[Step, ...], n: int) -> int:

@@ -59,6 +59,7 @@ class SearchPoint:
     us: float
     us_median: float
     run: StreamFacts
+    imbalance: float | None = None  # of the lists, if the library says
 
     @property
     def qps(self) -> float:
@@ -138,7 +139,7 @@ def index_table(results: Results, engine: str) -> str:
     found = results.of(engine)
     widths = list(dict.fromkeys(point.width for point in found))
     head = ["step", "rows", *(f"recall {w}" for w in widths), *(f"us {w}" for w in widths)]
-    head += [f"{operation} us/row" for operation in OPERATIONS] + ["maintain us/row", "of adds"]
+    head += ["imbalance", *(f"{operation} us/row" for operation in OPERATIONS), "maintain us/row", "of adds"]
     lines: list[list[object]] = []
     before = 0
     for step in steps_of(found):
@@ -147,10 +148,12 @@ def index_table(results: Results, engine: str) -> str:
         by_operation = [[c for c in since if c.operation == operation] for operation in OPERATIONS]
         times = [micros(math.fsum(c.seconds for c in some), sum(c.rows for c in some)) for some in by_operation]
         measured = [here.get(width) for width in widths]
-        line: list[object] = [step, f"{next(iter(here.values())).live:,}"]
+        one = next(iter(here.values()))
+        line: list[object] = [step, f"{one.live:,}"]
         line += [point and f"{point.recall:.4f}" for point in measured]
         line += [point and f"{point.us:.1f}" for point in measured]
-        lines.append([*line, *times, *maintained(since)])
+        imbalance = None if one.imbalance is None else f"{one.imbalance:.2f}"
+        lines.append([*line, imbalance, *times, *maintained(since)])
         before = step
     shown = [i for i in range(len(head)) if any(line[i] is not None for line in lines)]
     return tables.table([head[i] for i in shown], [[line[i] for i in shown] for line in lines])

@@ -64,6 +64,14 @@ class Changed:
     maintained_lists: int = 0
 
 
+@dataclass(frozen=True)
+class Ready:
+    """An index before the measurements of a search step."""
+
+    rebuilt: Changed | None
+    imbalance: float | None
+
+
 def true_tags(data: Dataset, cache: Path, live: LiveRows) -> Ids:
     """Tags of the exact neighbours of the queries among the rows that are there."""
     return np.asarray(live.tag_of[ground_truth(data, cache, live.flags)])
@@ -124,14 +132,14 @@ class StreamServer(Server):
 
     def ready(self, request: dict[str, Any]) -> dict[str, Any]:
         """Before the measurements of a search step: reads the truth; makes the index anew where it is never changed."""
-        folder, done = Path(self.stream.folder), {}
+        folder, rebuilt = Path(self.stream.folder), dict[str, Any]()
         self.halves = {"all": Queries(np.load(folder / QUERY), np.load(folder / TRUTH))}
         if self.engine.rebuilds:
             tags = self.live.tags
             self.engine.many_threads()
-            done = asdict(self._begin("rebuild", tags, copied(self.base, self.live.row_of[tags])))
+            rebuilt = asdict(self._begin("rebuild", tags, copied(self.base, self.live.row_of[tags])))
         self.engine.one_thread()
-        return done
+        return {"rebuilt": rebuilt, "imbalance": self.engine.imbalance()}
 
 
 class StreamWorker(Worker):
@@ -150,9 +158,10 @@ class StreamWorker(Worker):
         ends = {"tags": [step.tags.start, step.tags.stop], "rows": [step.rows.start, step.rows.stop]}
         return self._changed(self.ask({"do": "change", "operation": step.operation, **ends}, CHANGE_SECONDS))
 
-    def ready(self) -> Changed | None:
+    def ready(self) -> Ready:
         """Before measurements; what it has cost, if anything."""
-        return self._changed(self.ask({"do": "ready"}, CHANGE_SECONDS))
+        answer = self.ask({"do": "ready"}, CHANGE_SECONDS)
+        return Ready(self._changed(answer["rebuilt"]), answer["imbalance"])
 
     @staticmethod
     def _changed(answer: dict[str, Any]) -> Changed | None:

@@ -161,8 +161,12 @@ class Run:
     def search(self, number: int, live: LiveRows) -> None:
         """Measures all settings of all indexes, in turn."""
         np.save(self.folder / TRUTH, true_tags(self.data, self.options.cache, live))
+        imbalances = {}
         for index in self.indexes:
-            self.note(index, number, index.attempt(index.worker.ready))
+            ready = index.attempt(index.worker.ready)
+            if ready:
+                self.note(index, number, ready.rebuilt)
+                imbalances[index.engine] = ready.imbalance
         groups = [
             [(index, setting, list[Measurement]()) for setting in index.opened.settings] for index in self.indexes
         ]
@@ -175,8 +179,18 @@ class Run:
         for index, setting, measured in (one for group in groups for one in group):
             if measured:
                 times = timing.Times([1 / one.qps for one in measured])
-                found = (measured[0].recall, 1e6 * times.minimum, 1e6 * times.median)
-                self.searches.append(SearchPoint(index.engine, number, len(live), setting, *found, self.facts))
+                point = SearchPoint(
+                    index.engine,
+                    number,
+                    len(live),
+                    setting,
+                    measured[0].recall,
+                    1e6 * times.minimum,
+                    1e6 * times.median,
+                    self.facts,
+                    imbalances.get(index.engine),
+                )
+                self.searches.append(point)
 
     def latest(self, number: int) -> str:
         """Recall and time of each index in its middle setting, at this step."""
@@ -293,7 +307,7 @@ def draw(stem: Path, recall: float) -> None:
     parts = [
         f"{facts.n:,} x {facts.d}, {facts.metric}, rows in the order {facts.order!r}; {facts.queries} queries,\n"
         f"one a call on one thread: the best of {facts.repetitions} repetitions that alternate between the indexes.\n"
-        f"Builds and changes on {facts.threads} threads."
+        f"Threads of builds and changes: {facts.threads}."
     ]
     if results.searches:
         parts.append(stream_points.summary(results, recall))

@@ -80,6 +80,10 @@ class Streaming(Engine):
         """Called after each change of one that `maintains`."""
         raise NotImplementedError(f"{type(self).__name__} has no maintenance")
 
+    def imbalance(self) -> float | None:
+        """So many times as many rows are scanned as with lists of equal sizes; None where a library does not say."""
+        return None
+
 
 class OmpThreads(Streaming):
     """Of libraries whose threads are OpenMP's."""
@@ -105,6 +109,9 @@ class StreamingOurs(Ours, OmpThreads):
     def replace(self, tags: Ids, x: Rows) -> None:
         self.index.update_vectors(tags, x)
 
+    def imbalance(self) -> float | None:
+        return float(self.index.health()["imbalance"])
+
 
 class MaintainedOurs(StreamingOurs):
     """maintain() after each change."""
@@ -113,7 +120,7 @@ class MaintainedOurs(StreamingOurs):
 
     def maintain(self) -> Maintained:
         done = self.index.maintain()
-        return Maintained(done.rows, done.lists)
+        return Maintained(done["rows"], done["lists"])
 
 
 class AutomaticOurs(StreamingOurs):

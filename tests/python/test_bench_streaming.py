@@ -16,6 +16,7 @@ from reference import brute_force, clustered, normal, recall  # noqa: E402
 
 from bench import cli, plots, points, stream_points  # noqa: E402
 from bench.datasets import Dataset  # noqa: E402
+from bench.engines.ours import Ours  # noqa: E402
 from bench.engines.streaming import STREAMING, Room, maintained_factory  # noqa: E402
 from bench.runbooks import (  # noqa: E402
     LiveRows,
@@ -301,6 +302,7 @@ def test_an_index_follows_its_rows(engine, metric):
     if kind.maintains:
         assert index.maintain().rows >= 0
         check()
+    assert (index.imbalance() or 1) >= 1 and (index.imbalance() is None) != issubclass(kind, Ours)
 
 
 def test_the_options_of_the_factory_string_stay():
@@ -319,7 +321,8 @@ FACTS = StreamFacts("words", "growth", "random", "ip", 10, 100, 8, 1, 50, 3, "a 
 
 
 def search(engine, step, nprobe, found, us):
-    return SearchPoint(engine, step, 10 * step, {"nprobe": nprobe}, found, us, us, FACTS)
+    imbalance = step / 2 if engine == "ours" else None
+    return SearchPoint(engine, step, 10 * step, {"nprobe": nprobe}, found, us, us, FACTS, imbalance)
 
 
 def change(engine, step, operation, rows, seconds, *maintained):
@@ -355,6 +358,8 @@ def test_a_table_has_a_line_a_search():
     assert head[6:] == ["train us/row", "insert us/row", "maintain us/row", "of adds"]
     assert first == ["2", "20", "0.9000", "0.9900", "10.0", "20.0", "10000.0", "-", "-", "-"]
     assert second == ["4", "40", "0.8800", "0.9800", "11.0", "22.0", "-", "10000.0", "2000.0", "0.20"]
+    ours = [cells(line)[6] for line in stream_points.index_table(RESULTS, "ours").splitlines()]
+    assert ours[0] == "imbalance" and ours[2:] == ["1.00", "2.00"]
     rebuilt = stream_points.index_table(RESULTS, "rebuilt")
     assert cells(rebuilt.splitlines()[0])[6:] == ["rebuild us/row"]
 
@@ -420,6 +425,7 @@ def test_ours_follow_a_scenario(given, tmp_path):
     changes = points.read(pathlib.Path(f"{stem}.changes.jsonl"))
     done = {name: [c["operation"] for c in changes if c["engine"] == name] for name in mine.split(",")}
     assert done["ours"] == ["train", *["delete", "insert"] * 3] and done["rebuilt"] == ["rebuild"] * 4
+    assert all(line["imbalance"] >= 1 for line in found)
     assert all(c["maintain_seconds"] > 0 for c in changes if c["engine"] == "ours-maintained")
     assert not list((tmp_path / "out").glob("*/base.npy"))  # of the processes
     redrawn = ran("--redraw", "--scenario", "sliding-window", *given)
