@@ -49,7 +49,7 @@ class StreamFacts:
 
 @dataclass(frozen=True)
 class SearchPoint:
-    """A setting of an index at a search step: microseconds a query, the best and the median repetition."""
+    """A setting of an index at a search step: microseconds a query, of its best or median repetitions."""
 
     engine: str
     step: int

@@ -16,13 +16,13 @@ import numpy as np
 from bench import timing
 from bench.datasets import Dataset, Ids, Metric, Rows, copied
 from bench.engines.streaming import STREAMING, Maintained, Room, Streaming
-from bench.ground_truth import ground_truth
+from bench.ground_truth import ground_truth, padded, recall
 from bench.points import Parameters
 from bench.runbooks import LiveRows, Step
-from bench.worker import Queries, Server, Worker, serve
+from bench.worker import Queries, Request, Server, Worker, serve
 
 BASE, QUERY, TRUTH = "base.npy", "query.npy", "truth.npy"
-OPEN_SECONDS, CHANGE_SECONDS = 120.0, 24 * 3600.0
+OPEN_SECONDS, SEARCH_SECONDS, CHANGE_SECONDS = 120.0, 600.0, 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,14 @@ class Ready:
 
     rebuilt: Changed | None
     imbalance: float | None
+
+
+@dataclass(frozen=True)
+class Searched:
+    """All queries in one setting."""
+
+    recall: float
+    micros: list[float]  # of each
 
 
 def true_tags(data: Dataset, cache: Path, live: LiveRows) -> Ids:
@@ -141,6 +149,13 @@ class StreamServer(Server):
         self.engine.one_thread()
         return {"rebuilt": rebuilt, "imbalance": self.engine.imbalance()}
 
+    def search(self, request: dict[str, Any]) -> dict[str, Any]:
+        """All queries in one setting: recall, microseconds of each."""
+        wanted, queries = Request(request["setting"], "single", "all", request["k"]), self.halves["all"]
+        times = self.calls(wanted, queries)
+        found = padded([self.engine.ids(answer) for answer in times.answers], wanted.k)
+        return {"recall": recall(found, queries.truth, wanted.k), "micros": times.micros}
+
 
 class StreamWorker(Worker):
     """The asking end."""
@@ -162,6 +177,10 @@ class StreamWorker(Worker):
         """Before measurements; what it has cost, if anything."""
         answer = self.ask({"do": "ready"}, CHANGE_SECONDS)
         return Ready(self._changed(answer["rebuilt"]), answer["imbalance"])
+
+    def search(self, setting: Parameters, k: int) -> Searched:
+        """All queries, one a call."""
+        return Searched(**self.ask({"do": "search", "setting": setting, "k": k}, SEARCH_SECONDS))
 
     @staticmethod
     def _changed(answer: dict[str, Any]) -> Changed | None:

@@ -152,12 +152,16 @@ class Server:
         half = self.halves[wanted.half]
         return asdict(self._single(wanted, half) if wanted.mode == "single" else self._batch(wanted, half))
 
-    def _single(self, wanted: Request, half: Queries) -> Measurement:
+    def calls(self, wanted: Request, half: Queries) -> timing.Latencies:
+        """One query a call, after some to warm up."""
         call = self.engine.callers(wanted.k, wanted.setting).one
         listed = list(half.rows[: wanted.limit or None])
         for row in listed[-WARM_UP:]:
             call(row)
-        times = timing.one_by_one(call, listed, wanted.seconds)
+        return timing.one_by_one(call, listed, wanted.seconds)
+
+    def _single(self, wanted: Request, half: Queries) -> Measurement:
+        times = self.calls(wanted, half)
         found = padded([self.engine.ids(answer) for answer in times.answers], wanted.k)
         count, wall, cpu = len(found), times.wall_seconds, times.cpu_seconds
         p50, p99 = (float(v) for v in np.percentile(times.micros, [50, 99]))

@@ -5,7 +5,7 @@ are searched: a file in the format of big-ann-benchmarks' streaming track
 (bench/runbooks.py), or a scenario made for the set. Indexes are trained on the
 rows of the first insert. At each search recall is that among the rows that are
 there, in settings fixed at the start; times are of one query a call on one
-thread, the best of repetitions that alternate between the indexes.
+thread, of each query the best of repetitions that alternate between the indexes.
 
     ours             without maintenance
     ours-maintained  maintain() after each step that changes rows, timed by itself
@@ -53,15 +53,13 @@ from bench.options import (
     option,
     words,
 )
-from bench.points import Measurement, Parameters
+from bench.points import Parameters
 from bench.runbooks import ORDERS, LiveRows, Runbook, most_rows, permutation, read_runbook, write_runbook
 from bench.scenarios import SCENARIOS, runbook_of
 from bench.stream_points import ChangePoint, IndexLine, Results, SearchPoint, StreamFacts
-from bench.stream_worker import BASE, QUERY, TRUTH, Changed, Opened, Searches, Stream, StreamWorker, true_tags
+from bench.stream_worker import BASE, QUERY, TRUTH, Changed, Opened, Searched, Searches, Stream, StreamWorker, true_tags
 from bench.tables import cpu_model, parameters, publish, reason_cell, table, today
-from bench.worker import Attempts, Request
-
-SEARCH_SECONDS = 600.0  # of one setting
+from bench.worker import Attempts
 
 
 @dataclass(frozen=True)
@@ -167,26 +165,23 @@ class Run:
             if ready:
                 self.note(index, number, ready.rebuilt)
                 imbalances[index.engine] = ready.imbalance
-        groups = [
-            [(index, setting, list[Measurement]()) for setting in index.opened.settings] for index in self.indexes
-        ]
+        groups = [[(index, setting, list[Searched]()) for setting in index.opened.settings] for index in self.indexes]
         for _ in range(self.options.repetitions):
             for index, setting, measured in timing.alternated(groups):
-                request = Request(setting, "single", "all", self.options.k)
-                one = index.attempt(partial(index.worker.measure, request, SEARCH_SECONDS))
+                one = index.attempt(partial(index.worker.search, setting, self.options.k))
                 if one:
                     measured.append(one)
         for index, setting, measured in (one for group in groups for one in group):
             if measured:
-                times = timing.Times([1 / one.qps for one in measured])
+                micros = np.array([one.micros for one in measured])  # (repetitions, queries)
                 point = SearchPoint(
                     index.engine,
                     number,
                     len(live),
                     setting,
                     measured[0].recall,
-                    1e6 * times.minimum,
-                    1e6 * times.median,
+                    float(micros.min(axis=0).mean()),
+                    float(np.median(micros, axis=0).mean()),
                     self.facts,
                     imbalances.get(index.engine),
                 )
@@ -306,7 +301,7 @@ def draw(stem: Path, recall: float) -> None:
     facts = results.indexes[0].run
     parts = [
         f"{facts.n:,} x {facts.d}, {facts.metric}, rows in the order {facts.order!r}; {facts.queries} queries,\n"
-        f"one a call on one thread: the best of {facts.repetitions} repetitions that alternate between the indexes.\n"
+        f"one a call, one thread, of each the best of {facts.repetitions} repetitions in turn with the other indexes.\n"
         f"Threads of builds and changes: {facts.threads}."
     ]
     if results.searches:
