@@ -29,6 +29,7 @@
 #include <faiss_ext/lists/copy_places.h>
 #include <faiss_ext/lists/direct_map.h>
 #include <faiss_ext/memory/row_products.h>
+#include <faiss_ext/partition/nearest.h>
 #include <faiss_ext/model/index_state.h>
 
 namespace faiss_ext {
@@ -82,6 +83,45 @@ void moves_of_rows(
     plan.partition.assign(places.size(), x.data(), to.data());
     for (size_t i = 0; i < places.size(); i++) {
         moves.push_back({places[i], to[i]});
+    }
+}
+
+/// Rows of the neighbours of a plan that are nearer to one of the centroids which
+/// have changed than to that of their own list.
+void moves_of_neighbours(
+        const IndexIVFScaNN& index,
+        const PartitionPlan& plan,
+        std::vector<Move>& moves) {
+    const IndexState& state = index.state();
+    if (state.model.by_direction) {
+        return; // lists are not those of the nearest centroids
+    }
+    const size_t d = state.d();
+    std::vector<float> changed;
+    for (uint32_t l : plan.order) {
+        changed.insert(
+                changed.end(),
+                &plan.centroids[l * d],
+                &plan.centroids[l * d] + d);
+    }
+    const NearestRows centroids(plan.order.size(), d, changed.data(), true);
+    for (uint32_t l : plan.neighbours) {
+        std::vector<uint64_t> places(state.lists->list_size(l));
+        for (size_t i = 0; i < places.size(); i++) {
+            places[i] = lo_build(l, i);
+        }
+        const std::vector<float> x =
+                StoredRows(index, places.size(), places.data()).prepared(index);
+        std::vector<int64_t> nearest(places.size());
+        centroids.find(places.size(), x.data(), nearest.data());
+        for (size_t i = 0; i < places.size(); i++) {
+            const float* row = &x[i * d];
+            const float* other = centroids.row(size_t(nearest[i]));
+            if (quick_distance(d, row, other) <
+                quick_distance(d, row, &plan.centroids[l * d])) {
+                moves.push_back({places[i], plan.order[size_t(nearest[i])]});
+            }
+        }
     }
 }
 
@@ -200,6 +240,9 @@ size_t run_step(IndexIVFScaNN& index, PartitionPlan& plan) {
         const std::vector<size_t> lists = next_lists(index.state(), plan);
         std::vector<Move> moves;
         moves_of_rows(index, plan, lists, moves);
+        if (plan.finished()) {
+            moves_of_neighbours(index, plan, moves);
+        }
         moves_of_copies(index.state(), lists, moves);
         std::vector<uint64_t> places(moves.size());
         std::vector<int64_t> to(moves.size());
@@ -298,6 +341,16 @@ void check_can_maintain(const IndexIVFScaNN& index) {
             "index into memory");
 }
 
+/// Of comparing their rows with the divided lists, in encodings of a row.
+double cost_of_neighbours(const IndexState& state) {
+    constexpr double kPerRow = 1. / 8;
+    double rows = 0;
+    for (size_t i = 0; state.plan && i < state.plan->neighbours.size(); i++) {
+        rows += double(state.lists->list_size(state.plan->neighbours[i]));
+    }
+    return kPerRow * rows;
+}
+
 } // namespace
 
 ScaNNMaintenance IndexIVFScaNN::maintain(size_t rows, double seconds) {
@@ -352,6 +405,7 @@ void maintain_after_add(IndexIVFScaNN& index, size_t rows) {
         }
         if (state.plan == nullptr && credit > 0) {
             state.plan = plan_divisions(index, size_t(credit));
+            credit -= cost_of_neighbours(state);
         }
         while (state.plan != nullptr && credit > 0) {
             credit -= double(next_step(index));

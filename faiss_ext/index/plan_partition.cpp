@@ -51,6 +51,10 @@ constexpr double kDivisionGain = 8;
 constexpr size_t kDivisionRounds = 6;
 constexpr size_t kDivisionRows = 256;
 
+/// Lists around each part whose rows are compared with it. SPFresh takes 64 (arXiv
+/// 2410.14452); here 16 brought .02 of recall, on wordnet-384.
+constexpr size_t kNeighbours = 16;
+
 std::vector<uint64_t>
 some_places(const IndexIVFScaNN& index, size_t wanted, uint64_t seed) {
     const NumberedRows rows(*index.state().lists);
@@ -252,6 +256,40 @@ std::vector<float> divide(
     return parts;
 }
 
+/// The lists nearest to those that change, besides these.
+std::vector<uint32_t> neighbours_of(
+        const IndexState& state,
+        const PartitionPlan& plan) {
+    const size_t d = state.d();
+    const size_t nlist = state.ivf.nlist;
+    std::vector<uint8_t> chosen(nlist);
+    std::vector<std::pair<float, uint32_t>> near(nlist);
+    const size_t wanted = std::min(kNeighbours, nlist);
+    for (uint32_t changed : plan.order) {
+        const float* centroid = &plan.centroids[changed * d];
+        for (size_t l = 0; l < nlist; l++) {
+            near[l] = {
+                    quick_distance(d, centroid, &plan.centroids[l * d]),
+                    uint32_t(l)};
+        }
+        std::nth_element(
+                near.begin(), near.begin() + ptrdiff_t(wanted - 1), near.end());
+        for (size_t i = 0; i < wanted; i++) {
+            chosen[near[i].second] = 1;
+        }
+    }
+    for (uint32_t changed : plan.order) {
+        chosen[changed] = 0;
+    }
+    std::vector<uint32_t> lists;
+    for (size_t l = 0; l < nlist; l++) {
+        if (chosen[l] != 0) {
+            lists.push_back(uint32_t(l));
+        }
+    }
+    return lists;
+}
+
 } // namespace
 
 PartitionCheck check_partition(const IndexIVFScaNN& index) {
@@ -330,6 +368,7 @@ std::unique_ptr<PartitionPlan> plan_divisions(
     }
     plan->order.insert(plan->order.end(), divided.begin(), divided.end());
     plan->partition = partition_of(state, plan->centroids.data());
+    plan->neighbours = neighbours_of(state, *plan);
     return plan;
 }
 

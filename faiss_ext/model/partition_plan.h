@@ -24,13 +24,15 @@ struct PartitionPlan {
     float list_error = 0; ///< ModelFit's, of these centroids
     /// of all lists; else a few are divided, and `order` has these alone
     bool whole = true;
+    /// lists near those of `order`, whose rows may be nearer to one of these then
+    std::vector<uint32_t> neighbours;
 
     bool finished() const {
         return next == order.size();
     }
     size_t memory_usage() const {
         return centroids.size() * sizeof(float) + partition.memory_usage() +
-               order.size() * sizeof(uint32_t);
+               (order.size() + neighbours.size()) * sizeof(uint32_t);
     }
 };
 
