@@ -139,7 +139,8 @@ double mean_lost_share(
         for (size_t j = 0; j < d; j++) {
             error[j] = r[j] - decoded[i * d + j];
         }
-        sum += precise_square(d, error.data()) / square;
+        const double share = precise_square(d, error.data()) / square;
+        sum += share < 1 ? share : 1; // also of values beyond floats
         count++;
     }
     return count > 0 ? sum / double(count) : 0;

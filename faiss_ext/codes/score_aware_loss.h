@@ -51,7 +51,7 @@ double sine_power_integral(size_t k, double alpha);
 double
 score_aware_loss(const float* x, const float* decoded, size_t d, double eta);
 
-/// Mean of ||r - decoded||^2 / ||r||^2 over residuals r that are not 0.
+/// Mean of ||r - decoded||^2 / ||r||^2, at most 1, over residuals r that are not 0.
 /// @param residuals, decoded  size n * d
 double mean_lost_share(
         size_t n,

@@ -299,22 +299,23 @@ bool have_plan(IndexIVFScaNN& index, const ScaNNProgress& progress) {
     return state.plan != nullptr;
 }
 
+/// Does not fail: the rows have moved.
+void end_of_whole_plan(IndexIVFScaNN& index) {
+    IndexState& state = index.state();
+    set_fit(index, state.plan->list_error, float(imbalance(*state.lists)));
+    state.lists->trim_all();
+    if (state.spilled != nullptr) {
+        state.spilled->trim_all();
+    }
+}
+
 /// One step; the last one ends the plan. @return  rows encoded
 size_t next_step(IndexIVFScaNN& index) {
     IndexState& state = index.state();
     const size_t rows = run_step(index, *state.plan);
     if (state.plan->finished()) {
         if (state.plan->whole) {
-            // nothing that fails: the rows have moved
-            set_fit(index,
-                    state.plan->list_error,
-                    float(imbalance(*state.lists)));
-        }
-        if (state.plan->whole) {
-            state.lists->trim_all();
-        }
-        if (state.plan->whole && state.spilled != nullptr) {
-            state.spilled->trim_all();
+            end_of_whole_plan(index);
         }
         state.plan.reset();
     }

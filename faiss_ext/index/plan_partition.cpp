@@ -1,6 +1,7 @@
 #include <faiss_ext/index/plan_partition.h>
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <map>
 #include <numeric>
@@ -84,7 +85,8 @@ float error_of(
     for (size_t i = 0; i < n; i++) {
         sum += quick_distance(d, &x[i * d], centroid_of(i));
     }
-    return float(sum / double(std::max<size_t>(1, n)));
+    const double mean = sum / double(std::max<size_t>(1, n));
+    return float(std::min(mean, double(FLT_MAX))); // files want a number
 }
 
 Partition partition_of(const IndexState& state, const float* centroids) {

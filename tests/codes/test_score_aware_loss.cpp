@@ -48,6 +48,20 @@ double integrated_eta(double threshold, double d) {
     return (d - 1) * parallel / orthogonal;
 }
 
+TEST(MeanLostShare, IsThatOfTheResiduals) {
+    const std::vector<float> residuals = {3, 4, 0, 0, 1, 0};
+    const std::vector<float> decoded = {3, 3, 7, 7, 9, 9};
+    // 1 / 25; a residual of 0 has no share; one that is off by more than it is: 1
+    EXPECT_FLOAT_EQ(
+            faiss_ext::mean_lost_share(3, 2, residuals.data(), decoded.data()),
+            (.04 + 1) / 2);
+    const std::vector<float> largest = {3e38f, -3e38f};
+    const std::vector<float> others = {-3e38f, 3e38f};
+    EXPECT_EQ(
+            faiss_ext::mean_lost_share(1, 2, largest.data(), others.data()), 1);
+    EXPECT_EQ(faiss_ext::mean_lost_share(0, 2, nullptr, nullptr), 0);
+}
+
 } // namespace
 
 TEST(ScoreAwareLoss, EtaEqualsTheIntegrals) {

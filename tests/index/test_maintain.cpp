@@ -398,6 +398,25 @@ TEST(MaintainTest, FilesAndClonesKnowOfTheFit) {
     EXPECT_GT(faiss_ext::find_scann(read.get())->maintain().rows, 0u);
 }
 
+TEST(MaintainTest, RowsBeyondTheSquareRootOfFloatsCanBeWritten) {
+    for (float scale : {1e-30f, 1e30f}) {
+        std::vector<float> x = rows();
+        for (float& value : x) {
+            value *= scale;
+        }
+        auto index = made("IVF48,ScaNN,RFlat", kL2);
+        index->train(kTenth, x.data());
+        index->add(kN, x.data());
+        index->maintain();
+        (void)index->health();
+        cases::Directory directory;
+        faiss_ext::write_index(index.get(), directory.file("index"));
+        std::unique_ptr<faiss::Index> read(
+                faiss_ext::read_index(directory.file("index")));
+        EXPECT_EQ(read->ntotal, int64_t(kN));
+    }
+}
+
 TEST(MaintainTest, ListsOfOneRepeatedRowStayWhole) {
     auto index = made("IVF8,ScaNN(auto_maintain=1),RFlat", kL2);
     index->train(kTenth, rows().data());
