@@ -29,10 +29,11 @@ DESCRIPTIONS = ("IVF4,ScaNN,RFlat", "IDMap2,PCA4,IVF4,ScaNN(soar_lambda=1),SQ8",
 INDEX_CALLS = {
     "search": (
         "x", "k", "params", "D", "I", "nprobe", "reorder_k", "refine_k", "max_codes", "filter", "stats",
-        "target_recall", "return_recall"),
+        "target_recall", "return_recall", "max_per_group", "groups"),
     "iterate": ("x", "batch", "params", "nprobe", "reorder_k", "refine_k", "filter", "stats"),
     "search_and_reconstruct": (
-        "x", "k", "params", "D", "I", "R", "nprobe", "reorder_k", "refine_k", "max_codes", "filter", "target_recall"),
+        "x", "k", "params", "D", "I", "R", "nprobe", "reorder_k", "refine_k", "max_codes", "filter", "target_recall",
+        "max_per_group", "groups"),
     "range_search": ("x", "radius", "params", "nprobe", "filter", "stats"),
     "search_preassigned": (
         "x", "k", "Iq", "Dq", "params", "D", "I", "reorder_k", "refine_k", "max_codes", "filter", "stats"),
@@ -111,8 +112,8 @@ MODULE_CALLS = {
     "DirectMap": ("value",),
 }
 SETTABLE = ("verbose", "nprobe", "max_codes", "reorder_k", "refine_k")
-SETTABLE += ("seed", "max_points_per_centroid", "kmeans_rounds")
-READING = ("search", "range", "assign", "centroids", "get_list", "list_", "sa_", "estimate", "memory")
+SETTABLE += ("seed", "max_points_per_centroid", "kmeans_rounds", "auto_maintain")
+READING = ("search", "range", "assign", "centroids", "get_", "list_", "sa_", "estimate", "memory", "health")
 # take no arguments, or set what the whole process shares
 LEFT_OUT = {"omp_get_max_threads", "omp_set_num_threads", "simd_level", "simd_levels"}
 LEFT_OUT |= {"Index", "SearchIterator", "SearchStats"}
