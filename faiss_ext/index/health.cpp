@@ -13,7 +13,6 @@
 #include <faiss_ext/index/plan_partition.h>
 #include <faiss_ext/index/stored_rows.h>
 #include <faiss_ext/index/trial_searches.h>
-#include <faiss_ext/memory/row_sample.h>
 #include <faiss_ext/model/index_state.h>
 
 namespace faiss_ext {
@@ -32,12 +31,8 @@ constexpr double kManyUnused = 0.3;
 double measure_code_error(const IndexIVFScaNN& index) {
     const IndexState& state = index.state();
     const EntryCodec codec = state.codec();
-    const NumberedRows numbered(*state.lists);
-    std::vector<uint64_t> places;
-    for (size_t number :
-         sample_rows(numbered.size(), kCodedRows, state.options.seed)) {
-        places.push_back(numbered.place(number));
-    }
+    const std::vector<uint64_t> places =
+            sample_places(*state.lists, kCodedRows, state.options.seed);
     const size_t n = places.size();
     const size_t d = state.d();
     const size_t coded = state.model.pq.d();
@@ -108,16 +103,13 @@ std::vector<std::string> advice_for(
             h.code_error_at_training);
     } else if (h.rows_apart > kManyApart) {
         say("%.1f %% of the rows lie so far from what the codes were trained "
-            "for "
-            "that every query that visits their lists rescores them: train a "
-            "new "
-            "index with rows like these.",
+            "for that every query that visits their lists rescores them: train "
+            "a new index with rows like these.",
             100 * h.rows_apart);
     }
     if (double(h.unused_bytes) > kManyUnused * double(index.memory_usage())) {
         say("%zu bytes of the lists hold no rows: write the index to a file "
-            "and "
-            "read it, or clone it.",
+            "and read it, or clone it.",
             h.unused_bytes);
     }
     return advice;
@@ -140,8 +132,7 @@ void check_queries(
     FAISS_THROW_IF_NOT_MSG(
             n == 0 || queries != nullptr || index.options.with_raw_data,
             "measuring recall without queries draws them from raw rows, and "
-            "this "
-            "index keeps none (allowed: queries, or with_raw_data)");
+            "this index keeps none (allowed: queries, or with_raw_data)");
 }
 
 } // namespace

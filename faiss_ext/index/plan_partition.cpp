@@ -48,6 +48,8 @@ constexpr float kGone = 1;
 /// times n_s * mean.
 constexpr double kDivided = 2;
 constexpr double kDivisionGain = 8;
+/// Rows of a part, at least.
+constexpr double kLeastPart = 8;
 /// k-means of a list's rows: of so many for each part.
 constexpr size_t kDivisionRounds = 6;
 constexpr size_t kDivisionRows = 256;
@@ -56,20 +58,10 @@ constexpr size_t kDivisionRows = 256;
 /// 2410.14452); here 16 brought .02 of recall, on wordnet-384.
 constexpr size_t kNeighbours = 16;
 
-std::vector<uint64_t>
-some_places(const IndexIVFScaNN& index, size_t wanted, uint64_t seed) {
-    const NumberedRows rows(*index.state().lists);
-    std::vector<uint64_t> places;
-    for (size_t number : sample_rows(rows.size(), wanted, seed)) {
-        places.push_back(rows.place(number));
-    }
-    return places;
-}
-
 StoredRows rows_to_check(const IndexIVFScaNN& index) {
     const size_t wanted = std::max(kLeastCheckRows, kCheckRows * index.nlist);
-    const std::vector<uint64_t> places =
-            some_places(index, wanted, index.options.seed + kCheckSeed);
+    const std::vector<uint64_t> places = sample_places(
+            *index.state().lists, wanted, index.options.seed + kCheckSeed);
     return {index, places.size(), places.data()};
 }
 
@@ -202,7 +194,7 @@ std::vector<Division> choose_divisions(const IndexState& state, size_t most) {
     for (size_t s = 0; !largest.empty() && rows < most; s++) {
         const size_t starved = by_size[s];
         const auto [part, negated] = largest.top();
-        if (part <= kDivided * mean ||
+        if (part <= std::max(kDivided * mean, 2 * kLeastPart) ||
             part * part <= kDivisionGain * double(sizes[starved]) * mean ||
             double(sizes[starved]) > mean) {
             break;
@@ -322,7 +314,7 @@ std::unique_ptr<PartitionPlan> plan_partition(
         return nullptr; // too few rows to fit centroids to
     }
     const std::vector<uint64_t> places =
-            some_places(index, kFitRows * nlist, index.options.seed);
+            sample_places(*state.lists, kFitRows * nlist, index.options.seed);
     const std::vector<float> x =
             StoredRows(index, places.size(), places.data()).prepared(index);
     const std::vector<float> others = rows_to_check(index).prepared(index);

@@ -7,6 +7,7 @@
 
 #include <faiss_ext/lists/scann_lists.h>
 #include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/memory/row_sample.h>
 #include <faiss_ext/model/index_state.h>
 
 namespace faiss_ext {
@@ -27,6 +28,16 @@ uint64_t NumberedRows::place(size_t number) const {
     const size_t list = size_t(end - ends_.begin());
     const size_t begin = list == 0 ? 0 : ends_[list - 1];
     return faiss::lo_build(list, number - begin);
+}
+
+std::vector<uint64_t>
+sample_places(const ScaNNLists& lists, size_t wanted, uint64_t seed) {
+    const NumberedRows rows(lists);
+    std::vector<uint64_t> places;
+    for (size_t number : sample_rows(rows.size(), wanted, seed)) {
+        places.push_back(rows.place(number));
+    }
+    return places;
 }
 
 StoredRows::StoredRows(

@@ -34,6 +34,10 @@ class NumberedRows {
     std::vector<size_t> ends_; ///< of each list
 };
 
+/// Places of min(rows, wanted) rows, drawn evenly, in random order.
+std::vector<uint64_t>
+sample_places(const ScaNNLists& lists, size_t wanted, uint64_t seed);
+
 /// Copies of some rows.
 struct StoredRows {
     size_t d = 0;

@@ -417,6 +417,17 @@ TEST(MaintainTest, RowsBeyondTheSquareRootOfFloatsCanBeWritten) {
     }
 }
 
+TEST(MaintainTest, FewRowsInManyListsAreLeftAlone) {
+    auto index = made("IVF48,ScaNN(auto_maintain=1),RFlat", kL2);
+    index->train(kTenth, rows().data());
+    for (size_t i = 0; i < 60; i++) {
+        index->add(1, &rows()[(i < 30 ? 0 : i) * kD]);
+        index->maintain();
+    }
+    EXPECT_EQ(index->ntotal, 60);
+    EXPECT_EQ(index->health().pending_lists, 0u);
+}
+
 TEST(MaintainTest, ListsOfOneRepeatedRowStayWhole) {
     auto index = made("IVF8,ScaNN(auto_maintain=1),RFlat", kL2);
     index->train(kTenth, rows().data());
