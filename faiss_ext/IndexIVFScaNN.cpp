@@ -13,9 +13,6 @@ namespace faiss_ext {
 
 namespace {
 
-/// Share of rows kept apart from which notes() mentions them.
-constexpr double kManyApart = 0.05;
-
 std::unique_ptr<faiss::Index> new_flat(size_t d, faiss::MetricType metric) {
     return std::make_unique<faiss::IndexFlat>(d, metric);
 }
@@ -102,10 +99,7 @@ std::vector<std::string> IndexIVFScaNN::notes() const {
              "%.3f by codes.",
              double(model.trial_recall));
     }
-    size_t apart = 0;
-    for (size_t l = 0; l < nlist; l++) {
-        apart += state_->lists->list(l).apart.size();
-    }
+    const size_t apart = state_->lists->rows_apart();
     if (!model.scan_rows && double(apart) > kManyApart * double(ntotal)) {
         note("%zu of %zu rows lie so far from what the codes were trained for "
              "that every query that visits their lists rescores them: train "

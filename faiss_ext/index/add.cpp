@@ -408,14 +408,12 @@ void IndexIVFScaNN::add_sa_codes(
                 ListOrder(nlist, size_t(n), assign.data()),
                 assign.data(),
                 nullptr);
-        maintain_after_add(*this, size_t(n));
-        return;
+    } else { // spilled copies are made from the decoded vectors
+        std::vector<float> x(n * d);
+        sa_decode(n, codes, x.data());
+        const TypedRows rows(x.data(), RowType::Float32, size_t(d));
+        check_and_add(*this, {size_t(n), rows, codes}, ids, assign.data());
     }
-    // spilled copies are made from the decoded vectors
-    std::vector<float> x(n * d);
-    sa_decode(n, codes, x.data());
-    const TypedRows rows(x.data(), RowType::Float32, size_t(d));
-    check_and_add(*this, {size_t(n), rows, codes}, ids, assign.data());
     maintain_after_add(*this, size_t(n));
 }
 

@@ -77,10 +77,7 @@ void check_arguments(
             "k = %lld to calibrate for (allowed: 1..%lld, below the rows)",
             static_cast<long long>(k),
             static_cast<long long>(index.ntotal - 1));
-    FAISS_THROW_IF_NOT_MSG(
-            queries != nullptr || index.options.with_raw_data,
-            "calibrating without queries draws them from raw rows, and this "
-            "index keeps none (allowed: queries, or with_raw_data)");
+    check_can_draw(index, queries, "calibrating");
     FAISS_THROW_IF_NOT_FMT(
             queries == nullptr || n >= 1,
             "%lld queries to calibrate with (allowed: >= 1)",
@@ -233,10 +230,7 @@ ScaNNCalibration IndexIVFScaNN::calibrate(
         float target_recall,
         idx_t k) {
     check_arguments(*this, n, queries, target_recall, k);
-    CalibrationQueries asked =
-            queries != nullptr
-                    ? CalibrationQueries{{queries, queries + n * d}, {}, {}}
-                    : draw_queries(*this, kDrawn);
+    CalibrationQueries asked = queries_or_rows(*this, n, queries, kDrawn);
     ScaNNProfile measured = measure_profile(*this, asked);
     TrialSearches trials(*this, std::move(asked), size_t(k));
     calibration = Calibration(*this, trials, target_recall, size_t(k)).run();

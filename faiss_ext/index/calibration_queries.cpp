@@ -4,12 +4,15 @@
 #include <numeric>
 #include <random>
 
+#include <faiss/impl/FaissAssert.h>
 #include <faiss/invlists/DirectMap.h>
 
 #include <faiss_ext/index/stored_rows.h>
 #include <faiss_ext/model/index_state.h>
 
 namespace faiss_ext {
+
+namespace {
 
 CalibrationQueries draw_queries(const IndexIVFScaNN& index, size_t count) {
     const ScaNNLists& lists = *index.state().lists;
@@ -31,6 +34,30 @@ CalibrationQueries draw_queries(const IndexIVFScaNN& index, size_t count) {
         drawn.places.push_back(place);
     }
     return drawn;
+}
+
+} // namespace
+
+void check_can_draw(
+        const IndexIVFScaNN& index,
+        const float* queries,
+        const char* doing) {
+    FAISS_THROW_IF_NOT_FMT(
+            queries != nullptr || index.options.with_raw_data,
+            "%s without queries draws them from raw rows, and this index keeps "
+            "none (allowed: queries, or with_raw_data)",
+            doing);
+}
+
+CalibrationQueries queries_or_rows(
+        const IndexIVFScaNN& index,
+        int64_t n,
+        const float* queries,
+        size_t drawn) {
+    if (queries == nullptr) {
+        return draw_queries(index, drawn);
+    }
+    return {{queries, queries + n * index.d}, {}, {}};
 }
 
 } // namespace faiss_ext

@@ -1,4 +1,4 @@
-/* Queries of calibrate(): the caller's, or rows of the index. */
+/* Queries of calibrate() and health(): the caller's, or rows of the index. */
 
 #pragma once
 
@@ -16,7 +16,19 @@ struct CalibrationQueries {
     std::vector<uint64_t> places; ///< list << 32 | offset
 };
 
-/// Rows of the index, evenly at random.
-CalibrationQueries draw_queries(const IndexIVFScaNN& index, size_t count);
+/// @param doing  "calibrating", for the message
+/// @throws faiss::FaissException if queries would have to be drawn from raw rows that
+/// the index does not keep
+void check_can_draw(
+        const IndexIVFScaNN& index,
+        const float* queries,
+        const char* doing);
+
+/// The caller's n queries; nullptr: `drawn` rows of the index, evenly at random.
+CalibrationQueries queries_or_rows(
+        const IndexIVFScaNN& index,
+        int64_t n,
+        const float* queries,
+        size_t drawn);
 
 } // namespace faiss_ext

@@ -21,10 +21,9 @@ namespace {
 
 /// Rows that are encoded again to measure the error of the codes.
 constexpr size_t kCodedRows = 1024;
-/// Growth of the codes' error, rows apart and unused bytes from which on there is
-/// something to say.
+/// Growth of the codes' error and unused bytes from which on there is something to
+/// say.
 constexpr double kCodeErrorGrowth = 1.2;
-constexpr double kManyApart = 0.05;
 constexpr double kManyUnused = 0.3;
 
 /// Share of the residuals of some rows that their codes lose.
@@ -129,10 +128,9 @@ void check_queries(
             "k = %lld to measure recall for (allowed: 1..%lld, below the rows)",
             static_cast<long long>(k),
             static_cast<long long>(index.ntotal - 1));
-    FAISS_THROW_IF_NOT_MSG(
-            n == 0 || queries != nullptr || index.options.with_raw_data,
-            "measuring recall without queries draws them from raw rows, and "
-            "this index keeps none (allowed: queries, or with_raw_data)");
+    if (n > 0) {
+        check_can_draw(index, queries, "measuring recall");
+    }
 }
 
 } // namespace
@@ -150,14 +148,13 @@ ScaNNHealth IndexIVFScaNN::health(idx_t n, const float* queries, idx_t k)
     h.list_error_at_fit = fit.list_error;
     h.code_error_at_training = fit.code_error;
     h.changed_rows = size_t(fit.changed);
-    size_t apart = 0;
     for (size_t l = 0; l < nlist; l++) {
         const size_t size = lists.list_size(l);
         h.empty_lists += size == 0;
         h.largest_list = std::max(h.largest_list, size);
-        apart += lists.list(l).apart.size();
     }
-    h.rows_apart = double(apart) / double(std::max<size_t>(1, h.rows));
+    h.rows_apart =
+            double(lists.rows_apart()) / double(std::max<size_t>(1, h.rows));
     h.unused_bytes = unused_bytes(lists) +
                      (state_->spilled ? unused_bytes(*state_->spilled) : 0);
     if (state_->plan != nullptr) {
@@ -173,9 +170,7 @@ ScaNNHealth IndexIVFScaNN::health(idx_t n, const float* queries, idx_t k)
     }
     if (n > 0) {
         CalibrationQueries asked =
-                queries != nullptr
-                        ? CalibrationQueries{{queries, queries + n * d}, {}, {}}
-                        : draw_queries(*this, size_t(n));
+                queries_or_rows(*this, n, queries, size_t(n));
         h.recall_k = size_t(k);
         h.recall = TrialSearches(*this, std::move(asked), size_t(k))
                            .run({})

@@ -174,27 +174,29 @@ struct Division {
 std::vector<Division> choose_divisions(const IndexState& state, size_t most) {
     const size_t nlist = state.ivf.nlist;
     const double mean = double(state.ivf.ntotal) / double(nlist);
+    const double least = std::max(kDivided * mean, 2 * kLeastPart);
     std::vector<size_t> sizes(nlist), by_size(nlist);
+    // (rows of a part, -list): among equals the first
+    std::priority_queue<std::pair<double, int64_t>> largest;
     for (size_t l = 0; l < nlist; l++) {
         sizes[l] = state.lists->list_size(l);
+        if (double(sizes[l]) > least) {
+            largest.emplace(double(sizes[l]), -int64_t(l));
+        }
+    }
+    if (largest.empty()) {
+        return {}; // of most calls that add rows: without sorting
     }
     std::iota(by_size.begin(), by_size.end(), size_t(0));
     std::stable_sort(by_size.begin(), by_size.end(), [&](auto a, auto b) {
         return sizes[a] < sizes[b];
     });
-    // (rows of a part, -list): among equals the first
-    std::priority_queue<std::pair<double, int64_t>> largest;
-    for (size_t l = 0; l < nlist; l++) {
-        if (double(sizes[l]) > kDivided * mean) {
-            largest.emplace(double(sizes[l]), -int64_t(l));
-        }
-    }
     std::map<size_t, Division> divisions; // by list: the same order each time
     size_t rows = 0;
     for (size_t s = 0; !largest.empty() && rows < most; s++) {
         const size_t starved = by_size[s];
         const auto [part, negated] = largest.top();
-        if (part <= std::max(kDivided * mean, 2 * kLeastPart) ||
+        if (part <= least ||
             part * part <= kDivisionGain * double(sizes[starved]) * mean ||
             double(sizes[starved]) > mean) {
             break;
@@ -339,6 +341,9 @@ std::unique_ptr<PartitionPlan> plan_divisions(
     const IndexState& state = index.state();
     const size_t d = state.d();
     const std::vector<Division> divisions = choose_divisions(state, most);
+    if (divisions.empty()) {
+        return nullptr;
+    }
     auto plan = std::make_unique<PartitionPlan>();
     plan->whole = false;
     const float* old = flat_quantizer(state)->get_xb();

@@ -34,6 +34,14 @@ ScaNNLists::~ScaNNLists() {
     *changes_ = kGone;
 }
 
+size_t ScaNNLists::rows_apart() const {
+    size_t count = 0;
+    for (const ScaNNList& list : lists_) {
+        count += list.apart.size();
+    }
+    return count;
+}
+
 size_t ScaNNLists::memory_usage() const {
     size_t total = lists_.capacity() * sizeof(ScaNNList);
     total += arena_ == nullptr ? 0 : arena_->memory_usage();

@@ -41,6 +41,9 @@ struct ScaNNList {
     }
 };
 
+/// Share of rows apart from which on users are told.
+constexpr double kManyApart = 0.05;
+
 /// A number of entries of a list.
 struct ListCount {
     size_t list;
@@ -108,6 +111,9 @@ class ScaNNLists : public faiss::InvertedLists {
     const uint8_t* raw_row(size_t list_no, size_t offset) const {
         return lists_[list_no].raw.data() + offset * layout_.raw_row_bytes();
     }
+
+    /// Entries apart, of all lists.
+    size_t rows_apart() const;
 
     /// Bytes allocated, or mapped; with those that on_demand_rows() may take.
     size_t memory_usage() const;

@@ -80,6 +80,12 @@ some_rows_for(const IndexHandle& handle, const char* name, py::handle value) {
 
 /// @throws AttributeError if there is no ScaNN index inside
 IndexIVFScaNN& need_scann(const IndexHandle& handle, const char* what);
+/// @throws ValueError, too, if it is not the index itself
+/// @param allowed  for the message
+IndexIVFScaNN& need_plain_scann(
+        const IndexHandle& handle,
+        const char* what,
+        const char* allowed = "a ScaNN index by itself");
 faiss::IndexIVF& need_ivf(const IndexHandle& handle, const char* what);
 
 } // namespace faiss_ext::python

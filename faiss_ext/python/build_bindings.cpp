@@ -23,18 +23,6 @@ void check_trained(const IndexHandle& self) {
     }
 }
 
-/// @throws ValueError if the ScaNN index is not this one itself
-IndexIVFScaNN& need_plain_scann(const IndexHandle& self, const char* what) {
-    IndexIVFScaNN& scann = need_scann(self, what);
-    if (&scann != self.index()) {
-        throw py::value_error(
-                std::string(what) +
-                ": the ScaNN index lies below a transform or an id map "
-                "(allowed: a ScaNN index by itself)");
-    }
-    return scann;
-}
-
 void train(IndexHandle& self, py::handle x, const py::object& given_progress) {
     const py::object progress = progress_for(self, given_progress);
     const TypedArray rows = at_least_one("x", typed_rows_for(self, "x", x));

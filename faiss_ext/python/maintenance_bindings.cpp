@@ -52,11 +52,8 @@ ScaNNHealth measure(
             return scann.health(n, nullptr, k);
         });
     }
-    if (&scann != self.index()) {
-        throw py::value_error(
-                "health: the ScaNN index lies below a transform or an id map "
-                "(allowed: a number of queries, or a ScaNN index by itself)");
-    }
+    need_plain_scann(
+            self, "health", "a number of queries, or a ScaNN index by itself");
     const Rows rows = some_rows_for(self, "queries", queries);
     return self.read(ErrorOrigin::Caller, [&] {
         return scann.health(rows.n, rows.data, k);

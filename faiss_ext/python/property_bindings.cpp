@@ -35,6 +35,21 @@ IndexIVFScaNN& need_scann(const IndexHandle& handle, const char* what) {
     return *handle.scann();
 }
 
+IndexIVFScaNN& need_plain_scann(
+        const IndexHandle& handle,
+        const char* what,
+        const char* allowed) {
+    IndexIVFScaNN& scann = need_scann(handle, what);
+    if (&scann != handle.index()) {
+        throw py::value_error(
+                std::string(what) +
+                ": the ScaNN index lies below a transform or an id map "
+                "(allowed: " +
+                allowed + ")");
+    }
+    return scann;
+}
+
 faiss::IndexIVF& need_ivf(const IndexHandle& handle, const char* what) {
     if (handle.ivf() == nullptr) {
         throw py::attribute_error(

@@ -109,7 +109,6 @@ SearchPlan plan_of_first(const SearchPlan& plan, size_t piece) {
     first.scan_keep = std::max(piece, plan.scan_keep);
     first.refine_keep = std::max(piece, plan.refine_keep);
     first.store_pairs = true;
-    first.max_per_group = first.groups = 0;
     return first;
 }
 

@@ -46,22 +46,11 @@ std::vector<int64_t> tags_of(size_t run, size_t n = kN) {
     return tags;
 }
 
-std::unique_ptr<IndexIVFScaNN> made(
-        const std::string& description,
-        faiss::MetricType metric = kL2) {
-    std::unique_ptr<faiss::Index> index(
-            faiss_ext::index_factory(kD, description.c_str(), metric));
-    auto scann = dynamic_cast<IndexIVFScaNN*>(index.get());
-    EXPECT_NE(scann, nullptr);
-    index.release();
-    return std::unique_ptr<IndexIVFScaNN>(scann);
-}
-
 std::unique_ptr<IndexIVFScaNN> filled(
         const std::string& description,
         faiss::MetricType metric,
         const std::vector<int64_t>& tags) {
-    auto index = made(description, metric);
+    auto index = from_factory(kD, description, metric);
     index->train(kN, rows().data());
     index->add_rows(
             kN,
@@ -76,18 +65,7 @@ Hits search(
         const IndexIVFScaNN& index,
         size_t k,
         const SearchParametersScaNN& params) {
-    const std::vector<float> x = queries();
-    Hits hits{
-            std::vector<float>(kQueries * k),
-            std::vector<int64_t>(kQueries * k)};
-    index.search(
-            kQueries,
-            x.data(),
-            int64_t(k),
-            hits.distances.data(),
-            hits.labels.data(),
-            &params);
-    return hits;
+    return fixtures::search(index, queries(), k, &params);
 }
 
 /// All rows as candidates, in all lists.
@@ -134,16 +112,8 @@ class GroupsTest : public testing::TestWithParam<GroupCase> {};
 TEST_P(GroupsTest, AreThoseOfBruteForce) {
     const bool cosine = std::string(GetParam().description).find("normalize") !=
                         std::string::npos;
-    std::vector<float> base = rows();
-    for (size_t i = 0; i < base.size() && cosine; i += kD) {
-        double square = 0;
-        for (size_t j = 0; j < kD; j++) {
-            square += double(base[i + j]) * base[i + j];
-        }
-        for (size_t j = 0; j < kD; j++) {
-            base[i + j] = float(base[i + j] / std::sqrt(square));
-        }
-    }
+    const std::vector<float> base =
+            cosine ? reference::normalized(rows(), kD) : rows();
     std::vector<int64_t> few;
     for (size_t i = 0; i < kN; i += 7) {
         few.push_back(int64_t(i));
@@ -360,7 +330,7 @@ TEST(TagsTest, WrongOnesChangeNothing) {
                 faiss::FaissException);
     }
     EXPECT_EQ(all_tags(*index), tags);
-    auto plain = made("IVF20,ScaNN,RFlat");
+    auto plain = from_factory(kD, "IVF20,ScaNN,RFlat", kL2);
     plain->train(kN, rows().data());
     EXPECT_THROW(
             plain->add_rows(

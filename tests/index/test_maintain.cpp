@@ -16,93 +16,17 @@
 
 #include <omp.h>
 
+#include "fixtures/drift.h"
 #include "fixtures/index_cases.h"
-#include "fixtures/index_fixtures.h"
 
 namespace {
 
-using namespace fixtures;
+using namespace drift;
 using faiss_ext::ScaNNHealth;
 using faiss_ext::ScaNNMaintenance;
 
-constexpr size_t kD = 16;
-constexpr size_t kN = 6000;
-constexpr size_t kTenth = kN / 10;
-constexpr size_t kLists = 48;
-
-/// Rows sorted by their distance to the first one: those that come later lie
-/// where no centroid is.
-std::vector<float> sorted_rows() {
-    const std::vector<float> x = whole_rows(kN, kD, 9);
-    std::vector<std::pair<float, size_t>> order;
-    for (size_t i = 0; i < kN; i++) {
-        float distance = 0;
-        for (size_t j = 0; j < kD; j++) {
-            const float difference = x[i * kD + j] - x[j];
-            distance += difference * difference;
-        }
-        order.emplace_back(distance, i);
-    }
-    std::sort(order.begin(), order.end());
-    std::vector<float> sorted;
-    for (const auto& [distance, i] : order) {
-        sorted.insert(sorted.end(), &x[i * kD], &x[i * kD] + kD);
-    }
-    return sorted;
-}
-
-const std::vector<float>& rows() {
-    static const std::vector<float> x = sorted_rows();
-    return x;
-}
-
-std::unique_ptr<IndexIVFScaNN> made(
-        const std::string& description,
-        faiss::MetricType metric) {
-    std::unique_ptr<faiss::Index> index(
-            faiss_ext::index_factory(kD, description.c_str(), metric));
-    auto scann = dynamic_cast<IndexIVFScaNN*>(index.get());
-    EXPECT_NE(scann, nullptr);
-    index.release();
-    return std::unique_ptr<IndexIVFScaNN>(scann);
-}
-
-/// Trained on the first tenth, then filled.
-std::unique_ptr<IndexIVFScaNN> drifted(
-        const std::string& description,
-        faiss::MetricType metric = kL2) {
-    auto index = made(description, metric);
-    index->train(kTenth, rows().data());
-    for (size_t begin = 0; begin < kN; begin += kTenth) {
-        index->add(kTenth, &rows()[begin * kD]);
-    }
-    return index;
-}
-
-std::unique_ptr<IndexIVFScaNN> rebuilt(
-        const std::string& description,
-        faiss::MetricType metric = kL2) {
-    auto index = made(description, metric);
-    index->train(kN, rows().data());
-    index->add(kN, rows().data());
-    return index;
-}
-
-std::vector<float> unit_rows(std::vector<float> x) {
-    for (size_t i = 0; i < x.size(); i += kD) {
-        double square = 0;
-        for (size_t j = 0; j < kD; j++) {
-            square += double(x[i + j]) * x[i + j];
-        }
-        for (size_t j = 0; j < kD; j++) {
-            x[i + j] = float(x[i + j] / std::sqrt(square));
-        }
-    }
-    return x;
-}
-
 /// Recall@10 of 200 rows around those of the index, with so many probes.
-double recall(const IndexIVFScaNN& index, size_t nprobe) {
+double recall_at(const IndexIVFScaNN& index, size_t nprobe) {
     constexpr size_t kQueries = 200;
     constexpr size_t k = 10;
     const std::vector<float> noise = clustered_rows(kQueries, kD, 4);
@@ -115,37 +39,12 @@ double recall(const IndexIVFScaNN& index, size_t nprobe) {
     params.nprobe = nprobe;
     const bool cosine = index.options.normalize;
     const Hits truth = exact_search(
-            index.metric_type, kD, cosine ? unit_rows(rows()) : rows(), x, k);
-    Hits found{
-            std::vector<float>(kQueries * k),
-            std::vector<int64_t>(kQueries * k)};
-    index.search(
-            kQueries,
-            x.data(),
-            k,
-            found.distances.data(),
-            found.labels.data(),
-            &params);
-    size_t hits = 0;
-    for (size_t q = 0; q < kQueries; q++) {
-        const auto mine = found.labels.begin() + q * k;
-        for (size_t i = 0; i < k; i++) {
-            hits += std::count(mine, mine + k, truth.labels[q * k + i]);
-        }
-    }
-    return double(hits) / (kQueries * k);
-}
-
-using Lists = std::vector<std::set<int64_t>>;
-
-Lists ids_of_lists(const IndexIVFScaNN& index) {
-    Lists lists(index.nlist);
-    for (size_t l = 0; l < index.nlist; l++) {
-        for (size_t i = 0; i < index.invlists->list_size(l); i++) {
-            lists[l].insert(index.invlists->get_single_id(l, i));
-        }
-    }
-    return lists;
+            index.metric_type,
+            kD,
+            cosine ? reference::normalized(rows(), kD) : rows(),
+            x,
+            k);
+    return recall(search(index, x, k, &params), truth, k);
 }
 
 /// Each row once, with its value, its place in the map, and its copy.
@@ -206,7 +105,7 @@ TEST_P(MaintainTest, KeepsEachRowAndItsValue) {
          {faiss::DirectMap::NoMap,
           faiss::DirectMap::Array,
           faiss::DirectMap::Hashtable}) {
-        auto index = made(c.description, c.metric);
+        auto index = from_factory(kD, c.description, c.metric);
         index->train(kTenth, rows().data());
         index->set_direct_map_type(map);
         index->add(kN, rows().data());
@@ -228,10 +127,10 @@ TEST_P(MaintainTest, BringsRecallBack) {
     const DriftCase& c = GetParam();
     auto index = drifted(c.description, c.metric);
     auto fresh = rebuilt(c.description, c.metric);
-    const double before = recall(*index, 4);
-    const double reference = recall(*fresh, 4);
+    const double before = recall_at(*index, 4);
+    const double reference = recall_at(*fresh, 4);
     index->maintain();
-    const double after = recall(*index, 4);
+    const double after = recall_at(*index, 4);
     // of 200 queries, and lists of random starts
     EXPECT_GE(after, reference - .03) << "before: " << before;
     const double imbalance = index->health().imbalance;
@@ -326,7 +225,7 @@ TEST(MaintainTest, DriftCostsRecallHere) {
     // or BringsRecallBack would show nothing
     auto index = drifted("IVF48,ScaNN,RFlat");
     auto fresh = rebuilt("IVF48,ScaNN,RFlat");
-    EXPECT_LT(recall(*index, 4), recall(*fresh, 4) - .05);
+    EXPECT_LT(recall_at(*index, 4), recall_at(*fresh, 4) - .05);
     EXPECT_GT(index->health().imbalance, 2 * fresh->health().imbalance);
 }
 
@@ -348,7 +247,7 @@ TEST(MaintainTest, StopsBetweenTwoSteps) {
 }
 
 TEST(MaintainTest, GoesOnAmongOtherChanges) {
-    auto index = made("IVF48,ScaNN(soar_lambda=1),RFlat", kL2);
+    auto index = from_factory(kD, "IVF48,ScaNN(soar_lambda=1),RFlat", kL2);
     index->train(kTenth, rows().data());
     index->add(kN - kTenth, rows().data());
     index->maintain(100);
@@ -404,7 +303,7 @@ TEST(MaintainTest, RowsBeyondTheSquareRootOfFloatsCanBeWritten) {
         for (float& value : x) {
             value *= scale;
         }
-        auto index = made("IVF48,ScaNN,RFlat", kL2);
+        auto index = from_factory(kD, "IVF48,ScaNN,RFlat", kL2);
         index->train(kTenth, x.data());
         index->add(kN, x.data());
         index->maintain();
@@ -418,7 +317,7 @@ TEST(MaintainTest, RowsBeyondTheSquareRootOfFloatsCanBeWritten) {
 }
 
 TEST(MaintainTest, FewRowsInManyListsAreLeftAlone) {
-    auto index = made("IVF48,ScaNN(auto_maintain=1),RFlat", kL2);
+    auto index = from_factory(kD, "IVF48,ScaNN(auto_maintain=1),RFlat", kL2);
     index->train(kTenth, rows().data());
     for (size_t i = 0; i < 60; i++) {
         index->add(1, &rows()[(i < 30 ? 0 : i) * kD]);
@@ -429,7 +328,7 @@ TEST(MaintainTest, FewRowsInManyListsAreLeftAlone) {
 }
 
 TEST(MaintainTest, ListsOfOneRepeatedRowStayWhole) {
-    auto index = made("IVF8,ScaNN(auto_maintain=1),RFlat", kL2);
+    auto index = from_factory(kD, "IVF8,ScaNN(auto_maintain=1),RFlat", kL2);
     index->train(kTenth, rows().data());
     index->add(kTenth, rows().data());
     std::vector<float> same;
@@ -470,85 +369,23 @@ TEST(MaintainTest, RefusesWhatItCannotChange) {
     index->own_fields = false;
     expect_refused(*index, "own_fields");
     index->own_fields = true;
-    auto graph = made("IVF48_HNSW8,ScaNN,RFlat", kL2);
+    auto graph = from_factory(kD, "IVF48_HNSW8,ScaNN,RFlat", kL2);
     graph->train(kN, rows().data());
     graph->add(kN, rows().data());
     expect_refused(*graph, "IndexFlat");
     EXPECT_GT(graph->health().list_error, 0);
-    auto untrained = made("IVF48,ScaNN,RFlat", kL2);
+    auto untrained = from_factory(kD, "IVF48,ScaNN,RFlat", kL2);
     expect_refused(*untrained, "not trained");
     EXPECT_THROW(untrained->health(), faiss::FaissException);
     for (double seconds : {-1., std::nan("")}) {
         EXPECT_THROW(index->maintain(0, seconds), faiss::FaissException);
     }
-    EXPECT_THROW(made("IVF8,ScaNN(auto_maintain=1)", kL2), std::exception);
     EXPECT_THROW(
-            made("IVF8,ScaNN(auto_maintain=-1),RFlat", kL2), std::exception);
-}
-
-TEST(MaintainTest, AnEmptyIndexIsHealthy) {
-    auto index = made("IVF48,ScaNN,RFlat", kL2);
-    index->train(kN, rows().data());
-    const ScaNNHealth health = index->health();
-    EXPECT_EQ(health.rows, 0u);
-    EXPECT_EQ(health.empty_lists, 48u);
-    EXPECT_TRUE(health.advice.empty());
-    EXPECT_EQ(index->maintain().rows, 0u);
-}
-
-// ---- health ----
-
-TEST(HealthTest, SaysWhatIsThere) {
-    auto index = drifted("IVF48,ScaNN,RFlat");
-    const ScaNNHealth h = index->health(100);
-    const Lists lists = ids_of_lists(*index);
-    size_t largest = 0, empty = 0;
-    double squares = 0;
-    for (const auto& ids : lists) {
-        largest = std::max(largest, ids.size());
-        empty += ids.empty();
-        squares += double(ids.size() * ids.size());
-    }
-    EXPECT_EQ(h.rows, kN);
-    EXPECT_EQ(h.lists, kLists);
-    EXPECT_EQ(h.largest_list, largest);
-    EXPECT_EQ(h.empty_lists, empty);
-    EXPECT_NEAR(h.imbalance, kLists * squares / (double(kN) * kN), 1e-4);
-    double error = 0;
-    std::vector<float> centroid(kD);
-    for (size_t l = 0; l < kLists; l++) {
-        index->quantizer->reconstruct(l, centroid.data());
-        for (int64_t id : lists[l]) {
-            for (size_t j = 0; j < kD; j++) {
-                const double e = rows()[size_t(id) * kD + j] - centroid[j];
-                error += e * e;
-            }
-        }
-    }
-    EXPECT_NEAR(h.list_error, error / kN, .05 * error / kN); // of a sample
-    EXPECT_GT(h.list_error, h.list_error_at_fit);
-    EXPECT_GT(h.code_error, 0);
-    EXPECT_LT(h.code_error, 1);
-    ASSERT_FALSE(h.advice.empty());
-    EXPECT_NE(h.advice[0].find("maintain()"), std::string::npos);
-}
-
-TEST(HealthTest, MeasuresRecallOfTheDefaults) {
-    auto index = rebuilt("IVF48,ScaNN,RFlat");
-    index->nprobe = index->nlist;
-    EXPECT_GT(index->health(100).recall, .99);
-    index->nprobe = 1;
-    const double few = index->health(100).recall;
-    EXPECT_LT(few, .95);
-    EXPECT_NEAR(index->health(50, rows().data(), 1).recall, 1, .05)
-            << "rows find themselves";
-    EXPECT_TRUE(std::isnan(index->health().recall));
-    EXPECT_THROW(index->health(10, nullptr, 0), faiss::FaissException);
-    EXPECT_THROW(index->health(10, nullptr, kN), faiss::FaissException);
-    EXPECT_THROW(index->health(-1), faiss::FaissException);
-    auto refined = rebuilt("IVF48,ScaNN,SQ8");
-    EXPECT_THROW(refined->health(10), faiss::FaissException);
-    EXPECT_GT(refined->health(50, rows().data()).recall, .5);
+            from_factory(kD, "IVF8,ScaNN(auto_maintain=1)", kL2),
+            std::exception);
+    EXPECT_THROW(
+            from_factory(kD, "IVF8,ScaNN(auto_maintain=-1),RFlat", kL2),
+            std::exception);
 }
 
 } // namespace
