@@ -76,7 +76,7 @@ StoredRows::StoredRows(
     index.decode_vectors(
             int64_t(n), entries.data(), lists.data(), decoded.data());
     bytes.resize(n * d * sizeof(float));
-    std::memcpy(bytes.data(), decoded.data(), bytes.size());
+    from_floats(type, n * d, decoded.data(), bytes.data());
 }
 
 std::vector<float> StoredRows::prepared(const IndexIVFScaNN& index) const {

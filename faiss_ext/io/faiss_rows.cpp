@@ -131,7 +131,7 @@ class FaissRows::Codec {
         } else if (sq_) {
             sq_->decode(codes, rows, n);
         } else {
-            std::memcpy(rows, codes, n * d_ * sizeof(float));
+            to_floats(RowType::Float32, n * d_, codes, rows);
         }
     }
 

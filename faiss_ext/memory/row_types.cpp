@@ -72,6 +72,14 @@ void read_values(
     }
 }
 
+/// memcpy() takes no null pointers, not even for zero floats.
+void copy_floats(size_t n, const void* from, void* to) {
+    std::copy_n(
+            static_cast<const char*>(from),
+            n * sizeof(float),
+            static_cast<char*>(to));
+}
+
 template <class T, class Transform>
 void write_values(
         size_t n,
@@ -165,8 +173,7 @@ std::optional<RowType> row_type_named(const std::string& name) {
 void to_floats(RowType type, size_t n, const void* values, float* out) {
     switch (type) {
         case RowType::Float32:
-            std::memcpy(out, values, n * sizeof(float));
-            return;
+            return copy_floats(n, values, out);
         case RowType::FP16:
             return read_values<uint16_t>(n, values, out, decode_fp16);
         case RowType::BF16:
@@ -198,8 +205,7 @@ bool all_finite(RowType type, size_t n, const void* values) {
 void from_floats(RowType type, size_t n, const float* x, void* values) {
     switch (type) {
         case RowType::Float32:
-            std::memcpy(values, x, n * sizeof(float));
-            return;
+            return copy_floats(n, x, values);
         case RowType::FP16:
             return write_values<uint16_t>(n, x, values, encode_fp16);
         case RowType::BF16:

@@ -204,6 +204,14 @@ TEST(RowTypes, WhatDoesNotFitIsNamed) {
     }
 }
 
+TEST(RowTypes, NoValuesNeedNoMemory) {
+    for (RowType type : kRowTypes) {
+        to_floats(type, 0, nullptr, nullptr);
+        from_floats(type, 0, nullptr, nullptr);
+        EXPECT_TRUE(all_finite(type, 0, nullptr));
+    }
+}
+
 TEST(RowTypes, RowsAreReadAtAnyAddress) {
     constexpr size_t kN = 9, kD = 5;
     for (RowType type : kRowTypes) {
