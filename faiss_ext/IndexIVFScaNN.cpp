@@ -38,7 +38,9 @@ IndexIVFScaNN::IndexIVFScaNN(
     if (nlist == 0) {
         nprobe = 0;
     }
-    state_->model.pq = ScoreAwarePQ(block_offsets(d, options));
+    state_->model.edit([&](ScaNNModel& model) {
+        model.pq = ScoreAwarePQ(block_offsets(d, options));
+    });
     // no lists before training: a file of a few bytes may ask for many
     take_lists(*this, empty_lists(*state_, 0));
 }

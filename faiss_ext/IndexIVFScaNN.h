@@ -33,8 +33,9 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
     size_t refine_k = 0;
     /// what calibrate() chose; used where reorder_k, refine_k are 0
     ScaNNCalibration calibration;
-    /// what calibrate() measured; for searches with target_recall
-    ScaNNProfile profile;
+    /// what calibrate() measured; for searches with target_recall. nullptr:
+    /// never calibrated
+    std::shared_ptr<const ScaNNProfile> profile;
     /// not saved, not cloned
     ScaNNProgress progress;
 

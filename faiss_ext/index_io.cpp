@@ -69,7 +69,7 @@ IndexHeader header_of(const IndexIVFScaNN& index) {
     h.d = index.d;
     h.nlist = index.nlist;
     h.ntotal = index.ntotal;
-    h.changed = index.state().model.fit.changed;
+    h.changed = index.state().fit.changed;
     h.metric = index.metric_type == faiss::METRIC_INNER_PRODUCT ? 0 : 1;
     h.is_trained = index.is_trained;
     h.verbose = index.verbose;
@@ -113,6 +113,8 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
             function(sink, argument);
         };
     };
+    const ScaNNProfile none;
+    const ScaNNProfile& profile = index.profile ? *index.profile : none;
     std::vector<Section> sections = {
             {"index", put(put_header, header)},
             {"tree", put_bytes(tree)},
@@ -124,8 +126,8 @@ void write_tree(const faiss::Index* root, faiss::IOWriter* writer) {
         sections.push_back({"codebook", put(put_codebook, state.model)});
         sections.push_back({"ranges", put(put_ranges, state.model)});
         sections.push_back({"groups", put(put_groups, state.model)});
-        sections.push_back({"fit", put(put_fit, state.model)});
-        sections.push_back({"profile", put(put_profile, index.profile)});
+        sections.push_back({"fit", put(put_fit, state.fit)});
+        sections.push_back({"profile", put(put_profile, profile)});
         add_list_sections(*state.lists, state.spilled.get(), sections);
     }
     write_sections(sections, writer);
@@ -270,6 +272,7 @@ faiss::Index* read_tree(SectionReader& reader, const ColumnSources& sources) {
     if (header.is_trained) {
         const IndexState& state = index->state();
         ScaNNModel model;
+        ModelFit fit;
         get_rotation(reader.read_all("rotation"), header.d, model);
         model.score_term.metric = index->metric_type;
         get_codebook(
@@ -285,15 +288,20 @@ faiss::Index* read_tree(SectionReader& reader, const ColumnSources& sources) {
             get_groups(reader.read_all("groups"), header.nlist, model);
         }
         if (reader.version() >= 5) {
-            get_fit(reader.read_all("fit"), model);
-            model.fit.changed = header.changed;
-            index->profile =
+            get_fit(reader.read_all("fit"), fit);
+            fit.changed = header.changed;
+            ScaNNProfile profile =
                     get_profile(reader.read_all("profile"), header.nlist);
+            if (profile.rows > 0) {
+                index->profile = std::make_shared<const ScaNNProfile>(
+                        std::move(profile));
+            }
         }
         ListSets sets = read_lists(reader, sources, header, state);
         // also if mapped: a direct map was read as well
         check_mapped_ids(*root, *sets.lists, sets.spilled.get());
         set_model(*index, std::move(model), std::move(sets));
+        index->state().fit = fit;
     }
     reader.finish();
     get_direct_map(

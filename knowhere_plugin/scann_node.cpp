@@ -197,7 +197,7 @@ class ScaNNNode : public FaissNode {
                 .nlist = size_t(scann.nlist),
                 .nprobe = size_t(scann.nprobe),
                 .calibrated = scann.calibration.k > 0,
-                .profiled = scann.profile.rows > 0,
+                .profiled = scann.profile != nullptr,
                 .with_raw_data = scann.options.with_raw_data};
     }
 

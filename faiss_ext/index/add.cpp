@@ -155,7 +155,7 @@ std::vector<uint64_t> store(
         throw;
     }
     index.ntotal += int64_t(n);
-    state.model.fit.changed += n;
+    state.fit.changed += n;
     return places;
 }
 
@@ -314,7 +314,7 @@ std::vector<uint64_t> check_and_add(
     visit_prepared(
             state, from, [&](size_t begin, size_t count, const float* x) {
                 if (given == nullptr && copies && state.quantizer_is_flat) {
-                    state.partition.assign_both(
+                    state.partition->assign_both(
                             count, x, lambda, &found[begin], &second[begin]);
                     return;
                 }
@@ -322,7 +322,7 @@ std::vector<uint64_t> check_and_add(
                     assign_lists(state, count, x, &found[begin]);
                 }
                 if (copies) {
-                    state.partition.assign_spilled(
+                    state.partition->assign_spilled(
                             count, x, assign + begin, lambda, &second[begin]);
                 }
             });

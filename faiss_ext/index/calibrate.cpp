@@ -231,7 +231,8 @@ ScaNNCalibration IndexIVFScaNN::calibrate(
         idx_t k) {
     check_arguments(*this, n, queries, target_recall, k);
     CalibrationQueries asked = queries_or_rows(*this, n, queries, kDrawn);
-    ScaNNProfile measured = measure_profile(*this, asked);
+    auto measured =
+            std::make_shared<const ScaNNProfile>(measure_profile(*this, asked));
     TrialSearches trials(*this, std::move(asked), size_t(k));
     calibration = Calibration(*this, trials, target_recall, size_t(k)).run();
     nprobe = calibration.nprobe;

@@ -50,7 +50,7 @@ std::vector<float> fit_centroids(
         float eta,
         const ScaNNProgress& progress) {
     const ScaNNOptions& options = state.options;
-    const bool by_direction = state.model.by_direction;
+    const bool by_direction = state.model->by_direction;
     const size_t nlist = state.ivf.nlist;
     const size_t d = state.d();
     KMeansParameters parameters;

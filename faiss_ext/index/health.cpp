@@ -34,7 +34,7 @@ double measure_code_error(const IndexIVFScaNN& index) {
             sample_places(*state.lists, kCodedRows, state.options.seed);
     const size_t n = places.size();
     const size_t d = state.d();
-    const size_t coded = state.model.pq.d();
+    const size_t coded = state.model->pq.d();
     const StoredRows rows(index, n, places.data());
     const std::vector<float> x = rows.prepared(index);
     std::vector<float> rotated(n * d), residuals(n * d), directions(n * d);
@@ -140,7 +140,7 @@ ScaNNHealth IndexIVFScaNN::health(idx_t n, const float* queries, idx_t k)
     check_trained(*state_);
     check_queries(*this, n, queries, k);
     const ScaNNLists& lists = *state_->lists;
-    const ModelFit& fit = state_->model.fit;
+    const ModelFit& fit = state_->fit;
     ScaNNHealth h;
     h.rows = size_t(ntotal);
     h.lists = nlist;

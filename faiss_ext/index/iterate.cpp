@@ -25,7 +25,6 @@ struct ScaNNIterator::Impl {
     ScaNNLists::Changes changes;
     uint64_t made_at; ///< of `changes`
     ScaNNCalibration calibration;
-    const ScaNNProfile profile; ///< none: pieces have no target recall
     SearchDefaults defaults;
     std::vector<float> x;
     PreparedQueries query;
@@ -44,7 +43,7 @@ struct ScaNNIterator::Impl {
                       .reorder_k = index.reorder_k,
                       .refine_k = index.refine_k,
                       .calibration = calibration,
-                      .profile = profile},
+                      .profile = nullptr}, // pieces have no target recall
               x(query_row, query_row + index.d),
               query(prepare_queries(index.state(), 1, x.data())),
               scan(index.state(),

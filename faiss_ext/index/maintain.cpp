@@ -93,7 +93,7 @@ void moves_of_neighbours(
         const PartitionPlan& plan,
         std::vector<Move>& moves) {
     const IndexState& state = index.state();
-    if (state.model.by_direction) {
+    if (state.model->by_direction) {
         return; // lists are not those of the nearest centroids
     }
     const size_t d = state.d();
@@ -154,56 +154,59 @@ void moves_of_copies(
     moves.erase(end, moves.end());
 }
 
-/// Centroids of some lists, and all that follows from them.
+/// Centroids of some lists, and all that follows from them. They get a quantizer
+/// of their own, since views may read the old one.
 class CentroidChange {
  public:
-    CentroidChange(IndexIVFScaNN& index, const std::vector<size_t>& lists)
-            : state_(index.state()),
-              d_(size_t(index.d)),
-              centroids_(dynamic_cast<faiss::IndexFlat&>(*index.quantizer)
-                                 .get_xb()),
-              lists_(lists),
-              old_spread_(state_.model.list_spread) {
-        for (size_t l : lists_) {
-            const float* now = centroids_ + l * d_;
-            old_centroids_.insert(old_centroids_.end(), now, now + d_);
-        }
-        std::swap(old_partition_, state_.partition);
-    }
+    explicit CentroidChange(IndexIVFScaNN& index)
+            : index_(index),
+              old_model_(index.state().model),
+              old_partition_(index.state().partition),
+              old_quantizer_(std::make_unique<Quantizer>()) {}
 
     /// @param spread  of all lists
-    void apply(const PartitionPlan& plan, std::vector<float> spread) {
-        for (size_t l : lists_) {
-            std::copy_n(&plan.centroids[l * d_], d_, centroids_ + l * d_);
+    void apply(
+            const PartitionPlan& plan,
+            const std::vector<size_t>& lists,
+            std::vector<float> spread) {
+        IndexState& state = index_.state();
+        const size_t d = state.d();
+        auto changed =
+                std::make_unique<faiss::IndexFlat>(*flat_quantizer(state));
+        for (size_t l : lists) {
+            std::copy_n(&plan.centroids[l * d], d, changed->get_xb() + l * d);
         }
-        state_.model.list_spread = std::move(spread);
-        std::vector<uint32_t> groups = make_list_groups(state_, state_.model);
-        std::swap(groups, state_.model.list_groups);
-        old_groups_ = std::move(groups);
-        state_.partition = make_partition(state_, state_.model);
+        old_quantizer_->value.reset(index_.quantizer);
+        index_.quantizer = changed.release();
+        state.model.edit([&](ScaNNModel& model) {
+            model.list_spread = std::move(spread);
+            model.list_groups = make_list_groups(state, model);
+        });
+        state.partition = make_partition(state, state.model);
     }
     /// Does not fail.
     void undo() {
-        for (size_t i = 0; i < lists_.size(); i++) {
-            std::copy_n(
-                    &old_centroids_[i * d_], d_, centroids_ + lists_[i] * d_);
+        if (old_quantizer_->value != nullptr) {
+            delete index_.quantizer;
+            index_.quantizer = old_quantizer_->value.release();
         }
-        state_.model.list_spread = std::move(old_spread_);
-        if (!old_groups_.empty()) {
-            state_.model.list_groups = std::move(old_groups_);
+        index_.state().model.swap(old_model_);
+        index_.state().partition.swap(old_partition_);
+    }
+    /// Does not fail.
+    void keep() {
+        if (index_.state().retired != nullptr) {
+            index_.state().retired->keep(std::move(old_quantizer_));
         }
-        state_.partition = std::move(old_partition_);
     }
 
  private:
-    IndexState& state_;
-    size_t d_;
-    float* centroids_;
-    std::vector<size_t> lists_;
-    std::vector<float> old_centroids_;
-    std::vector<float> old_spread_;
-    std::vector<uint32_t> old_groups_;
-    Partition old_partition_;
+    using Quantizer = RetiredMemory::Holding<std::unique_ptr<faiss::Index>>;
+
+    IndexIVFScaNN& index_;
+    SharedValue<ScaNNModel> old_model_;
+    SharedValue<Partition> old_partition_;
+    std::unique_ptr<Quantizer> old_quantizer_;
 };
 
 /// list_spread with these rows in their lists.
@@ -222,7 +225,7 @@ std::vector<float> spread_with(
         sums[l] += quick_distance(d, &x[i * d], &plan.centroids[l * d]);
         counts[l]++;
     }
-    std::vector<float> spread = state.model.list_spread;
+    std::vector<float> spread = state.model->list_spread;
     for (size_t l : lists) {
         const double mean = sums[l] / double(std::max<size_t>(1, counts[l]));
         if (counts[l] > 0 && std::isfinite(mean)) {
@@ -253,11 +256,12 @@ size_t run_step(IndexIVFScaNN& index, PartitionPlan& plan) {
         const StoredRows rows(index, places.size(), places.data());
         std::vector<float> spread = spread_with(
                 index.state(), plan, lists, moves, rows.prepared(index));
-        const uint64_t changed = index.state().model.fit.changed;
-        change.emplace(index, lists);
-        change->apply(plan, std::move(spread));
+        const uint64_t changed = index.state().fit.changed;
+        change.emplace(index);
+        change->apply(plan, lists, std::move(spread));
         replace_rows(index, places, rows.ids.data(), rows.rows(), to.data());
-        index.state().model.fit.changed = changed;
+        change->keep();
+        index.state().fit.changed = changed;
         for (size_t l : lists) {
             index.state().lists->trim(l);
         }
@@ -273,7 +277,7 @@ size_t run_step(IndexIVFScaNN& index, PartitionPlan& plan) {
 
 /// Notes what the lists were fitted to.
 void set_fit(IndexIVFScaNN& index, float list_error, float imbalance) {
-    ModelFit& fit = index.state().model.fit;
+    ModelFit& fit = index.state().fit;
     fit.list_error = list_error;
     fit.imbalance = imbalance;
     fit.changed = 0;
@@ -285,7 +289,7 @@ bool have_plan(IndexIVFScaNN& index, const ScaNNProgress& progress) {
     if (state.plan != nullptr) {
         return true;
     }
-    if (index.ntotal == 0 || state.model.fit.changed == 0) {
+    if (index.ntotal == 0 || state.fit.changed == 0) {
         return false;
     }
     const PartitionCheck now = check_partition(index);
@@ -398,7 +402,7 @@ void maintain_after_add(IndexIVFScaNN& index, size_t rows) {
     try {
         check_can_maintain(index);
         const double cost = cost_of_plan(index);
-        const bool much_changed = double(state.model.fit.changed) >=
+        const bool much_changed = double(state.fit.changed) >=
                                   kChangedBeforePlan * double(index.ntotal);
         if (state.plan == nullptr && much_changed && credit >= cost) {
             have_plan(index, {});

@@ -14,6 +14,7 @@
 #include <faiss_ext/IndexIVFScaNN.h>
 #include <faiss_ext/lists/copy_places.h>
 #include <faiss_ext/lists/direct_map.h>
+#include <faiss_ext/lists/list_versions.h>
 #include <faiss_ext/model/index_state.h>
 #include <faiss_ext/memory/parallel.h>
 
@@ -40,14 +41,17 @@ void IndexIVFScaNN::make_direct_map(bool new_maintain_direct_map) {
 // ---- all rows, rows of others ----
 
 void IndexIVFScaNN::reset() {
+    auto retired = state_->lists->prepare_reset();
+    auto retired_copies =
+            state_->spilled ? state_->spilled->prepare_reset() : nullptr;
     clear_map(direct_map);
-    state_->lists->reset();
+    state_->lists->reset(std::move(retired));
     if (state_->spilled != nullptr) {
-        state_->spilled->reset();
+        state_->spilled->reset(std::move(retired_copies));
     }
     state_->copy_places.reset();
     state_->plan.reset();
-    state_->model.fit.changed = 0;
+    state_->fit.changed = 0;
     ntotal = 0;
 }
 
@@ -70,13 +74,13 @@ void IndexIVFScaNN::check_compatible_for_merge(
                std::equal(a.data(), a.data() + a.size(), b.data());
     };
     FAISS_THROW_IF_NOT_MSG(
-            mine.model.pq.offsets() == theirs.model.pq.offsets() &&
-                    same(mine.model.pq.codebook(),
-                         theirs.model.pq.codebook()) &&
-                    same(mine.model.rotation.matrix(),
-                         theirs.model.rotation.matrix()) &&
-                    mine.model.score_term == theirs.model.score_term &&
-                    mine.model.by_direction == theirs.model.by_direction,
+            mine.model->pq.offsets() == theirs.model->pq.offsets() &&
+                    same(mine.model->pq.codebook(),
+                         theirs.model->pq.codebook()) &&
+                    same(mine.model->rotation.matrix(),
+                         theirs.model->rotation.matrix()) &&
+                    mine.model->score_term == theirs.model->score_term &&
+                    mine.model->by_direction == theirs.model->by_direction,
             "the indexes were trained differently");
     std::vector<float> centroids(nlist * d), other_centroids(nlist * d);
     quantizer->reconstruct_n(0, nlist, centroids.data());
@@ -232,7 +236,7 @@ void IndexIVFScaNN::merge_from(faiss::Index& other_index, idx_t add_id) {
     }
     state_->copy_places.reset();
     ntotal += other.ntotal;
-    state_->model.fit.changed += uint64_t(other.ntotal);
+    state_->fit.changed += uint64_t(other.ntotal);
     other.reset();
 }
 

@@ -89,7 +89,7 @@ Partition partition_of(const IndexState& state, const float* centroids) {
             state.ivf.metric_type,
             nullptr,
             true,
-            state.model.by_direction);
+            state.model->by_direction);
 }
 
 /// Of the rows in the lists that these centroids would give them.
@@ -228,7 +228,7 @@ std::vector<float> divide(
     parameters.k = division.starved.size() + 1;
     parameters.rounds = kDivisionRounds;
     parameters.max_points_per_centroid = kDivisionRows;
-    parameters.spherical = index.state().model.by_direction;
+    parameters.spherical = index.state().model->by_direction;
     parameters.seed = index.options.seed;
     std::vector<uint64_t> places;
     const size_t wanted = kDivisionRows * parameters.k;
@@ -300,7 +300,7 @@ PartitionCheck check_partition(const IndexIVFScaNN& index) {
 }
 
 bool has_drifted(const IndexIVFScaNN& index, const PartitionCheck& now) {
-    const ModelFit& then = index.state().model.fit;
+    const ModelFit& then = index.state().fit;
     return double(then.changed) >= kLeastChanged * double(index.ntotal) &&
            (now.list_error > kErrorGrowth * then.list_error ||
             now.imbalance > kImbalanceGrowth * then.imbalance);

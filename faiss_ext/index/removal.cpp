@@ -292,7 +292,7 @@ size_t IndexIVFScaNN::remove_ids(const faiss::IDSelector& sel) {
         std::swap(direct_map, hashtable);
     }
     remove_places(*this, removal);
-    state_->model.fit.changed += count;
+    state_->fit.changed += count;
     return count;
 }
 

@@ -44,24 +44,24 @@ class Scanner : public faiss::InvertedListScanner {
     void set_query(const float* query) override {
         query_ = prepare_rows(state_, 1, query, "query", unit_);
         const float* from_origin =
-                state_.model.from_origin(1, query_, shifted_);
+                state_.model->from_origin(1, query_, shifted_);
         rescorer_.begin(
                 entry_,
-                state_.model.score_term,
+                state_.model->score_term,
                 query_,
                 state_.options.normalize ? query_ : query,
                 from_origin);
         std::vector<float> rotated;
         table_.build(
                 kernels_,
-                state_.model.pq,
-                state_.model.rotation.rotated(from_origin, rotated),
+                state_.model->pq,
+                state_.model->rotation.rotated(from_origin, rotated),
                 0);
     }
 
     void set_list(int64_t list_no, float) override {
         this->list_no = list_no;
-        bias_ = state_.partition.score(query_, list_no);
+        bias_ = state_.partition->score(query_, list_no);
     }
 
     float distance_to_code(const uint8_t* code) const override {

@@ -13,7 +13,7 @@ inline SearchDefaults search_defaults(const IndexIVFScaNN& index) {
             .reorder_k = index.reorder_k,
             .refine_k = index.refine_k,
             .calibration = index.calibration,
-            .profile = index.profile};
+            .profile = index.profile.get()};
 }
 
 } // namespace faiss_ext

@@ -50,10 +50,11 @@ void set_model(IndexIVFScaNN& index, ScaNNModel model, ListSets sets) {
     FAISS_THROW_IF_NOT(
             (sets.spilled != nullptr) == (index.options.soar_lambda > 0));
     model.rotation.set_importance(codeword_spread(model.pq));
-    Partition partition = make_partition(state, model);
+    SharedValue<Partition> partition = make_partition(state, model);
+    SharedValue<ScaNNModel> shared = std::move(model);
     // nothing fails from here on
-    state.model = std::move(model);
-    state.partition = std::move(partition);
+    state.model.swap(shared);
+    state.partition.swap(partition);
     state.quantizer_is_flat = flat_quantizer(state) != nullptr;
     take_lists(index, std::move(sets));
     index.is_trained = true;

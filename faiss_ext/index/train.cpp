@@ -61,7 +61,7 @@ class BeforeTraining {
               model_(index.state().model),
               was_flat_(index.state().quantizer_is_flat),
               lists_(empty_lists(index.state(), 0)) {
-        std::swap(index.state().partition, partition_);
+        index.state().partition.swap(partition_);
     }
     /// Does not fail.
     void restore() {
@@ -69,8 +69,8 @@ class BeforeTraining {
         index_.nlist = nlist_;
         index_.nprobe = nprobe_;
         index_.is_trained = false;
-        state.model = std::move(model_);
-        state.partition = std::move(partition_);
+        state.model.swap(model_);
+        state.partition.swap(partition_);
         state.quantizer_is_flat = was_flat_;
         take_lists(index_, std::move(lists_));
     }
@@ -79,10 +79,10 @@ class BeforeTraining {
     IndexIVFScaNN& index_;
     size_t nlist_;
     size_t nprobe_;
-    ScaNNModel model_;
+    SharedValue<ScaNNModel> model_;
     bool was_flat_;
     ListSets lists_;
-    Partition partition_;
+    SharedValue<Partition> partition_;
 };
 
 /// nlist of the index, or what is chosen for so many rows.
@@ -120,14 +120,17 @@ void train_lists(
         // the same for centroids and codes
         const float eta = eta_for_rows(state, n, x);
         if (!had_centroids) {
-            state.model.by_direction = directions_are_better(state, n, x);
+            const bool by_direction = directions_are_better(state, n, x);
+            state.model.edit([&](ScaNNModel& model) {
+                model.by_direction = by_direction;
+            });
             train_centroids(index, n, x, eta);
         }
         // assigns the rows that train the codes
         state.partition = make_partition(state, state.model);
         state.quantizer_is_flat = flat_quantizer(state) != nullptr;
         ListStatistics statistics = measure_lists(state, n, x, lists);
-        ScaNNModel model = train_codes(
+        TrainedCodes made = train_codes(
                 state,
                 n,
                 x,
@@ -135,17 +138,21 @@ void train_lists(
                 std::move(statistics.spread),
                 index.progress,
                 lists);
-        model.fit.list_error = statistics.error;
-        model.fit.imbalance = float(imbalance(statistics.rows));
-        model.list_groups = make_list_groups(state, model);
-        set_model(index, std::move(model));
+        made.model.list_groups = make_list_groups(state, made.model);
+        set_model(index, std::move(made.model));
+        state.fit = {
+                .list_error = statistics.error,
+                .code_error = made.code_error,
+                .imbalance = float(imbalance(statistics.rows))};
         if (index.nprobe == 0) {
             index.nprobe = probes_for_rows(state, n, x, statistics.rows);
         }
         if (state.keeps_rows()) {
-            ScaNNModel& model = state.model;
-            model.trial_recall = trial_recall(state, n, x);
-            model.scan_rows = model.trial_recall < kMinTrialRecall;
+            const float recall = trial_recall(state, n, x);
+            state.model.edit([&](ScaNNModel& model) {
+                model.trial_recall = recall;
+                model.scan_rows = recall < kMinTrialRecall;
+            });
         }
     } catch (...) {
         before.restore();

@@ -216,7 +216,8 @@ void train_codebook(
 }
 
 /// Of the codes of all rows. Directions are lost.
-void train_term(
+/// @return  ModelFit::code_error
+float train_term(
         const IndexState& state,
         RotatedSample& sample,
         size_t n,
@@ -234,8 +235,6 @@ void train_term(
             directions,
             codes.data(),
             decoded.data());
-    model.fit.code_error = float(mean_lost_share(
-            n, layout.d, sample.residuals.data(), decoded.data()));
     model.score_term.train(
             n,
             layout.d,
@@ -243,11 +242,13 @@ void train_term(
             sample.residuals.data(),
             decoded.data(),
             state.options.seed);
+    return float(mean_lost_share(
+            n, layout.d, sample.residuals.data(), decoded.data()));
 }
 
 } // namespace
 
-ScaNNModel train_codes(
+TrainedCodes train_codes(
         const IndexState& state,
         size_t n,
         const float* x,
@@ -264,8 +265,8 @@ ScaNNModel train_codes(
     const size_t count = sample.size();
     ScaNNModel made;
     made.list_spread = std::move(list_spread);
-    made.by_direction = state.model.by_direction;
-    made.pq = ScoreAwarePQ(state.model.pq.offsets());
+    made.by_direction = state.model->by_direction;
+    made.pq = ScoreAwarePQ(state.model->pq.offsets());
     made.score_term.metric = state.ivf.metric_type;
     if (state.is_l2()) {
         made.origin = sample.origin();
@@ -290,8 +291,8 @@ ScaNNModel train_codes(
             shorten_longest(count, d, longest, rotated.residuals.data());
     train_codebook(rotated, count, d, training, made.pq);
     long_rows.restore(d, rotated.residuals.data());
-    train_term(state, rotated, count, made);
-    return made;
+    const float code_error = train_term(state, rotated, count, made);
+    return {std::move(made), code_error};
 }
 
 } // namespace faiss_ext

@@ -202,7 +202,8 @@ float trial_recall(const IndexState& state, size_t n, const float* x) {
     index.nprobe = index.nlist;
     index.add(int64_t(trial.n), trial.rows.data());
     auto search = [&](bool scan_rows) {
-        index.state().model.scan_rows = scan_rows;
+        index.state().model.edit(
+                [&](ScaNNModel& model) { model.scan_rows = scan_rows; });
         std::vector<float> found(trial.nq * trial.k);
         std::vector<int64_t> labels(found.size());
         index.search(

@@ -37,8 +37,8 @@ struct CodeSpace {
     size_t d;
 
     explicit CodeSpace(const IndexState& state) : state(state) {
-        const std::vector<uint32_t>& offsets = state.model.pq.offsets();
-        const size_t coded = state.model.pq.M();
+        const std::vector<uint32_t>& offsets = state.model->pq.offsets();
+        const size_t coded = state.model->pq.M();
         sub_dim = offsets[1];
         for (size_t m = 0; m + 1 < coded; m++) {
             FAISS_THROW_IF_NOT_FMT(
@@ -57,13 +57,13 @@ struct CodeSpace {
     }
 
     bool is_plain() const {
-        return state.model.rotation.is_identity() && d == state.d();
+        return state.model->rotation.is_identity() && d == state.d();
     }
 
     /// converts rows to this space
     std::vector<float> map(size_t n, const float* x) const {
         std::vector<float> rotated(n * state.d()), out(n * d);
-        const Rotation& rotation = state.model.rotation;
+        const Rotation& rotation = state.model->rotation;
         if (rotation.is_identity()) {
             std::copy(x, x + n * state.d(), rotated.begin());
         } else {
@@ -79,7 +79,7 @@ struct CodeSpace {
         size_t d_in = state.d();
         auto out = std::make_unique<faiss::LinearTransform>(d_in, d, false);
         out->A.assign(d * d_in, 0);
-        const std::vector<float>& matrix = state.model.rotation.matrix();
+        const std::vector<float>& matrix = state.model->rotation.matrix();
         std::copy(matrix.begin(), matrix.end(), out->A.begin());
         if (matrix.empty()) {
             for (size_t i = 0; i < d_in; i++) {
@@ -158,7 +158,7 @@ void export_list(
 std::unique_ptr<faiss::IndexIVFPQFastScan> export_codes(
         const CodeSpace& space) {
     const IndexState& state = space.state;
-    const ScoreAwarePQ& pq = state.model.pq;
+    const ScoreAwarePQ& pq = state.model->pq;
     std::unique_ptr<faiss::Index> quantizer = export_quantizer(space);
     auto out = std::make_unique<faiss::IndexIVFPQFastScan>(
             quantizer.get(),

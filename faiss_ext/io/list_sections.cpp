@@ -62,7 +62,7 @@ void put_list_table(SectionSink& sink, const ScaNNLists& lists) {
 
 void put_apart(SectionSink& sink, const ScaNNLists& lists) {
     for (size_t l = 0; l < lists.nlist; l++) {
-        const std::vector<uint32_t>& apart = lists.list(l).apart;
+        const AlignedBuffer<uint32_t>& apart = lists.list(l).apart;
         sink.put_value(uint32_t(apart.size()));
         sink.put(apart.data(), apart.size() * sizeof(apart[0]));
     }
@@ -92,7 +92,9 @@ void get_apart(ByteReader reader, ScaNNLists& lists) {
         ScaNNList& list = lists.mutable_list(l);
         uint32_t n;
         reader.get_value(n);
-        list.apart = reader.get_vector<uint32_t>(n);
+        const auto offsets = reader.get_vector<uint32_t>(n);
+        list.apart.resize(n);
+        std::copy_n(offsets.data(), n, list.apart.mutable_data());
         for (size_t i = 0; i < n; i++) {
             reader.check(
                     list.apart[i] < list.size() &&

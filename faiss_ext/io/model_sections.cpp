@@ -142,17 +142,16 @@ static void transfer_fit(Fields& fields, Fit& fit) {
     fields(fit.imbalance);
 }
 
-void put_fit(SectionSink& sink, const ScaNNModel& model) {
+void put_fit(SectionSink& sink, const ModelFit& fit) {
     FieldWriter fields{sink};
-    transfer_fit(fields, model.fit);
+    transfer_fit(fields, fit);
 }
 
-void get_fit(ByteReader reader, ScaNNModel& model) {
+void get_fit(ByteReader reader, ModelFit& fit) {
     FieldReader fields{reader};
-    transfer_fit(fields, model.fit);
+    transfer_fit(fields, fit);
     reader.finish();
-    for (float value :
-         {model.fit.list_error, model.fit.code_error, model.fit.imbalance}) {
+    for (float value : {fit.list_error, fit.code_error, fit.imbalance}) {
         reader.check(
                 std::isfinite(value) && value >= 0, "an error out of range");
     }

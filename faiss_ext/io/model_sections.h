@@ -30,9 +30,9 @@ void put_ranges(SectionSink& sink, const ScaNNModel& model);
 void get_ranges(ByteReader reader, size_t d, ScaNNModel& model);
 
 /// Groups of the lists.
-void put_fit(SectionSink& sink, const ScaNNModel& model);
+void put_fit(SectionSink& sink, const ModelFit& fit);
 /// @param model  out: fit
-void get_fit(ByteReader reader, ScaNNModel& model);
+void get_fit(ByteReader reader, ModelFit& fit);
 
 void put_groups(SectionSink& sink, const ScaNNModel& model);
 /// @param model  out: list_groups

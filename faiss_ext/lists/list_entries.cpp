@@ -31,18 +31,18 @@ void check_range(size_t offset, size_t n, size_t size) {
 size_t ScaNNLists::list_size(size_t list_no) const {
     FAISS_THROW_IF_NOT_FMT(
             list_no < nlist, "list %zu of %zu lists", list_no, nlist);
-    return lists_[list_no].size();
+    return list(list_no).size();
 }
 
 const ScaNNLists::idx_t* ScaNNLists::get_ids(size_t list_no) const {
     list_size(list_no); // throws if there is no such list
-    return lists_[list_no].ids.data();
+    return list(list_no).ids.data();
 }
 
 ScaNNLists::idx_t ScaNNLists::get_single_id(size_t list_no, size_t offset)
         const {
     check_range(offset, 1, list_size(list_no));
-    return lists_[list_no].ids[offset];
+    return list(list_no).ids[offset];
 }
 
 const uint8_t* ScaNNLists::get_codes(size_t list_no) const {
@@ -66,7 +66,7 @@ void ScaNNLists::release_codes(size_t, const uint8_t* codes) const {
 void ScaNNLists::prefetch_lists(const idx_t* list_nos, int n) const {
     for (int i = 0; i < n; i++) {
         if (list_nos[i] >= 0 && size_t(list_nos[i]) < nlist) {
-            __builtin_prefetch(lists_[list_nos[i]].packed.data());
+            __builtin_prefetch(list(size_t(list_nos[i])).packed.data());
         }
     }
 }
@@ -91,6 +91,7 @@ void ScaNNLists::update_entries(
         const idx_t* ids,
         const uint8_t* entries) {
     check_range(offset, n, list_size(list_no));
+    make_writable(list_no);
     write_entries(list_no, offset, n, ids, entries);
 }
 
@@ -112,7 +113,7 @@ void ScaNNLists::read_entry(
         size_t at,
         uint8_t* codes,
         uint8_t* entry) const {
-    const ScaNNList& list = lists_[list_no];
+    const ScaNNList& list = this->list(list_no);
     size_t refine_bytes = layout_.refine_row_bytes();
     size_t raw_bytes = layout_.raw_row_bytes();
     uint16_t term = 0;
@@ -155,12 +156,20 @@ void ScaNNLists::read_entry(
 
 /// Keeps the offsets of the entries apart up to date.
 void ScaNNLists::set_apart(ScaNNList& list, size_t offset, bool apart) {
-    auto at = std::lower_bound(list.apart.begin(), list.apart.end(), offset);
-    bool was = at != list.apart.end() && *at == offset;
+    AlignedBuffer<uint32_t>& all = list.apart;
+    const auto found = std::lower_bound(all.begin(), all.end(), offset);
+    const bool was = found != all.end() && *found == offset;
+    const size_t at = size_t(found - all.begin());
+    const size_t n = all.size();
     if (apart && !was) {
-        list.apart.insert(at, uint32_t(offset));
+        all.resize(n + 1);
+        uint32_t* offsets = all.mutable_data();
+        std::copy_backward(offsets + at, offsets + n, offsets + n + 1);
+        offsets[at] = uint32_t(offset);
     } else if (!apart && was) {
-        list.apart.erase(at);
+        uint32_t* offsets = all.mutable_data();
+        std::copy(offsets + at + 1, offsets + n, offsets + at);
+        all.resize(n - 1);
     }
 }
 

@@ -5,6 +5,7 @@
 
 #include <faiss/impl/FaissAssert.h>
 
+#include <faiss_ext/lists/list_versions.h>
 #include <faiss_ext/lists/on_demand_rows.h>
 #include <faiss_ext/memory/column_arena.h>
 #include <faiss_ext/codes/packed_block.h>
@@ -27,8 +28,13 @@ ScaNNLists::ScaNNLists(size_t nlist, const EntryLayout& layout)
           layout_(layout),
           changes_(std::make_shared<std::atomic<uint64_t>>(0)),
           lists_(nlist),
+          tables_((nlist + kTable - 1) / kTable),
           move_codes_(layout.M + 1),
-          move_entry_(layout.size()) {}
+          move_entry_(layout.size()) {
+    for (size_t table = 0; table < tables_.size(); table++) {
+        tables_[table] = &lists_[table * kTable];
+    }
+}
 
 ScaNNLists::~ScaNNLists() {
     *changes_ = kGone;
@@ -36,22 +42,22 @@ ScaNNLists::~ScaNNLists() {
 
 size_t ScaNNLists::rows_apart() const {
     size_t count = 0;
-    for (const ScaNNList& list : lists_) {
-        count += list.apart.size();
+    for (size_t l = 0; l < nlist; l++) {
+        count += list(l).apart.size();
     }
     return count;
 }
 
 size_t ScaNNLists::memory_usage() const {
-    size_t total = lists_.capacity() * sizeof(ScaNNList);
+    size_t total = nlist * sizeof(ScaNNList);
     total += arena_ == nullptr ? 0 : arena_->memory_usage();
     total += on_demand_rows_ == nullptr ? 0 : on_demand_rows_->memory_usage();
-    for (const ScaNNList& list : lists_) {
-        total += list.apart.capacity() * sizeof(list.apart[0]);
+    for (size_t l = 0; l < nlist; l++) {
+        total += list(l).apart.capacity() * sizeof(uint32_t);
     }
     visit_columns(layout_, [&](const char*, auto column, auto&&) {
-        for (const ScaNNList& list : lists_) {
-            const auto& buffer = list.*column;
+        for (size_t l = 0; l < nlist; l++) {
+            const auto& buffer = list(l).*column;
             if (!buffer.is_lent()) {
                 size_t held = buffer.size() * sizeof(buffer[0]);
                 total += std::max(held, buffer.allocated_bytes());
@@ -65,15 +71,15 @@ std::unique_ptr<ScaNNLists> ScaNNLists::copy() const {
     auto out = std::make_unique<ScaNNLists>(nlist, layout_);
     std::vector<size_t> sizes(nlist);
     for (size_t l = 0; l < nlist; l++) {
-        sizes[l] = lists_[l].size();
+        sizes[l] = list(l).size();
     }
     out->reserve(sizes);
     for (size_t l = 0; l < nlist; l++) {
-        out->lists_[l].apart = lists_[l].apart;
+        out->lists_[l].apart = list(l).apart;
     }
     visit_columns(layout_, [&](const char*, auto column, auto&&) {
         for (size_t l = 0; l < nlist; l++) {
-            const auto& from = lists_[l].*column;
+            const auto& from = list(l).*column;
             auto& to = out->lists_[l].*column;
             to.resize(from.size());
             std::copy_n(from.data(), from.size(), to.mutable_data());
@@ -117,8 +123,7 @@ void ScaNNLists::reserve_each(const std::vector<ListCount>& extra) {
         }
     }
     for (const ListCount& more : extra) {
-        ScaNNList& list = lists_[more.list];
-        make_room(list, list.size() + more.count);
+        make_room(more.list, lists_[more.list].size() + more.count);
     }
 }
 
@@ -134,8 +139,11 @@ void ScaNNLists::reserve(const std::vector<size_t>& extra) {
 }
 
 void ScaNNLists::make_writable(size_t list_no) {
-    ScaNNList& list = lists_[list_no];
-    make_room(list, list.size());
+    const size_t size = lists_[list_no].size();
+    if (versions_ != nullptr) {
+        copy_shown(list_no, size, true);
+    }
+    make_room(list_no, size);
 }
 
 void ScaNNLists::reserve_columns(
@@ -166,7 +174,15 @@ void ScaNNLists::move_into_arena(
             total += bytes;
         }
     });
-    auto arena = std::make_unique<ColumnArena>(total);
+    auto arena = std::make_shared<ColumnArena>(total);
+    auto retired = std::make_unique<RetiredLists>();
+    if (versions_ != nullptr) {
+        retired->lists.resize(nlist);
+        for (size_t l = 0; l < nlist; l++) {
+            retired->lists[l].apart = lists_[l].apart;
+        }
+        versions_->will_change_all();
+    }
     uint8_t* part = arena->data();
     visit_columns(layout_, [&](const char* name, auto column, auto elements) {
         if (!wanted(name)) {
@@ -182,8 +198,19 @@ void ScaNNLists::move_into_arena(
             moved.resize(old.size());
             std::copy_n(old.data(), old.size(), moved.mutable_data());
             old.swap(moved);
+            if (versions_ != nullptr) {
+                (retired->lists[l].*column).swap(moved);
+            }
         }
     });
+    if (versions_ != nullptr) {
+        for (size_t l = 0; l < nlist; l++) {
+            lists_[l].apart.swap(retired->lists[l].apart);
+            versions_->shown(l) = 0;
+        }
+        retired->arena = std::move(arena_);
+        versions_->retire(std::move(retired));
+    }
     arena_ = std::move(arena);
     owner_.reset();
     on_demand_rows_.reset();
@@ -199,11 +226,11 @@ bool ScaNNLists::release_unused() {
     }
     removed_ = 0;
     next_check_ = std::max(entries / 4, nlist / 8);
-    if (entries == 0) {
-        reset();
-        return true;
-    }
     try {
+        if (entries == 0) {
+            reset();
+            return true;
+        }
         return shrink(2);
     } catch (const std::bad_alloc&) {
         return false; // later additions use the memory
@@ -212,14 +239,20 @@ bool ScaNNLists::release_unused() {
 
 void ScaNNLists::trim(size_t list_no) {
     count_change();
+    // what a view shows stays as it is
+    const ListVersions::Columns shown =
+            versions_ == nullptr ? 0 : versions_->shown(list_no);
+    ListVersions::Columns bit = 1;
     try {
         visit_columns(layout_, [&](const char*, auto column, auto&&) {
             auto& buffer = lists_[list_no].*column;
             const size_t bytes = buffer.size() * sizeof(buffer[0]);
-            if (double(buffer.allocated_bytes()) >
-                kTrimmed * double(bytes) + kAlignment) {
+            if ((shown & bit) == 0 &&
+                double(buffer.allocated_bytes()) >
+                        kTrimmed * double(bytes) + kAlignment) {
                 buffer.shrink_to_fit();
             }
+            bit <<= 1;
         });
     } catch (const std::bad_alloc&) {
         return; // later additions use the memory
@@ -249,6 +282,9 @@ bool ScaNNLists::shrink(double most) {
             mapped |= buffer.is_borrowed();
         }
     });
+    if (mapped && versions_ != nullptr) {
+        return false; // nor are columns that views show cut
+    }
     if (mapped) {
         // mapped columns stay mapped
         visit_columns(layout_, [&](const char*, auto column, auto&&) {
@@ -273,8 +309,12 @@ bool ScaNNLists::shrink(double most) {
 }
 
 /// Room for n entries; nothing changes if memory runs out.
-void ScaNNLists::make_room(ScaNNList& list, size_t n) {
+void ScaNNLists::make_room(size_t list_no, size_t n) {
     count_change();
+    ScaNNList& list = lists_[list_no];
+    if (versions_ != nullptr) {
+        copy_shown(list_no, n, false);
+    }
     visit_columns(layout_, [&](const char*, auto column, auto elements) {
         auto& buffer = list.*column;
         bool was_lent = buffer.is_lent();
@@ -300,7 +340,10 @@ void ScaNNLists::resize(size_t list_no, size_t new_size) {
     }
     ScaNNList& list = lists_[list_no];
     // all that can fail comes before the first change
-    make_room(list, std::max(old_size, new_size));
+    if (versions_ != nullptr && new_size < versions_->shown_size(list_no)) {
+        make_writable(list_no);
+    }
+    make_room(list_no, std::max(old_size, new_size));
     if (new_size > old_size) {
         resize_columns(list, new_size);
     }
@@ -308,22 +351,118 @@ void ScaNNLists::resize(size_t list_no, size_t new_size) {
             layout_.packed(), list.packed.mutable_data(), old_size, new_size);
     if (new_size < old_size) {
         resize_columns(list, new_size);
-        while (!list.apart.empty() && list.apart.back() >= new_size) {
-            list.apart.pop_back();
-        }
+        const auto& apart = list.apart;
+        list.apart.resize(
+                size_t(std::lower_bound(apart.begin(), apart.end(), new_size) -
+                       apart.begin()));
         removed_ += old_size - new_size;
     }
 }
 
-void ScaNNLists::reset() {
+std::unique_ptr<RetiredLists> ScaNNLists::prepare_reset() {
+    if (versions_ == nullptr) {
+        return nullptr;
+    }
+    auto retired = std::make_unique<RetiredLists>();
+    retired->lists.resize(nlist);
+    versions_->will_change_all();
+    return retired;
+}
+
+void ScaNNLists::reset(std::unique_ptr<RetiredLists> retired) {
     count_change();
-    for (ScaNNList& list : lists_) {
-        list = ScaNNList();
+    for (size_t l = 0; l < nlist; l++) {
+        if (retired != nullptr) {
+            std::swap(retired->lists[l], lists_[l]);
+            versions_->shown(l) = 0;
+        }
+        lists_[l] = ScaNNList();
+    }
+    if (retired != nullptr) {
+        retired->arena = std::move(arena_);
+        versions_->retire(std::move(retired));
     }
     arena_.reset();
     owner_.reset();
     on_demand_rows_.reset();
     removed_ = next_check_ = 0;
+}
+
+void ScaNNLists::reset() {
+    reset(prepare_reset());
+}
+
+// ---- versions ----
+
+void ScaNNLists::begin_versions(RetiredMemory& retired) {
+    versions_ = std::make_unique<ListVersions>(nlist, retired);
+}
+
+ScaNNLists::ScaNNLists(const ScaNNLists& of, View)
+        : faiss::InvertedLists(of.nlist, of.code_size),
+          layout_(of.layout_),
+          changes_(std::make_shared<std::atomic<uint64_t>>(0)),
+          tables_(of.tables_.size()) {}
+
+std::unique_ptr<ScaNNLists> ScaNNLists::new_view() const {
+    return std::unique_ptr<ScaNNLists>(new ScaNNLists(*this, View()));
+}
+
+void ScaNNLists::show(ScaNNLists& view, RetiredMemory& retired) noexcept {
+    versions_->show(lists_, layout_, view.tables_, retired);
+    view.arena_ = arena_;
+    view.owner_ = owner_;
+    view.on_demand_rows_ = on_demand_rows_;
+}
+
+/** Copies columns of a list that a view shows.
+ * @param n    entries to have room for
+ * @param all  all of them; else what appending entries writes to */
+void ScaNNLists::copy_shown(size_t list_no, size_t n, bool all) {
+    versions_->will_change(list_no);
+    ListVersions::Columns& shown = versions_->shown(list_no);
+    ScaNNList& list = lists_[list_no];
+    ListVersions::Columns wanted = 0, bit = 1;
+    visit_columns(layout_, [&](const char*, auto column, auto elements) {
+        const bool grows = elements(n) > (list.*column).capacity();
+        // appending changes the shape of the last block
+        const bool packed = bit == 1;
+        wanted |= all || grows || packed ? bit : 0;
+        bit <<= 1;
+    });
+    wanted |= ListVersions::kApart;
+    if (list.apart.empty()) {
+        shown &= ~ListVersions::kApart; // no view reads what comes there
+    }
+    wanted &= shown;
+    if (wanted == 0) {
+        return;
+    }
+    auto retired = std::make_unique<RetiredColumns>(layout_, arena_);
+    ScaNNList& fresh = retired->list;
+    const auto visit_wanted = [&](auto&& visit) {
+        bit = 1;
+        visit_columns(layout_, [&](const char*, auto column, auto elements) {
+            if ((wanted & bit) != 0) {
+                visit(list.*column, fresh.*column, elements(n));
+            }
+            bit <<= 1;
+        });
+        if ((wanted & ListVersions::kApart) != 0) {
+            visit(list.apart, fresh.apart, list.apart.size());
+        }
+    };
+    visit_wanted([&](auto& from, auto& to, size_t room) {
+        // room for more, where there was some or it will be needed
+        const bool grows = room > from.capacity() && from.size() > 0;
+        to.reserve(grows ? std::max(room, from.size() * 3 / 2) : room);
+        to.resize(from.size());
+        std::copy_n(from.data(), from.size(), to.mutable_data());
+    });
+    // nothing fails from here on
+    visit_wanted([](auto& from, auto& to, size_t) { from.swap(to); });
+    shown &= ~wanted;
+    versions_->retire(std::move(retired));
 }
 
 } // namespace faiss_ext

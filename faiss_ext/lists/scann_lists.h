@@ -18,11 +18,14 @@
 #include <faiss_ext/memory/aligned_buffer.h>
 #include <faiss_ext/codes/entry_layout.h>
 #include <faiss_ext/faiss_compat.h>
+#include <faiss_ext/memory/retired_memory.h>
 
 namespace faiss_ext {
 
 class ColumnArena;
 class OnDemandRows;
+class ListVersions;
+struct RetiredLists;
 
 /// The columns of one list; each is contiguous.
 struct ScaNNList {
@@ -34,7 +37,7 @@ struct ScaNNList {
     AlignedBuffer<uint64_t> primary; ///< size, spilled lists only
     /// offsets of the entries whose term is ScoreTerm::kApart, ascending: they
     /// have no useful code, so every query rescores them
-    std::vector<uint32_t> apart;
+    AlignedBuffer<uint32_t> apart;
 
     size_t size() const {
         return ids.size();
@@ -89,7 +92,7 @@ class ScaNNLists : public faiss::InvertedLists {
         return layout_;
     }
     const ScaNNList& list(size_t list_no) const {
-        return lists_[list_no];
+        return tables_[list_no / kTable][list_no % kTable];
     }
     ScaNNList& mutable_list(size_t list_no) {
         count_change();
@@ -104,12 +107,12 @@ class ScaNNLists : public faiss::InvertedLists {
         return changes_;
     }
     const uint8_t* refine_row(size_t list_no, size_t offset) const {
-        return lists_[list_no].refine.data() +
+        return list(list_no).refine.data() +
                offset * layout_.refine_row_bytes();
     }
     /// Values of layout().raw_type, and 1 / ||x|| where the layout has it.
     const uint8_t* raw_row(size_t list_no, size_t offset) const {
-        return lists_[list_no].raw.data() + offset * layout_.raw_row_bytes();
+        return list(list_no).raw.data() + offset * layout_.raw_row_bytes();
     }
 
     /// Entries apart, of all lists.
@@ -199,6 +202,27 @@ class ScaNNLists : public faiss::InvertedLists {
         return on_demand_rows_.get();
     }
 
+    // ---- versions (list_versions.h) ----
+
+    /// The lists' headers are in tables of so many.
+    static constexpr size_t kTable = 32;
+
+    /** From now on memory that a view shows is not written to: changes copy what
+     * they would write to, and retire what they replace. make_writable() and
+     * reserving make all copies, so that what follows cannot fail.
+     * @param retired  that of the next view */
+    void begin_versions(RetiredMemory& retired);
+    bool has_versions() const {
+        return versions_ != nullptr;
+    }
+    /// Lists that show nothing yet, for show(); not to be changed.
+    std::unique_ptr<ScaNNLists> new_view() const;
+    /** Shows these entries in a view; does not fail.
+     * @param view     from new_view()
+     * @param retired  that of the view; from now on, what is replaced is kept
+     *                 there */
+    void show(ScaNNLists& view, RetiredMemory& retired) noexcept;
+
     // ---- faiss::InvertedLists, in entries ----
 
     size_t list_size(size_t list_no) const override;
@@ -224,8 +248,11 @@ class ScaNNLists : public faiss::InvertedLists {
             const uint8_t* entries) override;
     /// New entries, if any, are zeros.
     void resize(size_t list_no, size_t new_size) override;
-    /// Removes all entries and frees their memory.
+    /// Removes all entries and frees their memory, or retires it.
     void reset() override;
+    /// The same in two calls, of which only the first can fail.
+    std::unique_ptr<RetiredLists> prepare_reset();
+    void reset(std::unique_ptr<RetiredLists> retired);
 
     /// Reads entries [offset, offset + n). @param entries  out, n * code_size
     void read_entries(size_t list_no, size_t offset, size_t n, uint8_t* entries)
@@ -239,7 +266,10 @@ class ScaNNLists : public faiss::InvertedLists {
             const std::vector<size_t>& capacities,
             const ColumnFilter& wanted);
     bool shrink(double most);
-    void make_room(ScaNNList& list, size_t n);
+    struct View {};
+    ScaNNLists(const ScaNNLists& of, View);
+    void make_room(size_t list_no, size_t n);
+    void copy_shown(size_t list_no, size_t n, bool all);
     void resize_columns(ScaNNList& list, size_t n);
     void move_entry(size_t list_no, size_t from, size_t to);
     void set_apart(ScaNNList& list, size_t offset, bool apart);
@@ -260,10 +290,12 @@ class ScaNNLists : public faiss::InvertedLists {
 
     EntryLayout layout_;
     std::shared_ptr<std::atomic<uint64_t>> changes_;
-    std::vector<ScaNNList> lists_;
-    std::unique_ptr<ColumnArena> arena_; ///< lends columns, or nullptr
-    std::atomic<size_t> removed_ = 0;    ///< since the last check
-    size_t next_check_ = 0;              ///< at this many removed entries
+    std::vector<ScaNNList> lists_; ///< of a view: none
+    std::vector<const ScaNNList*> tables_;
+    std::shared_ptr<ColumnArena> arena_;     ///< lends columns, or nullptr
+    std::unique_ptr<ListVersions> versions_; ///< nullptr: there are no views
+    std::atomic<size_t> removed_ = 0;        ///< since the last check
+    size_t next_check_ = 0;                  ///< at this many removed entries
     /// scratch of move_entry(), which must not fail
     std::vector<uint8_t> move_codes_, move_entry_;
     std::shared_ptr<const void> owner_;

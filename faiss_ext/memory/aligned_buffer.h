@@ -82,6 +82,12 @@ class AlignedBuffer {
     const T& operator[](size_t i) const {
         return data()[i];
     }
+    const T* begin() const {
+        return data();
+    }
+    const T* end() const {
+        return data() + size_;
+    }
     size_t size() const {
         return size_;
     }

@@ -11,7 +11,7 @@
 namespace faiss_ext {
 
 EntryLayout entry_layout(const IndexState& state) {
-    return EntryLayout::of(state.d(), state.model.pq.M(), state.options);
+    return EntryLayout::of(state.d(), state.model->pq.M(), state.options);
 }
 
 ListSets empty_lists(const IndexState& state, size_t nlist) {
@@ -127,7 +127,7 @@ void assign_lists(
         const float* x,
         int64_t* lists) {
     if (state.quantizer_is_flat) {
-        state.partition.assign(n, x, lists);
+        state.partition->assign(n, x, lists);
     } else {
         std::vector<float> distances(n);
         search_quantizer(
@@ -157,7 +157,7 @@ centroids_of(const IndexState& state, size_t n, const int64_t* lists) {
 
 size_t memory_usage(const IndexState& state) {
     const ScaNNModel& model = state.model;
-    size_t total = state.lists->memory_usage() + state.partition.memory_usage();
+    size_t total = state.lists->memory_usage() + state.partition->memory_usage();
     if (state.spilled != nullptr) {
         total += state.spilled->memory_usage();
     }
@@ -195,7 +195,7 @@ size_t estimate_memory(const IndexState& state, size_t n) {
                            nlist,
                            d,
                            flat_quantizer(state) != nullptr,
-                           state.ivf.is_trained ? state.model.by_direction
+                           state.ivf.is_trained ? state.model->by_direction
                                                 : may_list_by_direction(state),
                            nlist >= kMinGroupedLists);
 }

@@ -17,6 +17,7 @@
 #include <faiss_ext/lists/copy_places.h>
 #include <faiss_ext/lists/scann_lists.h>
 #include <faiss_ext/memory/query_rows.h>
+#include <faiss_ext/memory/shared_value.h>
 #include <faiss_ext/model/codec.h>
 #include <faiss_ext/model/partition_plan.h>
 #include <faiss_ext/model/scann_model.h>
@@ -36,16 +37,20 @@ struct IndexState {
     const ScaNNOptions& options; ///< of the index
 
     /// empty before training
-    Partition partition;
+    SharedValue<Partition> partition;
     /// the partition replaces the quantizer, whose centroids it borrows
     bool quantizer_is_flat = false;
-    ScaNNModel model;
+    SharedValue<ScaNNModel> model;
+    ModelFit fit; ///< of lists and codes
     /// every vector once; no list before training
     std::unique_ptr<ScaNNLists> lists;
     /// second copies of vectors; nullptr without options.soar_lambda
     std::unique_ptr<ScaNNLists> spilled;
     /// made by the first removal or update; nullptr: not made yet
     std::unique_ptr<CopyPlaces> copy_places;
+    /// where what views show is kept when it is replaced (versioned_scann.h);
+    /// nullptr: there are no views
+    RetiredMemory* retired = nullptr;
     /// what maintain() has begun; nullptr: nothing. Not saved
     std::unique_ptr<PartitionPlan> plan;
     /// rows that options.auto_maintain may still encode anew

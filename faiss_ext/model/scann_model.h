@@ -48,7 +48,6 @@ struct ScaNNModel {
     bool scan_rows = false;
     /// recall of the codes in the trial that decides it (index/trials.h)
     float trial_recall = 1;
-    ModelFit fit;
 
     /** x less the origin, finite: in `storage`, or x itself without one.
      * @param x  size n * d, finite */

@@ -112,7 +112,7 @@ const char* name_of(EtaFormula formula) {
 
 size_t coded_dims(const IndexHandle& self) {
     const IndexIVFScaNN& scann = need_scann(self, "coded_dims");
-    return scann.is_trained ? scann.state().model.pq.d()
+    return scann.is_trained ? scann.state().model->pq.d()
                             : scann.options.coded_dims;
 }
 
@@ -134,7 +134,7 @@ double eta(const IndexHandle& self) {
     const IndexIVFScaNN& scann = need_scann(self, "eta");
     return self.read(ErrorOrigin::Caller, [&] {
         return as_written(
-                scann.is_trained ? scann.state().model.pq.eta()
+                scann.is_trained ? scann.state().model->pq.eta()
                                  : scann.options.eta);
     });
 }

@@ -30,7 +30,7 @@ void find_probes(
         int64_t* lists,
         float* scores) {
     if (state.quantizer_is_flat) {
-        state.partition.probes(n, x, count, parameters.scores, lists, scores);
+        state.partition->probes(n, x, count, parameters.scores, lists, scores);
         return;
     }
     search_quantizer(

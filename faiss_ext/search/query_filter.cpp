@@ -144,7 +144,7 @@ size_t QuerySearch::further_lists(
         if (!seen[l]) {
             seen[l] = true;
             lists[n] = int64_t(l);
-            scores[n++] = state_->partition.score(query_, l);
+            scores[n++] = state_->partition->score(query_, l);
         }
     }
     return n;

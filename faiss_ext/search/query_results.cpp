@@ -168,7 +168,7 @@ void QuerySearch::forget_place(uint32_t list, uint32_t offset) {
 /// Score of a list's centroid, computed unless it is known.
 float QuerySearch::list_score(uint32_t list) {
     if (std::isnan(list_scores_[list])) {
-        list_scores_[list] = state_->partition.score(query_, list);
+        list_scores_[list] = state_->partition->score(query_, list);
         lists_seen_.push_back(list);
     }
     return list_scores_[list];
@@ -179,7 +179,7 @@ float QuerySearch::list_score(uint32_t list) {
 size_t QuerySearch::refine() {
     rescorer_.begin(
             *state_->lists,
-            state_->model.score_term,
+            state_->model->score_term,
             query_,
             exact_,
             from_origin_);

@@ -30,7 +30,7 @@ void QuerySearch::begin(
     kernels_ = &kernels;
     query_ = query;
     exact_ = exact;
-    from_origin_ = state.model.from_origin(1, query, shifted_);
+    from_origin_ = state.model->from_origin(1, query, shifted_);
     stats_ = &stats;
     probes_.clear();
     probed_ = {};
@@ -208,15 +208,15 @@ void QuerySearch::count_expected_recall() {
 void QuerySearch::build_table() {
     StageTimer timer(plan_->stats != nullptr, stats_->table_time);
     // codes alone are rescored by the float table, which must be exact
-    const Rotation& rotation = state_->model.rotation;
+    const Rotation& rotation = state_->model->rotation;
     const float* rotated =
             plan_->rescores() ? rotation.rotated_roughly(from_origin_, rotated_)
                               : rotation.rotated(from_origin_, rotated_);
-    const ScoreTerm& term = state_->model.score_term;
+    const ScoreTerm& term = state_->model->score_term;
     float term_step = term.step * term.query_factor(state_->d(), query_);
     table_.build(
             *kernels_,
-            state_->model.pq,
+            state_->model->pq,
             rotated,
             smallest_table_step(term_step));
     // NaN if both steps are infinite: then all scores are equal

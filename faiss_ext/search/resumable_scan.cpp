@@ -70,7 +70,7 @@ ResumableScan::ResumableScan(
           first_lists_(first_lists) {
     begin(state, settings_, active_kernels(), query, exact, counted_);
     rescorer_.begin(
-            *state.lists, state.model.score_term, query, exact, from_origin_);
+            *state.lists, state.model->score_term, query, exact, from_origin_);
     counted_.nq = 1;
     if (settings_.route == Route::RescorePassing ||
         settings_.route == Route::DirectMap) {

@@ -83,7 +83,7 @@ size_t default_candidates(
  * @throws faiss::FaissException if it is out of range, or cannot be met */
 ScaNNProfile::Setting wanted_setting(
         const IndexState& state,
-        const ScaNNProfile& profile,
+        const ScaNNProfile* profile,
         size_t k,
         const SearchParametersScaNN* own,
         bool lists_given) {
@@ -110,12 +110,12 @@ ScaNNProfile::Setting wanted_setting(
             "the caller, which it chooses (allowed: one or the others)",
             target);
     FAISS_THROW_IF_NOT_FMT(
-            profile.rows > 0,
+            profile != nullptr,
             "target_recall = %g of an index that was never calibrated: call "
             "calibrate() first",
             target);
     return profile_setting(
-            profile, target, double(k), size_t(state.ivf.ntotal));
+            *profile, target, double(k), size_t(state.ivf.ntotal));
 }
 
 /// How many candidates the scan keeps if the next stage wants `wanted`.
@@ -287,13 +287,13 @@ SearchPlan make_search_plan(
     FAISS_THROW_IF_NOT_FMT(
             k >= 1, "k = %lld (allowed: >= 1)", static_cast<long long>(k));
     auto own = dynamic_cast<const SearchParametersScaNN*>(params);
-    const ScaNNProfile& profile = defaults.profile;
+    const ScaNNProfile* profile = defaults.profile;
     const ScaNNProfile::Setting wanted =
             wanted_setting(state, profile, size_t(k), own, nprobe_given > 0);
     SearchPlan plan =
             make_range_plan(state, defaults, params, nprobe_given, store_pairs);
     plan.k = size_t(k);
-    plan.profile = profile.rows > 0 ? &profile : nullptr;
+    plan.profile = profile;
     CandidateNumbers numbers = candidate_numbers(params);
     if (wanted.nprobe > 0) {
         plan.nprobe = wanted.nprobe;
@@ -304,7 +304,7 @@ SearchPlan make_search_plan(
             candidates_for(state, defaults, numbers, plan, plan.k);
     plan.scan_keep = keep.scan_keep;
     plan.refine_keep = keep.refine_keep;
-    if (!state.model.scan_rows || !plan.rescores()) {
+    if (!state.model->scan_rows || !plan.rescores()) {
         plan.route =
                 plan.filter.passes_all() ? Route::Scan : Route::FilterThenScan;
     }

@@ -26,7 +26,8 @@ struct SearchDefaults {
     size_t reorder_k; ///< 0: from the calibration, or from k
     size_t refine_k;  ///< the same
     const ScaNNCalibration& calibration;
-    const ScaNNProfile& profile; ///< kept by the index while it searches
+    /// kept by the index while it searches; nullptr: never calibrated
+    const ScaNNProfile* profile;
 };
 
 /// The way of a query from its lists to its candidates.

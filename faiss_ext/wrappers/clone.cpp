@@ -178,6 +178,7 @@ std::unique_ptr<IndexIVFScaNN> clone_scann(const IndexIVFScaNN& index) {
                 {state.lists->copy(),
                  spilled == nullptr ? nullptr : spilled->copy()});
     }
+    copy->state().fit = index.state().fit;
     copy_settings(index, *copy);
     if (direct_map_fits(index.state())) {
         copy->direct_map = index.direct_map;

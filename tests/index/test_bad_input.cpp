@@ -17,13 +17,13 @@ TEST_F(BadInputTest, TrainingAgainChangesNothing) {
     auto index = index_of(Tier::Raw);
     index->options.seed++;
     Hits before = find(*index);
-    const faiss_ext::Rotation before_rotation = index->state().model.rotation;
+    const faiss_ext::Rotation before_rotation = index->state().model->rotation;
     for (size_t n : {kN, size_t(1)}) {
         index->train(int64_t(n), clustered_rows(n, kD, 9).data());
         EXPECT_EQ(find(*index), before);
         EXPECT_EQ(index->ntotal, int64_t(kN));
         EXPECT_EQ(
-                index->state().model.rotation.matrix(),
+                index->state().model->rotation.matrix(),
                 before_rotation.matrix());
     }
     index->reset(); // empty, but trained

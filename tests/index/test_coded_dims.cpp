@@ -72,7 +72,7 @@ const IndexIVFScaNN& all_coded() {
 }
 
 size_t coded(const IndexIVFScaNN& index) {
-    return index.state().model.pq.d();
+    return index.state().model->pq.d();
 }
 
 TEST(CodedDims, HalfWhereItHoldsMostOfTheVariance) {

@@ -181,7 +181,7 @@ TEST(Threshold, IsOneEtaForCentroidsAndCodes) {
         index.train(n, rows.data());
         index.add(n, rows.data());
         EXPECT_NEAR(
-                index.state().model.pq.eta(),
+                index.state().model->pq.eta(),
                 faiss_ext::eta_from_threshold(threshold, length, d),
                 1e-3);
         SearchParametersScaNN params;

@@ -262,8 +262,8 @@ TEST(TagsTest, StayWithTheirRows) {
             wanted[size_t(ids[i])] = others[i];
         }
         EXPECT_EQ(all_tags(*index), wanted) << "set";
-        index->state().model.fit.list_error = 0; // as if rows had drifted
-        index->state().model.fit.changed = kN;
+        index->state().fit.list_error = 0; // as if rows had drifted
+        index->state().fit.changed = kN;
         index->maintain();
         EXPECT_EQ(all_tags(*index), wanted) << "maintained";
         const faiss::IDSelectorRange last(kN - 500, kN);

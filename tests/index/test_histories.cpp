@@ -40,6 +40,7 @@ TEST_P(HistoryTest, IsThatOfADictionary) {
     }
     history.check();
     history.check_recall();
+    history.check_versions();
     EXPECT_GE(history.failures(), steps() / 50);
     EXPECT_GE(history.refusals(), steps() / 1000);
     EXPECT_FALSE(history.unmoved());
@@ -67,10 +68,28 @@ INSTANTIATE_TEST_SUITE_P(
                 Kind{"IVF8_HNSW8,ScaNN,RFlat", kL2, .99, 0, false},
                 Kind{"L2norm,IVF8,ScaNN,SQ8,RFlat", kIP, .99, 1e-5},
                 Kind{"PCA16,IVF8,ScaNN,RFlat", kL2, .99, 1e-4},
-                Kind{"IDMap2,IVF8,ScaNN,RFlat", kL2, 1, 0}),
+                Kind{"IDMap2,IVF8,ScaNN,RFlat", kL2, 1, 0},
+                Kind{"IVF40,ScaNN(soar_lambda=1,tags=1),RFlat", kL2, 1, 0},
+                Kind{"IVF40,ScaNN(soar_lambda=1),RFlat", kL2, 1, 0},
+                Kind{"IVF8,ScaNN,RFlat", kL2, 1, 0, true, true},
+                Kind{"IVF8,ScaNN(soar_lambda=1),SQ8,RFlat",
+                     kIP,
+                     1,
+                     0,
+                     true,
+                     true},
+                Kind{"IVF40,ScaNN(soar_lambda=1,tags=1),RFlat",
+                     kL2,
+                     1,
+                     0,
+                     true,
+                     true},
+                Kind{"IVF8,ScaNN", kL2, .6, .6, true, true},
+                Kind{"IVF8,ScaNN,SQ8", kIP, .9, .01, true, true}),
         [](const auto& info) {
             std::string name = info.param.description;
             name += info.param.metric == kIP ? "IP" : "L2";
+            name += info.param.versions ? "Versions" : "";
             std::erase_if(name, [](char c) { return !std::isalnum(c); });
             return name;
         });

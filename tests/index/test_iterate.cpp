@@ -388,7 +388,7 @@ TEST(Iterate, RowsKeptApartComeOnce) {
 TEST(Iterate, RowsThatAreRescoredComeOnce) {
     const std::vector<float> x = clustered_rows(1500, kD, 1);
     auto index = filled({kL2, Tier::Int8Raw}, x, kD, 15);
-    index->state().model.scan_rows = true;
+    index->state().model.edit([](auto& model) { model.scan_rows = true; });
     index->nprobe = 2;
     EXPECT_EQ(
             std::set<int64_t>([&] {

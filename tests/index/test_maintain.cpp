@@ -78,7 +78,7 @@ void expect_in_order(IndexIVFScaNN& index, float error, bool settled = true) {
             copies += state.spilled->list_size(l);
         }
         std::vector<int64_t> lists(kN), second(kN);
-        state.partition.assign_both(
+        state.partition->assign_both(
                 kN,
                 rows().data(),
                 index.options.soar_lambda,

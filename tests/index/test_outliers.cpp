@@ -43,7 +43,7 @@ size_t count_apart(const IndexIVFScaNN& index) {
     for (auto* lists :
          {index.state().lists.get(), index.state().spilled.get()}) {
         for (size_t l = 0; lists != nullptr && l < lists->nlist; l++) {
-            const auto& apart = lists->list(l).apart;
+            const auto apart = lists_model::apart_of(*lists, l);
             EXPECT_EQ(
                     apart,
                     lists_model::apart_by_terms(*lists, lists->layout(), l));
@@ -337,8 +337,8 @@ TEST(BadCodes, AllRowsAreRescored) {
     auto x = two_scales(n, 1), queries = two_scales(300, 2);
     for (float lambda : {0.f, 1.f}) {
         auto index = filled({kL2, Tier::Raw, lambda}, x, kD, nlist);
-        ASSERT_TRUE(index->state().model.scan_rows)
-                << index->state().model.trial_recall;
+        ASSERT_TRUE(index->state().model->scan_rows)
+                << index->state().model->trial_recall;
         ASSERT_GE(index->notes().size(), 1);
         EXPECT_NE(index->notes()[0].find("rescored"), std::string::npos);
         faiss_ext::ScaNNSearchStats stats;
@@ -369,12 +369,12 @@ TEST(BadCodes, AllRowsAreRescored) {
         EXPECT_EQ(search(*read, queries, k, &params), hits);
         EXPECT_EQ(faiss_ext::find_scann(read.get())->notes(), index->notes());
         auto clone = faiss_ext::clone_scann(*index);
-        EXPECT_TRUE(clone->state().model.scan_rows);
+        EXPECT_TRUE(clone->state().model->scan_rows);
         EXPECT_EQ(clone->notes(), index->notes());
     }
     // without rows nothing can be rescored
     auto codes = filled({kL2, Tier::Codes}, x, kD, nlist);
-    EXPECT_FALSE(codes->state().model.scan_rows);
+    EXPECT_FALSE(codes->state().model->scan_rows);
     EXPECT_TRUE(codes->notes().empty());
 }
 

@@ -131,7 +131,7 @@ TEST_P(TargetRecall, HoldsUnderFilters) {
 }
 
 TEST_P(TargetRecall, SettingsRiseWithTargetAndK) {
-    const ScaNNProfile& profile = index_->profile;
+    const ScaNNProfile& profile = *index_->profile;
     const size_t targets = profile.targets.size();
     auto at_most = [](const auto& a, const auto& b) {
         return a.nprobe <= b.nprobe && a.refine_k <= b.refine_k &&
@@ -237,7 +237,7 @@ TEST(TargetRecallCalls, SameForAnyThreads) {
     auto index = small_index();
     same_for_any_threads([&] {
         index->calibrate(0, nullptr);
-        const ScaNNProfile& p = index->profile;
+        const ScaNNProfile& p = *index->profile;
         std::vector<float> all = p.probe_recall;
         all.insert(all.end(), p.scan_recall.begin(), p.scan_recall.end());
         for (const auto& s : p.settings) {

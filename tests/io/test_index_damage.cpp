@@ -46,7 +46,9 @@ std::string small_file(const Directory& directory) {
     index->add_with_ids(kFar, far.data(), ids.data());
     faiss_ext::IndexIVFScaNN& scann = *faiss_ext::find_scann(index.get());
     scann.nprobe = 3;
-    scann.state().model.list_groups = {2, 0, 2, 1}; // training: of many lists
+    scann.state().model.edit([](auto& model) {
+        model.list_groups = {2, 0, 2, 1}; // training: of many lists
+    });
     std::string path = directory.file("small.scann");
     faiss_ext::write_index(index.get(), path);
     return read_bytes(path);
@@ -289,7 +291,7 @@ TEST_F(IndexDamage, WrongGroupsAreRefused) {
         write_bytes(path, bytes);
         IndexPtr index(faiss_ext::read_index(path, mode));
         EXPECT_EQ(
-                faiss_ext::find_scann(index.get())->state().model.list_groups,
+                faiss_ext::find_scann(index.get())->state().model->list_groups,
                 (std::vector<uint32_t>{2, 0, 2, 1}));
     }
 }

@@ -52,7 +52,7 @@ size_t codes_of(int64_t n, int64_t d, const Config& config) {
     faiss::VectorIOReader reader;
     reader.data = std::move(blob);
     std::unique_ptr<faiss::Index> index(faiss_ext::read_index(&reader));
-    return faiss_ext::find_scann(index.get())->state().model.pq.M();
+    return faiss_ext::find_scann(index.get())->state().model->pq.M();
 }
 
 /// Share of the 10 nearest of the first 50 rows, with themselves.

@@ -191,7 +191,7 @@ TEST(ScaNNLists, RowsApartStayApartThroughChanges) {
     expect_count_apart(model, 0, 6);
     model.resize(0, 33);
     expect_count_apart(model, 0, model.lists.list(0).apart.size());
-    EXPECT_TRUE(model.lists.list(0).apart.back() < 33);
+    EXPECT_LT(apart_of(model.lists, 0).back(), 33u);
     model.resize(0, 80); // entries of zeros
     model.check();
     model.update(0, 20, 30);
@@ -218,12 +218,12 @@ TEST(ScaNNLists, RowsApartAreCopiedMergedAndReset) {
     expect_count_apart(b, 0, 0);
     expect_count_apart(b, 1, 0);
     a.check();
-    EXPECT_EQ(a.lists.list(0).apart, (std::vector<uint32_t>{3, 39, 40, 72}));
-    EXPECT_EQ(a.lists.list(1).apart, (std::vector<uint32_t>{7}));
-    EXPECT_EQ(copy->list(0).apart, (std::vector<uint32_t>{3, 39}));
+    EXPECT_EQ(apart_of(a.lists, 0), (std::vector<uint32_t>{3, 39, 40, 72}));
+    EXPECT_EQ(apart_of(a.lists, 1), (std::vector<uint32_t>{7}));
+    EXPECT_EQ(apart_of(*copy, 0), (std::vector<uint32_t>{3, 39}));
     EXPECT_TRUE(copy->list(1).apart.empty());
     a.remove(0, {3});
-    EXPECT_EQ(copy->list(0).apart, (std::vector<uint32_t>{3, 39}));
+    EXPECT_EQ(apart_of(*copy, 0), (std::vector<uint32_t>{3, 39}));
     // memory that is given back takes none of them along
     a.resize(0, 1);
     add_some_apart(a, 0, 3, {1});
@@ -239,7 +239,7 @@ TEST(ScaNNLists, RowsApartAreCopiedMergedAndReset) {
     faiss::InvertedLists::ScopedCodes codes(&from.lists, 0);
     plain.add_entries(0, 50, ids.get(), codes.get());
     copy->merge_from(&plain, 0);
-    EXPECT_EQ(copy->list(0).apart, apart_by_terms(*copy, copy->layout(), 0));
+    EXPECT_EQ(apart_of(*copy, 0), apart_by_terms(*copy, copy->layout(), 0));
     EXPECT_EQ(copy->list(0).apart.size(), 5);
 }
 

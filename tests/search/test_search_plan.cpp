@@ -147,7 +147,7 @@ TEST(SearchPlan, TheCallDecidesWhetherRowsAreTestedOrCodesRead) {
         EXPECT_EQ(plan_of(*index).route, Route::Scan);
         EXPECT_EQ(plan_of(*index, &filtered).route, Route::FilterThenScan);
         // codes of no use: only what else the lists keep can be read
-        index->state().model.scan_rows = true;
+        index->state().model.edit([](auto& model) { model.scan_rows = true; });
         EXPECT_EQ(
                 plan_of(*index).route,
                 tier == Tier::Codes ? Route::Scan : Route::RescorePassing);
@@ -155,7 +155,7 @@ TEST(SearchPlan, TheCallDecidesWhetherRowsAreTestedOrCodesRead) {
                 plan_of(*index, &filtered).route,
                 tier == Tier::Codes ? Route::FilterThenScan
                                     : Route::RescorePassing);
-        index->state().model.scan_rows = false;
+        index->state().model.edit([](auto& model) { model.scan_rows = false; });
         EXPECT_EQ(
                 faiss_ext::make_range_plan(
                         index->state(),

@@ -88,7 +88,7 @@ TEST(IndexFactory, Codes) {
         auto index = make(row.token, L2, row.d);
         auto scann = find_scann(index.get());
         EXPECT_EQ(scann->options.sub_dim, row.sub_dim);
-        EXPECT_EQ(scann->state().model.pq.M(), row.M);
+        EXPECT_EQ(scann->state().model->pq.M(), row.M);
     }
     EXPECT_EQ(find_scann(make("PCA16,ScaNN8x4").get())->options.sub_dim, 2);
 }
