@@ -1,12 +1,14 @@
 #include <faiss_ext/versioned_scann.h>
 
+#include <atomic>
 #include <chrono>
-#include <semaphore>
+#include <thread>
 #include <utility>
 
 #include <faiss/impl/FaissAssert.h>
 
 #include <faiss_ext/index/set_model.h>
+#include <faiss_ext/memory/per_process.h>
 #include <faiss_ext/memory/retired_memory.h>
 #include <faiss_ext/memory/shared_slot.h>
 #include <faiss_ext/model/index_state.h>
@@ -56,20 +58,65 @@ struct VersionedScaNN::Impl {
 
     using Writer = RetiredMemory::Holding<std::unique_ptr<IndexIVFScaNN>>;
 
-    std::unique_ptr<Writer> writer;
-    std::shared_ptr<Holder> last; ///< that of `version`
-    SharedSlot<const IndexIVFScaNN> version;
-    std::binary_semaphore changing{1};
+    /// What a child of fork() has to have for itself: threads of the parent that
+    /// were reading or changing the index are not there.
+    struct Shared {
+        SharedSlot<const IndexIVFScaNN> version;
+        /// that changes the index, or none
+        std::atomic<std::thread::id> changing;
+        /// when this process was forked, another thread was changing it
+        bool half_changed = false;
+    };
 
-    class Release {
+    std::unique_ptr<Writer> writer;
+    std::shared_ptr<Holder> last; ///< that of the version
+    PerProcess<Shared> shared;
+
+    Shared& here() const {
+        return shared.here(
+                [](const Shared&) { return false; },
+                [](const Shared& parents, Shared& fresh) {
+                    const std::thread::id changing = parents.changing;
+                    fresh.version.store(parents.version.whole());
+                    fresh.half_changed =
+                            parents.half_changed ||
+                            (changing != std::thread::id() &&
+                             changing != std::this_thread::get_id());
+                });
+    }
+
+    /// The right to change the index, or to keep others from it.
+    class Turn {
      public:
-        explicit Release(Impl& impl) : impl_(impl) {}
-        ~Release() {
-            impl_.changing.release();
+        /// @throws faiss::FaissException if it is another call's, unless `waits`
+        Turn(const Impl& impl, bool waits) : impl_(impl) {
+            Shared& here = impl.here();
+            FAISS_THROW_IF_NOT_MSG(
+                    !here.half_changed,
+                    "another thread was changing the index when this process "
+                    "was forked: here it is half changed; make or read it "
+                    "anew");
+            std::thread::id other;
+            while (!here.changing.compare_exchange_strong(
+                    other, std::this_thread::get_id())) {
+                FAISS_THROW_IF_NOT_MSG(
+                        waits,
+                        "another call changes this index (allowed: one at a "
+                        "time)");
+                here.changing.wait(other);
+                other = std::thread::id();
+            }
         }
+        ~Turn() {
+            std::atomic<std::thread::id>& changing = impl_.here().changing;
+            changing = std::thread::id();
+            changing.notify_all();
+        }
+        Turn(const Turn&) = delete;
+        Turn& operator=(const Turn&) = delete;
 
      private:
-        Impl& impl_;
+        const Impl& impl_;
     };
 
     /// Does not fail.
@@ -79,7 +126,7 @@ struct VersionedScaNN::Impl {
             last->retired->set_next(next->retired);
         }
         last = std::move(next);
-        version.store(Version(last, &last->index));
+        here().version.store(Version(last, &last->index));
     }
 };
 
@@ -103,14 +150,11 @@ VersionedScaNN::~VersionedScaNN() {
 }
 
 VersionedScaNN::Version VersionedScaNN::version() const {
-    return impl_->version.load();
+    return impl_->here().version.load();
 }
 
 void VersionedScaNN::change(const std::function<void(IndexIVFScaNN&)>& change) {
-    FAISS_THROW_IF_NOT_MSG(
-            impl_->changing.try_acquire(),
-            "another call changes this index (allowed: one at a time)");
-    const Impl::Release release(*impl_);
+    const Impl::Turn turn(*impl_, false);
     IndexIVFScaNN& writer = *impl_->writer->value;
     auto next = std::make_shared<Impl::Holder>(writer);
     try {
@@ -125,8 +169,7 @@ void VersionedScaNN::change(const std::function<void(IndexIVFScaNN&)>& change) {
 
 void VersionedScaNN::read(
         const std::function<void(const IndexIVFScaNN&)>& read) const {
-    impl_->changing.acquire();
-    const Impl::Release release(*impl_);
+    const Impl::Turn turn(*impl_, true);
     read(*impl_->writer->value);
 }
 

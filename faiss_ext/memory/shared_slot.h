@@ -30,6 +30,12 @@ class SharedSlot {
         return copy;
     }
 
+    /// The value, while nobody stores another: in a child of fork(), which may
+    /// have been made in the middle of a call.
+    const std::shared_ptr<T>& whole() const {
+        return values_[side_];
+    }
+
     /// One thread at a time.
     void store(std::shared_ptr<T> value) noexcept {
         const int old_side = side_;

@@ -147,7 +147,7 @@ py::dict calibrate(
 size_t remove(IndexHandle& self, py::handle ids) {
     if (is_selector(ids)) {
         auto selector = selector_argument("ids", ids, &self)
-                                ->for_index(self.index()->ntotal);
+                                ->for_index(self.seen()->ntotal);
         return self.change(ErrorOrigin::Caller, [&] {
             return remove_ids(self.index(), *selector);
         });

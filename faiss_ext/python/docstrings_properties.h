@@ -120,6 +120,30 @@ constexpr const char* auto_maintain =
 needs raw rows or refine codes.
 )";
 
+constexpr const char* concurrent =
+        R"(bool: searches go on while one thread changes the index.
+
+Set to True once; needs a trained ScaNN index by itself. Any number of threads
+then search, write files of and copy what the last change has left, whatever is
+being changed, and never wait for it: each call sees all of a change or nothing
+of it. Iterators keep the rows that they began with.
+
+A change while another thread is in one raises RuntimeError. What is read by id
+(reconstruct, get_tags) waits for changes. Settings of searches wait, too.
+
+A change costs more than without: each list that gets rows has its codes copied, each
+list that loses rows, or has rows replaced, all that it holds. So change many
+rows by one call. `maintain` lets searches see each of its steps.
+
+Examples
+--------
+>>> index.concurrent = True
+>>> with ThreadPoolExecutor() as pool:
+...     adding = pool.submit(index.add, more)
+...     D, I = index.search(x[:5], 10)
+>>> adding.result()
+)";
+
 constexpr const char* with_raw_data =
         "bool: raw rows are kept, for exact rescoring and reconstruct.";
 

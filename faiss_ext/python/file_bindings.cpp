@@ -39,8 +39,8 @@ IndexPointer handle_of(faiss::Index* index) {
 
 void write(const IndexHandle& self, const Path& path) {
     need_scann(self, "write_index");
-    self.read(ErrorOrigin::File, [&] {
-        faiss_ext::write_index(self.index(), path.string());
+    self.see(ErrorOrigin::File, [&](const faiss::Index& index) {
+        faiss_ext::write_index(&index, path.string());
     });
 }
 
@@ -96,8 +96,9 @@ py::list as_tuples(const std::vector<ColumnBytes>& columns) {
 
 py::list columns_of(const IndexHandle& self) {
     need_scann(self, "column_bytes");
-    return as_tuples(self.read(
-            ErrorOrigin::Caller, [&] { return column_bytes(self.index()); }));
+    return as_tuples(self.see(
+            ErrorOrigin::Caller,
+            [&](const faiss::Index& index) { return column_bytes(&index); }));
 }
 
 py::list columns_of_file(const Path& path, uint64_t memory) {
@@ -108,16 +109,16 @@ py::list columns_of_file(const Path& path, uint64_t memory) {
 
 IndexPointer clone(const IndexHandle& self) {
     need_scann(self, "clone_index");
-    return self.read(ErrorOrigin::Caller, [&] {
-        return handle_of(faiss_ext::clone_index(self.index()));
+    return self.see(ErrorOrigin::Caller, [&](const faiss::Index& index) {
+        return handle_of(faiss_ext::clone_index(&index));
     });
 }
 
 std::vector<uint8_t> serialized(const IndexHandle& self) {
     need_scann(self, "serialize_index");
-    return self.read(ErrorOrigin::File, [&] {
+    return self.see(ErrorOrigin::File, [&](const faiss::Index& index) {
         faiss::VectorIOWriter writer;
-        faiss_ext::write_index(self.index(), &writer);
+        faiss_ext::write_index(&index, &writer);
         return std::move(writer.data);
     });
 }
@@ -142,9 +143,10 @@ IndexPointer deserialize(const py::buffer& data) {
 
 void export_plain(const IndexHandle& self, const Path& path) {
     need_scann(self, "export_to_faiss");
-    std::unique_ptr<faiss::Index> plain = self.read(ErrorOrigin::Caller, [&] {
-        return std::unique_ptr<faiss::Index>(export_to_faiss(self.index()));
-    });
+    const auto plain =
+            self.see(ErrorOrigin::Caller, [&](const faiss::Index& index) {
+                return std::unique_ptr<faiss::Index>(export_to_faiss(&index));
+            });
     without_gil(ErrorOrigin::File, [&] {
         OutputFile file(path.string());
         faiss::write_index(plain.get(), &file);

@@ -99,10 +99,15 @@ IndexLocks::ReadScope::ReadScope(const IndexLocks& locks) {
     wait_for(lock_);
 }
 
-IndexLocks::ChangeScope::ChangeScope(IndexLocks& locks)
+IndexLocks::ChangeScope::ChangeScope(IndexLocks& locks, bool refuses)
         : locks_(locks.here()),
           gate_(locks_.gate, std::defer_lock),
           lock_(locks_.mutex, std::defer_lock) {
+    if (refuses && locks_.changing != 0) {
+        throw std::runtime_error(
+                "another thread changes the index (allowed of a concurrent "
+                "index: one at a time)");
+    }
     while (true) {
         wait_for(gate_);
         wait_for(lock_);

@@ -44,7 +44,9 @@ class IndexLocks {
 
     class ChangeScope {
      public:
-        explicit ChangeScope(IndexLocks& locks);
+        /// @param refuses  not to wait while another thread changes
+        /// @throws std::runtime_error  in that case
+        ChangeScope(IndexLocks& locks, bool refuses);
         ~ChangeScope();
         ChangeScope(const ChangeScope&) = delete;
         ChangeScope& operator=(const ChangeScope&) = delete;
@@ -59,6 +61,10 @@ class IndexLocks {
      * lock would wait for itself.
      * @throws std::runtime_error  in such a callback */
     void refuse_reentry() const;
+    /// @throws std::runtime_error  in a child that has half of a change
+    void refuse_half_changed() const {
+        (void)here();
+    }
 
  private:
     /// @throws std::runtime_error  if the index is half changed

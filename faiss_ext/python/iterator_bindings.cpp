@@ -28,10 +28,12 @@ SearchIterator::SearchIterator(
     }
     std::vector<float> storage;
     const float* x = arguments_.queries.floats(0, 1, storage);
-    index_.read(ErrorOrigin::Caller, [&] {
+    version_ = index_.concurrent() ? index_.seen() : nullptr;
+    index_.see(ErrorOrigin::Caller, [&](const faiss::Index& seen) {
+        const faiss::Index& kept = version_ ? *version_ : seen;
         // arrays of more rows than there are would only fill memory
-        batch_ = std::min(batch, std::max<int64_t>(index_.index()->ntotal, 1));
-        pieces_ = iterate(index_.index(), x, batch_, arguments_.params);
+        batch_ = std::min(batch, std::max<int64_t>(kept.ntotal, 1));
+        pieces_ = iterate(&kept, x, batch_, arguments_.params);
     });
 }
 
@@ -41,7 +43,7 @@ py::tuple SearchIterator::next() {
     float* to = distances.mutable_data();
     int64_t* labels_to = labels.mutable_data();
     ScaNNSearchStats counted;
-    const int64_t n = index_.read(ErrorOrigin::Caller, [&] {
+    const int64_t n = index_.see(ErrorOrigin::Caller, [&](const auto&) {
         std::lock_guard lock(mutex_.here());
         const size_t found = pieces_.next(to, labels_to);
         counted = std::exchange(arguments_.counted, {});

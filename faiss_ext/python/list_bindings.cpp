@@ -242,10 +242,13 @@ py::tuple search_preassigned(
             false,
             {D, I},
             stats,
-            [&](int64_t begin, int64_t count, const ResultPointers& out) {
+            [&](const faiss::Index& index,
+                int64_t begin,
+                int64_t count,
+                const ResultPointers& out) {
                 std::vector<float> storage;
                 with_params(self, given.arguments.params, [&](auto* p) {
-                    given.ivf.search_preassigned(
+                    find_ivf(&index)->search_preassigned(
                             count,
                             given.arguments.queries.floats(
                                     begin, count, storage),
@@ -281,7 +284,10 @@ py::tuple range_search_preassigned(
             self,
             given.arguments,
             stats,
-            [&](int64_t begin, int64_t count, faiss::RangeSearchResult* out) {
+            [&](const faiss::Index& index,
+                int64_t begin,
+                int64_t count,
+                faiss::RangeSearchResult* out) {
                 std::vector<float> storage;
                 with_params(self, given.arguments.params, [&](auto* p) {
                     auto run = [&](const auto& ivf) {
@@ -298,8 +304,8 @@ py::tuple range_search_preassigned(
                                 p);
                     };
                     // not virtual in Faiss 1.7.3
-                    if (self.scann() != nullptr) {
-                        run(*self.scann());
+                    if (const IndexIVFScaNN* scann = find_scann(&index)) {
+                        run(*scann);
                     } else {
                         run(given.ivf);
                     }

@@ -25,10 +25,8 @@ py::dict maintain(
                 "rows is " + std::to_string(rows) +
                 " (allowed: >= 0; 0: no bound)");
     }
-    const ScaNNMaintenance done = self.change(ErrorOrigin::Caller, [&] {
-        ProgressScope scope(&scann, progress);
-        return scann.maintain(size_t(rows), seconds);
-    });
+    ProgressScope scope(&scann, progress);
+    const ScaNNMaintenance done = self.maintain(size_t(rows), seconds);
     py::dict result;
     result["rows"] = done.rows;
     result["lists"] = done.lists;
@@ -38,31 +36,27 @@ py::dict maintain(
 }
 
 /// @param k  of the recall
-ScaNNHealth measure(
-        const IndexHandle& self,
-        const IndexIVFScaNN& scann,
-        py::handle queries,
-        int64_t k) {
+ScaNNHealth measure(const IndexHandle& self, py::handle queries, int64_t k) {
+    const auto measured = [&](int64_t n, const float* x) {
+        return self.see(ErrorOrigin::Caller, [&](const faiss::Index& index) {
+            return find_scann(&index)->health(n, x, k);
+        });
+    };
     if (queries.is_none()) {
-        return self.read(ErrorOrigin::Caller, [&] { return scann.health(); });
+        return measured(0, nullptr);
     }
     if (py::isinstance<py::int_>(queries)) {
-        const int64_t n = queries.cast<int64_t>();
-        return self.read(ErrorOrigin::Caller, [&] {
-            return scann.health(n, nullptr, k);
-        });
+        return measured(queries.cast<int64_t>(), nullptr);
     }
     need_plain_scann(
             self, "health", "a number of queries, or a ScaNN index by itself");
     const Rows rows = some_rows_for(self, "queries", queries);
-    return self.read(ErrorOrigin::Caller, [&] {
-        return scann.health(rows.n, rows.data, k);
-    });
+    return measured(rows.n, rows.data);
 }
 
 py::dict health(const IndexHandle& self, py::handle queries, int64_t k) {
-    const IndexIVFScaNN& scann = need_scann(self, "health");
-    const ScaNNHealth h = measure(self, scann, queries, k);
+    need_scann(self, "health");
+    const ScaNNHealth h = measure(self, queries, k);
     py::dict result;
     result["rows"] = h.rows;
     result["lists"] = h.lists;

@@ -111,13 +111,15 @@ const char* name_of(EtaFormula formula) {
 }
 
 size_t coded_dims(const IndexHandle& self) {
-    const IndexIVFScaNN& scann = need_scann(self, "coded_dims");
-    return scann.is_trained ? scann.state().model->pq.d()
-                            : scann.options.coded_dims;
+    need_scann(self, "coded_dims");
+    const auto scann = self.seen_scann();
+    return scann->is_trained ? scann->state().model->pq.d()
+                             : scann->options.coded_dims;
 }
 
 double auto_maintain(const IndexHandle& self) {
-    return as_written(need_scann(self, "auto_maintain").options.auto_maintain);
+    need_scann(self, "auto_maintain");
+    return as_written(self.seen_scann()->options.auto_maintain);
 }
 
 void set_auto_maintain(IndexHandle& self, float value) {
@@ -131,8 +133,9 @@ void set_auto_maintain(IndexHandle& self, float value) {
 }
 
 double eta(const IndexHandle& self) {
-    const IndexIVFScaNN& scann = need_scann(self, "eta");
-    return self.read(ErrorOrigin::Caller, [&] {
+    need_scann(self, "eta");
+    return self.see(ErrorOrigin::Caller, [&](const faiss::Index& index) {
+        const IndexIVFScaNN& scann = *find_scann(&index);
         return as_written(
                 scann.is_trained ? scann.state().model->pq.eta()
                                  : scann.options.eta);
@@ -153,7 +156,8 @@ double shown(float value) {
 }
 
 std::string repr(const IndexHandle& self) {
-    const faiss::Index& index = *self.index();
+    const auto seen = self.seen();
+    const faiss::Index& index = *seen;
     std::ostringstream text;
     text << "<faiss_ext.Index " << layers(&index) << ": d=" << index.d
          << ", metric="
@@ -216,10 +220,13 @@ void search_default(
     index.def_property(
             name,
             [name, field](const IndexHandle& self) {
-                return need_scann(self, name).*field;
+                need_scann(self, name);
+                return (*self.seen_scann()).*field;
             },
             [name, field](IndexHandle& self, int64_t value) {
-                need_scann(self, name).*field = checked_integer(name, value, 0);
+                IndexIVFScaNN& scann = need_scann(self, name);
+                const size_t checked = checked_integer(name, value, 0);
+                self.set([&] { scann.*field = checked; });
             },
             doc);
 }
@@ -227,8 +234,10 @@ void search_default(
 void set_nprobe(IndexHandle& self, int64_t value) {
     faiss::IndexIVF& ivf = need_ivf(self, "nprobe");
     // nlist is 0 until training chooses it
-    ivf.nprobe = ivf.nlist > 0 ? checked_integer("nprobe", value, 1, ivf.nlist)
-                               : checked_integer("nprobe", value, 1);
+    const size_t checked =
+            ivf.nlist > 0 ? checked_integer("nprobe", value, 1, ivf.nlist)
+                          : checked_integer("nprobe", value, 1);
+    self.set([&] { ivf.nprobe = checked; });
 }
 
 /// A default of searches that set_index_parameters() sets.
@@ -299,46 +308,62 @@ void set_index_parameters(IndexHandle& self, const std::string& description) {
                 description.substr(begin, end - begin), description, known);
         begin = end + 1;
     }
-    for (const SearchDefault& one : known) {
-        if (one.value) {
-            *one.place = *one.value;
+    self.set([&] {
+        for (const SearchDefault& one : known) {
+            if (one.value) {
+                *one.place = *one.value;
+            }
         }
-    }
+    });
 }
 
 size_t memory_usage(const IndexHandle& self) {
-    const IndexIVFScaNN& scann = need_scann(self, "memory_usage");
-    return self.read(ErrorOrigin::Caller, [&] {
-        return scann.memory_usage() +
-               wrapper_memory(self.index(), self.index()->ntotal);
+    need_scann(self, "memory_usage");
+    return self.see(ErrorOrigin::Caller, [&](const faiss::Index& index) {
+        return find_scann(&index)->memory_usage() +
+               wrapper_memory(&index, index.ntotal);
     });
 }
 
 size_t estimate_memory(const IndexHandle& self, int64_t n) {
-    const IndexIVFScaNN& scann = need_scann(self, "estimate_memory");
+    need_scann(self, "estimate_memory");
     size_t count = checked_integer("n", n, 0);
-    return self.read(ErrorOrigin::Caller, [&] {
-        return scann.estimate_memory(count) +
-               wrapper_memory(self.index(), count);
+    return self.see(ErrorOrigin::Caller, [&](const faiss::Index& index) {
+        return find_scann(&index)->estimate_memory(count) +
+               wrapper_memory(&index, count);
     });
 }
 
 using Self = const IndexHandle&;
 
 void set_max_codes(IndexHandle& self, int64_t value) {
-    need_ivf(self, "max_codes").max_codes =
-            checked_integer("max_codes", value, 0);
+    faiss::IndexIVF& ivf = need_ivf(self, "max_codes");
+    const size_t checked = checked_integer("max_codes", value, 0);
+    self.set([&] { ivf.max_codes = checked; });
 }
 
 py::object calibration(Self self) {
-    const auto& chosen = need_scann(self, "calibration").calibration;
+    need_scann(self, "calibration");
+    const ScaNNCalibration chosen = self.seen_scann()->calibration;
     return chosen.k == 0 ? py::object(py::none())
                          : py::object(calibration_dict(chosen));
 }
 
 std::vector<std::string> notes(Self self) {
-    const IndexIVFScaNN& scann = need_scann(self, "notes");
-    return self.read(ErrorOrigin::Caller, [&] { return scann.notes(); });
+    need_scann(self, "notes");
+    return self.see(ErrorOrigin::Caller, [&](const faiss::Index& index) {
+        return find_scann(&index)->notes();
+    });
+}
+
+void set_concurrent(IndexHandle& self, bool on) {
+    if (on) {
+        self.make_concurrent();
+    } else if (self.concurrent()) {
+        throw py::value_error(
+                "concurrent = False of a concurrent index (allowed: True; a "
+                "clone_index() of it is not concurrent)");
+    }
 }
 
 /// What every index of Faiss has.
@@ -347,7 +372,7 @@ void bind_index_figures(IndexClass& index) {
                  "d", [](Self s) { return s.index()->d; }, doc::d)
             .def_property_readonly(
                     "ntotal",
-                    [](Self s) { return s.index()->ntotal; },
+                    [](Self s) { return s.seen()->ntotal; },
                     doc::ntotal)
             .def_property_readonly(
                     "is_trained",
@@ -357,7 +382,7 @@ void bind_index_figures(IndexClass& index) {
                     "metric_type",
                     [](Self s) { return int(s.index()->metric_type); },
                     doc::metric_type)
-            .def("__len__", [](Self s) { return s.index()->ntotal; })
+            .def("__len__", [](Self s) { return s.seen()->ntotal; })
             // an index without vectors is not False
             .def("__bool__", [](Self) { return true; })
             .def_property(
@@ -365,6 +390,11 @@ void bind_index_figures(IndexClass& index) {
                     [](Self s) { return s.verbose(); },
                     [](IndexHandle& s, bool on) { s.set_verbose(on); },
                     doc::verbose)
+            .def_property(
+                    "concurrent",
+                    [](Self s) { return s.concurrent(); },
+                    set_concurrent,
+                    doc::concurrent)
             .def("__repr__", repr);
 }
 
@@ -376,13 +406,17 @@ void bind_list_settings(IndexClass& index) {
                  doc::nlist)
             .def_property(
                     "nprobe",
-                    [](Self s) { return size_t(need_ivf(s, "nprobe").nprobe); },
+                    [](Self s) {
+                        need_ivf(s, "nprobe");
+                        return size_t(find_ivf(s.seen().get())->nprobe);
+                    },
                     set_nprobe,
                     doc::nprobe)
             .def_property(
                     "max_codes",
                     [](Self s) {
-                        return size_t(need_ivf(s, "max_codes").max_codes);
+                        need_ivf(s, "max_codes");
+                        return size_t(find_ivf(s.seen().get())->max_codes);
                     },
                     set_max_codes,
                     doc::max_codes)

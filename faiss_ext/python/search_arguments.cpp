@@ -177,7 +177,8 @@ SearchArguments search_arguments(
         py::handle x,
         const SearchKeywords& keywords,
         size_t lists_given) {
-    const faiss::Index& index = *self.index();
+    const auto seen = self.seen();
+    const faiss::Index& index = *seen;
     SearchArguments arguments{typed_rows_for(self, "x", x), {}, {}, {}};
     const SearchKeywords given = merged(keywords);
     SelectorPointer selector = selector_argument("filter", given.filter, &self);
@@ -190,7 +191,7 @@ SearchArguments search_arguments(
     if (given.target_recall) {
         params.target_recall = checked_target(self, given);
     }
-    if (const faiss::IndexIVF* ivf = self.ivf()) {
+    if (const faiss::IndexIVF* ivf = find_ivf(&index)) {
         if (given.target_recall) {
             params.nprobe = 0;
         } else if (given.nprobe) {

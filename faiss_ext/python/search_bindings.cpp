@@ -33,9 +33,12 @@ py::tuple search_any(
             with_rows,
             outputs,
             stats,
-            [&](int64_t begin, int64_t count, const ResultPointers& out) {
+            [&](const faiss::Index& index,
+                int64_t begin,
+                int64_t count,
+                const ResultPointers& out) {
                 std::vector<float> storage;
-                search(self.index(),
+                search(&index,
                        count,
                        arguments.queries.floats(begin, count, storage),
                        k,
@@ -134,10 +137,13 @@ py::tuple search_range(
             self,
             arguments,
             stats,
-            [&](int64_t begin, int64_t count, faiss::RangeSearchResult* out) {
+            [&](const faiss::Index& index,
+                int64_t begin,
+                int64_t count,
+                faiss::RangeSearchResult* out) {
                 std::vector<float> storage;
                 range_search(
-                        self.index(),
+                        &index,
                         count,
                         arguments.queries.floats(begin, count, storage),
                         float(radius),
@@ -185,7 +191,7 @@ py::array_t<float> reconstruct_batch(const IndexHandle& self, py::handle ids) {
 
 py::array_t<float>
 reconstruct_n(const IndexHandle& self, int64_t i0, int64_t n) {
-    int64_t ntotal = self.index()->ntotal;
+    int64_t ntotal = self.seen()->ntotal;
     checked_integer("i0", i0, 0, n < 0 ? ntotal : INT64_MAX - ntotal);
     if (n < 0) {
         n = ntotal - i0; // as faiss.Index.reconstruct_n

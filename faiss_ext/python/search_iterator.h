@@ -37,6 +37,8 @@ class SearchIterator {
  private:
     const IndexHandle& index_;
     py::object owner_; ///< of index_
+    /// of a concurrent index: that in which the iterator goes on
+    std::shared_ptr<const faiss::Index> version_;
     SearchArguments arguments_;
     py::object stats_;
     int64_t batch_;

@@ -78,7 +78,7 @@ py::tuple nearest_results(
         const NearestWork& work) {
     // far more than there are rows would fill memory with "no result"
     checked_integer(
-            "k", k, 1, std::max<int64_t>(kMaxMissing, self.index()->ntotal));
+            "k", k, 1, std::max<int64_t>(kMaxMissing, self.seen()->ntotal));
     const int64_t n = arguments.queries.n;
     const int64_t d = self.index()->d;
     Results results = results_for(
@@ -94,9 +94,10 @@ py::tuple nearest_results(
     if (stats != nullptr) {
         arguments.params.stats = &arguments.counted;
     }
-    self.read(ErrorOrigin::Caller, [&] {
+    self.see(ErrorOrigin::Caller, [&](const faiss::Index& index) {
         in_slices(n, [&](int64_t begin, int64_t count) {
-            work(begin,
+            work(index,
+                 begin,
                  count,
                  {out.distances + begin * k,
                   out.labels + begin * k,
@@ -120,10 +121,10 @@ py::tuple range_results(
     }
     std::vector<int64_t> lims = {0};
     std::vector<std::unique_ptr<faiss::RangeSearchResult>> slices;
-    self.read(ErrorOrigin::Caller, [&] {
+    self.see(ErrorOrigin::Caller, [&](const faiss::Index& index) {
         in_slices(arguments.queries.n, [&](int64_t begin, int64_t count) {
             auto found = std::make_unique<faiss::RangeSearchResult>(count);
-            work(begin, count, found.get());
+            work(index, begin, count, found.get());
             int64_t before = lims.back();
             for (int64_t i = 1; i <= count; i++) {
                 lims.push_back(before + int64_t(found->lims[i]));

@@ -29,12 +29,19 @@ struct ResultPointers {
     float* rows;      ///< size count * k * d, or nullptr
 };
 
-using NearestWork = std::function<
-        void(int64_t begin, int64_t count, const ResultPointers&)>;
-using RangeWork = std::function<
-        void(int64_t begin, int64_t count, faiss::RangeSearchResult*)>;
+/// Searches an index for `count` queries from `begin` on.
+using NearestWork = std::function<void(
+        const faiss::Index& index,
+        int64_t begin,
+        int64_t count,
+        const ResultPointers&)>;
+using RangeWork = std::function<void(
+        const faiss::Index& index,
+        int64_t begin,
+        int64_t count,
+        faiss::RangeSearchResult*)>;
 
-/** @param work  searches for `count` queries from `begin` on
+/** @param work  called with the index that searches see
  *  @return (D, I) or (D, I, R) */
 py::tuple nearest_results(
         const IndexHandle& self,

@@ -209,7 +209,7 @@ SelectorPointer selector_argument(
         selector = std::make_shared<Filter>(value);
     }
     if (index != nullptr) {
-        selector->check_covers(index->index()->ntotal);
+        selector->check_covers(index->seen()->ntotal);
     }
     return selector;
 }

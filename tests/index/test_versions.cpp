@@ -16,6 +16,7 @@
 #include <faiss_ext/index_io.h>
 #include <faiss_ext/scann_iterator.h>
 
+#include "fixtures/child.h"
 #include "fixtures/drift.h"
 #include "fixtures/index_fixtures.h"
 #include "fixtures/random_rows.h"
@@ -489,6 +490,51 @@ TEST(Versions, NeedATrainedIndex) {
     EXPECT_THROW(
             VersionedScaNN{from_factory(kD, "IVF4,ScaNN", kL2)},
             faiss::FaissException);
+}
+
+/// A child has none of the threads that use the index.
+TEST(Versions, ServeAChildOfFork) {
+    if (!kForkWorks) {
+        GTEST_SKIP() << "ThreadSanitizer does not follow a fork of threads";
+    }
+    VersionedScaNN index(filled(",RFlat"));
+    const std::vector<float> q = new_rows(20, 5);
+    const Hits before = search(*index.version(), q, kK);
+    const auto search_and_change = [&] {
+        if (!(search(*index.version(), q, kK) == before)) {
+            return false;
+        }
+        index.change([](IndexIVFScaNN& i) { i.reset(); });
+        return index.version()->ntotal == 0;
+    };
+    const auto search_only = [&] {
+        try {
+            index.change([](IndexIVFScaNN& i) { i.reset(); });
+            return false;
+        } catch (const faiss::FaissException&) {
+            return search(*index.version(), q, kK) == before;
+        }
+    };
+    Threads readers(kReaders, [&](size_t) { (void)index.version(); });
+    for (size_t i = 0; i < 10; i++) {
+        EXPECT_EQ(in_child(search_and_change), "");
+    }
+    std::atomic<bool> changing = false, forked = false;
+    std::thread writer([&] {
+        index.change([&](IndexIVFScaNN&) {
+            changing = true;
+            while (!forked) {
+                std::this_thread::yield();
+            }
+        });
+    });
+    while (!changing) {
+        std::this_thread::yield();
+    }
+    EXPECT_EQ(in_child(search_only), "");
+    forked = true;
+    writer.join();
+    EXPECT_EQ(in_child(search_and_change), "");
 }
 
 /// An iterator goes on in its version, whatever happens to the index.
