@@ -145,6 +145,10 @@ VersionedScaNN::VersionedScaNN(std::unique_ptr<IndexIVFScaNN> index)
 }
 
 VersionedScaNN::~VersionedScaNN() {
+    if (impl_->here().half_changed) {
+        (void)impl_.release(); // it cannot be freed safely
+        return;
+    }
     // versions that somebody holds show memory of the writer
     impl_->last->retired->keep(std::move(impl_->writer));
 }

@@ -30,7 +30,8 @@ namespace faiss_ext {
 class FAISS_EXT_API VersionedScaNN {
  public:
     /// As immutable as `const` says, for any number of threads at once; without
-    /// a direct map. Outlives the index, if need be.
+    /// a direct map, and with memory_usage() of what it shows, without room for
+    /// more. Outlives the index, if need be.
     using Version = std::shared_ptr<const IndexIVFScaNN>;
 
     /// @param index  trained, and not used elsewhere from now on

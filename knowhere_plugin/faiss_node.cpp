@@ -12,63 +12,34 @@ namespace knowhere_plugin {
 
 namespace {
 
-using ReadLock = std::shared_lock<std::shared_mutex>;
-using WriteLock = std::unique_lock<std::shared_mutex>;
-
 int build_threads(const Parameters& parameters) {
     return parameters.given("num_build_thread")
                    ? int(parameters.integer("num_build_thread"))
                    : 0;
 }
 
-/// Used while the lock is held: after a fork, the child's index is half
-/// changed.
-class ChangeScope {
- public:
-    explicit ChangeScope(bool& changing) : changing_(changing) {
-        changing_ = true;
-    }
-    ~ChangeScope() {
-        changing_ = false;
-    }
-    ChangeScope(const ChangeScope&) = delete;
-    ChangeScope& operator=(const ChangeScope&) = delete;
-
- private:
-    bool& changing_;
-};
-
 } // namespace
 
 // ---------------------------------------------------------------- checks
 
-void FaissNode::check_whole() const {
-    if (changing_) {
-        throw Fault(
-                StatusCode::faiss_inner_error,
-                std::string(type_) +
-                        ": another thread was changing the index when this "
-                        "process was forked: here it is half changed; build or "
-                        "load it anew");
-    }
-}
-
-void FaissNode::check_built() const {
-    check_whole();
-    if (built_.index == nullptr) {
+NodeIndex::Reading FaissNode::reading() const {
+    std::shared_ptr<NodeIndex> now = current_.load();
+    if (now == nullptr) {
         throw Fault(
                 StatusCode::empty_index,
                 std::string(type_) + ": neither built nor loaded");
     }
+    return NodeIndex::read(std::move(now));
 }
 
-void FaissNode::check_metric(const Parameters& parameters) const {
+void FaissNode::check_metric(const Parameters& parameters, Metric metric)
+        const {
     if (parameters.given("metric_type") &&
-        parameters.word("metric_type") != name_of(built_.metric)) {
+        parameters.word("metric_type") != name_of(metric)) {
         throw Fault(
                 StatusCode::invalid_metric_type,
                 "metric_type = \"" + parameters.word("metric_type") +
-                        "\" (allowed: " + name_of(built_.metric) +
+                        "\" (allowed: " + name_of(metric) +
                         ", which the index was built with)");
     }
 }
@@ -134,12 +105,12 @@ void FaissNode::check_lengths(
 }
 
 void FaissNode::check_queries(
+        const NodeIndex::Reading& index,
         const DataSet& queries,
         const Parameters& parameters) const {
-    check_built();
-    check_metric(parameters);
-    check_rows(queries, "queries", built_.index->d);
-    check_lengths(queries, "queries", built_.metric);
+    check_metric(parameters, index.metric());
+    check_rows(queries, "queries", index->d);
+    check_lengths(queries, "queries", index.metric());
 }
 
 // ----------------------------------------------------------------- build
@@ -196,15 +167,17 @@ BuiltIndex FaissNode::train_new(
             metric};
 }
 
-void FaissNode::add_rows(BuiltIndex& built, const DataSet& rows) const {
-    check_rows(rows, "rows", built.index->d);
-    check_lengths(rows, "rows", built.metric);
+void FaissNode::add_rows(
+        faiss::Index& index,
+        Metric metric,
+        const DataSet& rows) const {
+    check_rows(rows, "rows", index.d);
+    check_lengths(rows, "rows", metric);
     if (rows.rows == 0) {
         return;
     }
-    std::vector<float> unit = unit_rows(rows, built.metric);
-    add_to_index(
-            *built.index, rows.rows, unit.empty() ? rows.tensor : unit.data());
+    std::vector<float> unit = unit_rows(rows, metric);
+    add_to_index(index, rows.rows, unit.empty() ? rows.tensor : unit.data());
 }
 
 void FaissNode::add_to_index(faiss::Index& index, int64_t n, const float* x)
@@ -212,19 +185,12 @@ void FaissNode::add_to_index(faiss::Index& index, int64_t n, const float* x)
     index.add(n, x);
 }
 
+/// The old index is freed by the last call that reads it.
 void FaissNode::replace(BuiltIndex built) {
-    WriteLock lock(mutex_.here());
-    if (changing_) {
-        (void)built_.index.release(); // half changed: it cannot be freed safely
-    }
-    {
-        ChangeScope change(changing_);
-        places_.forget();
-        index_changed();
-        std::swap(built_, built);
-        builds_++;
-    }
-    lock.unlock(); // the old index is freed without the lock
+    std::lock_guard lock(writing_.here());
+    const std::shared_ptr<NodeIndex> old = current_.load();
+    const uint64_t build = old == nullptr ? 1 : old->build() + 1;
+    current_.store(std::make_shared<NodeIndex>(std::move(built), build));
 }
 
 Status FaissNode::Build(const DataSet& rows, const Config& config) noexcept {
@@ -232,7 +198,7 @@ Status FaissNode::Build(const DataSet& rows, const Config& config) noexcept {
         Parameters parameters(schema_, config);
         ThreadScope threads(build_threads(parameters));
         BuiltIndex made = train_new(rows, parameters);
-        add_rows(made, rows);
+        add_rows(*made.index, made.metric, rows);
         calibrate_index(*made.index, parameters);
         replace(std::move(made));
     });
@@ -250,41 +216,43 @@ Status FaissNode::Add(const DataSet& rows, const Config& config) noexcept {
     return guarded([&] {
         Parameters parameters(schema_, config);
         ThreadScope threads(build_threads(parameters));
-        WriteLock lock(mutex_.here());
-        check_whole();
-        if (built_.index == nullptr) {
+        std::lock_guard lock(writing_.here());
+        const std::shared_ptr<NodeIndex> now = current_.load();
+        if (now == nullptr) {
             throw Fault(
                     StatusCode::index_not_trained,
                     std::string(type_) + ": Add before Train");
         }
-        check_metric(parameters);
+        const Metric metric = now->metric();
+        check_metric(parameters, metric);
         check_build(parameters);
-        ChangeScope change(changing_);
-        places_.forget();
-        index_changed();
         if (!calibrates(parameters)) {
-            add_rows(built_, rows);
+            now->change([&](faiss::Index& index) {
+                add_rows(index, metric, rows);
+            });
             return;
         }
         // on a copy: if calibration fails, the rows are not added either
         BuiltIndex more{
                 std::unique_ptr<faiss::Index>(
-                        faiss_ext::clone_index(built_.index.get())),
-                built_.metric};
-        add_rows(more, rows);
+                        faiss_ext::clone_index(&*NodeIndex::read(now))),
+                metric};
+        add_rows(*more.index, metric, rows);
         calibrate_index(*more.index, parameters);
-        std::swap(built_, more);
+        current_.store(
+                std::make_shared<NodeIndex>(std::move(more), now->build()));
     });
 }
 
 // ------------------------------------------------------------------ rows
 
-void FaissNode::check_ids(const DataSet& ids) const {
-    if (!keeps_raw_rows(built_.index.get(), built_.metric)) {
+void FaissNode::check_ids(const NodeIndex::Reading& index, const DataSet& ids)
+        const {
+    if (!keeps_raw_rows(&*index, index.metric())) {
         throw Fault(
                 StatusCode::not_implemented,
                 std::string(type_) + " with metric_type = " +
-                        name_of(built_.metric) + " keeps no raw data here");
+                        name_of(index.metric()) + " keeps no raw data here");
     }
     if (ids.rows < 0 || (ids.rows > 0 && ids.ids == nullptr)) {
         throw Fault(
@@ -294,32 +262,30 @@ void FaissNode::check_ids(const DataSet& ids) const {
                         " (allowed: >= 0, and as many ids)");
     }
     for (int64_t i = 0; i < ids.rows; i++) {
-        if (ids.ids[i] < 0 || ids.ids[i] >= built_.index->ntotal) {
+        if (ids.ids[i] < 0 || ids.ids[i] >= index->ntotal) {
             throw Fault(
                     StatusCode::invalid_args,
                     "id = " + std::to_string(ids.ids[i]) + " (allowed: 0.." +
-                            std::to_string(built_.index->ntotal - 1) + ")");
+                            std::to_string(index->ntotal - 1) + ")");
         }
     }
 }
 
 Expected<DataSet> FaissNode::GetVectorByIds(const DataSet& ids) const noexcept {
     return guarded_value<DataSet>([&] {
-        ReadLock lock(mutex_.here());
-        check_built();
-        const faiss::Index& index = *built_.index;
-        check_ids(ids);
-        auto rows = std::make_shared<std::vector<float>>(ids.rows * index.d);
-        DataSet set{ids.rows, index.d, rows->data()};
-        auto ivf = dynamic_cast<const faiss::IndexIVF*>(&index);
-        const uint64_t* places =
-                ivf == nullptr ? nullptr : places_.of(*ivf).data();
+        const NodeIndex::Reading index = reading();
+        check_ids(index, ids);
+        auto rows = std::make_shared<std::vector<float>>(ids.rows * index->d);
+        DataSet set{ids.rows, index->d, rows->data()};
+        auto ivf = dynamic_cast<const faiss::IndexIVF*>(&*index);
+        const RowPlaces::Places places =
+                ivf == nullptr ? nullptr : places_.of(*ivf, index.build());
         for (int64_t i = 0; i < ids.rows; i++) {
-            float* row = rows->data() + i * index.d;
+            float* row = rows->data() + i * index->d;
             if (ivf == nullptr) {
-                index.reconstruct(ids.ids[i], row);
+                index->reconstruct(ids.ids[i], row);
             } else {
-                uint64_t place = places[ids.ids[i]];
+                const uint64_t place = (*places)[ids.ids[i]];
                 ivf->reconstruct_from_offset(
                         faiss::lo_listno(place), faiss::lo_offset(place), row);
             }
@@ -331,37 +297,42 @@ Expected<DataSet> FaissNode::GetVectorByIds(const DataSet& ids) const noexcept {
 
 bool FaissNode::HasRawData(const std::string& metric) const noexcept {
     try {
-        ReadLock lock(mutex_.here());
-        return keeps_raw_rows(
-                built_.index.get(),
-                built_.index == nullptr ? metric_of(metric) : built_.metric);
+        const std::shared_ptr<NodeIndex> now = current_.load();
+        if (now == nullptr) {
+            return keeps_raw_rows(nullptr, metric_of(metric));
+        }
+        return keeps_raw_rows(&*NodeIndex::read(now), now->metric());
     } catch (...) {
         return false;
     }
 }
 
 const char* FaissNode::MetricType() const noexcept {
-    ReadLock lock(mutex_.here());
-    return built_.index == nullptr ? nullptr : name_of(built_.metric);
+    const std::shared_ptr<NodeIndex> now = current_.load();
+    return now == nullptr ? nullptr : name_of(now->metric());
 }
 
-int64_t FaissNode::Dim() const noexcept {
-    ReadLock lock(mutex_.here());
-    return built_.index == nullptr ? 0 : built_.index->d;
-}
-
-int64_t FaissNode::Count() const noexcept {
-    ReadLock lock(mutex_.here());
-    return built_.index == nullptr ? 0 : built_.index->ntotal;
-}
-
-int64_t FaissNode::Size() const noexcept {
+/// A number of the index; 0 if there is none.
+template <class Number>
+int64_t FaissNode::number(Number&& number) const noexcept {
     try {
-        ReadLock lock(mutex_.here());
-        return built_.index == nullptr ? 0 : bytes_of(*built_.index);
+        std::shared_ptr<NodeIndex> now = current_.load();
+        return now == nullptr ? 0 : number(*NodeIndex::read(std::move(now)));
     } catch (...) {
         return 0;
     }
+}
+
+int64_t FaissNode::Dim() const noexcept {
+    return number([](const faiss::Index& index) { return index.d; });
+}
+
+int64_t FaissNode::Count() const noexcept {
+    return number([](const faiss::Index& index) { return index.ntotal; });
+}
+
+int64_t FaissNode::Size() const noexcept {
+    return number([&](const faiss::Index& index) { return bytes_of(index); });
 }
 
 } // namespace knowhere_plugin

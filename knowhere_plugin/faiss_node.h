@@ -1,17 +1,17 @@
 /*
  * What all nodes share: an IndexNode around a faiss::Index.
  *
- * Here: checks, locks, threads, filters, cosine, results, blobs. A node adds
- * its schema, how to train, and how its index is searched.
+ * Here: checks, threads, filters, cosine, results, blobs. A node adds its schema,
+ * how to train, and how its index is searched.
  * faiss_node.cpp: build and rows; node_search.cpp: searches; node_blob.cpp:
- * blobs; node_support.cpp: the parts below that are no methods.
+ * blobs; node_index.h: reading while rows are added; node_support.cpp: the parts
+ * below that are no methods.
  */
 
 #pragma once
 
 #include <memory>
 #include <mutex>
-#include <shared_mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,35 +22,11 @@
 #include <faiss_ext/memory/per_process.h>
 
 #include <knowhere_plugin/index_factory.h>
+#include <knowhere_plugin/node_index.h>
 #include <knowhere_plugin/parameters.h>
 #include <knowhere_plugin/search_request.h>
 
 namespace knowhere_plugin {
-
-enum class Metric : uint32_t { L2 = 0, IP = 1, COSINE = 2 };
-
-Metric metric_of(const std::string& word);
-const char* name_of(Metric metric);
-
-/** The place of each row in an IVF index, found at the first request. Not Faiss'
- * direct map, which would become a part of the index and of its blobs. */
-class RowPlaces {
- public:
-    /// By id: list << 32 | offset (faiss::lo_build). Thread-safe; valid until
-    /// forget().
-    const std::vector<uint64_t>& of(const faiss::IndexIVF& index);
-    void forget();
-
- private:
-    faiss_ext::PerProcess<std::mutex> mutex_;
-    std::vector<uint64_t> places_;
-};
-
-/// An index and what its node keeps about it.
-struct BuiltIndex {
-    std::unique_ptr<faiss::Index> index;
-    Metric metric = Metric::L2;
-};
 
 /// The rows of one query, some at a time; each once.
 class RowsInPieces {
@@ -61,8 +37,6 @@ class RowsInPieces {
     virtual ~RowsInPieces() = default;
     /// Nearest first; none at the end.
     virtual Hits next() = 0;
-    /// The index has changed, so that next() would throw.
-    virtual bool stale() const = 0;
 };
 
 class FaissNode : public IndexNode {
@@ -138,7 +112,8 @@ class FaissNode : public IndexNode {
             const faiss::Index& index,
             const SearchRequest& request) const = 0;
 
-    /** For iterators; nullptr: they search again, for more rows.
+    /** For iterators of an index that has versions; nullptr: they search again,
+     * for more rows.
      * @param query   size d; @param filter  borrowed by the result */
     virtual std::unique_ptr<RowsInPieces> rows_in_pieces(
             const faiss::Index& /* index */,
@@ -152,9 +127,6 @@ class FaissNode : public IndexNode {
     virtual Hits search_range(
             const faiss::Index& index,
             const RangeRequest& request) const = 0;
-
-    /// The index has changed: drops everything that was derived from it.
-    virtual void index_changed() const {}
 
     /// A second, complete search for queries that got less than k.
     virtual bool completes_short_results(const Parameters&) const {
@@ -172,7 +144,7 @@ class FaissNode : public IndexNode {
     virtual bool keeps_raw_rows(const faiss::Index* index, Metric metric)
             const = 0;
     virtual int64_t bytes_of(const faiss::Index& index) const;
-    virtual Blob write(const BuiltIndex& built) const;
+    virtual Blob write(const faiss::Index& index, Metric metric) const;
     /// @throws Fault(invalid_binary_set)
     virtual BuiltIndex read(std::span<const uint8_t> blob) const;
     virtual BuiltIndex read_file(const std::string& path, bool mmap) const;
@@ -183,26 +155,34 @@ class FaissNode : public IndexNode {
 
     BuiltIndex train_new(const DataSet& rows, const Parameters& parameters)
             const;
-    void add_rows(BuiltIndex& built, const DataSet& rows) const;
+    void add_rows(faiss::Index& index, Metric metric, const DataSet& rows)
+            const;
     void replace(BuiltIndex built);
+    /// @throws Fault  if nothing was built or loaded
+    NodeIndex::Reading reading() const;
+    template <class Number>
+    int64_t number(Number&& number) const noexcept;
     /// COSINE: unit rows, zero rows stay; else empty.
     std::vector<float> unit_rows(const DataSet& rows, Metric metric) const;
-    /// @throws Fault  if a fork cut a change short
-    void check_whole() const;
-    void check_built() const;
-    void check_metric(const Parameters& parameters) const;
+    void check_metric(const Parameters& parameters, Metric metric) const;
     void check_rows(const DataSet& rows, const char* what, int64_t d) const;
     void check_lengths(const DataSet& rows, const char* what, Metric metric)
             const;
     /// All of these, for queries of the index.
-    void check_queries(const DataSet& queries, const Parameters& parameters)
-            const;
-    void check_ids(const DataSet& ids) const;
+    void check_queries(
+            const NodeIndex::Reading& index,
+            const DataSet& queries,
+            const Parameters& parameters) const;
+    void check_ids(const NodeIndex::Reading& index, const DataSet& ids) const;
     /// Fills all results with -1 and the worst value.
-    void search_rows(const SearchRequest& request) const;
+    void search_rows(
+            const NodeIndex::Reading& index,
+            const SearchRequest& request) const;
     /// Searches the whole index for queries that got less than the k results
     /// that there are.
-    void complete_results(const SearchRequest& request) const;
+    void complete_results(
+            const NodeIndex::Reading& index,
+            const SearchRequest& request) const;
     /// For iterators: the k nearest first, of the rows that the filter knows.
     Hits next_nearest(
             const std::vector<float>& query,
@@ -212,16 +192,14 @@ class FaissNode : public IndexNode {
             SearchScope scope) const;
 
     struct Pieces;
-    /// For iterators: the next rows, of those that the filter knows.
+    /// For iterators: the next rows.
     Hits next_piece(Pieces& pieces) const;
 
     const char* type_;
     std::span<const Parameter> schema_;
-    faiss_ext::PerProcess<std::shared_mutex> mutex_;
-    /// Seen by who holds the lock only where a fork cut a change short.
-    bool changing_ = false;
-    BuiltIndex built_;
-    uint64_t builds_ = 0; ///< how often built_ became another index
+    CurrentIndex current_;
+    /// of who builds, loads or adds
+    faiss_ext::PerProcess<std::mutex> writing_;
     mutable RowPlaces places_;
 };
 

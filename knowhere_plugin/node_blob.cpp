@@ -73,14 +73,14 @@ struct CountingWriter : faiss::IOWriter {
 
 } // namespace
 
-Blob write_blob(const char* type, const BuiltIndex& built) {
+Blob write_blob(const char* type, const faiss::Index& index, Metric metric) {
     faiss::VectorIOWriter writer;
     writer.data.resize(sizeof(Header));
-    faiss::write_index(built.index.get(), &writer);
+    faiss::write_index(&index, &writer);
     Header header{};
     std::memcpy(header.magic, kMagic, sizeof(kMagic));
     header.version = kBlobVersion;
-    header.metric = uint32_t(built.metric);
+    header.metric = uint32_t(metric);
     std::strncpy(header.type, type, sizeof(header.type) - 1);
     header.size = writer.data.size() - sizeof(header);
     header.checksum =
@@ -165,8 +165,8 @@ int64_t FaissNode::bytes_of(const faiss::Index& index) const {
     return written_size(index);
 }
 
-Blob FaissNode::write(const BuiltIndex& built) const {
-    return write_blob(type_, built);
+Blob FaissNode::write(const faiss::Index& index, Metric metric) const {
+    return write_blob(type_, index, metric);
 }
 
 BuiltIndex FaissNode::read(std::span<const uint8_t> blob) const {
@@ -179,9 +179,8 @@ BuiltIndex FaissNode::read_file(const std::string& path, bool) const {
 
 Expected<Blob> FaissNode::Serialize() const noexcept {
     return guarded_value<Blob>([&] {
-        std::shared_lock lock(mutex_.here());
-        check_built();
-        return write(built_);
+        const NodeIndex::Reading index = reading();
+        return write(*index, index.metric());
     });
 }
 

@@ -14,7 +14,7 @@
 
 namespace knowhere_plugin {
 
-Blob write_blob(const char* type, const BuiltIndex& built);
+Blob write_blob(const char* type, const faiss::Index& index, Metric metric);
 /// @throws Fault(invalid_binary_set)
 BuiltIndex read_blob(const char* type, std::span<const uint8_t> blob);
 /// A regular file. @throws Fault(disk_file_error)

@@ -99,21 +99,15 @@ class NodeIterator : public HitIterator {
     bool complete_ = false;
 };
 
-/// Of one query: what its index gives, and what is needed to begin again when
-/// rows were added.
+/// What an index gives for one query, and what that borrows.
 struct FaissNode::Pieces {
-    std::vector<float> query;
-    std::shared_ptr<const Parameters> parameters;
-    std::shared_ptr<const RowFilter> filter; ///< of the rows at the beginning
-    uint64_t build;                          ///< FaissNode::builds_
-    std::vector<int64_t> given;              ///< ids
-    std::shared_ptr<const RowFilter> left;   ///< filter, without those
-    std::unique_ptr<RowsInPieces> rows;      ///< borrows `left`
+    std::shared_ptr<const NodeIndex::Reading> index; ///< a version
+    std::shared_ptr<const RowFilter> filter;
+    std::unique_ptr<RowsInPieces> rows;
 };
 
-/** Takes the node's lock for each piece, so that writers wait for no longer than
- * for a search. Rows that were added since do not come; the others come as if
- * there had been no change, nearest first within each piece. */
+/** Goes on in the version that the index had when it was made: rows that were
+ * added since do not come. Nearest first within each piece. */
 class PieceIterator : public HitIterator {
  public:
     /// @param node  borrowed

@@ -12,8 +12,6 @@ namespace knowhere_plugin {
 
 namespace {
 
-using ReadLock = std::shared_lock<std::shared_mutex>;
-
 /// 3 GB of results: for a k of 2^31 the system would grant the memory, and kill
 /// the process that writes to it.
 constexpr int64_t kMaxResults = int64_t(1) << 28;
@@ -105,24 +103,26 @@ Status FaissNode::CheckConfig(const Config& config, unsigned phases)
         if ((phases & kSearch) != 0) {
             check_search(parameters, parameters.integer("k"));
         }
-        ReadLock lock(mutex_.here());
-        if (built_.index != nullptr && (phases & kBuild) == 0) {
-            check_metric(parameters);
+        const std::shared_ptr<NodeIndex> now = current_.load();
+        if (now != nullptr && (phases & kBuild) == 0) {
+            check_metric(parameters, now->metric());
         }
         if ((phases & kRange) != 0 && parameters.given("radius")) {
             const bool as_built =
-                    built_.index != nullptr && !parameters.given("metric_type");
+                    now != nullptr && !parameters.given("metric_type");
             range_limits(
                     parameters,
-                    as_built ? built_.metric
+                    as_built ? now->metric()
                              : metric_of(parameters.word("metric_type")));
         }
     });
 }
 
-void FaissNode::search_rows(const SearchRequest& request) const {
+void FaissNode::search_rows(
+        const NodeIndex::Reading& index,
+        const SearchRequest& request) const {
     const auto [n, k] = std::pair(request.n, request.k);
-    const bool l2 = built_.metric == Metric::L2;
+    const bool l2 = index.metric() == Metric::L2;
     std::fill_n(request.labels, n * k, -1);
     std::fill_n(
             request.distances,
@@ -133,7 +133,7 @@ void FaissNode::search_rows(const SearchRequest& request) const {
         return;
     }
     if (found == k) {
-        search_index(*built_.index, request);
+        search_index(*index, request);
     } else { // the results have more columns
         std::vector<float> distances(n * found);
         std::vector<int64_t> labels(n * found);
@@ -141,7 +141,7 @@ void FaissNode::search_rows(const SearchRequest& request) const {
         narrow.k = found;
         narrow.distances = distances.data();
         narrow.labels = labels.data();
-        search_index(*built_.index, narrow);
+        search_index(*index, narrow);
         for (int64_t q = 0; q < n; q++) {
             std::copy_n(
                     &distances[q * found], found, request.distances + q * k);
@@ -150,18 +150,21 @@ void FaissNode::search_rows(const SearchRequest& request) const {
     }
     for (int64_t i = 0; i < n * k; i++) {
         if (request.labels[i] >= 0) {
-            request.distances[i] = clamped(built_.metric, request.distances[i]);
+            request.distances[i] =
+                    clamped(index.metric(), request.distances[i]);
         }
     }
 }
 
-void FaissNode::complete_results(const SearchRequest& request) const {
+void FaissNode::complete_results(
+        const NodeIndex::Reading& index,
+        const SearchRequest& request) const {
     const int64_t full = std::min(request.k, request.filter.passing());
     for (int64_t q = 0; q < request.n && full > 0; q++) {
         if (request.labels[q * request.k + full - 1] == -1) {
             SearchRequest again = request.part(q, 1);
             again.scope = kWholeIndex;
-            search_rows(again);
+            search_rows(index, again);
         }
     }
 }
@@ -173,8 +176,8 @@ Expected<DataSet> FaissNode::Search(
     return guarded_value<DataSet>([&] {
         Parameters parameters(schema_, config);
         ThreadScope threads(1);
-        ReadLock lock(mutex_.here());
-        check_queries(queries, parameters);
+        const NodeIndex::Reading index = reading();
+        check_queries(index, queries, parameters);
         const int64_t n = queries.rows;
         const int64_t k = parameters.integer("k");
         check_search(parameters, k);
@@ -185,8 +188,8 @@ Expected<DataSet> FaissNode::Search(
                             " queries (allowed: k * queries <= " +
                             std::to_string(kMaxResults) + ")");
         }
-        std::vector<float> unit = unit_rows(queries, built_.metric);
-        RowFilter filter(filtered, built_.index->ntotal);
+        std::vector<float> unit = unit_rows(queries, index.metric());
+        RowFilter filter(filtered, index->ntotal);
         auto results = std::make_shared<Results>();
         results->ids.resize(n * k);
         results->distance.resize(n * k);
@@ -200,9 +203,9 @@ Expected<DataSet> FaissNode::Search(
                 .k = k,
                 .distances = results->distance.data(),
                 .labels = results->ids.data()};
-        search_rows(request);
+        search_rows(index, request);
         if (completes_short_results(parameters)) {
-            complete_results(request);
+            complete_results(index, request);
         }
         return result_set(n, k, std::move(results));
     });
@@ -215,25 +218,25 @@ Expected<DataSet> FaissNode::RangeSearch(
     return guarded_value<DataSet>([&] {
         Parameters parameters(schema_, config);
         ThreadScope threads(1);
-        ReadLock lock(mutex_.here());
-        check_queries(queries, parameters);
-        RangeLimits limits = range_limits(parameters, built_.metric);
-        std::vector<float> unit = unit_rows(queries, built_.metric);
+        const NodeIndex::Reading index = reading();
+        check_queries(index, queries, parameters);
+        RangeLimits limits = range_limits(parameters, index.metric());
+        std::vector<float> unit = unit_rows(queries, index.metric());
         const float* x = unit.empty() ? queries.tensor : unit.data();
-        RowFilter filter(filtered, built_.index->ntotal);
+        RowFilter filter(filtered, index->ntotal);
         auto results = std::make_shared<Results>();
         results->lims.resize(queries.rows + 1);
         int64_t n = filter.passing() == 0 ? 0 : queries.rows;
         for (int64_t q = 0; q < n; q++) {
             Hits hits = search_range(
-                    *built_.index,
+                    *index,
                     {.parameters = parameters,
                      .filter = filter,
                      .scope = kAsAsked,
                      .query = x + q * queries.dim,
                      .radius = limits.index_radius});
             for (auto& [id, value] : hits) {
-                value = clamped(built_.metric, value);
+                value = clamped(index.metric(), value);
             }
             sort_nearest_first(hits, limits.l2);
             for (auto [id, value] : hits) {
@@ -255,23 +258,21 @@ Hits FaissNode::next_nearest(
         const RowFilter& given,
         SearchScope scope) const {
     ThreadScope threads(1);
-    ReadLock lock(mutex_.here());
-    check_built();
-    check_rows(
-            {1, int64_t(query.size()), query.data()}, "query", built_.index->d);
+    const NodeIndex::Reading index = reading();
+    check_rows({1, int64_t(query.size()), query.data()}, "query", index->d);
     // without rows that were added after the iterator was made
     int64_t known = given.rows();
     std::optional<RowFilter> first;
-    if (known < built_.index->ntotal && given.selector() == nullptr) {
+    if (known < index->ntotal && given.selector() == nullptr) {
         std::vector<uint8_t> none((known + 7) / 8);
-        first.emplace(
-                BitsetView(none.data(), size_t(known)), built_.index->ntotal);
+        first.emplace(BitsetView(none.data(), size_t(known)), index->ntotal);
     }
     const RowFilter& filter = first ? *first : given;
     k = std::min(k, filter.passing());
     std::vector<float> distances(k);
     std::vector<int64_t> labels(k);
     search_rows(
+            index,
             {.parameters = parameters,
              .filter = filter,
              .scope = scope,
@@ -290,40 +291,16 @@ Hits FaissNode::next_nearest(
 
 Hits FaissNode::next_piece(Pieces& pieces) const {
     ThreadScope threads(1);
-    ReadLock lock(mutex_.here());
-    check_built();
-    if (pieces.build != builds_) {
+    if (reading().build() != pieces.index->build()) {
         throw Fault(
                 StatusCode::invalid_args,
                 std::string(type_) +
                         ": the index was built or loaded anew since this "
                         "iterator was made; make another");
     }
-    if (pieces.rows->stale()) {
-        const int64_t known = pieces.filter->rows();
-        std::vector<uint8_t> out((known + 7) / 8);
-        auto leave_out = [&](int64_t id) { out[id / 8] |= 1 << (id % 8); };
-        const faiss::IDSelector* passes = pieces.filter->selector();
-        for (int64_t id = 0; id < known && passes != nullptr; id++) {
-            if (!passes->is_member(id)) {
-                leave_out(id);
-            }
-        }
-        std::for_each(pieces.given.begin(), pieces.given.end(), leave_out);
-        auto left = std::make_shared<RowFilter>(
-                BitsetView(out.data(), size_t(known)), built_.index->ntotal);
-        pieces.rows = rows_in_pieces(
-                *built_.index, pieces.query.data(), *pieces.parameters, *left);
-        pieces.left = std::move(left);
-    }
-    // before the rows are taken: none is lost if there is no memory
-    if (pieces.given.size() + RowsInPieces::kMost > pieces.given.capacity()) {
-        pieces.given.reserve(2 * pieces.given.size() + RowsInPieces::kMost);
-    }
     Hits hits = pieces.rows->next();
     for (auto& [id, value] : hits) {
-        value = clamped(built_.metric, value);
-        pieces.given.push_back(id);
+        value = clamped(pieces.index->metric(), value);
     }
     return hits;
 }
@@ -334,25 +311,21 @@ Expected<IndexNode::Iterators> FaissNode::AnnIterator(
         const BitsetView& filtered) const noexcept {
     return guarded_value<Iterators>([&] {
         auto parameters = std::make_shared<Parameters>(schema_, config);
-        ReadLock lock(mutex_.here());
-        check_queries(queries, *parameters);
-        std::vector<float> unit = unit_rows(queries, built_.metric);
+        auto kept = std::make_shared<const NodeIndex::Reading>(reading());
+        const NodeIndex::Reading& index = *kept;
+        check_queries(index, queries, *parameters);
+        std::vector<float> unit = unit_rows(queries, index.metric());
         const float* x = unit.empty() ? queries.tensor : unit.data();
-        auto filter =
-                std::make_shared<RowFilter>(filtered, built_.index->ntotal);
+        auto filter = std::make_shared<RowFilter>(filtered, index->ntotal);
         Iterators iterators;
         for (int64_t q = 0; q < queries.rows; q++) {
             const float* query = x + q * queries.dim;
-            if (auto rows = rows_in_pieces(
-                        *built_.index, query, *parameters, *filter)) {
+            if (auto rows =
+                        rows_in_pieces(*index, query, *parameters, *filter)) {
                 iterators.push_back(std::make_unique<PieceIterator>(
                         *this,
-                        Pieces{.query = {query, query + queries.dim},
-                               .parameters = parameters,
+                        Pieces{.index = kept,
                                .filter = filter,
-                               .build = builds_,
-                               .given = {},
-                               .left = filter,
                                .rows = std::move(rows)}));
                 continue;
             }

@@ -61,52 +61,6 @@ RowFilter::RowFilter(const BitsetView& filtered, int64_t rows)
     }
 }
 
-// -------------------------------------------------------- places of rows
-
-namespace {
-
-constexpr uint64_t kNoPlace = ~uint64_t(0);
-
-std::vector<uint64_t> find_places(const faiss::IndexIVF& index) {
-    std::vector<uint64_t> places(index.ntotal, kNoPlace);
-    for (size_t list = 0; list < index.nlist; list++) {
-        size_t size = index.invlists->list_size(list);
-        faiss::InvertedLists::ScopedIds ids(index.invlists, list);
-        for (size_t i = 0; i < size; i++) {
-            if (ids[i] < 0 || ids[i] >= index.ntotal) {
-                throw Fault(
-                        StatusCode::invalid_binary_set,
-                        "list " + std::to_string(list) + " holds id " +
-                                std::to_string(ids[i]) + " of " +
-                                std::to_string(index.ntotal) + " rows");
-            }
-            places[ids[i]] = faiss::lo_build(list, i);
-        }
-    }
-    if (std::count(places.begin(), places.end(), kNoPlace) != 0) {
-        throw Fault(
-                StatusCode::invalid_binary_set,
-                "the lists lack some of " + std::to_string(index.ntotal) +
-                        " rows");
-    }
-    return places;
-}
-
-} // namespace
-
-const std::vector<uint64_t>& RowPlaces::of(const faiss::IndexIVF& index) {
-    std::lock_guard lock(mutex_.here());
-    if (places_.empty()) {
-        places_ = find_places(index);
-    }
-    return places_;
-}
-
-void RowPlaces::forget() {
-    std::lock_guard lock(mutex_.here());
-    places_ = {};
-}
-
 // -------------------------------------------------------------- searches
 
 void search_faiss(

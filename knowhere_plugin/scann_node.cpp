@@ -45,9 +45,6 @@ class ScaNNPieces : public RowsInPieces {
         }
         return hits;
     }
-    bool stale() const override {
-        return rows_->stale();
-    }
 
  private:
     std::unique_ptr<faiss_ext::ScaNNIterator> rows_;
@@ -150,12 +147,6 @@ class ScaNNNode : public FaissNode {
                !parameters.given("nprobe");
     }
 
-    void index_changed() const override {
-        std::lock_guard lock(derived_mutex_.here());
-        bounds_.reset();
-        rows_.reset();
-    }
-
     bool takes_any_length() const override {
         return true;
     }
@@ -172,9 +163,9 @@ class ScaNNNode : public FaissNode {
         return int64_t(static_cast<const IndexIVFScaNN&>(index).memory_usage());
     }
 
-    Blob write(const BuiltIndex& built) const override {
+    Blob write(const faiss::Index& index, Metric) const override {
         faiss::VectorIOWriter writer;
-        faiss_ext::write_index(built.index.get(), &writer);
+        faiss_ext::write_index(&index, &writer);
         return std::move(writer.data);
     }
 
@@ -228,16 +219,23 @@ class ScaNNNode : public FaissNode {
         return hits_in(found);
     }
 
-    /// Derived from the index by the first call that needs it.
+    /// Derived from a version by the first call that needs it.
+    template <class Made>
+    struct Derived {
+        std::shared_ptr<const Made> made;
+        faiss_ext::ScaNNLists::Changes of; ///< each version has its own
+    };
     template <class Made>
     std::shared_ptr<const Made> derived(
-            std::shared_ptr<const Made>& made,
+            Derived<Made>& derived,
             const IndexIVFScaNN& index) const {
+        const auto& changes = index.state().lists->changes();
         std::lock_guard lock(derived_mutex_.here());
-        if (made == nullptr) {
-            made = std::make_shared<Made>(index.state());
+        if (derived.of != changes) {
+            derived.made = std::make_shared<Made>(index.state());
+            derived.of = changes;
         }
-        return made;
+        return derived.made;
     }
 
     template <class Read>
@@ -265,8 +263,8 @@ class ScaNNNode : public FaissNode {
     }
 
     faiss_ext::PerProcess<std::mutex> derived_mutex_; ///< of what follows
-    mutable std::shared_ptr<const faiss_ext::ListBounds> bounds_;
-    mutable std::shared_ptr<const ListRows> rows_;
+    mutable Derived<faiss_ext::ListBounds> bounds_;
+    mutable Derived<ListRows> rows_;
 };
 
 } // namespace

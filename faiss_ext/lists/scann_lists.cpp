@@ -410,7 +410,6 @@ std::unique_ptr<ScaNNLists> ScaNNLists::new_view() const {
 
 void ScaNNLists::show(ScaNNLists& view, RetiredMemory& retired) noexcept {
     versions_->show(lists_, layout_, view.tables_, retired);
-    view.arena_ = arena_;
     view.owner_ = owner_;
     view.on_demand_rows_ = on_demand_rows_;
 }

@@ -137,11 +137,12 @@ rows by one call. `maintain` lets searches see each of its steps.
 
 Examples
 --------
+>>> from concurrent.futures import ThreadPoolExecutor
 >>> index.concurrent = True
 >>> with ThreadPoolExecutor() as pool:
-...     adding = pool.submit(index.add, more)
+...     adding = pool.submit(index.add, x)
 ...     D, I = index.search(x[:5], 10)
->>> adding.result()
+...     adding.result()
 )";
 
 constexpr const char* with_raw_data =

@@ -112,7 +112,7 @@ MODULE_CALLS = {
     "DirectMap": ("value",),
 }
 SETTABLE = ("verbose", "nprobe", "max_codes", "reorder_k", "refine_k")
-SETTABLE += ("seed", "max_points_per_centroid", "kmeans_rounds", "auto_maintain")
+SETTABLE += ("seed", "max_points_per_centroid", "kmeans_rounds", "auto_maintain", "concurrent")
 READING = ("search", "range", "assign", "centroids", "get_", "list_", "sa_", "estimate", "memory", "health")
 # take no arguments, or set what the whole process shares
 LEFT_OUT = {"omp_get_max_threads", "omp_set_num_threads", "simd_level", "simd_levels"}

@@ -5,9 +5,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import faiss_ext as fx
 import numpy as np
 import pytest
+
+import faiss_ext as fx
 
 D = 16
 N = 3000
