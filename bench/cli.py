@@ -28,6 +28,7 @@ COMMANDS = {
     "tiers": "what a query costs with less and less of a file in memory",
     "threads": "what a second thread brings; how fast rows are added",
     "growth": "time per query and of builds against the number of rows",
+    "concurrent": "what a search takes while another thread adds, removes and updates",
     "streaming": "recall and time while rows come and go, with and without maintenance",
     "textset": "make sets of sentence embeddings, gcide-384 or wordnet-768 (bench/textset sets up what it needs)",
     "siftset": "make sets of SIFT descriptors, such as sift-1m (bench/siftset sets up what it needs)",

@@ -93,11 +93,15 @@ class Queries:
     truth: Ids
 
 
-def resident_bytes(anonymous: bool = False) -> int:
-    """Memory of this process, after giving freed pages back to the system; `anonymous`: without pages of files."""
-    gc.collect()
+def resident_bytes(anonymous: bool = False, trimmed: bool = True) -> int:
+    """Memory of this process; `trimmed`: after giving freed pages back to the system, which takes milliseconds.
+
+    `anonymous`: without pages of files.
+    """
     try:
-        ctypes.CDLL(None).malloc_trim(0)
+        if trimmed:
+            gc.collect()
+            ctypes.CDLL(None).malloc_trim(0)
         with open("/proc/self/statm", encoding="ascii") as status:
             _, resident, of_files, *_ = map(int, status.read().split())
         return (resident - of_files if anonymous else resident) * os.sysconf("SC_PAGE_SIZE")

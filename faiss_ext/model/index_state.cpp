@@ -157,7 +157,8 @@ centroids_of(const IndexState& state, size_t n, const int64_t* lists) {
 
 size_t memory_usage(const IndexState& state) {
     const ScaNNModel& model = state.model;
-    size_t total = state.lists->memory_usage() + state.partition->memory_usage();
+    size_t total =
+            state.lists->memory_usage() + state.partition->memory_usage();
     if (state.spilled != nullptr) {
         total += state.spilled->memory_usage();
     }

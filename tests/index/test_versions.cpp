@@ -1,5 +1,6 @@
-/* An index that is written to while it is searched: what threads see of it. What
- * one thread sees of its versions: test_histories. */
+/* An index that is written to while it is searched: what threads see of it. Who may
+ * do what, and for how long: test_version_lifetime; what one thread sees of its
+ * versions: test_histories. */
 
 #include <faiss_ext/versioned_scann.h>
 
@@ -7,94 +8,21 @@
 #include <functional>
 #include <map>
 #include <random>
-#include <thread>
 
 #include <faiss/impl/IDSelector.h>
-#include <omp.h>
 
 #include <faiss_ext/index_factory.h>
 #include <faiss_ext/index_io.h>
 #include <faiss_ext/scann_iterator.h>
 
-#include "fixtures/child.h"
 #include "fixtures/drift.h"
-#include "fixtures/index_fixtures.h"
-#include "fixtures/random_rows.h"
 #include "fixtures/reference.h"
 #include "fixtures/sanitizers.h"
+#include "fixtures/versions.h"
 
 namespace {
 
-using namespace fixtures;
-using faiss_ext::VersionedScaNN;
-
-constexpr size_t kD = 8;
-constexpr size_t kN = 600;
-constexpr size_t kLists = 40; ///< more than stand in one table of a version
-constexpr size_t kK = 10;
-constexpr size_t kReaders = 3;
-
-std::vector<float> new_rows(size_t n, uint64_t seed) {
-    return random_rows::normal(n * kD, seed);
-}
-
-std::vector<int64_t> numbers(size_t n, int64_t first = 0) {
-    std::vector<int64_t> ids(n);
-    std::iota(ids.begin(), ids.end(), first);
-    return ids;
-}
-
-std::unique_ptr<IndexIVFScaNN> filled(const std::string& options) {
-    auto index = from_factory(
-            kD, "IVF" + std::to_string(kLists) + ",ScaNN" + options, kL2);
-    const std::vector<float> x = new_rows(kN, 1);
-    index->train(kN, x.data());
-    index->add(kN, x.data());
-    index->nprobe = 8;
-    return index;
-}
-
-/// Of all rows.
-SearchParametersScaNN of_all() {
-    SearchParametersScaNN params;
-    params.nprobe = kLists;
-    params.reorder_k = params.refine_k = 100 * kN;
-    return params;
-}
-
-/// Threads that call work(number) again and again until it is destroyed.
-class Threads {
- public:
-    Threads(size_t n, std::function<void(size_t)> work) {
-        for (size_t t = 0; t < n; t++) {
-            threads_.emplace_back([this, t, work] {
-                omp_set_num_threads(1);
-                while (!stop_) {
-                    work(t);
-                    rounds_++;
-                }
-            });
-        }
-    }
-    ~Threads() {
-        stop_ = true;
-        for (std::thread& thread : threads_) {
-            thread.join();
-        }
-    }
-    /// Returns when each thread may have run once more.
-    void let_run() const {
-        const size_t now = rounds_;
-        while (rounds_ < now + threads_.size()) {
-            std::this_thread::yield();
-        }
-    }
-
- private:
-    std::atomic<bool> stop_ = false;
-    std::atomic<size_t> rounds_ = 0;
-    std::vector<std::thread> threads_;
-};
+using namespace versions;
 
 // ---- each answer is that of one moment ----
 
@@ -413,159 +341,6 @@ TEST(Versions, MaintenanceGoesOnBesideSearches) {
     const std::vector<float> q = whole_rows(50, drift::kD, 3);
     EXPECT_EQ(search(*index.version(), q, kK), search(*plain, q, kK));
     EXPECT_EQ(index.maintain().rows, 0u);
-}
-
-// ---- who may do what ----
-
-TEST(Versions, ASecondWriterIsRefused) {
-    VersionedScaNN index(filled(",RFlat"));
-    index.change([&](IndexIVFScaNN& writer) {
-        const int64_t before = writer.ntotal;
-        EXPECT_THROW(
-                index.change([](IndexIVFScaNN& i) { i.reset(); }),
-                faiss::FaissException);
-        EXPECT_THROW(index.maintain(), faiss::FaissException);
-        EXPECT_EQ(writer.ntotal, before);
-    });
-    index.change([](IndexIVFScaNN& i) { i.reset(); }); // not any more
-    EXPECT_EQ(index.version()->ntotal, 0);
-}
-
-TEST(Versions, ReadingTheWriterWaitsForChanges) {
-    VersionedScaNN index(filled(",RFlat"));
-    std::atomic<bool> changing = false;
-    std::thread thread;
-    index.change([&](IndexIVFScaNN& writer) {
-        changing = true;
-        thread = std::thread([&] {
-            index.read([&](const IndexIVFScaNN& i) {
-                EXPECT_FALSE(changing);
-                std::vector<float> row(kD);
-                i.reconstruct(3, row.data());
-            });
-        });
-        writer.set_direct_map_type(faiss::DirectMap::Hashtable);
-        std::this_thread::sleep_for(std::chrono::milliseconds(20));
-        changing = false;
-    });
-    thread.join();
-}
-
-TEST(Versions, AChangeThatThrowsIsNotSeen) {
-    VersionedScaNN index(filled(",RFlat"));
-    const std::vector<float> q = new_rows(20, 5);
-    const Hits before = search(*index.version(), q, kK);
-    std::vector<float> x = new_rows(10, 6);
-    x[7 * kD] = std::numeric_limits<float>::quiet_NaN();
-    EXPECT_THROW(
-            index.change([&](IndexIVFScaNN& i) { i.add(10, x.data()); }),
-            faiss::FaissException);
-    EXPECT_EQ(search(*index.version(), q, kK), before);
-    EXPECT_EQ(index.version()->ntotal, int64_t(kN));
-}
-
-TEST(Versions, OutliveTheIndex) {
-    VersionedScaNN::Version first, last;
-    const std::vector<float> q = new_rows(20, 5);
-    Hits of_first, of_last;
-    {
-        VersionedScaNN index(filled(",SQ8,RFlat"));
-        first = index.version();
-        of_first = search(*first, q, kK);
-        index.change(
-                [](IndexIVFScaNN& i) { i.add(500, new_rows(500, 8).data()); });
-        index.change([](IndexIVFScaNN& i) {
-            i.remove_ids(faiss::IDSelectorRange(0, 300));
-        });
-        last = index.version();
-        of_last = search(*last, q, kK);
-    }
-    EXPECT_EQ(search(*first, q, kK), of_first);
-    first.reset();
-    EXPECT_EQ(search(*last, q, kK), of_last);
-}
-
-TEST(Versions, NeedATrainedIndex) {
-    EXPECT_THROW(VersionedScaNN{nullptr}, faiss::FaissException);
-    EXPECT_THROW(
-            VersionedScaNN{from_factory(kD, "IVF4,ScaNN", kL2)},
-            faiss::FaissException);
-}
-
-/// A child has none of the threads that use the index.
-TEST(Versions, ServeAChildOfFork) {
-    if (!kForkWorks) {
-        GTEST_SKIP() << "ThreadSanitizer does not follow a fork of threads";
-    }
-    VersionedScaNN index(filled(",RFlat"));
-    const std::vector<float> q = new_rows(20, 5);
-    const Hits before = search(*index.version(), q, kK);
-    const auto search_and_change = [&] {
-        if (!(search(*index.version(), q, kK) == before)) {
-            return false;
-        }
-        index.change([](IndexIVFScaNN& i) { i.reset(); });
-        return index.version()->ntotal == 0;
-    };
-    const auto search_only = [&] {
-        try {
-            index.change([](IndexIVFScaNN& i) { i.reset(); });
-            return false;
-        } catch (const faiss::FaissException&) {
-            return search(*index.version(), q, kK) == before;
-        }
-    };
-    Threads readers(kReaders, [&](size_t) { (void)index.version(); });
-    for (size_t i = 0; i < 10; i++) {
-        EXPECT_EQ(in_child(search_and_change), "");
-    }
-    std::atomic<bool> changing = false, forked = false;
-    std::thread writer([&] {
-        index.change([&](IndexIVFScaNN&) {
-            changing = true;
-            while (!forked) {
-                std::this_thread::yield();
-            }
-        });
-    });
-    while (!changing) {
-        std::this_thread::yield();
-    }
-    EXPECT_EQ(in_child(search_only), "");
-    forked = true;
-    writer.join();
-    EXPECT_EQ(in_child(search_and_change), "");
-}
-
-/// An iterator goes on in its version, whatever happens to the index.
-TEST(Versions, IteratorsKeepTheirRows) {
-    VersionedScaNN index(filled(",RFlat"));
-    const auto version = index.version();
-    const std::vector<float> q = new_rows(1, 5);
-    const auto all_of = [&](auto&& between) {
-        auto rows = version->iterate(q.data(), 50);
-        std::vector<int64_t> labels(50), all;
-        std::vector<float> distances(50);
-        while (size_t n = rows->next(distances.data(), labels.data())) {
-            all.insert(all.end(), labels.begin(), labels.begin() + n);
-            between();
-        }
-        return all;
-    };
-    const std::vector<int64_t> alone = all_of([] {});
-    EXPECT_EQ(alone.size(), kN);
-    uint64_t seed = 3;
-    EXPECT_EQ(
-            all_of([&] {
-                index.change([&](IndexIVFScaNN& i) {
-                    i.add(30, new_rows(30, seed++).data());
-                });
-                index.change([&](IndexIVFScaNN& i) {
-                    i.remove_ids(faiss::IDSelectorRange(
-                            int64_t(20 * seed), int64_t(20 * seed + 20)));
-                });
-            }),
-            alone);
 }
 
 } // namespace

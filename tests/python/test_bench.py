@@ -265,7 +265,8 @@ def test_what_cannot_be_is_refused(arguments, message, capsys):
 
 
 def test_a_missing_set_is_said_plainly(tmp_path, capsys):
-    for command in ("curves", "codes", "threshold", "calibration", "promise", "stages", "threads", "tiers"):
+    of_sets = ("curves", "codes", "threshold", "calibration", "promise", "stages", "threads", "tiers", "concurrent")
+    for command in of_sets:
         assert cli.main([command, "--data", str(tmp_path), "--set", "none", "--out", str(tmp_path / "out")]) == 2
         assert f"error: no set 'none' in {tmp_path} (it has: none); --data" in capsys.readouterr().err
     assert cli.main(["curves", "--redraw", "--set", "none", "--out", str(tmp_path)]) == 2
@@ -380,6 +381,11 @@ SHORT = {
         + ["--ks", "10", "--shares", "1,.1", "--from", "queries"],
         "promise.md",
         "| 0.1 ",
+    ),
+    "concurrent": (
+        ["--factory", "IVF16,ScaNN,RFlat", "--per-call", "3,50", "--seconds", ".3", "--repetitions", "1"],
+        "concurrent.md",
+        "| remove | 50     | versions |",
     ),
     "threads": (["--added", "200", "--repetitions", "1"], "threads.md", "100 calls"),
 }

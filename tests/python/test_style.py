@@ -23,6 +23,7 @@ FORMATTED = [
 PROGRAMS = {
     "calibration",
     "codes",
+    "concurrent",
     "curves",
     "growth",
     "promise",

@@ -26,6 +26,7 @@
 #include <faiss_ext/scann_iterator.h>
 #include <faiss_ext/scann_options.h>
 #include <faiss_ext/simd_level.h>
+#include <faiss_ext/versioned_scann.h>
 
 using faiss_ext::IndexIVFScaNN;
 
@@ -162,6 +163,22 @@ bool change(IndexIVFScaNN& index, const std::vector<float>& x) {
     return copied && gone == size_t(kN) && other->ntotal == 0;
 }
 
+bool versions(const faiss::Index& of, const std::vector<float>& x) {
+    std::unique_ptr<faiss::Index> copy(faiss_ext::clone_index(&of));
+    std::unique_ptr<IndexIVFScaNN> scann(faiss_ext::find_scann(copy.release()));
+    faiss_ext::VersionedScaNN index(std::move(scann));
+    const auto before = index.version();
+    index.change([&](IndexIVFScaNN& writer) { writer.add(1, x.data()); });
+    int64_t rows = 0;
+    index.read([&](const IndexIVFScaNN& writer) { rows = writer.ntotal; });
+    try {
+        index.maintain(); // of rows kept as codes alone
+        return false;
+    } catch (const faiss::FaissException&) {
+    }
+    return rows == before->ntotal + 1 && index.version()->ntotal == rows;
+}
+
 bool files(const faiss::Index& index) {
     const std::string path = "links.scann";
     faiss_ext::write_index(&index, path);
@@ -260,7 +277,8 @@ int main() {
                 index.IndexIVFScaNN::memory_usage() > 0 &&
                 index.IndexIVFScaNN::notes().size() < 10 &&
                 faiss_ext::simd_level() == "NONE" && search(index, x) &&
-                change(index, x) && files(index) && beyond_memory(x);
+                change(index, x) && versions(index, x) && files(index) &&
+                beyond_memory(x);
     std::puts(fine ? "linked" : "wrong values");
     return !fine;
 }
