@@ -439,11 +439,15 @@ void ScaNNLists::copy_shown(size_t list_no, size_t n, bool all) {
     }
     auto retired = std::make_unique<RetiredColumns>(layout_, arena_);
     ScaNNList& fresh = retired->list;
+    // Room for a few more: an update adds rows to a list that it has copied to
+    // remove others. By less than reserve() gives, since blocks of malloc that
+    // are used again and again are resident with all their room.
+    const size_t room = n + n / 16 + 1;
     const auto visit_wanted = [&](auto&& visit) {
         bit = 1;
         visit_columns(layout_, [&](const char*, auto column, auto elements) {
             if ((wanted & bit) != 0) {
-                visit(list.*column, fresh.*column, elements(n));
+                visit(list.*column, fresh.*column, elements(room));
             }
             bit <<= 1;
         });
@@ -451,10 +455,8 @@ void ScaNNLists::copy_shown(size_t list_no, size_t n, bool all) {
             visit(list.apart, fresh.apart, list.apart.size());
         }
     };
-    visit_wanted([&](auto& from, auto& to, size_t room) {
-        // room for more, where there was some or it will be needed
-        const bool grows = room > from.capacity() && from.size() > 0;
-        to.reserve(grows ? std::max(room, from.size() * 3 / 2) : room);
+    visit_wanted([](const auto& from, auto& to, size_t capacity) {
+        to.reserve(capacity);
         to.resize(from.size());
         std::copy_n(from.data(), from.size(), to.mutable_data());
     });
