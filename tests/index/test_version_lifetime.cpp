@@ -3,6 +3,8 @@
 
 #include <faiss_ext/versioned_scann.h>
 
+#include <malloc.h>
+
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -12,6 +14,7 @@
 #include <faiss_ext/scann_iterator.h>
 
 #include "fixtures/child.h"
+#include "fixtures/sanitizers.h"
 #include "fixtures/versions.h"
 
 namespace {
@@ -84,6 +87,42 @@ TEST(Versions, OutliveTheIndex) {
     EXPECT_EQ(search(*first, q, kK), of_first);
     first.reset();
     EXPECT_EQ(search(*last, q, kK), of_last);
+}
+
+/// What changes have replaced is freed once nobody holds an old version.
+TEST(Versions, OldOnesGiveTheirMemoryBack) {
+    if (FAISS_EXT_ADDRESS_SANITIZER || FAISS_EXT_THREAD_SANITIZER) {
+        GTEST_SKIP() << "sanitizers have a malloc that does not count";
+    }
+    constexpr size_t kMany = 20000, kSome = 50;
+    auto built = from_factory(kD, "IVF40,ScaNN,RFlat", kL2);
+    const std::vector<float> x = new_rows(kMany, 1);
+    built->train(kMany, x.data());
+    built->add(kMany, x.data());
+    built->set_direct_map_type(faiss::DirectMap::Hashtable);
+    VersionedScaNN index(std::move(built));
+    const auto update = [&](uint64_t seed) {
+        const std::vector<int64_t> ids =
+                numbers(kSome, int64_t(kSome * (seed % (kMany / kSome))));
+        index.change([&](IndexIVFScaNN& i) {
+            i.update_vectors(kSome, ids.data(), new_rows(kSome, seed).data());
+        });
+    };
+    const size_t size = index.version()->memory_usage();
+    const size_t before = mallinfo2().uordblks;
+    const auto in_use = [&] { return mallinfo2().uordblks - before; };
+    for (uint64_t i = 0; i < 100; i++) {
+        update(i);
+    }
+    // the lists, which were in memory of their own, and room in them
+    EXPECT_LT(in_use(), 1.3 * double(size));
+    auto held = index.version();
+    for (uint64_t i = 0; i < 100; i++) {
+        update(i);
+    }
+    EXPECT_GT(in_use(), 1.7 * double(size));
+    held.reset();
+    EXPECT_LT(in_use(), 1.3 * double(size));
 }
 
 TEST(Versions, NeedATrainedIndex) {
