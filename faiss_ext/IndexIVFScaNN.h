@@ -232,8 +232,9 @@ class FAISS_EXT_API IndexIVFScaNN : public faiss::IndexIVF {
      * little time, where nothing is to be done.
      *
      * Needs raw rows or refine codes (rows kept in refine codes alone lose a
-     * little precision each time), a flat quantizer that the index owns, and
-     * lists in memory. Settings chosen by calibrate() stay as they are.
+     * little precision each time), a flat quantizer that the index owns, which
+     * steps replace, and lists in memory. Settings chosen by calibrate() stay
+     * as they are.
      * @param rows     encodes about so many at most; 0: no bound
      * @param seconds  begins nothing afterwards; 0: no bound. What is chosen does
      *                 not depend on it, nor on the number of threads */
