@@ -1,4 +1,4 @@
-/* Parts of a call: metric, filter, places of rows, threads. */
+/* Parts of a call: metric, filter, threads. */
 
 #include <algorithm>
 #include <cstring>

@@ -212,9 +212,6 @@ class ScaNNLists : public faiss::InvertedLists {
      * reserving make all copies, so that what follows cannot fail.
      * @param retired  that of the next view */
     void begin_versions(RetiredMemory& retired);
-    bool has_versions() const {
-        return versions_ != nullptr;
-    }
     /// Lists that show nothing yet, for show(); not to be changed.
     std::unique_ptr<ScaNNLists> new_view() const;
     /** Shows these entries in a view; does not fail.

@@ -35,13 +35,6 @@ void IndexHandle::make_concurrent() {
     });
 }
 
-std::shared_ptr<const IndexIVFScaNN> IndexHandle::seen_scann() const {
-    if (VersionedScaNN* versions = versions_.load()) {
-        return versions->version();
-    }
-    return {std::shared_ptr<void>(), scann_};
-}
-
 std::shared_ptr<const faiss::Index> IndexHandle::seen() const {
     if (VersionedScaNN* versions = versions_.load()) {
         return versions->version();

@@ -62,8 +62,6 @@ class IndexHandle {
     void make_concurrent();
     /// What searches see at present: a version, or the index itself.
     std::shared_ptr<const faiss::Index> seen() const;
-    /// The same, of the ScaNN index inside; nullptr if there is none.
-    std::shared_ptr<const IndexIVFScaNN> seen_scann() const;
 
     /// Calls work(index) with what is seen(), without the GIL; while no other
     /// thread changes the index, unless it is concurrent.

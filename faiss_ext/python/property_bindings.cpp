@@ -110,16 +110,32 @@ const char* name_of(EtaFormula formula) {
     return "unknown";
 }
 
+/// The ScaNN index inside what searches see.
+std::shared_ptr<const IndexIVFScaNN> seen_scann(
+        const IndexHandle& self,
+        const char* what) {
+    need_scann(self, what);
+    const auto seen = self.seen();
+    return {seen, find_scann(seen.get())};
+}
+
+/// The same of any index with lists.
+std::shared_ptr<const faiss::IndexIVF> seen_ivf(
+        const IndexHandle& self,
+        const char* what) {
+    need_ivf(self, what);
+    const auto seen = self.seen();
+    return {seen, find_ivf(seen.get())};
+}
+
 size_t coded_dims(const IndexHandle& self) {
-    need_scann(self, "coded_dims");
-    const auto scann = self.seen_scann();
+    const auto scann = seen_scann(self, "coded_dims");
     return scann->is_trained ? scann->state().model->pq.d()
                              : scann->options.coded_dims;
 }
 
 double auto_maintain(const IndexHandle& self) {
-    need_scann(self, "auto_maintain");
-    return as_written(self.seen_scann()->options.auto_maintain);
+    return as_written(seen_scann(self, "auto_maintain")->options.auto_maintain);
 }
 
 void set_auto_maintain(IndexHandle& self, float value) {
@@ -220,8 +236,7 @@ void search_default(
     index.def_property(
             name,
             [name, field](const IndexHandle& self) {
-                need_scann(self, name);
-                return (*self.seen_scann()).*field;
+                return (*seen_scann(self, name)).*field;
             },
             [name, field](IndexHandle& self, int64_t value) {
                 IndexIVFScaNN& scann = need_scann(self, name);
@@ -343,8 +358,8 @@ void set_max_codes(IndexHandle& self, int64_t value) {
 }
 
 py::object calibration(Self self) {
-    need_scann(self, "calibration");
-    const ScaNNCalibration chosen = self.seen_scann()->calibration;
+    const ScaNNCalibration chosen =
+            seen_scann(self, "calibration")->calibration;
     return chosen.k == 0 ? py::object(py::none())
                          : py::object(calibration_dict(chosen));
 }
@@ -407,16 +422,14 @@ void bind_list_settings(IndexClass& index) {
             .def_property(
                     "nprobe",
                     [](Self s) {
-                        need_ivf(s, "nprobe");
-                        return size_t(find_ivf(s.seen().get())->nprobe);
+                        return size_t(seen_ivf(s, "nprobe")->nprobe);
                     },
                     set_nprobe,
                     doc::nprobe)
             .def_property(
                     "max_codes",
                     [](Self s) {
-                        need_ivf(s, "max_codes");
-                        return size_t(find_ivf(s.seen().get())->max_codes);
+                        return size_t(seen_ivf(s, "max_codes")->max_codes);
                     },
                     set_max_codes,
                     doc::max_codes)
