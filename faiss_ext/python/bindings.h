@@ -88,4 +88,7 @@ IndexIVFScaNN& need_plain_scann(
         const char* allowed = "a ScaNN index by itself");
 faiss::IndexIVF& need_ivf(const IndexHandle& handle, const char* what);
 
+/// "nprobe=16,reorder_k=100": all of it is checked before anything is set.
+void set_index_parameters(IndexHandle& self, const std::string& description);
+
 } // namespace faiss_ext::python
